@@ -1,0 +1,248 @@
+//! The agent's HTTP API: its types, which are a stable promise, and a client for it.
+//!
+//! Figures carry their unit in the name. Ids are UUIDs in text. A time is RFC 3339 in UTC.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`: the local agent in one look.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// This host's name.
+    pub host: String,
+    /// This host's id.
+    pub host_id: String,
+    /// `off`, `recommend` or `automatic`.
+    pub balance: String,
+    /// How requests go out: `multicast`, `broadcast` or `fan-out`.
+    pub request: String,
+    /// Hosts that answer, this one included.
+    pub hosts_alive: u32,
+    /// Hosts known, this one included.
+    pub hosts_known: u32,
+    /// VMs on this host.
+    pub vms: u32,
+    /// Moves under way from or to this host.
+    pub moves_under_way: u32,
+    /// Whether this host is hot, and by which threshold.
+    pub hot: Option<String>,
+    /// Why nothing is being moved now, or what is.
+    pub doing: String,
+    /// What needs a person, most urgent first.
+    pub alarms: Vec<String>,
+}
+
+/// One of `GET /v1/hosts`: what this agent knows of a host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostView {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Where its agent is reached.
+    pub address: String,
+    /// `alive`, `suspect` or `gone`.
+    pub state: String,
+    /// Whether it is the host that answers.
+    pub local: bool,
+    /// Age of what follows, in seconds.
+    pub age_seconds: f64,
+    /// Processor use, percent of all cores.
+    pub cpu_percent: f64,
+    /// Memory that guests have at full size, percent.
+    pub memory_percent: f64,
+    /// Packets per second at the taps.
+    pub packets_per_second: u64,
+    /// Bits per second at the taps.
+    pub bits_per_second: u64,
+    /// VMs there.
+    pub vms: u32,
+    /// Whether it is hot.
+    pub hot: bool,
+}
+
+/// One of `GET /v1/vms`: a VM on this host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VmView {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub id: String,
+    /// The host it is on.
+    pub host: String,
+    /// `running`, `paused`, `moving`, `released`, `down`.
+    pub state: String,
+    /// How often ownership has passed.
+    pub epoch: u64,
+    /// Memory at full size, in MiB.
+    pub memory_mib: u64,
+    /// Processor use, percent of one core.
+    pub cpu_percent: f64,
+    /// Packets sent per second.
+    pub sent_packets_per_second: u64,
+    /// Packets received per second.
+    pub received_packets_per_second: u64,
+    /// Bits per second, both directions.
+    pub bits_per_second: u64,
+    /// Seconds of usage history that are kept for it.
+    pub history_seconds: u64,
+    /// What is wrong with it, if anything.
+    pub trouble: Option<String>,
+}
+
+/// One of `GET /v1/moves`: a move from or to this host, newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MoveView {
+    /// Its id.
+    pub id: String,
+    /// The VM's name.
+    pub vm: String,
+    /// The VM's UUID.
+    pub vm_id: String,
+    /// Name of the source.
+    pub from: String,
+    /// Name of the chosen target, once there is one.
+    pub to: Option<String>,
+    /// `asking`, `confirmed`, `ready`, `copying`, `switching-over`, `handing-over`, `done`, `abandoned`, …
+    pub phase: String,
+    /// Why the VM should leave.
+    pub reason: String,
+    /// When it began.
+    pub began: String,
+    /// Whether it has ended.
+    pub ended: bool,
+    /// How it ended.
+    pub outcome: Option<String>,
+    /// Acceptances so far.
+    pub acceptances: u32,
+    /// Refusals so far.
+    pub refusals: u32,
+    /// Sent so far.
+    pub copied_bytes: u64,
+    /// To send in all, as far as is known.
+    pub total_bytes: u64,
+    /// Rounds of the copy.
+    pub rounds: u32,
+    /// From the start of the copy until the VM was seen running at the target, in milliseconds.
+    pub total_ms: Option<u64>,
+    /// From the pause at the source until the VM was seen running at the target, in milliseconds.
+    pub downtime_ms: Option<u64>,
+}
+
+/// One of `GET /v1/events`: something that was decided or seen. A move's events tell its whole story.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts this host's events.
+    pub seq: u64,
+    /// When.
+    pub time: String,
+    /// The host that noted it.
+    pub host: String,
+    /// The move it belongs to.
+    pub move_id: Option<String>,
+    /// The VM it is about, by name where known.
+    pub vm: Option<String>,
+    /// What happened: a [`Step`] in kebab case.
+    pub step: Step,
+    /// Why, in words.
+    pub reason: String,
+    /// The other host, where there is one, by name.
+    pub peer: Option<String>,
+    /// A cost or relief that was judged, percent of pressure.
+    pub cost_percent: Option<f64>,
+}
+
+/// The steps of the method, and what else is worth noting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// The monitor saw a threshold crossed.
+    Monitoring,
+    /// The VM policy says that a VM should leave, and which.
+    VmPolicy,
+    /// The other hosts were asked.
+    Request,
+    /// A target accepts.
+    Acceptance,
+    /// A target refuses.
+    Refusal,
+    /// The migration policy chose.
+    Choice,
+    /// The chosen target was told.
+    Confirmation,
+    /// The others were told.
+    Release,
+    /// The VM's usage history went to, or came to, the chosen target.
+    UsageHistory,
+    /// The chosen target is ready.
+    Readiness,
+    /// The memory copy began.
+    Copy,
+    /// The guest is paused for the last round.
+    SwitchOver,
+    /// Ownership passes.
+    HandOver,
+    /// The VM was seen running at the target.
+    Running,
+    /// The move is over and was made.
+    Done,
+    /// The move is over and was not made; the VM stays.
+    Abandoned,
+    /// Something was undone.
+    Undo,
+    /// A VM was found and is watched now.
+    Adopted,
+    /// A VM's process ended.
+    VmDown,
+    /// Something needs a person.
+    Alarm,
+    /// A host came, went, or is suspected.
+    Membership,
+    /// A message or file could not be used.
+    BadInput,
+}
+
+/// `POST /v1/moves`: move a VM now, by hand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MoveRequest {
+    /// Name or UUID of a VM on this host.
+    pub vm: String,
+    /// Name or id of the only host to ask; absent: all are asked.
+    pub to: Option<String>,
+}
+
+/// Answer to `POST /v1/moves`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MoveStarted {
+    /// The move, to be followed under `/v1/moves/{id}`.
+    pub move_id: String,
+}
+
+/// `GET /v1/why/{vm or move}`: why it moved, or why it does not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// What was asked about.
+    pub about: String,
+    /// The answer in one sentence.
+    pub verdict: String,
+    /// What was read and weighed, one line each.
+    pub because: Vec<String>,
+    /// The events that tell the story, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// Any refusal of the API: RFC 9457's problem details.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// HTTP status.
+    pub status: u16,
+    /// Stable code in kebab case, for programs.
+    pub code: String,
+    /// What is wrong.
+    pub title: String,
+    /// What to do about it.
+    pub hint: String,
+}

@@ -1,0 +1,7 @@
+//! Every decision that Evenkeel makes, and nothing else: no I/O, no clock, no randomness but the seed given.
+//!
+//! **Invariant:** the same seed and the same events give the same actions, bit for bit.
+
+pub mod migrate;
+pub mod units;
+pub mod usage;

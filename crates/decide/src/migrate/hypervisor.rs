@@ -1,0 +1,185 @@
+//! What `migrate` asks of a hypervisor and hears from it: the words shared by every driver.
+//!
+//! Each command and report goes with a `MoveId`, so that a report of an old move cannot be taken for a new one's.
+//! A driver reports what it saw, never what it hopes; `migrate` alone decides what may follow.
+
+use std::time::Duration;
+
+use crate::units::{BitsPerSec, Bytes, Mib, VmId};
+
+/// What a VM is to its hypervisor; travels with the confirmation and is enough to start the incoming side.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct VmDefinition {
+    /// Its UUID.
+    pub vm: VmId,
+    /// Its name, unique on a host.
+    pub name: String,
+    /// Memory that the guest may use at most, without the hypervisor's own overhead.
+    pub memory: Mib,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// What a target must offer for the VM's state to load there.
+    pub needs: Needs,
+    /// How to start it, in the driver's own form (for `qemu`: the TOML text beside the socket).
+    pub start: String,
+}
+
+/// What a target must offer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Needs {
+    /// `qemu`, `libvirt` or `sim`.
+    pub driver: String,
+    /// Machine type, fully named (`pc-i440fx-7.2`).
+    pub machine: String,
+    /// Accelerator (`kvm`, `tcg`).
+    pub accelerator: String,
+    /// The bridge that the VM's tap belongs to.
+    pub bridge: String,
+}
+
+/// Whether the guest was executing when it was asked to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RunState {
+    /// It ran; whoever owns it lets it run.
+    Running,
+    /// An operator had paused it; it stays paused wherever it goes.
+    Paused,
+}
+
+/// How the memory is to be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CopyParameters {
+    /// The most that the copy may use of the link.
+    pub bandwidth: BitsPerSec,
+    /// The longest pause that the last round may take.
+    pub downtime_max: Duration,
+    /// Several connections side by side; used only if both sides can.
+    pub multifd: bool,
+}
+
+/// Where the incoming side listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// In the hypervisor's own form (for `qemu`: `tcp:198.18.0.2:49152`).
+    pub uri: String,
+    /// Whether that side can do several connections.
+    pub multifd: bool,
+}
+
+/// How far a copy has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CopyProgress {
+    /// Sent so far, over all rounds.
+    pub transferred: Bytes,
+    /// Still to send in this round.
+    pub remaining: Bytes,
+    /// The guest's memory.
+    pub total: Bytes,
+    /// Rounds begun.
+    pub rounds: u32,
+}
+
+/// What a completed copy took, by the source's own count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CopyFigures {
+    /// Sent and rounds made.
+    pub progress: CopyProgress,
+    /// From the start of the copy to its end.
+    pub total: Duration,
+    /// From the pause of the guest to the end of the copy.
+    pub downtime: Duration,
+}
+
+/// Asked of the hypervisor, for one move of one VM. Every command is idempotent: asked twice, it is done once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HypervisorCommand {
+    /// Target: start the incoming side, paused, never to run by itself; answered by `Prepared` or `PrepareFailed`.
+    Prepare(VmDefinition, CopyParameters),
+    /// Source: begin the copy, to stop at `pre-switchover`; answered by `Progress` …, then `PreSwitchover` or `CopyFailed`.
+    StartCopy(Endpoint, CopyParameters),
+    /// Source: go past `pre-switchover`; answered by `SourceCompleted` or `CopyFailed`.
+    SwitchOver,
+    /// Source: cancel the copy; settled only by `CopyFailed` or `SourceCompleted`, and the latter may win.
+    CancelCopy,
+    /// Source, after `released` is on disk: take the VM's tap off the bridge and its autostart off; answered by `Fenced`.
+    Fence,
+    /// Source, after the target was seen running: end the stopped copy and its tap; answered by `Discarded`.
+    Discard,
+    /// Source, after the target gave up the VM for good: put the tap back, let the copy run on (if it ran before) and
+    /// announce its address; answered by `Resumed` or `ResumeFailed`.
+    TakeBack(RunState),
+    /// Target, after `owner` is on disk: let the complete copy run (if it ran before) and announce its address;
+    /// refused before the incoming side is `completed` and `paused`; answered by `Resumed` or `ResumeFailed`.
+    Resume(RunState),
+    /// Target: end the incoming side; answered by `IncomingGone` once it is proven gone, also when it never was there.
+    DestroyIncoming,
+    /// Either side, after a restart: look, take up following what is under way, and answer with `Looked`.
+    Look,
+}
+
+/// What a hypervisor process of a VM is doing, as seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Seen {
+    /// No process, proven.
+    Gone,
+    /// The guest executes here.
+    Running,
+    /// Stopped, not by a migration.
+    Paused,
+    /// Incoming side, not complete.
+    Incoming,
+    /// Incoming side, complete and paused, never resumed.
+    IncomingComplete,
+    /// A copy to elsewhere is under way (setup, active, pre-switchover, device).
+    Copying,
+    /// A copy to elsewhere is complete; stopped since.
+    PostMigrate,
+    /// The process is there but does not answer.
+    Unknown,
+}
+
+/// Heard from the hypervisor about one move of one VM.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HypervisorReport {
+    /// Target: the incoming side listens, paused.
+    Prepared(Endpoint),
+    /// Target: it could not be started, and why; nothing of it is left.
+    PrepareFailed(String),
+    /// Source: the copy goes on.
+    Progress(CopyProgress),
+    /// Source: the guest is paused, the last round waits for `SwitchOver`.
+    PreSwitchover,
+    /// Source: the copy failed or was cancelled, and why: a terminal state. What the VM does here now.
+    CopyFailed(String, Seen),
+    /// Source: `completed` and `postmigrate`; the guest is stopped here for good unless taken back.
+    SourceCompleted(CopyFigures),
+    /// Target: incoming `completed`, guest paused.
+    IncomingCompleted,
+    /// Target: the incoming side failed or died before it was complete, and why; nothing of it is left.
+    IncomingFailed(String),
+    /// Source: the tap is off the bridge.
+    Fenced,
+    /// Source: the stopped copy is gone.
+    Discarded,
+    /// The guest was *seen* running (or, if it was paused before the move, is in place and paused).
+    Resumed,
+    /// It did not come up, and why; what is there.
+    ResumeFailed(String, Seen),
+    /// Target: the incoming side is proven gone.
+    IncomingGone,
+    /// What `Look` found.
+    Looked(Seen),
+}
+
+/// Seen of a VM outside of any move.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Sighting {
+    /// A VM was found here, at start or later, in this state.
+    Found(VmDefinition, RunState),
+    /// A definition or socket is here but the VM cannot be watched or moved; the text names the file and what to do.
+    Unusable(Option<VmId>, String),
+    /// A VM's process ended; the text says how.
+    Gone(VmId, String),
+    /// An operator paused or resumed the guest.
+    RunStateChanged(VmId, RunState),
+}

@@ -1,0 +1,3 @@
+//! The phases of a move after readiness: copy, switch-over, hand-over, undo, recovery.
+
+pub mod hypervisor;

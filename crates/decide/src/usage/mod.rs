@@ -1,0 +1,3 @@
+//! Counters to rates, rates to load.
+
+pub mod reading;
