@@ -3,5 +3,8 @@
 //! **Invariant:** the same seed and the same events give the same actions, bit for bit.
 
 pub mod migrate;
+pub mod negotiate;
+pub mod policy;
 pub mod units;
 pub mod usage;
+pub mod wire;

@@ -1,3 +1,158 @@
-//! Counters to rates, rates to load.
+//! From raw counters to what the policies judge: rates, histories, loads.
+//!
+//! **Invariant:** a reading never stops the host: what cannot be told from it is left out for that cycle.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::units::{BitsPerSec, Mib, MilliCores, PacketsPerSec, Time, VmId};
+
+pub mod history;
+pub mod load;
+pub mod rates;
 pub mod reading;
+
+use history::{Aged, BadHistory, History, Sample};
+use load::{Capacity, Load};
+use rates::{CpuMeter, LinkMeter, LinkRates};
+use reading::{Pressure, Reading, VmReading};
+
+/// Demand is a mean over this long: short enough to see a flood, long enough not to see a blip.
+pub const DEMAND_WINDOW: Duration = Duration::from_secs(10);
+
+/// One VM's meters and history.
+#[derive(Clone, Debug, Default)]
+struct VmUsage {
+    link: LinkMeter,
+    cpu: CpuMeter,
+    history: History,
+    tap_missing: bool,
+}
+
+/// What one cycle told of the host as a whole, resource by resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HostUse {
+    /// Processor time of everything on the host.
+    pub cpu: MilliCores,
+    /// Memory that is not available.
+    pub memory: Mib,
+    /// Traffic at the uplink, both directions.
+    pub uplink: LinkRates,
+    /// Packets that taps and uplink dropped, per second.
+    pub dropped: u64,
+    /// Pressure, where the kernel has it.
+    pub pressure: Option<Pressure>,
+}
+
+/// Usage of a host and of its VMs.
+#[derive(Clone, Debug, Default)]
+pub struct Usage {
+    vms: BTreeMap<VmId, VmUsage>,
+    uplink: LinkMeter,
+    cpu: CpuMeter,
+    host: HostUse,
+    capacity: Capacity,
+    read: Option<Time>,
+}
+
+impl Usage {
+    /// Takes one cycle's reading. `packets_max` is the operator's word on what the network card can take.
+    pub fn observe(&mut self, now: Time, reading: &Reading, packets_max: Option<PacketsPerSec>) {
+        self.read = Some(now);
+        self.capacity = Capacity {
+            cpu: MilliCores(u64::from(reading.cores) * 1000),
+            memory: reading.memory_total,
+            bits: reading.uplink_speed.map(|one_way| BitsPerSec(one_way.0.saturating_mul(2))),
+            packets: packets_max,
+        };
+        if let Some(cpu) = self.cpu.observe(now, 0, reading.cpu_us) {
+            self.host.cpu = MilliCores(cpu);
+        }
+        self.host.memory = reading.memory_total.minus(reading.memory_available);
+        self.host.pressure = reading.pressure;
+        match reading.uplink {
+            Some(counters) => {
+                self.host.uplink = self.uplink.observe(now, counters).unwrap_or(self.host.uplink)
+            }
+            None => self.uplink.lost(),
+        }
+        let dropped: u64 = reading.vms.iter().map(|vm| self.observe_vm(now, vm)).sum();
+        self.host.dropped = dropped.saturating_add(self.host.uplink.dropped);
+    }
+
+    /// Takes one VM's part; gives the packets per second that its tap dropped.
+    fn observe_vm(&mut self, now: Time, reading: &VmReading) -> u64 {
+        let usage = self.vms.entry(reading.vm).or_default();
+        usage.tap_missing = reading.link.is_none();
+        let rates = match reading.link {
+            Some(counters) => usage.link.observe(now, counters),
+            None => {
+                usage.link.lost();
+                None
+            }
+        };
+        let cpu = usage.cpu.observe(now, reading.process_start, reading.cpu_us);
+        let (Some(cpu), Some(rates)) = (cpu, rates.or(usage.tap_missing.then(LinkRates::default)))
+        else {
+            return 0;
+        };
+        let sample = Sample {
+            cpu: MilliCores(cpu),
+            memory: reading.memory,
+            sent_packets: PacketsPerSec(rates.sent_packets),
+            received_packets: PacketsPerSec(rates.received_packets),
+            sent_bits: BitsPerSec(rates.sent_bits),
+            received_bits: BitsPerSec(rates.received_bits),
+            dropped: PacketsPerSec(rates.dropped),
+        };
+        usage.history.push(now, sample);
+        rates.dropped
+    }
+
+    /// The VM is not here any more.
+    pub fn forget(&mut self, vm: VmId) {
+        self.vms.remove(&vm);
+    }
+
+    /// Puts a history that travelled in front of the VM's own.
+    ///
+    /// # Errors
+    /// As [`History::import`]; nothing is changed then.
+    pub fn import(&mut self, now: Time, vm: VmId, sent: &[Aged]) -> Result<(), BadHistory> {
+        self.vms.entry(vm).or_default().history.import(now, sent)
+    }
+
+    /// What the VM asks of its host, `memory` being its full size. Without samples: nothing but its memory.
+    pub fn demand(&self, now: Time, vm: VmId, memory: Mib) -> Load {
+        let only_memory = Load { memory, ..Load::default() };
+        self.vms
+            .get(&vm)
+            .and_then(|u| u.history.mean(now, DEMAND_WINDOW, memory))
+            .unwrap_or(only_memory)
+    }
+
+    /// The VM's history, if any reading or import has come.
+    pub fn history(&self, vm: VmId) -> Option<&History> {
+        self.vms.get(&vm).map(|u| &u.history)
+    }
+
+    /// Whether the last cycle found no tap for the VM.
+    pub fn tap_missing(&self, vm: VmId) -> bool {
+        self.vms.get(&vm).is_some_and(|u| u.tap_missing)
+    }
+
+    /// What the last cycle told of the host.
+    pub fn host(&self) -> &HostUse {
+        &self.host
+    }
+
+    /// What the host has to give; zero before the first reading.
+    pub fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    /// When the last reading came.
+    pub fn read(&self) -> Option<Time> {
+        self.read
+    }
+}

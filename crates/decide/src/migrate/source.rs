@@ -1,0 +1,497 @@
+//! The source's side of a move, from readiness to the end.
+//!
+//! ```text
+//!  Recording ─▶ Copying ─PreSwitchover▶ SwitchingOver ─completed▶ Releasing ─on disk▶ Fencing ─▶ HandingOver ─running▶ Discarding ─▶ Done
+//!                  │ time, cancel            │                        ▲                             │ void
+//!                  ▼                         ▼      `completed` wins  │                             ▼
+//!               Cancelling ◀─────────────────┴────────────────────────┘      Reclaiming ─on disk▶ Resuming ─▶ Undone
+//!                  │ failed: the guest runs here
+//!                  ▼
+//!               Undoing ── the target is void, or enough tries ──▶ Undone
+//! ```
+//!
+//! **Invariant:** nothing is promised before the hypervisor's copy is complete and the guest stopped for good.
+//! **Invariant:** the hand-over is sent only after `released` is on disk and the tap is off the bridge.
+//! **Invariant:** after `released` the guest is let run here only under a void from the journal named in readiness,
+//! and only after a higher epoch is on disk. In doubt it stays paused.
+//! **Invariant:** the stopped copy is discarded only after the guest was seen running at the target.
+
+use std::time::Duration;
+
+use super::hypervisor::{
+    CopyFigures, CopyParameters, Endpoint, HypervisorCommand, HypervisorReport, Seen,
+};
+use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
+use crate::units::{MoveId, VmId};
+use crate::wire::message::Standing;
+
+/// How long the last round may take before it is cancelled.
+const SWITCH_MAX: Duration = Duration::from_secs(10);
+/// How often the hand-over or the release is repeated until the target answers.
+const REPEAT: Duration = Duration::from_millis(500);
+/// Repetitions of the hand-over after which a person is called.
+const REPEATS_BEFORE_ALARM: u32 = 10;
+/// Repetitions of the release after which the target is left to find out by itself.
+const RELEASES_MAX: u32 = 20;
+
+/// Where the move stands at the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// That a copy may be under way is being written.
+    Recording,
+    /// The memory is being copied; the guest runs here.
+    Copying,
+    /// The guest is paused for the last round.
+    SwitchingOver,
+    /// The copy is being cancelled; only a terminal state settles it.
+    Cancelling,
+    /// The copy is complete; `released` is being written.
+    Releasing,
+    /// The tap is being taken off the bridge.
+    Fencing,
+    /// The target has been told that it is the owner; its word is awaited.
+    HandingOver,
+    /// The guest runs at the target; the stopped copy is being ended.
+    Discarding,
+    /// The end of the move is being written.
+    Closing,
+    /// The target is void; the higher epoch is being written.
+    Reclaiming,
+    /// The guest is being let run here again.
+    Resuming,
+    /// The guest runs here; the target is being told to undo.
+    Undoing,
+    /// The agent started anew and looks what is here.
+    Looking,
+    /// Over.
+    Over,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The VM runs at the target.
+    Done,
+    /// The VM stays here, and why.
+    Undone(String),
+    /// The only complete copy died, and how.
+    Down(String),
+}
+
+/// What the machine waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// The copy may not take longer.
+    Copy,
+    /// The last round may not take longer.
+    Switch,
+    /// Say it again.
+    Repeat,
+}
+
+/// What happens to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The move begins.
+    Begin,
+    /// The records last asked for are on disk.
+    Stored,
+    /// They are not: the journal was reopened and reread to make sure.
+    StoreFailed(String),
+    /// The hypervisor reports.
+    Report(HypervisorReport),
+    /// The target says what has become of the VM under the epoch of this move.
+    Standing(Standing),
+    /// A timer ended.
+    Timeout(Timer),
+    /// A person or the parent wants it undone.
+    Cancel(String),
+}
+
+/// What it wants done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Write these, together; `Stored` or `StoreFailed` follows.
+    Persist(Vec<Record>),
+    /// Ask the hypervisor.
+    Hypervisor(HypervisorCommand),
+    /// Tell the target that it owns the VM under the next epoch.
+    HandOver,
+    /// Tell the target to undo what it prepared.
+    Release,
+    /// Wait for so long.
+    Arm(Timer, Duration),
+    /// Do not wait any more.
+    Disarm(Timer),
+    /// A person is needed.
+    Alarm(String),
+    /// The move is over.
+    Over(Outcome),
+}
+
+/// The source's side of one move.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    move_id: MoveId,
+    record: MoveRecord,
+    /// What the journal says of the VM, and will say once the records under way are on disk.
+    vm: VmRecord,
+    phase: Phase,
+    to: Option<(Endpoint, CopyParameters)>,
+    copy_max: Duration,
+    figures: Option<CopyFigures>,
+    why: String,
+    repeats: u32,
+}
+
+impl Source {
+    /// A copy about to begin. `vm` is the journal's record of it, `copy_max` the longest that the copy may take.
+    pub fn new(
+        move_id: MoveId,
+        record: MoveRecord,
+        vm: VmRecord,
+        to: (Endpoint, CopyParameters),
+        copy_max: Duration,
+    ) -> Source {
+        Source {
+            move_id,
+            record,
+            vm,
+            phase: Phase::Recording,
+            to: Some(to),
+            copy_max,
+            figures: None,
+            why: String::new(),
+            repeats: 0,
+        }
+    }
+
+    /// A move found open in the journal when the agent started; `Begin` makes it look.
+    pub fn recovered(move_id: MoveId, record: MoveRecord, vm: VmRecord) -> Source {
+        let why = "the agent was restarted".to_owned();
+        let phase = Phase::Looking;
+        Source {
+            move_id,
+            record,
+            vm,
+            phase,
+            to: None,
+            copy_max: Duration::ZERO,
+            figures: None,
+            why,
+            repeats: 0,
+        }
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The VM.
+    pub fn vm(&self) -> VmId {
+        self.record.vm
+    }
+
+    /// The open move as the journal has it.
+    pub fn record(&self) -> &MoveRecord {
+        &self.record
+    }
+
+    /// The VM as the journal has it, or is about to.
+    pub fn vm_record(&self) -> VmRecord {
+        self.vm
+    }
+
+    /// What the hypervisor said of the complete copy.
+    pub fn figures(&self) -> Option<CopyFigures> {
+        self.figures
+    }
+
+    /// Takes one event; what does not fit the phase is passed over.
+    pub fn handle(&mut self, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Begin => self.begin(actions),
+            Event::Stored => self.stored(actions),
+            Event::StoreFailed(why) => self.store_failed(why, actions),
+            Event::Report(report) => self.report(report, actions),
+            Event::Standing(standing) => self.standing(standing, actions),
+            Event::Timeout(timer) => self.timeout(timer, actions),
+            Event::Cancel(why) => self.cancel(why, actions),
+        }
+    }
+
+    fn begin(&mut self, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Recording => self.persist(actions),
+            Phase::Looking if self.record.stage == MoveStage::HandingOver => self.fence(actions),
+            Phase::Looking => actions.push(Action::Hypervisor(HypervisorCommand::Look)),
+            _ => {}
+        }
+    }
+
+    fn stored(&mut self, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Recording => {
+                let (endpoint, copy) = self.to.clone().expect("a new move has an endpoint");
+                self.phase = Phase::Copying;
+                actions.push(Action::Hypervisor(HypervisorCommand::StartCopy(endpoint, copy)));
+                actions.push(Action::Arm(Timer::Copy, self.copy_max));
+            }
+            Phase::Releasing => self.fence(actions),
+            Phase::Reclaiming => {
+                self.phase = Phase::Resuming;
+                actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
+            }
+            Phase::Closing => self.over(Outcome::Done, actions),
+            _ => {}
+        }
+    }
+
+    /// Nothing that depended on the record has been done. What was promised before stays so.
+    fn store_failed(&mut self, why: String, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Recording => {
+                self.why = format!("the journal cannot be written: {why}");
+                self.undo(actions);
+            }
+            // `Released` is proven not to be on disk, so nothing is promised and the VM is still ours: it goes on here.
+            Phase::Releasing => {
+                self.why = format!("the journal cannot be written: {why}");
+                self.record.stage = MoveStage::Copying;
+                self.vm =
+                    VmRecord { floor: self.record.epoch, ownership: Ownership::Owner, ..self.vm };
+                self.phase = Phase::Resuming;
+                actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
+            }
+            Phase::Reclaiming | Phase::Closing => {
+                actions.push(Action::Alarm(format!("the journal cannot be written: {why}")));
+                actions.push(Action::Arm(Timer::Repeat, REPEAT));
+            }
+            _ => {}
+        }
+    }
+
+    fn report(&mut self, report: HypervisorReport, actions: &mut Vec<Action>) {
+        match (report, self.phase) {
+            (HypervisorReport::PreSwitchover, Phase::Copying) => {
+                self.phase = Phase::SwitchingOver;
+                actions.push(Action::Hypervisor(HypervisorCommand::SwitchOver));
+                actions.push(Action::Disarm(Timer::Copy));
+                actions.push(Action::Arm(Timer::Switch, SWITCH_MAX));
+            }
+            (
+                HypervisorReport::SourceCompleted(figures),
+                Phase::Copying | Phase::SwitchingOver | Phase::Cancelling,
+            ) => {
+                self.figures = Some(figures);
+                self.release(actions);
+            }
+            (
+                HypervisorReport::CopyFailed(why, seen),
+                Phase::Copying | Phase::SwitchingOver | Phase::Cancelling,
+            ) => {
+                self.copy_failed(why, seen, actions);
+            }
+            (HypervisorReport::Looked(seen), Phase::Looking) => self.looked(seen, actions),
+            (HypervisorReport::Fenced, Phase::Fencing) => {
+                self.phase = Phase::HandingOver;
+                self.repeats = 0;
+                actions.push(Action::HandOver);
+                actions.push(Action::Arm(Timer::Repeat, REPEAT));
+            }
+            (HypervisorReport::Discarded, Phase::Discarding) => {
+                self.phase = Phase::Closing;
+                self.vm.ownership = Ownership::Away;
+                self.persist_end(actions);
+            }
+            (HypervisorReport::Resumed, Phase::Resuming) => self.undo(actions),
+            (HypervisorReport::ResumeFailed(why, _), Phase::Resuming) => {
+                let why = format!("taken back, but it does not come up: {why}");
+                actions.push(Action::Alarm(why.clone()));
+                self.down(why, actions);
+            }
+            _ => {}
+        }
+    }
+
+    /// A terminal state without a complete copy. Nothing was promised: the guest may run here, as it does by itself.
+    fn copy_failed(&mut self, why: String, seen: Seen, actions: &mut Vec<Action>) {
+        if self.phase != Phase::Cancelling {
+            self.why = why;
+        }
+        match (seen, self.phase) {
+            // Our copy cannot run any more. The target's may be complete: it is given the VM if so, and says void if not.
+            (Seen::Gone, Phase::SwitchingOver | Phase::Cancelling) => self.release(actions),
+            (Seen::Gone, _) => {
+                self.down(format!("its process ended during the copy: {}", self.why), actions)
+            }
+            _ => self.undo(actions),
+        }
+    }
+
+    /// What was found after a restart, with nothing promised on disk (`Copying`) or the VM taken back (`TakingBack`).
+    fn looked(&mut self, seen: Seen, actions: &mut Vec<Action>) {
+        if self.record.stage == MoveStage::TakingBack {
+            self.phase = Phase::Resuming;
+            return actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
+        }
+        match seen {
+            Seen::Copying => {
+                self.phase = Phase::Copying;
+                self.cancel(self.why.clone(), actions);
+            }
+            // Complete, or ended with a copy that may be complete elsewhere: hand it over; a void brings it back.
+            Seen::PostMigrate | Seen::Gone => self.release(actions),
+            Seen::Running | Seen::Paused => self.undo(actions),
+            Seen::Incoming | Seen::IncomingComplete | Seen::Unknown => {
+                actions.push(Action::Alarm(format!(
+                    "found {seen:?} where a source was expected; left alone"
+                )));
+                actions.push(Action::Arm(Timer::Repeat, REPEAT * 10));
+            }
+        }
+    }
+
+    fn release(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Releasing;
+        self.record.stage = MoveStage::HandingOver;
+        self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
+        self.vm.ownership = Ownership::Released(self.record.peer, self.move_id);
+        actions.extend([Timer::Copy, Timer::Switch].map(Action::Disarm));
+        self.persist(actions);
+    }
+
+    fn fence(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Fencing;
+        actions.push(Action::Hypervisor(HypervisorCommand::Fence));
+    }
+
+    /// The target's word counts only after we have released, and only once.
+    fn standing(&mut self, standing: Standing, actions: &mut Vec<Action>) {
+        match (self.phase, standing) {
+            (Phase::Undoing, Standing::Void) => self.undone(actions),
+            (Phase::HandingOver, Standing::Running) => {
+                self.phase = Phase::Discarding;
+                actions.push(Action::Disarm(Timer::Repeat));
+                actions.push(Action::Hypervisor(HypervisorCommand::Discard));
+            }
+            (Phase::HandingOver, Standing::Void) => self.reclaim(actions),
+            (Phase::HandingOver, Standing::OwnerCopyGone) => {
+                actions.push(Action::Alarm(format!(
+                    "the VM is down: its copy died at {}, its owner",
+                    self.record.peer
+                )));
+                self.down("its copy died at the target after the hand-over".to_owned(), actions);
+            }
+            // It will say more later; the repetition asks again.
+            _ => {}
+        }
+    }
+
+    /// The target promised, in the journal that readiness named, never to own it under this epoch: one above is ours.
+    fn reclaim(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Reclaiming;
+        self.why = "the target gave it back".to_owned();
+        self.record.stage = MoveStage::TakingBack;
+        self.vm.floor += 1;
+        self.vm.ran = self.vm.floor;
+        self.vm.ownership = Ownership::Owner;
+        actions.push(Action::Disarm(Timer::Repeat));
+        self.persist(actions);
+    }
+
+    fn timeout(&mut self, timer: Timer, actions: &mut Vec<Action>) {
+        match (timer, self.phase) {
+            (Timer::Copy, Phase::Copying) => {
+                self.cancel("the copy took too long".to_owned(), actions)
+            }
+            (Timer::Switch, Phase::SwitchingOver) => {
+                self.cancel("the last round took too long".to_owned(), actions)
+            }
+            (Timer::Repeat, Phase::HandingOver) => self.repeat_hand_over(actions),
+            (Timer::Repeat, Phase::Undoing) if self.repeats < RELEASES_MAX => {
+                self.repeats += 1;
+                actions.push(Action::Release);
+                actions.push(Action::Arm(Timer::Repeat, REPEAT));
+            }
+            (Timer::Repeat, Phase::Undoing) => self.undone(actions),
+            (Timer::Repeat, Phase::Reclaiming) => self.persist(actions),
+            (Timer::Repeat, Phase::Closing) => self.persist_end(actions),
+            (Timer::Repeat, Phase::Looking) => {
+                actions.push(Action::Hypervisor(HypervisorCommand::Look))
+            }
+            _ => {}
+        }
+    }
+
+    fn repeat_hand_over(&mut self, actions: &mut Vec<Action>) {
+        self.repeats = self.repeats.saturating_add(1);
+        if self.repeats == REPEATS_BEFORE_ALARM {
+            let why = "no word from the target since the hand-over: the VM stays paused here until it answers";
+            actions.push(Action::Alarm(why.to_owned()));
+        }
+        actions.push(Action::HandOver);
+        actions.push(Action::Arm(Timer::Repeat, REPEAT));
+    }
+
+    fn cancel(&mut self, why: String, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Recording => {
+                self.why = why;
+                self.undo(actions);
+            }
+            Phase::Copying | Phase::SwitchingOver => {
+                self.phase = Phase::Cancelling;
+                self.why = why;
+                actions.extend([Timer::Copy, Timer::Switch].map(Action::Disarm));
+                actions.push(Action::Hypervisor(HypervisorCommand::CancelCopy));
+            }
+            // After `released` there is no cancel.
+            _ => {}
+        }
+    }
+
+    /// The guest runs here and will go on to; the target must undo.
+    fn undo(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Undoing;
+        self.repeats = 0;
+        actions.extend([Timer::Copy, Timer::Switch].map(Action::Disarm));
+        actions.push(Action::Release);
+        actions.push(Action::Arm(Timer::Repeat, REPEAT));
+    }
+
+    fn undone(&mut self, actions: &mut Vec<Action>) {
+        let why = self.why.clone();
+        self.persist_end(actions);
+        self.over(Outcome::Undone(why), actions);
+    }
+
+    fn down(&mut self, why: String, actions: &mut Vec<Action>) {
+        if self.vm.ownership == Ownership::Owner {
+            self.vm.ownership = Ownership::Down;
+        }
+        actions.push(Action::Release);
+        self.persist_end(actions);
+        self.over(Outcome::Down(why), actions);
+    }
+
+    fn over(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
+        self.phase = Phase::Over;
+        actions.extend([Timer::Copy, Timer::Switch, Timer::Repeat].map(Action::Disarm));
+        actions.push(Action::Over(outcome));
+    }
+
+    fn persist(&self, actions: &mut Vec<Action>) {
+        let vm = Record::Vm(self.record.vm, self.vm);
+        actions
+            .push(Action::Persist(vec![vm, Record::Move(self.move_id, Some(self.record.clone()))]));
+    }
+
+    fn persist_end(&self, actions: &mut Vec<Action>) {
+        actions.push(Action::Persist(vec![
+            Record::Vm(self.record.vm, self.vm),
+            Record::Move(self.move_id, None),
+        ]));
+    }
+}

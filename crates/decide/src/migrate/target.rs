@@ -1,0 +1,431 @@
+//! The target's side of a move, from the incoming side to the end.
+//!
+//! ```text
+//!  Recording ─▶ Waiting ─complete▶ Complete ─HandOver▶ Owning ─on disk▶ Resuming ─seen running▶ Confirming ─on disk▶ Arrived
+//!     │            │                  │                                    │ it died
+//!     ▼ release,   ▼ time, death      ▼ release by the source only         ▼
+//!  Voiding ─floor on disk▶ Destroying ─proven gone▶ Void                 Lost
+//! ```
+//!
+//! **Invariant:** the guest is resumed only after `owner` is on disk, and only a copy that is complete and paused.
+//! **Invariant:** void is answered only after the floor is on disk and the incoming side is proven gone; it is kept for ever.
+//! **Invariant:** a complete copy is never discarded but on the source's word.
+
+use std::time::Duration;
+
+use super::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Seen};
+use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
+use crate::units::{MoveId, VmId};
+use crate::wire::message::Standing;
+
+/// How often a complete copy without a hand-over, or a guest that does not come up, is asked about again.
+const REPEAT: Duration = Duration::from_secs(2);
+/// Repetitions after which a person is called.
+const REPEATS_BEFORE_ALARM: u32 = 5;
+
+/// Where the move stands at the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// That an incoming side is here is being written.
+    Recording,
+    /// The memory is coming in.
+    Waiting,
+    /// The copy is complete and paused; the source's hand-over is awaited, for ever if need be.
+    Complete,
+    /// `Owner` is being written.
+    Owning,
+    /// The guest is being resumed.
+    Resuming,
+    /// The guest was seen running; that is being written.
+    Confirming,
+    /// The promise never to own it is being written.
+    Voiding,
+    /// The incoming side is being ended.
+    Destroying,
+    /// The agent started anew and looks what is here.
+    Looking,
+    /// Over: the VM runs here.
+    Arrived,
+    /// Over: void.
+    Void,
+    /// Over: the owner, and the copy is gone.
+    Lost,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The VM runs here.
+    Arrived,
+    /// It never will under this move, and why.
+    Void(String),
+    /// It was ours, and its only copy died, and how.
+    Down(String),
+}
+
+/// What the machine waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// The copy should have been complete by now.
+    Arrival,
+    /// Ask, or try, again.
+    Repeat,
+}
+
+/// What happens to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The move begins.
+    Begin,
+    /// The records last asked for are on disk.
+    Stored,
+    /// They are not: the journal was reopened and reread to make sure.
+    StoreFailed(String),
+    /// The hypervisor reports.
+    Report(HypervisorReport),
+    /// The source hands over under the next epoch. The parent has checked that it names this journal.
+    HandOver(RunState),
+    /// The source lets go.
+    Release,
+    /// A timer ended.
+    Timeout(Timer),
+}
+
+/// What it wants done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Write these, together; `Stored` or `StoreFailed` follows.
+    Persist(Vec<Record>),
+    /// Ask the hypervisor.
+    Hypervisor(HypervisorCommand),
+    /// The incoming side is on record: readiness may be said.
+    Recorded,
+    /// Remind the source that a complete copy waits here.
+    Remind,
+    /// Tell the source what has become of the VM.
+    Standing(Standing),
+    /// Wait for so long.
+    Arm(Timer, Duration),
+    /// Do not wait any more.
+    Disarm(Timer),
+    /// A person is needed.
+    Alarm(String),
+    /// The move is over.
+    Over(Outcome),
+}
+
+/// The target's side of one move.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    move_id: MoveId,
+    record: MoveRecord,
+    vm: VmRecord,
+    phase: Phase,
+    arrival_max: Duration,
+    /// The hand-over came before the copy was seen complete: its word overtook the hypervisor's.
+    handed_over: bool,
+    why: String,
+    repeats: u32,
+}
+
+impl Target {
+    /// An incoming side that has just been started. `arrival_max` is the longest that the copy may take to come in.
+    pub fn new(move_id: MoveId, record: MoveRecord, vm: VmRecord, arrival_max: Duration) -> Target {
+        let (phase, handed_over, why, repeats) = (Phase::Recording, false, String::new(), 0);
+        Target { move_id, record, vm, phase, arrival_max, handed_over, why, repeats }
+    }
+
+    /// A move found open in the journal when the agent started; `Begin` makes it look.
+    pub fn recovered(
+        move_id: MoveId,
+        record: MoveRecord,
+        vm: VmRecord,
+        arrival_max: Duration,
+    ) -> Target {
+        Target { phase: Phase::Looking, ..Target::new(move_id, record, vm, arrival_max) }
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The VM.
+    pub fn vm(&self) -> VmId {
+        self.record.vm
+    }
+
+    /// The open move as the journal has it.
+    pub fn record(&self) -> &MoveRecord {
+        &self.record
+    }
+
+    /// The VM as the journal has it, or is about to.
+    pub fn vm_record(&self) -> VmRecord {
+        self.vm
+    }
+
+    /// Takes one event; what does not fit the phase is passed over.
+    pub fn handle(&mut self, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Begin => self.begin(actions),
+            Event::Stored => self.stored(actions),
+            Event::StoreFailed(why) => self.store_failed(&why, actions),
+            Event::Report(report) => self.report(report, actions),
+            Event::HandOver(run) => self.hand_over(run, actions),
+            Event::Release => self.release(actions),
+            Event::Timeout(timer) => self.timeout(timer, actions),
+        }
+    }
+
+    fn begin(&mut self, actions: &mut Vec<Action>) {
+        match (self.phase, self.record.stage) {
+            (Phase::Recording, _) => self.persist(actions),
+            (Phase::Looking, MoveStage::Voiding) => self.destroy(actions),
+            (Phase::Looking, _) => actions.push(Action::Hypervisor(HypervisorCommand::Look)),
+            _ => {}
+        }
+    }
+
+    fn stored(&mut self, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Recording => {
+                self.wait(actions);
+                actions.push(Action::Recorded);
+            }
+            Phase::Owning => {
+                self.phase = Phase::Resuming;
+                actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)));
+            }
+            Phase::Confirming => {
+                self.phase = Phase::Arrived;
+                actions.push(Action::Standing(Standing::Running));
+                self.over(Outcome::Arrived, actions);
+            }
+            Phase::Voiding => self.destroy(actions),
+            _ => {}
+        }
+    }
+
+    /// Nothing that depended on the record has been done.
+    fn store_failed(&mut self, why: &str, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Recording => {
+                self.why = format!("the journal cannot be written: {why}");
+                self.void(actions);
+            }
+            Phase::Owning | Phase::Confirming | Phase::Voiding => {
+                actions.push(Action::Alarm(format!("the journal cannot be written: {why}")));
+                actions.push(Action::Arm(Timer::Repeat, REPEAT));
+            }
+            _ => {}
+        }
+    }
+
+    fn report(&mut self, report: HypervisorReport, actions: &mut Vec<Action>) {
+        match (report, self.phase) {
+            (HypervisorReport::IncomingCompleted, Phase::Waiting | Phase::Recording) => {
+                self.complete(actions)
+            }
+            // Nobody has resumed it and nobody will: the source's stopped copy is as good as ever.
+            (
+                HypervisorReport::IncomingFailed(why),
+                Phase::Recording | Phase::Waiting | Phase::Complete,
+            ) => {
+                self.why = why;
+                self.void(actions);
+            }
+            (HypervisorReport::Resumed, Phase::Resuming) => {
+                self.phase = Phase::Confirming;
+                self.vm.ran = self.vm.floor;
+                actions.push(Action::Disarm(Timer::Repeat));
+                self.persist_end(actions);
+            }
+            (HypervisorReport::ResumeFailed(why, seen), Phase::Resuming) => {
+                self.resume_failed(why, seen, actions)
+            }
+            (HypervisorReport::IncomingGone, Phase::Destroying) => {
+                self.phase = Phase::Void;
+                self.persist_end(actions);
+                actions.push(Action::Standing(Standing::Void));
+                self.over(Outcome::Void(self.why.clone()), actions);
+            }
+            (HypervisorReport::Looked(seen), Phase::Looking) => self.looked(seen, actions),
+            _ => {}
+        }
+    }
+
+    /// What was found after a restart.
+    fn looked(&mut self, seen: Seen, actions: &mut Vec<Action>) {
+        let owner = self.record.stage == MoveStage::Owning;
+        match seen {
+            Seen::Incoming if !owner => self.wait(actions),
+            Seen::IncomingComplete | Seen::Paused if !owner => {
+                self.phase = Phase::Waiting;
+                self.complete(actions);
+            }
+            Seen::Gone if !owner => {
+                self.why = "its incoming side was gone when the agent came back".to_owned();
+                self.void(actions);
+            }
+            // `Owner` is on disk: to resume a complete copy is what the record is for.
+            Seen::IncomingComplete | Seen::Paused | Seen::Running => {
+                self.phase = Phase::Resuming;
+                actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)));
+            }
+            Seen::Gone => {
+                self.lost("its process was gone when the agent came back".to_owned(), actions)
+            }
+            Seen::Incoming | Seen::Copying | Seen::PostMigrate | Seen::Unknown => {
+                actions.push(Action::Alarm(format!(
+                    "found {seen:?} where an incoming side was expected; left alone"
+                )));
+                actions.push(Action::Arm(Timer::Repeat, REPEAT));
+            }
+        }
+    }
+
+    fn wait(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Waiting;
+        actions.push(Action::Arm(Timer::Arrival, self.arrival_max));
+    }
+
+    fn complete(&mut self, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Recording {
+            return;
+        }
+        self.phase = Phase::Complete;
+        self.repeats = 0;
+        actions.push(Action::Disarm(Timer::Arrival));
+        if self.handed_over {
+            self.own(actions);
+        } else {
+            actions.push(Action::Arm(Timer::Repeat, REPEAT));
+        }
+    }
+
+    fn hand_over(&mut self, run: RunState, actions: &mut Vec<Action>) {
+        self.record.run = run;
+        match self.phase {
+            Phase::Recording | Phase::Waiting | Phase::Looking
+                if self.record.stage == MoveStage::Prepared =>
+            {
+                self.handed_over = true;
+                actions.push(Action::Standing(Standing::NotComplete));
+            }
+            Phase::Complete => self.own(actions),
+            Phase::Owning | Phase::Resuming | Phase::Confirming | Phase::Looking => {
+                actions.push(Action::Standing(Standing::OwnerNotResumed));
+            }
+            Phase::Arrived => actions.push(Action::Standing(Standing::Running)),
+            Phase::Void => actions.push(Action::Standing(Standing::Void)),
+            Phase::Lost => actions.push(Action::Standing(Standing::OwnerCopyGone)),
+            Phase::Recording | Phase::Waiting | Phase::Voiding | Phase::Destroying => {}
+        }
+    }
+
+    fn own(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Owning;
+        self.record.stage = MoveStage::Owning;
+        self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
+        self.vm.ownership = Ownership::Owner;
+        actions.push(Action::Disarm(Timer::Repeat));
+        self.persist(actions);
+    }
+
+    fn resume_failed(&mut self, why: String, seen: Seen, actions: &mut Vec<Action>) {
+        if seen == Seen::Gone {
+            return self.lost(why, actions);
+        }
+        self.repeats = self.repeats.saturating_add(1);
+        if self.repeats == REPEATS_BEFORE_ALARM {
+            actions.push(Action::Alarm(format!("the VM is ours but does not come up: {why}")));
+        }
+        actions.push(Action::Arm(Timer::Repeat, REPEAT));
+    }
+
+    /// The source's word: it did not release, so nobody needs this copy.
+    fn release(&mut self, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Recording | Phase::Waiting | Phase::Complete => {
+                self.why = "the source let go".to_owned();
+                self.void(actions);
+            }
+            Phase::Void => actions.push(Action::Standing(Standing::Void)),
+            _ => {}
+        }
+    }
+
+    fn timeout(&mut self, timer: Timer, actions: &mut Vec<Action>) {
+        match (timer, self.phase) {
+            (Timer::Arrival, Phase::Waiting) => {
+                self.why = "the copy did not come in time".to_owned();
+                self.void(actions);
+            }
+            (Timer::Repeat, Phase::Complete) => {
+                self.repeats = self.repeats.saturating_add(1);
+                if self.repeats == REPEATS_BEFORE_ALARM {
+                    actions.push(Action::Alarm(
+                        "a complete copy waits here for its source's word".to_owned(),
+                    ));
+                }
+                actions.push(Action::Remind);
+                actions.push(Action::Arm(Timer::Repeat, REPEAT));
+            }
+            (Timer::Repeat, Phase::Resuming) => {
+                actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)))
+            }
+            (Timer::Repeat, Phase::Destroying) => {
+                actions.push(Action::Hypervisor(HypervisorCommand::DestroyIncoming))
+            }
+            (Timer::Repeat, Phase::Looking) => {
+                actions.push(Action::Hypervisor(HypervisorCommand::Look))
+            }
+            (Timer::Repeat, Phase::Owning | Phase::Voiding) => self.persist(actions),
+            (Timer::Repeat, Phase::Confirming) => self.persist_end(actions),
+            _ => {}
+        }
+    }
+
+    /// In this order: the floor on disk, the incoming side proven gone, then the answer.
+    fn void(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Voiding;
+        self.record.stage = MoveStage::Voiding;
+        self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
+        actions.extend([Timer::Arrival, Timer::Repeat].map(Action::Disarm));
+        self.persist(actions);
+    }
+
+    fn destroy(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Destroying;
+        actions.push(Action::Hypervisor(HypervisorCommand::DestroyIncoming));
+        actions.push(Action::Arm(Timer::Repeat, REPEAT));
+    }
+
+    fn lost(&mut self, why: String, actions: &mut Vec<Action>) {
+        self.phase = Phase::Lost;
+        self.vm.ownership = Ownership::Down;
+        self.persist_end(actions);
+        actions.push(Action::Alarm(format!("the VM is down: {why}")));
+        actions.push(Action::Standing(Standing::OwnerCopyGone));
+        self.over(Outcome::Down(why), actions);
+    }
+
+    fn over(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
+        actions.extend([Timer::Arrival, Timer::Repeat].map(Action::Disarm));
+        actions.push(Action::Over(outcome));
+    }
+
+    fn persist(&self, actions: &mut Vec<Action>) {
+        let vm = Record::Vm(self.record.vm, self.vm);
+        actions
+            .push(Action::Persist(vec![vm, Record::Move(self.move_id, Some(self.record.clone()))]));
+    }
+
+    fn persist_end(&self, actions: &mut Vec<Action>) {
+        actions.push(Action::Persist(vec![
+            Record::Vm(self.record.vm, self.vm),
+            Record::Move(self.move_id, None),
+        ]));
+    }
+}

@@ -1,0 +1,193 @@
+//! When a host is hot: a threshold crossed without a break for as long as `[hot] for` says.
+//!
+//! **Invariant:** a blip never makes a host hot: every reading of the whole window was over the threshold.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::settings::Hot;
+use crate::units::{Share, Time};
+use crate::usage::HostUse;
+use crate::usage::load::{Capacity, Load};
+
+/// The thresholds of `[hot]`, in the order in which they are reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Threshold {
+    /// `packets_per_second`
+    Packets,
+    /// `nic_used`
+    Nic,
+    /// `drops_per_second`
+    Drops,
+    /// `cpu_used`
+    Cpu,
+    /// `cpu_pressure`
+    CpuPressure,
+    /// `memory_used`
+    Memory,
+}
+
+/// A threshold that is crossed: what was read and what was allowed, in the operator's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crossed {
+    /// Which.
+    pub threshold: Threshold,
+    /// `packets_per_second 2300 over 1500`
+    pub words: String,
+}
+
+impl fmt::Display for Crossed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+/// Watches the thresholds over time.
+#[derive(Clone, Debug, Default)]
+pub struct HotWatch {
+    since: BTreeMap<Threshold, Time>,
+    crossed: Vec<Crossed>,
+}
+
+impl HotWatch {
+    /// Takes what was read last; `vms` is the demand of all guests together.
+    pub fn observe(&mut self, now: Time, hot: &Hot, host: &HostUse, vms: Load, capacity: Capacity) {
+        self.crossed = crossed(hot, host, vms, capacity);
+        let crossed = &self.crossed;
+        self.since.retain(|threshold, _| crossed.iter().any(|c| c.threshold == *threshold));
+        for threshold in crossed.iter().map(|c| c.threshold) {
+            self.since.entry(threshold).or_insert(now);
+        }
+    }
+
+    /// The first threshold that has been crossed for the whole window, if any: the host is hot.
+    pub fn hot(&self, now: Time, hot: &Hot) -> Option<&Crossed> {
+        self.crossed.iter().find(|c| {
+            self.since.get(&c.threshold).is_some_and(|since| now.since(*since) >= hot.window)
+        })
+    }
+
+    /// Thresholds crossed by the last reading, hot or not yet.
+    pub fn crossed(&self) -> &[Crossed] {
+        &self.crossed
+    }
+}
+
+fn crossed(hot: &Hot, host: &HostUse, vms: Load, capacity: Capacity) -> Vec<Crossed> {
+    let uplink = &host.uplink;
+    let packets = vms.packets.0.max(uplink.sent_packets.saturating_add(uplink.received_packets));
+    let one_way = uplink.sent_bits.max(uplink.received_bits);
+    let cpu_pressure = host.pressure.map_or(0, |p| per_mille(p.cpu));
+    let mut found = Vec::new();
+    let mut over = |threshold, read: u64, allowed: u64, words: String| {
+        if read > allowed {
+            found.push(Crossed { threshold, words });
+        }
+    };
+    if let Some(max) = hot.packets_per_second {
+        over(
+            Threshold::Packets,
+            packets,
+            max.0,
+            format!("packets_per_second {packets} over {}", max.0),
+        );
+    }
+    if let Some(speed) = capacity.bits {
+        let used = used(one_way, speed.0 / 2);
+        over(
+            Threshold::Nic,
+            used,
+            u64::from(hot.nic_used.0),
+            words("nic_used", used, hot.nic_used),
+        );
+    }
+    let allowed = hot.drops_per_second;
+    over(
+        Threshold::Drops,
+        host.dropped,
+        allowed,
+        format!("drops_per_second {} over {allowed}", host.dropped),
+    );
+    let cpu = used(host.cpu.0, capacity.cpu.0);
+    over(Threshold::Cpu, cpu, u64::from(hot.cpu_used.0), words("cpu_used", cpu, hot.cpu_used));
+    over(
+        Threshold::CpuPressure,
+        cpu_pressure,
+        u64::from(hot.cpu_pressure.0),
+        words("cpu_pressure", cpu_pressure, hot.cpu_pressure),
+    );
+    let memory = used(host.memory.0, capacity.memory.0);
+    over(
+        Threshold::Memory,
+        memory,
+        u64::from(hot.memory_used.0),
+        words("memory_used", memory, hot.memory_used),
+    );
+    found
+}
+
+/// Use in thousandths of the capacity; 0 where the capacity is not known.
+pub fn used(load: u64, capacity: u64) -> u64 {
+    load.saturating_mul(1000).checked_div(capacity).unwrap_or(0)
+}
+
+fn words(key: &str, read: u64, allowed: Share) -> String {
+    format!("{key} {} over {allowed}", Share(u32::try_from(read).unwrap_or(u32::MAX)))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of time lies between 0 and 1; `as` saturates"
+)]
+fn per_mille(share: f64) -> u64 {
+    (share * 1000.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::settings::Settings;
+    use crate::units::{MilliCores, PacketsPerSec};
+    use std::time::Duration;
+
+    fn setting() -> Hot {
+        Hot {
+            window: Duration::from_secs(5),
+            packets_per_second: Some(PacketsPerSec(1000)),
+            ..Settings::default().hot
+        }
+    }
+
+    fn observe(watch: &mut HotWatch, second: u64, packets: u64) -> bool {
+        let load = Load { packets: PacketsPerSec(packets), ..Load::default() };
+        let now = Time(second * 1_000_000);
+        watch.observe(now, &setting(), &HostUse::default(), load, Capacity::default());
+        watch.hot(now, &setting()).is_some()
+    }
+
+    #[test]
+    fn hot_only_after_the_whole_window() {
+        let mut watch = HotWatch::default();
+        let hot: Vec<bool> = (1..=7).map(|s| observe(&mut watch, s, 1500)).collect();
+        assert_eq!(hot, [false, false, false, false, false, true, true]);
+    }
+
+    #[test]
+    fn a_blip_does_not_make_hot() {
+        let mut watch = HotWatch::default();
+        for second in 1..100 {
+            let packets = if second % 5 == 0 { 900 } else { 9000 };
+            assert!(!observe(&mut watch, second, packets), "second {second}");
+        }
+    }
+
+    #[test]
+    fn the_words_name_key_figure_and_limit() {
+        let mut watch = HotWatch::default();
+        let host = HostUse { cpu: MilliCores(3500), ..HostUse::default() };
+        let capacity = Capacity { cpu: MilliCores(4000), ..Capacity::default() };
+        watch.observe(Time(1), &setting(), &host, Load::default(), capacity);
+        assert_eq!(watch.crossed()[0].to_string(), "cpu_used 87.5 % over 80 %");
+    }
+}

@@ -1,0 +1,61 @@
+//! What VMs ask of a host, and what a host has to give, in absolute units: they cross the wire between unequal hosts.
+
+use crate::units::{BitsPerSec, Mib, MilliCores, PacketsPerSec};
+
+/// Demand for the resources of a host: use plus what was wanted and not had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Load {
+    /// Processor time.
+    pub cpu: MilliCores,
+    /// Memory, guests at full size.
+    pub memory: Mib,
+    /// Traffic, both directions together.
+    pub bits: BitsPerSec,
+    /// Packets, both directions together.
+    pub packets: PacketsPerSec,
+}
+
+impl Load {
+    /// Both loads on one host.
+    pub fn plus(self, more: Load) -> Load {
+        Load {
+            cpu: self.cpu.plus(more.cpu),
+            memory: self.memory.plus(more.memory),
+            bits: self.bits.plus(more.bits),
+            packets: self.packets.plus(more.packets),
+        }
+    }
+
+    /// What stays when `less` leaves; no resource falls below zero.
+    pub fn minus(self, less: Load) -> Load {
+        Load {
+            cpu: self.cpu.minus(less.cpu),
+            memory: self.memory.minus(less.memory),
+            bits: self.bits.minus(less.bits),
+            packets: self.packets.minus(less.packets),
+        }
+    }
+
+    /// The higher of the two, resource by resource.
+    pub fn highest(self, other: Load) -> Load {
+        Load {
+            cpu: self.cpu.max(other.cpu),
+            memory: self.memory.max(other.memory),
+            bits: self.bits.max(other.bits),
+            packets: self.packets.max(other.packets),
+        }
+    }
+}
+
+/// What a host has to give.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Capacity {
+    /// All its cores.
+    pub cpu: MilliCores,
+    /// All its memory.
+    pub memory: Mib,
+    /// Speed of its uplink, both directions together, where known.
+    pub bits: Option<BitsPerSec>,
+    /// Packets that its network card can take, where the operator says so.
+    pub packets: Option<PacketsPerSec>,
+}

@@ -1,0 +1,122 @@
+//! What hosts say to each other, by the words of the method. Only durations cross the wire, never a clock reading.
+
+use std::time::Duration;
+
+use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
+use crate::units::{Cost, Epoch, HostId, JournalId, Mib, MoveId, VmId};
+use crate::usage::history::Aged;
+use crate::usage::load::Load;
+
+/// A journal and how far it had come: a journal that is another, or has gone back, may not answer for this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct JournalMark {
+    /// Which.
+    pub id: JournalId,
+    /// Its durable writes so far.
+    pub generation: u64,
+}
+
+/// One message about one move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who says it.
+    pub from: HostId,
+    /// The move it is about.
+    pub move_id: MoveId,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of the variant say what its fields are")]
+pub enum Body {
+    /// Source to many: who takes this VM?
+    Request(Box<Request>),
+    /// Target: I would, at this cost; room is reserved for so long.
+    Acceptance { cost: Cost, reserved: Duration },
+    /// Target: no, and why; also late, instead of readiness.
+    Refusal { why: String },
+    /// Source: not you, or not any more; all that was kept or prepared for this move may go.
+    Release,
+    /// Source to the chosen target: you; here is what the VM is.
+    Confirmation(Box<Confirmation>),
+    /// Source to the chosen target: the VM's usage history, oldest sample first.
+    History { samples: Vec<Aged> },
+    /// Target: I have read the history and the VM may come.
+    Readiness { cost: Cost, endpoint: Endpoint, journal: JournalMark },
+    /// Source: it is yours as of this epoch. Repeated until answered.
+    HandOver { vm: VmId, epoch: Epoch, run: RunState, journal: JournalMark },
+    /// Target: what has become of the VM under that epoch.
+    Standing { vm: VmId, epoch: Epoch, standing: Standing },
+}
+
+impl Body {
+    /// The word for it in logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Body::Request(_) => "request",
+            Body::Acceptance { .. } => "acceptance",
+            Body::Refusal { .. } => "refusal",
+            Body::Release => "release",
+            Body::Confirmation(_) => "confirmation",
+            Body::History { .. } => "usage history",
+            Body::Readiness { .. } => "readiness",
+            Body::HandOver { .. } => "hand-over",
+            Body::Standing { .. } => "standing",
+        }
+    }
+}
+
+/// Who takes this VM?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Counts the repetitions of this request from 1.
+    pub attempt: u32,
+    /// The VM.
+    pub vm: VmId,
+    /// Its name, for people.
+    pub name: String,
+    /// What it asks of its host; frozen for this move.
+    pub demand: Load,
+    /// Memory of the guest, without overhead.
+    pub memory: Mib,
+    /// What the target must offer.
+    pub needs: Needs,
+    /// A higher cost than this would be of no use; absent for a move by hand, where any cost will do.
+    pub useful_max: Option<Cost>,
+    /// Hash of the settings that all hosts must agree on.
+    pub policy_hash: u64,
+    /// Who should answer; empty: all.
+    pub asked: Vec<HostId>,
+    /// How long the source waits for answers, from when it sent.
+    pub answer_within: Duration,
+}
+
+/// You; here is what the VM is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The VM's epoch now, under the source.
+    pub epoch: Epoch,
+    /// Enough to start the incoming side.
+    pub definition: VmDefinition,
+    /// How the memory will be copied.
+    pub copy: CopyParameters,
+}
+
+/// What has become of a VM at the target (DESIGN's lost answers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// It is the owner and the guest was seen running there.
+    Running,
+    /// It is the owner on disk; the guest has not been resumed yet.
+    OwnerNotResumed,
+    /// It is the owner, and its copy is gone: the VM is down.
+    OwnerCopyGone,
+    /// It is not the owner and never will be under that epoch; its incoming side is proven gone.
+    Void,
+    /// Its copy is not complete yet.
+    NotComplete,
+    /// It cannot say: it has another journal than the one that promised. A person must look.
+    Unknown,
+}

@@ -1,0 +1,3 @@
+//! Messages between hosts: their meaning here, their protobuf form in `convert`.
+
+pub mod message;
