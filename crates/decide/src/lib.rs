@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** the same seed and the same events give the same actions, bit for bit.
 
+pub mod membership;
 pub mod migrate;
 pub mod negotiate;
 pub mod policy;

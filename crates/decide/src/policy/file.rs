@@ -1,0 +1,133 @@
+//! Settings from the text of a TOML file, and mistakes in it told so that they can be put right at once.
+//!
+//! `read` serves any file whose sections include ours: the agent's own struct takes `Mode`, `Hot`, `Target`, `WorthIt`, `Limits`
+//! and `Copy` as fields beside its own sections, each with `#[serde(default)]` and the whole with `deny_unknown_fields`.
+//!
+//! **Invariant:** what is not understood is refused, never skipped.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
+
+use crate::policy::settings::Settings;
+
+/// Something in the file that cannot be used; nothing of the file was taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Mistake {
+    /// Line, from 1.
+    pub line: usize,
+    /// Character of that line, from 1.
+    pub column: usize,
+    /// The key, with its section (`hot.for`), where it is about one.
+    pub key: Option<String>,
+    /// What is wrong.
+    pub wrong: String,
+    /// What to write instead, where that is not in `wrong`.
+    pub instead: Option<String>,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)?;
+        if let Some(key) = &self.key {
+            write!(f, ", key {key}")?;
+        }
+        write!(f, ": {}", self.wrong)?;
+        if let Some(instead) = &self.instead {
+            write!(f, "; {instead}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Settings from a file that has no other sections.
+pub fn settings(text: &str) -> Result<Settings, Mistake> {
+    read(text)
+}
+
+/// Any struct made of sections; the first mistake ends it.
+pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Mistake> {
+    toml::from_str(text).map_err(|error| mistake(text, &error))
+}
+
+fn mistake(text: &str, error: &toml::de::Error) -> Mistake {
+    let at = error.span().unwrap_or(0..0);
+    let (line, column) = position(text, at.start);
+    let key = DeTable::parse(text).ok().and_then(|table| key_at(table.get_ref(), &at));
+    let wrong = error.message().replace('\n', "; ");
+    let instead = nearest_known(&wrong);
+    match instead {
+        // Serde's own list of all keys is replaced by the one that was meant.
+        Some(instead) => {
+            let wrong = wrong.split(", expected").next().unwrap_or(&wrong).replace('`', "\"");
+            let wrong = wrong
+                .replace("unknown field", "unknown key")
+                .replace("unknown variant", "unknown value");
+            Mistake { line, column, key, wrong, instead: Some(instead) }
+        }
+        None => Mistake { line, column, key, wrong: wrong.replace('`', "\""), instead: None },
+    }
+}
+
+/// Line and column of a byte, both from 1; the column counts characters.
+fn position(text: &str, byte: usize) -> (usize, usize) {
+    let before = text.get(..byte).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// The dotted name of the innermost key whose name or value covers the start of `at`.
+fn key_at(table: &DeTable<'_>, at: &Range<usize>) -> Option<String> {
+    let covers = |span: Range<usize>| span.contains(&at.start);
+    table.iter().find_map(|(key, value)| {
+        let name = key.get_ref();
+        let inner = match value.get_ref() {
+            DeValue::Table(inner) => key_at(inner, at),
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_) => None,
+        };
+        match inner {
+            Some(inner) => Some(format!("{name}.{inner}")),
+            None => (covers(key.span()) || covers(value.span())).then(|| name.to_string()),
+        }
+    })
+}
+
+/// For serde's "unknown field `x`, expected one of `a`, `b`" (and the same of variants): which of them was meant.
+fn nearest_known(message: &str) -> Option<String> {
+    let (unknown, expected) = message.split_once(", expected ")?;
+    let unknown = unknown
+        .strip_prefix("unknown field ")
+        .or_else(|| unknown.strip_prefix("unknown variant "))?;
+    let unknown = unknown.trim_matches('`');
+    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    let nearest = known.iter().map(|name| (edits(unknown, name), *name)).min()?;
+    // More than a quarter of the word is no slip of the pen.
+    if nearest.0 * 4 <= unknown.chars().count().max(4) {
+        Some(format!("did you mean \"{}\"?", nearest.1))
+    } else {
+        Some(format!("known are {}", known.join(", ")))
+    }
+}
+
+/// The least number of letters to insert, remove or replace that turns `a` into `b` (Levenshtein 1966).
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,241 @@
+//! What the operator decides: thresholds, limits and margins, as plain values in the units that the code reckons with.
+//!
+//! `Default` is what an empty file means. Each struct is one section of the file; `policy::file` reads them from text.
+//!
+//! **Invariant:** two hosts whose `Settings::hash` agree judge relief and cost alike.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::policy::quantity;
+use crate::units::{Cost, Mib, PacketsPerSec, Share};
+
+/// Everything that an operator sets about balancing; sections and keys that the file leaves out keep their default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Who acts: nobody, the operator, or Evenkeel.
+    pub mode: Mode,
+    /// When a host is short of something.
+    pub hot: Hot,
+    /// What a host may reach by taking a VM.
+    pub target: Target,
+    /// Which moves pay.
+    pub worth_it: WorthIt,
+    /// How many moves at most.
+    pub limits: Limits,
+    /// How memory is copied.
+    pub copy: Copy,
+}
+
+/// What is done about a hot host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Balance {
+    /// Nothing: it is watched, and that is all.
+    Off,
+    /// A move is proposed, and an operator applies it.
+    #[default]
+    Recommend,
+    /// The move is made.
+    Automatic,
+}
+
+/// Section `[mode]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mode {
+    /// `off`, `recommend` or `automatic`. Recommending costs an operator's time, acting costs trust: begin with
+    /// `recommend`, and go on to `automatic` once its proposals are those you would have made.
+    pub balance: Balance,
+}
+
+/// Section `[hot]`: nothing is balanced unless one of these holds for as long as `for`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hot {
+    /// Key `for`: how long a threshold must hold. Short reacts before users notice, and also moves VMs for peaks that would
+    /// have passed; long lets a shortage last. 30 s to 10 min; longer than your batch jobs' start, shorter than `worth_it.vm_rest`.
+    #[serde(rename = "for", deserialize_with = "quantity::positive_duration")]
+    pub window: Duration,
+    /// Use of all processors. Low moves before anything waits, high leaves it to `cpu_pressure`. 60 % to 95 %, and above
+    /// `target.cpu_used_max`, or a host that has just taken a VM is hot itself.
+    #[serde(deserialize_with = "quantity::share")]
+    pub cpu_used: Share,
+    /// Share of time in which some task waits for a processor (the kernel's pressure stall information). It sees what use
+    /// cannot: a full host where nobody waits is fine. 10 % to 40 %; ignored where the kernel does not tell.
+    #[serde(deserialize_with = "quantity::share")]
+    pub cpu_pressure: Share,
+    /// Memory in use, page cache not counted. Beyond it the host soon swaps or kills. 80 % to 95 %; above `target.memory_used_max`.
+    #[serde(deserialize_with = "quantity::share")]
+    pub memory_used: Share,
+    /// Use of the uplink's speed, either direction. 60 % to 90 %: a copy needs some of what is left. Ignored where the speed is unknown.
+    #[serde(deserialize_with = "quantity::share")]
+    pub nic_used: Share,
+    /// Packets to or from VMs that are dropped each second. Low notices overrun guests early, but a few drops are normal
+    /// for TCP. 10 to 10 000.
+    #[serde(deserialize_with = "quantity::positive_count")]
+    pub drops_per_second: u64,
+    /// Packets each second at all taps together; for NICs or switches whose limit is packets, not bits. Absent: not judged.
+    /// Set it to about 80 % of what the host was measured to forward.
+    #[serde(deserialize_with = "quantity::packets")]
+    pub packets_per_second: Option<PacketsPerSec>,
+}
+
+impl Default for Hot {
+    fn default() -> Hot {
+        Hot {
+            window: Duration::from_secs(120),
+            cpu_used: Share(800),
+            cpu_pressure: Share(200),
+            memory_used: Share(900),
+            nic_used: Share(800),
+            drops_per_second: 100,
+            packets_per_second: None,
+        }
+    }
+}
+
+/// Section `[target]`: what a host may reach by taking a VM.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Target {
+    /// Use of all processors with the VM there. High finds room more often, low leaves the target room for its own peaks.
+    /// 50 % to 90 %, at least 5 % below `hot.cpu_used`.
+    #[serde(deserialize_with = "quantity::share")]
+    pub cpu_used_max: Share,
+    /// Memory of all guests at full size, with the VM there. 70 % to 95 %; lower where hypervisors' own overhead is large.
+    #[serde(deserialize_with = "quantity::share")]
+    pub memory_used_max: Share,
+    /// Memory left to the host itself, whatever `memory_used_max` says: it protects small hosts, where a percent is little.
+    /// 1 GiB to 16 GiB; 0MiB trusts the percentage alone.
+    #[serde(deserialize_with = "quantity::memory")]
+    pub memory_reserve: Mib,
+}
+
+impl Default for Target {
+    fn default() -> Target {
+        Target { cpu_used_max: Share(700), memory_used_max: Share(850), memory_reserve: Mib(4096) }
+    }
+}
+
+/// Section `[worth_it]`: which moves pay, and how long one who has just moved is left alone.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorthIt {
+    /// Relief beyond cost there and copy, in percent of pressure. It is what ends the moving: low balances finely with
+    /// many moves, high moves little. 2 % to 30 %; it must exceed the noise of your load.
+    #[serde(deserialize_with = "quantity::cost")]
+    pub gain_min: Cost,
+    /// Rest of a VM after it has moved. Short lets a VM wander, long leaves it on a host that has become hot since.
+    /// 30 min to 24 h, many times `hot.for`.
+    #[serde(deserialize_with = "quantity::positive_duration")]
+    pub vm_rest: Duration,
+    /// Rest of a host after a move from or to it, so that its load is measured anew before the next.
+    /// 1 min to 30 min, at least `hot.for`.
+    #[serde(deserialize_with = "quantity::positive_duration")]
+    pub host_rest: Duration,
+}
+
+impl Default for WorthIt {
+    fn default() -> WorthIt {
+        WorthIt {
+            gain_min: Cost::percent(10),
+            vm_rest: Duration::from_hours(6),
+            host_rest: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Section `[limits]`: how many moves at most.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Moves under way from and to one host, together. Copies share the link: two at once each take longer and their
+    /// guests dirty more meanwhile. 1 to 4.
+    #[serde(deserialize_with = "quantity::positive_small_count")]
+    pub moves_per_host: u32,
+    /// Balancing moves that a host begins in any 24 hours; after that it recommends only. It bounds the harm of settings
+    /// that do not suit the load. 5 to 200.
+    #[serde(deserialize_with = "quantity::positive_small_count")]
+    pub moves_per_day: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { moves_per_host: 1, moves_per_day: 20 }
+    }
+}
+
+/// Section `[copy]`: how memory is copied.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Copy {
+    /// Share of the link that a copy may use. More ends it sooner, and takes it from the guests while it lasts.
+    /// 20 % to 90 %; a guest that dirties memory faster than this never comes to an end.
+    #[serde(deserialize_with = "quantity::positive_share")]
+    pub bandwidth: Share,
+    /// The longest pause of the guest at the end. Short is kind to it but needs more rounds, too short never converges.
+    /// 50 ms to 1 s.
+    #[serde(deserialize_with = "quantity::positive_duration")]
+    pub downtime: Duration,
+}
+
+impl Default for Copy {
+    fn default() -> Copy {
+        Copy { bandwidth: Share(500), downtime: Duration::from_millis(100) }
+    }
+}
+
+/// Raised whenever the same settings would be judged otherwise: hosts of both versions then do not trade.
+const MEANING: u64 = 1;
+
+impl Settings {
+    /// A number that two hosts share if, and almost only if, they judge relief and cost alike: a target refuses a
+    /// request with another one.
+    ///
+    /// FNV-1a, 64 bits, over (name, 0, value as 8 bytes, big-endian) of: `meaning`, every key of `[hot]` and `[target]`, and
+    /// `worth_it.gain_min`. What a host may decide for itself (`[mode]`, rests, `[limits]`, `[copy]`) is left out.
+    pub fn hash(&self) -> u64 {
+        let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        let share = |s: Share| u64::from(s.0);
+        let Hot {
+            window,
+            cpu_used,
+            cpu_pressure,
+            memory_used,
+            nic_used,
+            drops_per_second,
+            packets_per_second,
+        } = &self.hot;
+        let Target { cpu_used_max, memory_used_max, memory_reserve } = &self.target;
+        // The reader lets no zero through, so it can stand for "not judged".
+        let packets = packets_per_second.map_or(0, |p| p.0);
+        let canonical = [
+            ("meaning", MEANING),
+            ("hot.for", micros(*window)),
+            ("hot.cpu_used", share(*cpu_used)),
+            ("hot.cpu_pressure", share(*cpu_pressure)),
+            ("hot.memory_used", share(*memory_used)),
+            ("hot.nic_used", share(*nic_used)),
+            ("hot.drops_per_second", *drops_per_second),
+            ("hot.packets_per_second", packets),
+            ("target.cpu_used_max", share(*cpu_used_max)),
+            ("target.memory_used_max", share(*memory_used_max)),
+            ("target.memory_reserve", memory_reserve.0),
+            ("worth_it.gain_min", self.worth_it.gain_min.0.cast_unsigned()),
+        ];
+        canonical.iter().fold(FNV_START, |hash, (name, value)| {
+            fnv(fnv(fnv(hash, name.as_bytes()), &[0]), &value.to_be_bytes())
+        })
+    }
+}
+
+/// Constants of FNV-1a for 64 bits: RFC 9923.
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
+}
