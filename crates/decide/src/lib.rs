@@ -2,9 +2,11 @@
 //!
 //! **Invariant:** the same seed and the same events give the same actions, bit for bit.
 
+pub mod host;
 pub mod membership;
 pub mod migrate;
 pub mod negotiate;
+pub mod placement;
 pub mod policy;
 pub mod units;
 pub mod usage;

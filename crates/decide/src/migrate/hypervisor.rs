@@ -58,7 +58,7 @@ pub struct CopyParameters {
 }
 
 /// Where the incoming side listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// In the hypervisor's own form (for `qemu`: `tcp:198.18.0.2:49152`).
     pub uri: String,

@@ -45,8 +45,8 @@ pub struct MoveRecord {
     pub journal: JournalMark,
     /// How far it has come here.
     pub stage: MoveStage,
-    /// What the VM is.
-    pub definition: VmDefinition,
+    /// What the VM is; absent where a void is promised for a move that was never heard of.
+    pub definition: Option<VmDefinition>,
 }
 
 /// How far a move has come on disk.

@@ -67,6 +67,13 @@ pub enum Phase {
     Over,
 }
 
+impl Phase {
+    /// Whether a cancel would still be heeded: nothing has been promised.
+    pub fn can_be_cancelled(self) -> bool {
+        matches!(self, Phase::Recording | Phase::Copying | Phase::SwitchingOver)
+    }
+}
+
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {

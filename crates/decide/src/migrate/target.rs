@@ -145,6 +145,16 @@ impl Target {
         Target { phase: Phase::Looking, ..Target::new(move_id, record, vm, arrival_max) }
     }
 
+    /// A move that this journal has never heard of, though it is the one that readiness named: void, once asked.
+    /// `Begin` writes the promise, ends whatever may be here, and answers.
+    pub fn never_heard_of(move_id: MoveId, record: MoveRecord, vm: VmRecord) -> Target {
+        let mut target = Target::new(move_id, record, vm, Duration::ZERO);
+        (target.phase, target.why) = (Phase::Voiding, "this host has no record of it".to_owned());
+        target.record.stage = MoveStage::Voiding;
+        target.vm.floor = target.vm.floor.max(target.record.epoch + 1);
+        target
+    }
+
     /// Where it stands.
     pub fn phase(&self) -> Phase {
         self.phase
@@ -180,7 +190,7 @@ impl Target {
 
     fn begin(&mut self, actions: &mut Vec<Action>) {
         match (self.phase, self.record.stage) {
-            (Phase::Recording, _) => self.persist(actions),
+            (Phase::Recording | Phase::Voiding, _) => self.persist(actions),
             (Phase::Looking, MoveStage::Voiding) => self.destroy(actions),
             (Phase::Looking, _) => actions.push(Action::Hypervisor(HypervisorCommand::Look)),
             _ => {}

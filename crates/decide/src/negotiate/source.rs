@@ -125,6 +125,16 @@ impl Source {
         self.phase
     }
 
+    /// The hosts that are asked.
+    pub fn asked(&self) -> &BTreeSet<HostId> {
+        &self.asked
+    }
+
+    /// The highest cost that would be of use; absent: any is.
+    pub fn useful_max(&self) -> Option<Cost> {
+        self.useful_max
+    }
+
     /// The answers so far.
     pub fn answers(&self) -> &BTreeMap<HostId, Answer> {
         &self.answers

@@ -1,0 +1,47 @@
+//! This host's load, at its lowest and at its highest: moves end only because relief is judged by the one and cost by the other.
+
+use super::Host;
+use crate::negotiate::target::Stage;
+use crate::units::{MilliCores, MoveId, Time, VmId};
+use crate::usage::load::Load;
+
+impl Host {
+    /// What all VMs here ask together, those leaving included.
+    pub(super) fn demand_of_vms(&self, now: Time) -> Load {
+        self.vms.keys().fold(Load::default(), |sum, vm| sum.plus(self.demand(now, *vm)))
+    }
+
+    /// What one VM asks of this host.
+    pub fn demand(&self, now: Time, vm: VmId) -> Load {
+        let memory = self.vms.get(&vm).map_or(crate::units::Mib(0), |vm| vm.definition.memory);
+        self.usage.demand(now, vm, memory)
+    }
+
+    /// The least load that this host may come to have: every departure under way already gone (but `but`), no arrival counted.
+    pub(super) fn lowest_load(&self, now: Time, but: Option<MoveId>) -> Load {
+        let leaving: Vec<VmId> = self.outgoing.iter().filter(|(id, _)| Some(**id) != but).map(|(_, out)| out.vm).collect();
+        let staying = self.vms.keys().filter(|vm| !leaving.contains(vm));
+        staying.fold(self.own_load(now), |sum, vm| sum.plus(self.demand(now, *vm)))
+    }
+
+    /// The most load that this host may come to have: departures still here, every reservation and arrival in (but `but`).
+    pub(super) fn highest_load(&self, now: Time, but: Option<MoveId>) -> Load {
+        let here = self.demand_of_vms(now).plus(self.own_load(now));
+        let coming = self.incoming.iter().filter(|(id, incoming)| Some(**id) != but && !self.vms.contains_key(&incoming.vm));
+        let reserved = coming.filter(|(id, incoming)| self.target.offers().contains_key(id) || incoming.migrate.is_some());
+        reserved.fold(here, |sum, (_, incoming)| sum.plus(incoming.demand))
+    }
+
+    /// What the host itself uses beside its VMs: processors only, since its traffic is mostly the copies.
+    fn own_load(&self, now: Time) -> Load {
+        let cpu = self.usage.host().cpu.minus(self.demand_of_vms(now).cpu);
+        Load { cpu: MilliCores(cpu.0), ..Load::default() }
+    }
+
+    /// Moves from here, and moves to here that were confirmed.
+    pub(super) fn moves_under_way(&self) -> usize {
+        let confirmed = |id: &MoveId| self.target.offers().get(id).is_some_and(|offer| offer.stage != Stage::Offered);
+        let coming = self.incoming.iter().filter(|(id, incoming)| confirmed(id) || incoming.migrate.is_some());
+        self.outgoing.len() + coming.count()
+    }
+}

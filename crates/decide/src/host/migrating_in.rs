@@ -1,0 +1,193 @@
+//! Moves to here, from the incoming side to the end.
+
+use super::incoming::Incoming;
+use super::story::{Note, Step};
+use super::{Action, Host, TimerKey, Vm, Writer};
+use crate::migrate::hypervisor::{CopyParameters, HypervisorReport, RunState};
+use crate::migrate::precopy;
+use crate::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
+use crate::migrate::target::{Action as Wanted, Event, Outcome, Target};
+use crate::negotiate::target::{self as negotiate_target, Stage};
+use crate::units::{Cost, Epoch, Mib, MoveId, Time, VmId};
+use crate::usage::load::Load;
+use crate::wire::message::{Body, JournalMark, Standing};
+
+impl Host {
+    pub(super) fn in_report(&mut self, now: Time, id: MoveId, report: HypervisorReport, actions: &mut Vec<Action>) {
+        let has_machine = self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some());
+        match report {
+            report if has_machine => self.inward(now, id, Event::Report(report), actions),
+            HypervisorReport::Prepared(endpoint) => self.prepared(now, id, endpoint, actions),
+            HypervisorReport::PrepareFailed(why) => {
+                self.offering(now, id, negotiate_target::Event::PrepareFailed(why), actions);
+            }
+            HypervisorReport::IncomingGone | HypervisorReport::IncomingFailed(_) => {
+                self.offering(now, id, negotiate_target::Event::Ended, actions);
+            }
+            _ => {}
+        }
+    }
+
+    /// The incoming side listens. It goes on record before the source hears of it.
+    fn prepared(&mut self, now: Time, id: MoveId, endpoint: crate::migrate::hypervisor::Endpoint, actions: &mut Vec<Action>) {
+        let preparing = self.target.offers().get(&id).is_some_and(|offer| offer.stage == Stage::Preparing);
+        let Some(incoming) = self.incoming.get_mut(&id).filter(|_| preparing) else { return };
+        let Some(confirmation) = incoming.confirmation.as_ref() else { return };
+        let record = MoveRecord {
+            vm: incoming.vm,
+            peer: id.host,
+            epoch: confirmation.epoch.number,
+            run: RunState::Running,
+            journal: self.journal,
+            stage: MoveStage::Prepared,
+            definition: Some(confirmation.definition.clone()),
+        };
+        let vm = self.records.get(&incoming.vm).copied().unwrap_or(NEVER_HERE);
+        let arrival_max = arrival_max(incoming.memory, confirmation.copy);
+        incoming.endpoint = Some(endpoint);
+        incoming.migrate = Some(Target::new(id, record, vm, arrival_max));
+        self.inward(now, id, Event::Begin, actions);
+    }
+
+    /// Drives the incoming side, and does what it wants.
+    pub(super) fn inward(&mut self, now: Time, id: MoveId, event: Event, actions: &mut Vec<Action>) {
+        let Some(incoming) = self.incoming.get_mut(&id) else { return };
+        let Some(migrate) = incoming.migrate.as_mut() else { return };
+        let (vm, epoch) = (incoming.vm, migrate.record().epoch + 1);
+        let mut wanted = Vec::new();
+        migrate.handle(event, &mut wanted);
+        for action in wanted {
+            match action {
+                Wanted::Persist(records) => {
+                    self.remember(&records);
+                    self.persist(Writer::In(id), records, actions);
+                }
+                Wanted::Hypervisor(command) => actions.push(Action::Hypervisor(id, vm, command)),
+                Wanted::Recorded => self.offering(now, id, negotiate_target::Event::Prepared, actions),
+                Wanted::Remind => self.remind(id, actions),
+                Wanted::Standing(standing) => self.say_standing(id, vm, epoch, standing, actions),
+                Wanted::Arm(timer, after) => self.arm(now, TimerKey::In(id, timer), after),
+                Wanted::Disarm(timer) => {
+                    self.timers.remove(&TimerKey::In(id, timer));
+                }
+                Wanted::Alarm(why) => self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions),
+                Wanted::Over(outcome) => self.in_over(now, id, outcome, actions),
+            }
+        }
+    }
+
+    fn remind(&mut self, id: MoveId, actions: &mut Vec<Action>) {
+        let cost = self.target.offers().get(&id).map_or(Cost(0), |offer| offer.cost);
+        let endpoint = self.incoming.get(&id).and_then(|incoming| incoming.endpoint.clone()).unwrap_or_default();
+        self.send(id.host, id, Body::Readiness { cost, endpoint, journal: self.journal }, actions);
+    }
+
+    fn say_standing(&self, id: MoveId, vm: VmId, epoch: u64, standing: Standing, actions: &mut Vec<Action>) {
+        let epoch = Epoch { number: epoch, owner: self.id };
+        self.send(id.host, id, Body::Standing { vm, epoch, standing }, actions);
+    }
+
+    fn in_over(&mut self, now: Time, id: MoveId, outcome: Outcome, actions: &mut Vec<Action>) {
+        self.offering(now, id, negotiate_target::Event::Ended, actions);
+        let Some(incoming) = self.incoming.get_mut(&id) else { return };
+        let vm = incoming.vm;
+        let note = |step, why: String| Action::Note(Note::new(step, why).of(id, vm).with(id.host));
+        match outcome {
+            Outcome::Void(why) => {
+                incoming.ended = true;
+                actions.push(note(Step::Undo, format!("{why}; the incoming side is gone, the VM stays at its source")));
+            }
+            Outcome::Arrived => {
+                let incoming = self.incoming.remove(&id).expect("it was there a line before");
+                self.arrive(now, incoming, actions);
+                actions.push(note(Step::Running, "the VM runs here".to_owned()));
+            }
+            Outcome::Down(why) => {
+                let incoming = self.incoming.remove(&id).expect("it was there a line before");
+                self.arrive(now, incoming, actions);
+                if let Some(here) = self.vms.get_mut(&vm) {
+                    here.trouble = Some(format!("down: {why}"));
+                }
+                actions.push(note(Step::VmDown, why));
+            }
+        }
+    }
+
+    /// The VM is one of ours, with its history as if it had always been here.
+    fn arrive(&mut self, now: Time, incoming: Incoming, actions: &mut Vec<Action>) {
+        let Incoming { vm, history, migrate, .. } = incoming;
+        let Some(migrate) = migrate else { return };
+        let record = migrate.record();
+        if let Some(definition) = record.definition.clone() {
+            let rest_until = now.plus(self.settings.worth_it.vm_rest);
+            let (run, recorded, trouble) = (record.run, true, None);
+            self.vms.insert(vm, Vm { definition, run, record: migrate.vm_record(), recorded, rest_until, trouble });
+        }
+        if let Err(bad) = self.usage.import(now, vm, &history) {
+            actions.push(Action::Note(Note::bad_input(format!("history of {vm}: {bad}")).about(vm)));
+        }
+        self.rest(now, "a VM has just arrived");
+    }
+
+    /// The source says that the VM is ours.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
+    pub(super) fn handed_over(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        vm: VmId,
+        epoch: Epoch,
+        run: RunState,
+        journal: JournalMark,
+        actions: &mut Vec<Action>,
+    ) {
+        let same_journal = journal.id == self.journal.id && journal.generation <= self.journal.generation;
+        if !same_journal || epoch.owner != self.id {
+            let why = "a hand-over names another journal than this host's: it was replaced or set back; look at both hosts";
+            self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
+            return self.say_standing(id, vm, epoch.number, Standing::Unknown, actions);
+        }
+        let machine = self.incoming.get(&id).and_then(|incoming| incoming.migrate.as_ref());
+        if machine.is_some_and(|m| m.vm() == vm && m.record().epoch + 1 == epoch.number) {
+            return self.inward(now, id, Event::HandOver(run), actions);
+        }
+        let record = self.records.get(&vm).copied().unwrap_or(NEVER_HERE);
+        if record.ran >= epoch.number {
+            return self.say_standing(id, vm, epoch.number, Standing::Running, actions);
+        }
+        if record.floor >= epoch.number {
+            let standing = if record.ownership == Ownership::Down { Standing::OwnerCopyGone } else { Standing::Void };
+            return self.say_standing(id, vm, epoch.number, standing, actions);
+        }
+        self.promise_void(now, id, vm, epoch, run, journal, record, actions);
+    }
+
+    /// This journal was named, and has no record of the move: nothing can be here that matters. Void, in the right order.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
+    fn promise_void(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        vm: VmId,
+        epoch: Epoch,
+        run: RunState,
+        journal: JournalMark,
+        known: VmRecord,
+        actions: &mut Vec<Action>,
+    ) {
+        let (peer, stage, definition) = (id.host, MoveStage::Voiding, None);
+        let record = MoveRecord { vm, peer, epoch: epoch.number - 1, run, journal, stage, definition };
+        let mut incoming = Incoming::new(vm, String::new(), Mib(0), Load::default(), None);
+        incoming.migrate = Some(Target::never_heard_of(id, record, known));
+        self.incoming.insert(id, incoming);
+        self.inward(now, id, Event::Begin, actions);
+    }
+}
+
+/// What the journal has of a VM that it has never heard of.
+pub(super) const NEVER_HERE: VmRecord = VmRecord { floor: 0, ran: 0, ownership: Ownership::Away };
+
+/// The target gives up later than the source does, so that the source's word comes first.
+pub(super) fn arrival_max(memory: Mib, copy: CopyParameters) -> std::time::Duration {
+    precopy::longest(memory, copy.bandwidth) * 2 + std::time::Duration::from_secs(60)
+}

@@ -1,0 +1,183 @@
+//! Moves from here, from readiness to the end.
+
+use super::story::{Note, Step};
+use super::{Action, Host, TimerKey, Writer};
+use crate::migrate::hypervisor::{Endpoint, HypervisorCommand, HypervisorReport};
+use crate::migrate::precopy;
+use crate::migrate::record::{MoveRecord, MoveStage, Record};
+use crate::migrate::source::{Action as Wanted, Event, Outcome, Phase, Source};
+use crate::units::{Epoch, HostId, MoveId, Time};
+use crate::wire::message::{Body, JournalMark, Standing};
+
+impl Host {
+    pub(super) fn start_copy(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        target: HostId,
+        endpoint: Endpoint,
+        journal: JournalMark,
+        actions: &mut Vec<Action>,
+    ) {
+        let copy = self.copy_parameters();
+        let out = self.outgoing.get_mut(&id).expect("its negotiation has just said so");
+        let vm = &self.vms[&out.vm];
+        let record = MoveRecord {
+            vm: out.vm,
+            peer: target,
+            epoch: vm.record.floor,
+            run: vm.run,
+            journal,
+            stage: MoveStage::Copying,
+            definition: Some(vm.definition.clone()),
+        };
+        let copy_max = precopy::longest(out.memory, copy.bandwidth);
+        out.migrate = Some(Source::new(id, record, vm.record, (endpoint, copy), copy_max));
+        self.out(now, id, Event::Begin, actions);
+    }
+
+    /// Drives a move's copy and hand-over, and does what it wants.
+    pub(super) fn out(&mut self, now: Time, id: MoveId, event: Event, actions: &mut Vec<Action>) {
+        let Some(out) = self.outgoing.get_mut(&id) else { return };
+        let Some(migrate) = out.migrate.as_mut() else { return };
+        if matches!((&event, migrate.phase()), (Event::Standing(Standing::Running), Phase::HandingOver)) {
+            self.tales.tell(id, |story| story.running = Some(now));
+            actions.push(Action::Note(Note::new(Step::Running, "it was seen running there").of(id, out.vm).with(migrate.record().peer)));
+        }
+        let mut wanted = Vec::new();
+        migrate.handle(event, &mut wanted);
+        let (vm, phase) = (out.vm, migrate.phase());
+        for action in wanted {
+            match action {
+                Wanted::Persist(records) => {
+                    self.remember(&records);
+                    self.persist(Writer::Out(id), records, actions);
+                }
+                Wanted::Hypervisor(command) => {
+                    self.note_command(now, id, &command, actions);
+                    actions.push(Action::Hypervisor(id, vm, command));
+                }
+                Wanted::HandOver => self.hand_over(id, actions),
+                Wanted::Release => {
+                    let peer = self.outgoing[&id].migrate.as_ref().map(|m| m.record().peer);
+                    peer.into_iter().for_each(|peer| self.send(peer, id, Body::Release, actions));
+                }
+                Wanted::Arm(timer, after) => self.arm(now, TimerKey::Out(id, timer), after),
+                Wanted::Disarm(timer) => {
+                    self.timers.remove(&TimerKey::Out(id, timer));
+                }
+                Wanted::Alarm(why) => self.alarm_once(Note::new(Step::Alarm, why).of(id, vm), actions),
+                Wanted::Over(outcome) => return self.out_over(now, id, outcome, actions),
+            }
+        }
+        self.tales.tell(id, |story| story.phase = word(phase));
+    }
+
+    /// What the journal has, or is about to have, is what this host goes by.
+    pub(super) fn remember(&mut self, records: &[Record]) {
+        for record in records {
+            if let Record::Vm(vm, record) = record {
+                self.records.insert(*vm, *record);
+                if let Some(here) = self.vms.get_mut(vm) {
+                    here.record = *record;
+                }
+            }
+        }
+    }
+
+    fn note_command(&mut self, now: Time, id: MoveId, command: &HypervisorCommand, actions: &mut Vec<Action>) {
+        match command {
+            HypervisorCommand::StartCopy(endpoint, copy) => {
+                self.tales.tell(id, |story| story.copy_began = Some(now));
+                let mbit = copy.bandwidth.0 / 1_000_000;
+                let words = format!("copying memory to {}, at most {mbit} Mbit/s", endpoint.uri);
+                self.note_move(id, Step::Copy, &words, |n| n, actions);
+            }
+            HypervisorCommand::CancelCopy => self.note_move(id, Step::Undo, "cancelling the copy", |n| n, actions),
+            HypervisorCommand::TakeBack(_) => self.note_move(id, Step::Undo, "taking the VM back", |n| n, actions),
+            _ => {}
+        }
+    }
+
+    fn hand_over(&mut self, id: MoveId, actions: &mut Vec<Action>) {
+        let Some(migrate) = self.outgoing.get(&id).and_then(|out| out.migrate.as_ref()) else { return };
+        let record = migrate.record();
+        let (vm, peer, run, journal) = (record.vm, record.peer, record.run, record.journal);
+        let epoch = Epoch { number: record.epoch + 1, owner: peer };
+        let mut first = false;
+        self.tales.tell(id, |story| first = std::mem::replace(&mut story.phase, "handing-over") != "handing-over");
+        if first {
+            let words = format!("released on disk, the tap is off; epoch {} is the target's", epoch.number);
+            self.note_move(id, Step::HandOver, &words, |n| n.with(peer), actions);
+        }
+        self.send(peer, id, Body::HandOver { vm, epoch, run, journal }, actions);
+    }
+
+    pub(super) fn out_report(&mut self, now: Time, id: MoveId, report: HypervisorReport, actions: &mut Vec<Action>) {
+        match &report {
+            HypervisorReport::Progress(progress) => self.tales.tell(id, |story| story.progress = *progress),
+            HypervisorReport::PreSwitchover => {
+                self.tales.tell(id, |story| story.paused = Some(now));
+                self.note_move(id, Step::SwitchOver, "paused for the last round", |n| n, actions);
+            }
+            HypervisorReport::SourceCompleted(figures) => {
+                self.tales.tell(id, |story| story.progress = figures.progress);
+            }
+            _ => {}
+        }
+        self.out(now, id, Event::Report(report), actions);
+    }
+
+    fn out_over(&mut self, now: Time, id: MoveId, outcome: Outcome, actions: &mut Vec<Action>) {
+        let out = self.outgoing.remove(&id).expect("its machine has just spoken");
+        let peer = out.migrate.as_ref().map_or(self.id, |m| m.record().peer);
+        let note = |step, why: String| Note::new(step, why).of(id, out.vm).with(peer);
+        match outcome {
+            Outcome::Done => {
+                self.vms.remove(&out.vm);
+                self.usage.forget(out.vm);
+                self.failures = 0;
+                self.rest(now, "a VM has just left");
+                let words = format!("the VM runs at {}", self.name_of(peer));
+                self.tales.end(now, id, "done", &words);
+                actions.push(Action::Note(note(Step::Done, words)));
+            }
+            Outcome::Undone(why) => {
+                self.tales.end(now, id, "abandoned", &why);
+                actions.push(Action::Note(note(Step::Abandoned, format!("{why}; the VM stays here"))));
+                if !out.by_hand {
+                    self.back_off(now, &why);
+                }
+            }
+            Outcome::Down(why) => {
+                self.tales.end(now, id, "down", &why);
+                if let Some(vm) = self.vms.get_mut(&out.vm) {
+                    vm.trouble = Some(format!("down: {why}"));
+                }
+                self.alarm_once(note(Step::VmDown, why), actions);
+            }
+        }
+    }
+
+    /// After a move that was made, no other by itself for a while.
+    pub(super) fn rest(&mut self, now: Time, why: &str) {
+        self.rest_until = now.plus(self.settings.worth_it.host_rest);
+        self.rest_reason = why.to_owned();
+    }
+}
+
+fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Recording => "ready",
+        Phase::Copying => "copying",
+        Phase::SwitchingOver => "switching-over",
+        Phase::Cancelling => "cancelling",
+        Phase::Releasing | Phase::Fencing => "releasing",
+        Phase::HandingOver => "handing-over",
+        Phase::Discarding | Phase::Closing => "discarding",
+        Phase::Reclaiming | Phase::Resuming => "taking-back",
+        Phase::Undoing => "undoing",
+        Phase::Looking => "recovering",
+        Phase::Over => "over",
+    }
+}

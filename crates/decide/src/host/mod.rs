@@ -1,0 +1,425 @@
+//! One host: monitoring, policies, negotiation and migration joined. One `handle`, one `deadline`.
+//!
+//! **Invariant:** the same seed and the same events give the same actions, bit for bit.
+//! **Invariant:** an action that depends on a record is given out only by the `handle` that hears that it is stored.
+//! **Invariant:** every queue, reservation, retry and wait has a limit; early, late or repeated ticks do no harm.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::membership::{Membership, Peer};
+use crate::migrate::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Sighting, VmDefinition};
+use crate::migrate::record::{MoveRecord, Record, VmRecord};
+use crate::migrate::{source as migrate_source, target as migrate_target};
+use crate::negotiate::{self, source as negotiate_source, target as negotiate_target};
+use crate::placement::admission::Offered;
+use crate::policy::hot::HotWatch;
+use crate::policy::settings::Settings;
+use crate::units::{HostId, MoveId, Time, VmId};
+use crate::usage::Usage;
+use crate::usage::reading::Reading;
+use crate::wire::message::{Body, JournalMark, Message};
+
+mod gossip;
+mod incoming;
+mod loads;
+mod migrating_in;
+mod migrating_out;
+mod outgoing;
+mod recovery;
+pub mod story;
+mod vms;
+mod watch;
+
+use incoming::Incoming;
+use outgoing::Outgoing;
+use story::{Note, Story, Tales};
+
+/// Who this host is, and what its journal said when the agent started.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// This host's id.
+    pub id: HostId,
+    /// This host's name.
+    pub name: String,
+    /// Where its agent is reached.
+    pub address: SocketAddr,
+    /// Its journal.
+    pub journal: JournalMark,
+    /// How often the agent had started with this journal, this time included.
+    pub incarnation: u32,
+    /// The first incarnation of this journal: what happened before it does not know.
+    pub first_incarnation: u32,
+    /// The VMs that the journal knows.
+    pub vms: BTreeMap<VmId, VmRecord>,
+    /// The moves that were open.
+    pub moves: BTreeMap<MoveId, MoveRecord>,
+    /// What the hypervisor offers.
+    pub offered: Offered,
+    /// What the operator set.
+    pub settings: Settings,
+    /// For all that is drawn by lot.
+    pub seed: u64,
+}
+
+/// What happens to a host.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the words of the variant say what its fields are")]
+pub enum Event {
+    /// The deadline has come.
+    Tick,
+    /// Join the cluster through the agent at this address.
+    Join(SocketAddr),
+    /// The monitor's reading of one cycle.
+    Reading(Reading),
+    /// A message from a host.
+    Message(Message),
+    /// A message could not be delivered.
+    Undelivered { to: HostId, message: Message, why: String },
+    /// A membership datagram.
+    Gossip { from: SocketAddr, bytes: Vec<u8> },
+    /// Something that could not be read, and from where.
+    BadInput(String),
+    /// A VM seen outside of any move.
+    Sighting(Sighting),
+    /// The hypervisor reports about a move.
+    Report(MoveId, VmId, HypervisorReport),
+    /// The records of this number are on disk; the journal's generation since.
+    Stored { number: u64, generation: u64 },
+    /// The records of this number are not on disk: the journal was reopened and reread to make sure.
+    StoreFailed { number: u64, why: String },
+    /// A person asks; answered by `Reply` with the same number.
+    Asked { number: u64, what: Ask },
+    /// New settings.
+    Settings(Box<Settings>),
+}
+
+/// What a person asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of the variant say what its fields are")]
+pub enum Ask {
+    /// Move a VM now, to that host if one is named.
+    Move { vm: VmId, to: Option<HostId> },
+    /// Undo a move under way.
+    Cancel(MoveId),
+}
+
+/// What a host wants done.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the words of the variant say what its fields are")]
+pub enum Action {
+    /// Send a message to one host.
+    Send { to: HostId, address: SocketAddr, message: Message },
+    /// Send a request to many: by multicast or broadcast, or to each of these addresses.
+    Cast { message: Message, known: Vec<SocketAddr> },
+    /// Send a membership datagram.
+    Gossip { to: SocketAddr, bytes: Vec<u8> },
+    /// Write these together; `Stored` or `StoreFailed` with this number follows, in the order of numbers.
+    Persist { number: u64, records: Vec<Record> },
+    /// Ask the hypervisor.
+    Hypervisor(MoveId, VmId, HypervisorCommand),
+    /// Note what was decided or seen, for people.
+    Note(Note),
+    /// Answer to `Asked` of this number: the move, or why not.
+    Reply { number: u64, answer: Result<MoveId, String> },
+}
+
+/// A VM that this host owns or has just released.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vm {
+    /// What it is.
+    pub definition: VmDefinition,
+    /// What the guest does.
+    pub run: RunState,
+    /// What the journal has of it.
+    pub record: VmRecord,
+    /// Whether that record is on disk: before, the VM is not moved.
+    pub recorded: bool,
+    /// Not moved by itself before.
+    pub rest_until: Time,
+    /// What is wrong with it, if anything.
+    pub trouble: Option<String>,
+}
+
+/// Whose timer, or whose record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum TimerKey {
+    Asking(MoveId, negotiate_source::Timer),
+    Offering(MoveId, negotiate_target::Timer),
+    Out(MoveId, migrate_source::Timer),
+    In(MoveId, migrate_target::Timer),
+}
+
+/// Who waits for a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writer {
+    Out(MoveId),
+    In(MoveId),
+    Adoption(VmId),
+}
+
+/// One host of the cluster.
+#[derive(Debug)]
+pub struct Host {
+    id: HostId,
+    name: String,
+    journal: JournalMark,
+    incarnation: u32,
+    first_incarnation: u32,
+    offered: Offered,
+    settings: Settings,
+    limits: negotiate::Limits,
+    rng: ChaCha8Rng,
+    started: Time,
+    membership: Membership,
+    usage: Usage,
+    hot: HotWatch,
+    /// All that the journal knows of VMs, those that are elsewhere too.
+    records: BTreeMap<VmId, VmRecord>,
+    vms: BTreeMap<VmId, Vm>,
+    outgoing: BTreeMap<MoveId, Outgoing>,
+    /// Room kept for VMs from elsewhere.
+    target: negotiate_target::Target,
+    incoming: BTreeMap<MoveId, Incoming>,
+    timers: BTreeMap<TimerKey, Time>,
+    writers: BTreeMap<u64, Writer>,
+    writes: u64,
+    moves: u32,
+    /// No balancing before: the host rests, or backs off after failures.
+    rest_until: Time,
+    rest_reason: String,
+    failures: u32,
+    /// Starts of balancing moves, of the last day.
+    recent: Vec<Time>,
+    /// What was last said of why nothing is done, so that it is said once.
+    doing: String,
+    noted_hot: Option<String>,
+    recommended: BTreeSet<VmId>,
+    alarms: Vec<String>,
+    tales: Tales,
+}
+
+/// Alarms kept for display.
+const ALARMS_MAX: usize = 50;
+
+impl Host {
+    /// A host whose agent has just started; what its journal had open is taken up.
+    pub fn new(start: Start, now: Time, actions: &mut Vec<Action>) -> Host {
+        let limits = negotiate::Limits::default();
+        let me = Peer { host: start.id, name: start.name.clone(), address: start.address, incarnation: start.incarnation };
+        let mut host = Host {
+            id: start.id,
+            name: start.name,
+            journal: start.journal,
+            incarnation: start.incarnation,
+            first_incarnation: start.first_incarnation,
+            offered: start.offered,
+            settings: start.settings,
+            limits,
+            rng: ChaCha8Rng::seed_from_u64(start.seed),
+            started: now,
+            membership: Membership::new(me, start.seed, now),
+            usage: Usage::default(),
+            hot: HotWatch::default(),
+            records: start.vms,
+            vms: BTreeMap::new(),
+            outgoing: BTreeMap::new(),
+            target: negotiate_target::Target::new(limits),
+            incoming: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            writers: BTreeMap::new(),
+            writes: 0,
+            moves: 0,
+            rest_until: Time::default(),
+            rest_reason: String::new(),
+            failures: 0,
+            recent: Vec::new(),
+            doing: String::new(),
+            noted_hot: None,
+            recommended: BTreeSet::new(),
+            alarms: Vec::new(),
+            tales: Tales::default(),
+        };
+        host.recover(now, start.moves, actions);
+        host
+    }
+
+    /// Takes one event at `now`; what is to be done is added to `actions`.
+    pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+        self.expire(now, actions);
+        match event {
+            Event::Tick => {}
+            Event::Join(address) => self.join(now, address, actions),
+            Event::Reading(reading) => self.reading(now, &reading, actions),
+            Event::Message(message) => self.message(now, message, actions),
+            Event::Undelivered { to, message, why } => self.undelivered(now, to, &message, &why, actions),
+            Event::Gossip { from, bytes } => self.gossip(now, from, &bytes, actions),
+            Event::BadInput(what) => actions.push(Action::Note(Note::bad_input(what))),
+            Event::Sighting(sighting) => self.sighting(now, sighting, actions),
+            Event::Report(move_id, vm, report) => self.report(now, move_id, vm, report, actions),
+            Event::Stored { number, generation } => self.stored(now, number, Ok(generation), actions),
+            Event::StoreFailed { number, why } => self.stored(now, number, Err(why), actions),
+            Event::Asked { number, what } => self.asked(now, number, &what, actions),
+            Event::Settings(settings) => self.settings = *settings,
+        }
+    }
+
+    /// When to call `handle` with `Tick` at the latest.
+    pub fn deadline(&self) -> Option<Time> {
+        self.timers.values().copied().chain(self.membership.deadline()).min()
+    }
+
+    fn expire(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let due: Vec<TimerKey> = self.timers.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
+        for key in due {
+            self.timers.remove(&key);
+            match key {
+                TimerKey::Asking(id, timer) => self.asking(now, id, negotiate_source::Event::Timeout(timer), actions),
+                TimerKey::Offering(id, timer) => self.offering(now, id, negotiate_target::Event::Timeout(timer), actions),
+                TimerKey::Out(id, timer) => self.out(now, id, migrate_source::Event::Timeout(timer), actions),
+                TimerKey::In(id, timer) => self.inward(now, id, migrate_target::Event::Timeout(timer), actions),
+            }
+        }
+        self.tick_membership(now, actions);
+    }
+
+    fn message(&mut self, now: Time, message: Message, actions: &mut Vec<Action>) {
+        let Message { from, move_id, body } = message;
+        if from == self.id {
+            return;
+        }
+        // Of a move only its two sides may speak, and each only its own part.
+        let from_source = from == move_id.host;
+        match body {
+            Body::Request(request) if from_source => self.requested(now, move_id, *request, actions),
+            Body::Release if from_source => self.released(now, move_id, actions),
+            Body::Confirmation(confirmation) if from_source => self.confirmed(now, move_id, *confirmation, actions),
+            Body::History { samples } if from_source => self.history_came(now, move_id, &samples, actions),
+            Body::HandOver { vm, epoch, run, journal } if from_source => {
+                self.handed_over(now, move_id, vm, epoch, run, journal, actions);
+            }
+            Body::Acceptance { cost, .. } if move_id.host == self.id => self.accepted(now, move_id, from, cost, actions),
+            Body::Refusal { why } if move_id.host == self.id => self.refused(now, move_id, from, why, actions),
+            Body::Readiness { cost, endpoint, journal } if move_id.host == self.id => {
+                self.ready(now, move_id, from, cost, endpoint, journal, actions);
+            }
+            Body::Standing { epoch, standing, .. } if move_id.host == self.id => {
+                self.stands(now, move_id, from, epoch, standing, actions);
+            }
+            other => {
+                let what = format!("{} about move {move_id} from {}, whose part it is not", other.name(), self.name_of(from));
+                actions.push(Action::Note(Note::bad_input(what)));
+            }
+        }
+    }
+
+    fn report(&mut self, now: Time, move_id: MoveId, vm: VmId, report: HypervisorReport, actions: &mut Vec<Action>) {
+        if self.outgoing.get(&move_id).is_some_and(|out| out.vm == vm) {
+            self.out_report(now, move_id, report, actions);
+        } else if self.incoming.get(&move_id).is_some_and(|incoming| incoming.vm == vm) {
+            self.in_report(now, move_id, report, actions);
+        }
+    }
+
+    fn persist(&mut self, writer: Writer, records: Vec<Record>, actions: &mut Vec<Action>) {
+        self.writes += 1;
+        self.writers.insert(self.writes, writer);
+        actions.push(Action::Persist { number: self.writes, records });
+    }
+
+    fn stored(&mut self, now: Time, number: u64, result: Result<u64, String>, actions: &mut Vec<Action>) {
+        let Some(writer) = self.writers.remove(&number) else { return };
+        if let Ok(generation) = result {
+            self.journal.generation = generation;
+        }
+        match (writer, result) {
+            (Writer::Out(id), Ok(_)) => self.out(now, id, migrate_source::Event::Stored, actions),
+            (Writer::Out(id), Err(why)) => self.out(now, id, migrate_source::Event::StoreFailed(why), actions),
+            (Writer::In(id), Ok(_)) => self.inward(now, id, migrate_target::Event::Stored, actions),
+            (Writer::In(id), Err(why)) => self.inward(now, id, migrate_target::Event::StoreFailed(why), actions),
+            (Writer::Adoption(vm), Ok(_)) => self.adoption_stored(vm),
+            (Writer::Adoption(vm), Err(why)) => self.adoption_failed(vm, &why, actions),
+        }
+    }
+
+    fn asked(&mut self, now: Time, number: u64, what: &Ask, actions: &mut Vec<Action>) {
+        let answer = match *what {
+            Ask::Move { vm, to } => self.move_by_hand(now, vm, to, actions),
+            Ask::Cancel(move_id) => self.cancel_by_hand(now, move_id, actions),
+        };
+        actions.push(Action::Reply { number, answer });
+    }
+
+    fn send(&self, to: HostId, move_id: MoveId, body: Body, actions: &mut Vec<Action>) {
+        // A host that is not known any more cannot be reached; whoever depends on the answer has a timer.
+        if let Some(address) = self.address_of(to) {
+            actions.push(Action::Send { to, address, message: Message { from: self.id, move_id, body } });
+        }
+    }
+
+    fn arm(&mut self, now: Time, key: TimerKey, after: Duration) {
+        self.timers.insert(key, now.plus(after));
+    }
+
+    fn alarm(&mut self, note: Note, actions: &mut Vec<Action>) {
+        if self.alarms.len() == ALARMS_MAX {
+            self.alarms.remove(0);
+        }
+        self.alarms.push(note.reason.clone());
+        actions.push(Action::Note(note));
+    }
+
+    /// This host's id.
+    pub fn id(&self) -> HostId {
+        self.id
+    }
+
+    /// This host's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the operator set.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The VMs here, those just released included.
+    pub fn vms(&self) -> &BTreeMap<VmId, Vm> {
+        &self.vms
+    }
+
+    /// What is being measured.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// The other hosts.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// The moves from and to here, oldest first.
+    pub fn stories(&self) -> impl DoubleEndedIterator<Item = &Story> {
+        self.tales.all()
+    }
+
+    /// What needs a person, oldest first.
+    pub fn alarms(&self) -> &[String] {
+        &self.alarms
+    }
+
+    /// Why nothing is being done, or what is.
+    pub fn doing(&self) -> &str {
+        &self.doing
+    }
+
+    /// The reservations for VMs from elsewhere.
+    pub fn reservations(&self) -> &negotiate_target::Target {
+        &self.target
+    }
+}

@@ -1,0 +1,324 @@
+//! Moves from here, up to readiness: request, answers, choice, confirmation, history.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rand_chacha::rand_core::Rng;
+
+use super::story::{Note, Step, Story};
+use super::{Action, Host, TimerKey};
+use crate::membership::HostState;
+use crate::migrate::hypervisor::{CopyParameters, Endpoint};
+use crate::migrate::record::Ownership;
+use crate::migrate::source as migrate_source;
+use crate::negotiate::source::{self as negotiate_source, Answer, Phase};
+use crate::placement::candidates::worth_it;
+use crate::policy::cost;
+use crate::units::{BitsPerSec, Cost, Epoch, HostId, Mib, MoveId, Time, VmId};
+use crate::usage::load::Load;
+use crate::wire::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
+
+/// All are asked below this number of hosts.
+const ASK_ALL_BELOW: usize = 16;
+/// As many are asked, drawn by lot, from that number on.
+const SAMPLE: usize = 8;
+/// Where the uplink's driver does not tell its speed, it is taken to be this.
+const SPEED_UNKNOWN: BitsPerSec = BitsPerSec(1_000_000_000);
+/// Samples of a history that travel at the most: all there are.
+const BACKOFF: Duration = Duration::from_secs(5);
+/// Doublings of the back-off at the most: 5 s, 10 s, … 640 s.
+const BACKOFF_DOUBLINGS_MAX: u32 = 7;
+
+/// One move from here.
+#[derive(Clone, Debug)]
+pub(super) struct Outgoing {
+    pub(super) vm: VmId,
+    /// What the VM asks, frozen for this move.
+    pub(super) demand: Load,
+    pub(super) memory: Mib,
+    /// A person asked for it: any cost will do.
+    pub(super) by_hand: bool,
+    /// Absent for a move that was found open when the agent started.
+    pub(super) negotiation: Option<negotiate_source::Source>,
+    pub(super) migrate: Option<migrate_source::Source>,
+}
+
+impl Host {
+    /// Begins to ask the others about a VM. `only` names the one host to ask.
+    pub(super) fn begin_move(
+        &mut self,
+        now: Time,
+        vm: VmId,
+        why: String,
+        only: Option<HostId>,
+        useful_max: Option<Cost>,
+        actions: &mut Vec<Action>,
+    ) -> MoveId {
+        self.moves += 1;
+        let move_id = MoveId { host: self.id, incarnation: self.incarnation, counter: self.moves };
+        let definition = &self.vms[&vm].definition;
+        let (name, memory) = (definition.name.clone(), definition.memory);
+        let asked = only.map_or_else(|| self.sample(), |host| BTreeSet::from([host]));
+        let negotiation = negotiate_source::Source::new(self.limits, useful_max, asked);
+        let by_hand = useful_max.is_none();
+        let demand = self.demand(now, vm);
+        self.tales.begin(Story::new(move_id, vm, name, why, now));
+        let outgoing = Outgoing { vm, demand, memory, by_hand, negotiation: Some(negotiation), migrate: None };
+        self.outgoing.insert(move_id, outgoing);
+        self.asking(now, move_id, negotiate_source::Event::Begin, actions);
+        move_id
+    }
+
+    /// The hosts to ask: all that are alive, or a few of very many, by lot.
+    fn sample(&mut self) -> BTreeSet<HostId> {
+        let mut alive: Vec<HostId> = self.membership.alive().map(|view| view.peer.host).collect();
+        if alive.len() < ASK_ALL_BELOW {
+            return alive.into_iter().collect();
+        }
+        let mut drawn = BTreeSet::new();
+        while drawn.len() < SAMPLE {
+            let n = u64::try_from(alive.len()).unwrap_or(u64::MAX);
+            let index = usize::try_from(self.rng.next_u64() % n).unwrap_or(0);
+            drawn.insert(alive.swap_remove(index));
+        }
+        drawn
+    }
+
+    /// Drives a move's negotiation, and does what it wants.
+    pub(super) fn asking(&mut self, now: Time, id: MoveId, event: negotiate_source::Event, actions: &mut Vec<Action>) {
+        let Some(negotiation) = self.outgoing.get_mut(&id).and_then(|out| out.negotiation.as_mut()) else { return };
+        let mut wanted = Vec::new();
+        negotiation.handle(event, &mut wanted);
+        for action in wanted {
+            match action {
+                negotiate_source::Action::Request(attempt) => self.request(id, attempt, actions),
+                negotiate_source::Action::Confirm { target, cost, why } => self.confirm(now, id, target, cost, &why, actions),
+                negotiate_source::Action::Release(host) => {
+                    self.note_move(id, Step::Release, "its room is not needed", |n| n.with(host), actions);
+                    self.send(host, id, Body::Release, actions);
+                }
+                negotiate_source::Action::Ready { target, cost, endpoint, journal } => {
+                    self.note_move(id, Step::Readiness, "it has read the history, the VM may come", |n| n.with(target).at(cost), actions);
+                    self.start_copy(now, id, target, endpoint, journal, actions);
+                }
+                negotiate_source::Action::Abandon(why) => self.abandon(now, id, &why, actions),
+                negotiate_source::Action::Arm(timer, after) => self.arm(now, TimerKey::Asking(id, timer), after),
+                negotiate_source::Action::Disarm(timer) => {
+                    self.timers.remove(&TimerKey::Asking(id, timer));
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, id: MoveId, attempt: u32, actions: &mut Vec<Action>) {
+        let out = &self.outgoing[&id];
+        let definition = &self.vms[&out.vm].definition;
+        let negotiation = out.negotiation.as_ref().expect("the request is the negotiation's");
+        let asked: Vec<HostId> = negotiation.asked().iter().copied().collect();
+        let request = Request {
+            attempt,
+            vm: out.vm,
+            name: definition.name.clone(),
+            demand: out.demand,
+            memory: out.memory,
+            needs: definition.needs.clone(),
+            useful_max: negotiation.useful_max(),
+            policy_hash: self.settings.hash(),
+            asked: asked.clone(),
+            answer_within: self.limits.answer_within,
+        };
+        let useful = request.useful_max.map_or("any cost".to_owned(), |max| format!("a cost up to {max}"));
+        let known = asked.iter().filter_map(|host| self.address_of(*host)).collect();
+        let message = Message { from: self.id, move_id: id, body: Body::Request(Box::new(request)) };
+        actions.push(Action::Cast { message, known });
+        let why = if attempt == 1 { format!("{} hosts asked, {useful} will do", asked.len()) } else { "asked again".to_owned() };
+        self.note_move(id, Step::Request, &why, |n| n, actions);
+    }
+
+    fn confirm(&mut self, now: Time, id: MoveId, target: HostId, cost: Cost, why: &str, actions: &mut Vec<Action>) {
+        let vm = self.outgoing[&id].vm;
+        let here = &self.vms[&vm];
+        let epoch = Epoch { number: here.record.floor, owner: self.id };
+        let confirmation = Confirmation { epoch, definition: here.definition.clone(), copy: self.copy_parameters() };
+        let samples = self.usage.history(vm).map(|history| history.aged(now)).unwrap_or_default();
+        self.tales.tell(id, |story| (story.phase, story.to) = ("confirmed", Some(target)));
+        self.note_move(id, Step::Choice, why, |n| n.with(target).at(cost), actions);
+        self.note_move(id, Step::Confirmation, "chosen; told so", |n| n.with(target), actions);
+        let words = format!("{} samples of packets, bytes, processor and memory sent", samples.len());
+        self.note_move(id, Step::UsageHistory, &words, |n| n.with(target), actions);
+        self.send(target, id, Body::Confirmation(Box::new(confirmation)), actions);
+        self.send(target, id, Body::History { samples }, actions);
+    }
+
+    /// How memory is copied from here: the operator's share of the uplink.
+    pub(super) fn copy_parameters(&self) -> CopyParameters {
+        let speed = self.usage.capacity().bits.map_or(SPEED_UNKNOWN, |both_ways| BitsPerSec(both_ways.0 / 2));
+        let bandwidth = BitsPerSec(speed.0 / 1000 * u64::from(self.settings.copy.bandwidth.0));
+        CopyParameters { bandwidth, downtime_max: self.settings.copy.downtime, multifd: true }
+    }
+
+    pub(super) fn accepted(&mut self, now: Time, id: MoveId, from: HostId, cost: Cost, actions: &mut Vec<Action>) {
+        if !self.is_asking(id, from) {
+            // Too late, or for a move that is over: its room is free again.
+            return self.send(from, id, Body::Release, actions);
+        }
+        self.tales.tell(id, |story| story.acceptances += 1);
+        self.note_move(id, Step::Acceptance, &format!("it would cost {cost} there"), |n| n.with(from).at(cost), actions);
+        self.asking(now, id, negotiate_source::Event::Answered(from, Answer::Acceptance(cost)), actions);
+    }
+
+    /// Whether this host's first answer is still awaited.
+    fn is_asking(&self, id: MoveId, from: HostId) -> bool {
+        let negotiation = self.outgoing.get(&id).and_then(|out| out.negotiation.as_ref());
+        negotiation.is_some_and(|n| {
+            matches!(n.phase(), Phase::Asking | Phase::Confirmed(_)) && n.asked().contains(&from) && !n.answers().contains_key(&from)
+        })
+    }
+
+    pub(super) fn refused(&mut self, now: Time, id: MoveId, from: HostId, why: String, actions: &mut Vec<Action>) {
+        let Some(out) = self.outgoing.get(&id) else { return };
+        if out.migrate.as_ref().is_some_and(|m| m.record().peer == from) {
+            return self.out(now, id, migrate_source::Event::Cancel(format!("the target fell away: {why}")), actions);
+        }
+        self.tales.tell(id, |story| story.refusals += 1);
+        self.note_move(id, Step::Refusal, &why, |n| n.with(from), actions);
+        self.asking(now, id, negotiate_source::Event::Answered(from, Answer::Refusal(why)), actions);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
+    pub(super) fn ready(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        from: HostId,
+        cost: Cost,
+        endpoint: Endpoint,
+        journal: JournalMark,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(out) = self.outgoing.get(&id) else {
+            // A target reminds us of a move that we do not know. If this journal was there at the time, it is over.
+            if id.incarnation >= self.first_incarnation {
+                self.send(from, id, Body::Release, actions);
+            }
+            return;
+        };
+        if out.negotiation.is_none() {
+            return;
+        }
+        let worth_it = self.still_worth_it(now, id, cost);
+        let event = negotiate_source::Event::Readiness { from, cost, endpoint, journal, worth_it };
+        self.asking(now, id, event, actions);
+    }
+
+    /// The test just before the copy, with the load as it is now.
+    fn still_worth_it(&self, now: Time, id: MoveId, there: Cost) -> Result<(), String> {
+        let out = &self.outgoing[&id];
+        match self.vms.get(&out.vm) {
+            Some(vm) if vm.record.ownership == Ownership::Owner => {}
+            Some(_) | None => return Err("the VM is not here any more".to_owned()),
+        }
+        if out.by_hand {
+            return Ok(());
+        }
+        let relief = cost::relief(self.lowest_load(now, Some(id)), out.demand, self.usage.capacity());
+        worth_it(relief, there, cost::of_copy(out.memory), self.settings.worth_it.gain_min)
+    }
+
+    /// The target's word on what has become of the VM.
+    pub(super) fn stands(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        from: HostId,
+        epoch: Epoch,
+        standing: Standing,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(migrate) = self.outgoing.get(&id).and_then(|out| out.migrate.as_ref()) else { return };
+        let asked_about = migrate.record().epoch + 1;
+        if migrate.record().peer != from || epoch.number != asked_about {
+            return;
+        }
+        if standing == Standing::Unknown {
+            let why = format!("{} has another journal than the one that was ready: look at both hosts, then resolve", self.name_of(from));
+            self.alarm_once(Note::new(Step::Alarm, why).of(id, self.outgoing[&id].vm).with(from), actions);
+        }
+        self.out(now, id, migrate_source::Event::Standing(standing), actions);
+    }
+
+    pub(super) fn undelivered(&mut self, now: Time, to: HostId, message: &Message, why: &str, actions: &mut Vec<Action>) {
+        if matches!(message.body, Body::Confirmation(_) | Body::History { .. }) {
+            let words = format!("{} could not be delivered: {why}", message.body.name());
+            self.note_move(message.move_id, Step::Refusal, &words, |n| n.with(to), actions);
+            self.asking(now, message.move_id, negotiate_source::Event::Unreachable(to), actions);
+        }
+    }
+
+    /// The move ends before a copy was begun: the VM stays.
+    fn abandon(&mut self, now: Time, id: MoveId, why: &str, actions: &mut Vec<Action>) {
+        self.note_move(id, Step::Abandoned, why, |n| n, actions);
+        self.tales.end(now, id, "abandoned", why);
+        if let Some(out) = self.outgoing.remove(&id)
+            && !out.by_hand
+        {
+            self.back_off(now, why);
+        }
+    }
+
+    /// After a failure: wait longer each time, by lot, so that hosts do not step on each other for ever.
+    pub(super) fn back_off(&mut self, now: Time, why: &str) {
+        let base = BACKOFF * 2_u32.pow(self.failures.min(BACKOFF_DOUBLINGS_MAX));
+        self.failures = self.failures.saturating_add(1);
+        let jitter = u32::try_from(self.rng.next_u64() % 512).unwrap_or(0);
+        let wait = base * (768 + jitter) / 1024;
+        self.rest_until = now.plus(wait);
+        self.rest_reason = format!("the last move was not made ({why})");
+    }
+
+    pub(super) fn note_move(&self, id: MoveId, step: Step, why: &str, more: impl FnOnce(Note) -> Note, actions: &mut Vec<Action>) {
+        let note = Note::new(step, why);
+        let vm = self.outgoing.get(&id).map(|out| out.vm).or_else(|| self.incoming.get(&id).map(|incoming| incoming.vm));
+        let note = Note { move_id: Some(id), vm, ..note };
+        actions.push(Action::Note(more(note)));
+    }
+
+    /// An alarm that is repeated by its cause but told once.
+    pub(super) fn alarm_once(&mut self, note: Note, actions: &mut Vec<Action>) {
+        if !self.alarms.contains(&note.reason) {
+            self.alarm(note, actions);
+        }
+    }
+
+    pub(super) fn move_by_hand(
+        &mut self,
+        now: Time,
+        vm: VmId,
+        to: Option<HostId>,
+        actions: &mut Vec<Action>,
+    ) -> Result<MoveId, String> {
+        self.movable(vm)?;
+        if let Some(host) = to {
+            let alive = self.membership.hosts().any(|v| v.peer.host == host && v.state == HostState::Alive);
+            if !alive {
+                return Err(format!("{} is not alive", self.name_of(host)));
+            }
+        }
+        let words = to.map_or("by hand".to_owned(), |host| format!("by hand, to {}", self.name_of(host)));
+        actions.push(Action::Note(Note::new(Step::VmPolicy, format!("asked for {words}")).about(vm)));
+        Ok(self.begin_move(now, vm, words, to, None, actions))
+    }
+
+    pub(super) fn cancel_by_hand(&mut self, now: Time, id: MoveId, actions: &mut Vec<Action>) -> Result<MoveId, String> {
+        let Some(out) = self.outgoing.get(&id) else {
+            return Err(format!("no move {id} from this host is under way"));
+        };
+        let why = "cancelled by hand".to_owned();
+        match out.migrate.as_ref().map(migrate_source::Source::phase) {
+            None => self.asking(now, id, negotiate_source::Event::Cancel(why), actions),
+            Some(phase) if phase.can_be_cancelled() => self.out(now, id, migrate_source::Event::Cancel(why), actions),
+            Some(_) => return Err(format!("move {id} is past the point of return: its target owns the VM or is about to")),
+        }
+        Ok(id)
+    }
+}

@@ -1,0 +1,56 @@
+//! What the journal had open when the agent started is taken up again: each move by its own machine.
+//!
+//! VMs never depend on the agent: whatever happened meanwhile, the machines look first.
+
+use super::incoming::Incoming;
+use super::migrating_in::{NEVER_HERE, arrival_max};
+use super::outgoing::Outgoing;
+use super::story::Story;
+use super::{Action, Host, Vm};
+use crate::migrate::record::{MoveRecord, MoveStage};
+use crate::migrate::{source, target};
+use crate::units::{Mib, MoveId, Time};
+use crate::usage::load::Load;
+
+use std::collections::BTreeMap;
+
+impl Host {
+    pub(super) fn recover(&mut self, now: Time, moves: BTreeMap<MoveId, MoveRecord>, actions: &mut Vec<Action>) {
+        for (id, record) in moves {
+            match record.stage {
+                MoveStage::Copying | MoveStage::HandingOver | MoveStage::TakingBack => self.recover_out(now, id, record, actions),
+                MoveStage::Prepared | MoveStage::Owning | MoveStage::Voiding => self.recover_in(now, id, record, actions),
+            }
+        }
+    }
+
+    fn recover_out(&mut self, now: Time, id: MoveId, record: MoveRecord, actions: &mut Vec<Action>) {
+        let known = self.records.get(&record.vm).copied().unwrap_or(NEVER_HERE);
+        let (vm, memory) = (record.vm, record.definition.as_ref().map_or(Mib(0), |d| d.memory));
+        let name = record.definition.as_ref().map(|d| d.name.clone()).unwrap_or_default();
+        if let Some(definition) = record.definition.clone() {
+            let (run, recorded, rest_until, trouble) = (record.run, true, now, None);
+            self.vms.insert(vm, Vm { definition, run, record: known, recorded, rest_until, trouble });
+        }
+        let mut story = Story::new(id, vm, name, "found open when the agent started".to_owned(), now);
+        (story.to, story.phase) = (Some(record.peer), "recovering");
+        self.tales.begin(story);
+        let migrate = Some(source::Source::recovered(id, record, known));
+        let demand = Load { memory, ..Load::default() };
+        self.outgoing.insert(id, Outgoing { vm, demand, memory, by_hand: true, negotiation: None, migrate });
+        self.out(now, id, source::Event::Begin, actions);
+    }
+
+    fn recover_in(&mut self, now: Time, id: MoveId, record: MoveRecord, actions: &mut Vec<Action>) {
+        let known = self.records.get(&record.vm).copied().unwrap_or(NEVER_HERE);
+        let definition = record.definition.as_ref();
+        let (vm, memory) = (record.vm, definition.map_or(Mib(0), |d| d.memory));
+        let name = definition.map(|d| d.name.clone()).unwrap_or_default();
+        let demand = Load { memory, ..Load::default() };
+        let mut incoming = Incoming::new(vm, name, memory, demand, None);
+        let longest = arrival_max(memory, self.copy_parameters());
+        incoming.migrate = Some(target::Target::recovered(id, record, known, longest));
+        self.incoming.insert(id, incoming);
+        self.inward(now, id, target::Event::Begin, actions);
+    }
+}

@@ -1,0 +1,134 @@
+//! The VMs here: found, adopted, gone.
+
+use std::time::Duration;
+
+use super::story::{Note, Step};
+use super::{Action, Host, Vm, Writer};
+use crate::migrate::hypervisor::{RunState, Sighting, VmDefinition};
+use crate::migrate::record::{Ownership, Record, VmRecord};
+use crate::units::{Time, VmId};
+
+/// VMs found in the agent's first seconds were here before it; later ones came without it and are left alone for a while.
+const SETTLING: Duration = Duration::from_secs(10);
+
+impl Host {
+    pub(super) fn sighting(&mut self, now: Time, sighting: Sighting, actions: &mut Vec<Action>) {
+        match sighting {
+            Sighting::Found(definition, run) => self.found(now, definition, run, actions),
+            Sighting::Unusable(vm, why) => {
+                if let Some(here) = vm.and_then(|vm| self.vms.get_mut(&vm)) {
+                    here.trouble = Some(why.clone());
+                }
+                actions.push(Action::Note(Note { vm, ..Note::bad_input(why) }));
+            }
+            Sighting::Gone(vm, how) => self.gone(vm, &how, actions),
+            Sighting::RunStateChanged(vm, run) => {
+                if let Some(here) = self.vms.get_mut(&vm).filter(|_| !self.outgoing.values().any(|out| out.vm == vm)) {
+                    here.run = run;
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, now: Time, definition: VmDefinition, run: RunState, actions: &mut Vec<Action>) {
+        let vm = definition.vm;
+        if self.incoming.values().any(|incoming| incoming.vm == vm && !incoming.ended) {
+            return;
+        }
+        if let Some(here) = self.vms.get_mut(&vm) {
+            (here.definition, here.trouble) = (definition, None);
+            if !self.outgoing.values().any(|out| out.vm == vm) {
+                here.run = run;
+            }
+            return;
+        }
+        let here_before = now.since(self.started) <= SETTLING;
+        let known = self.records.get(&vm).copied();
+        let (record, why) = adopted(known);
+        let rest_until = if here_before { now } else { now.plus(self.settings.worth_it.vm_rest) };
+        let note = Note::new(Step::Adopted, format!("{} found here; {why}", definition.name)).about(vm);
+        actions.push(Action::Note(note));
+        let recorded = known == Some(record);
+        self.vms.insert(vm, Vm { definition, run, record, recorded, rest_until, trouble: None });
+        if !recorded {
+            self.records.insert(vm, record);
+            self.persist(Writer::Adoption(vm), vec![Record::Vm(vm, record)], actions);
+        }
+    }
+
+    fn gone(&mut self, vm: VmId, how: &str, actions: &mut Vec<Action>) {
+        let moving = self.outgoing.values().any(|out| out.vm == vm && out.migrate.is_some());
+        if moving || !self.vms.contains_key(&vm) {
+            return;
+        }
+        let here = self.vms.remove(&vm).expect("it was there a line before");
+        self.usage.forget(vm);
+        let words = format!("{} ended: {how}; its definition is kept, nothing is started elsewhere", here.definition.name);
+        actions.push(Action::Note(Note::new(Step::VmDown, words).about(vm)));
+    }
+
+    pub(super) fn adoption_stored(&mut self, vm: VmId) {
+        if let Some(here) = self.vms.get_mut(&vm) {
+            here.recorded = true;
+        }
+    }
+
+    pub(super) fn adoption_failed(&mut self, vm: VmId, why: &str, actions: &mut Vec<Action>) {
+        let words = format!("the journal cannot be written, so the VM is watched but not moved: {why}");
+        if let Some(here) = self.vms.get_mut(&vm) {
+            here.trouble = Some(words.clone());
+        }
+        self.alarm_once(Note::new(Step::Alarm, words).about(vm), actions);
+    }
+
+    /// Whether a VM may be moved at all, by whomever.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn movable(&self, vm: VmId) -> Result<(), String> {
+        let Some(here) = self.vms.get(&vm) else { return Err(format!("no VM {vm} on this host")) };
+        if let Some(trouble) = &here.trouble {
+            return Err(trouble.clone());
+        }
+        if self.outgoing.values().any(|out| out.vm == vm) {
+            return Err("it is being moved already".to_owned());
+        }
+        if here.record.ownership != Ownership::Owner {
+            return Err("it is not this host's".to_owned());
+        }
+        if !here.recorded {
+            return Err("it is not in the journal yet".to_owned());
+        }
+        let (open, max) = (self.moves_under_way(), self.settings.limits.moves_per_host);
+        if open >= usize::try_from(max).unwrap_or(usize::MAX) {
+            return Err(format!("moves_per_host: {open} under way here, {max} allowed"));
+        }
+        Ok(())
+    }
+
+    /// A VM's name for people; its id where the name is not known.
+    pub fn vm_name(&self, vm: VmId) -> String {
+        let here = self.vms.get(&vm).map(|here| here.definition.name.clone());
+        let coming = || self.incoming_name(vm).map(str::to_owned);
+        let told = || self.stories().rev().find(|story| story.vm == vm).map(|story| story.name.clone());
+        here.or_else(coming).or_else(told).unwrap_or_else(|| vm.to_string())
+    }
+}
+
+/// What a VM found here is to this host, by what the journal knows of it.
+fn adopted(known: Option<VmRecord>) -> (VmRecord, &'static str) {
+    match known {
+        None => (VmRecord { floor: 1, ran: 1, ownership: Ownership::Owner }, "adopted"),
+        Some(record) => match record.ownership {
+            Ownership::Owner => (record, "it is this host's, as the journal says"),
+            Ownership::Down => (VmRecord { ownership: Ownership::Owner, ..record }, "it was down and is back"),
+            // Its move is open and its machine decides; it is shown, not touched.
+            Ownership::Released(..) => (record, "released; its move is not over"),
+            Ownership::Away => {
+                let floor = record.floor + 1;
+                let record = VmRecord { floor, ran: floor, ownership: Ownership::Owner };
+                (record, "it came here without Evenkeel: adopted under the next epoch")
+            }
+        },
+    }
+}

@@ -1,0 +1,4 @@
+//! Which VM, and whether here: pure judgements over figures, with their reasons.
+
+pub mod admission;
+pub mod candidates;
