@@ -207,6 +207,42 @@ fn a_split_cluster_heals() {
 }
 
 #[test]
+fn a_split_cluster_heals_though_its_only_seed_is_dead() {
+    let mut net = Net::new(14);
+    for n in [9, 1, 2, 3, 4] {
+        net.start(peer(n, 1), &[address(9)]);
+    }
+    net.run(secs(10));
+    net.hosts.remove(&address(9));
+    net.far = [1, 2].map(address).into();
+    net.run(secs(60));
+    assert_eq!(net.state(address(1), 3), Some(HostState::Gone));
+    net.far.clear();
+    let took = net.until(secs(120), Net::agree).expect("heals");
+    assert!(took < secs(45), "{took:?}");
+}
+
+#[test]
+fn a_host_whose_word_of_its_new_life_was_lost_calls_again() {
+    let mut net = Net::new(15);
+    net.start(peer(1, 1), &[]);
+    net.start(peer(2, 1), &[address(1)]);
+    net.run(secs(40));
+    // "You were outlived", in life 9 at your own address.
+    let mut outlived = vec![1, 1];
+    outlived.extend(2_u128.to_be_bytes());
+    outlived.extend((9_u64 << 32).to_be_bytes());
+    outlived.extend([4, 10, 0, 0, 2]);
+    outlived.extend(7400_u16.to_be_bytes());
+    let host = net.hosts.get_mut(&address(2)).unwrap();
+    host.handle(net.now, address(1), &outlived, &mut Vec::new()).unwrap();
+    let since = net.now;
+    net.run(secs(20));
+    assert_eq!(when(&net, address(1), 2, HostState::Gone, since), None);
+    assert!(net.agree());
+}
+
+#[test]
 fn a_host_cut_off_alone_comes_back_by_itself() {
     for seed in 0..5 {
         let mut net = Net::new(seed);
