@@ -2,4 +2,4 @@
 //! what they saw and do what they are told.
 
 pub mod monitor;
-//pub mod store;
+pub mod store;

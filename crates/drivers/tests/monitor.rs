@@ -1,5 +1,7 @@
 //! The monitor on the machine as it is: no privilege needed.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking that it failed")]
+
 use std::process::{Child, Command, Stdio};
 
 use decide::units::VmId;

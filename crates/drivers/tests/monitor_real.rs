@@ -2,6 +2,12 @@
 //!
 //! Each test starts itself again inside a fresh network and mount namespace, with a /sys that shows it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test panics to fail, and prints its figures"
+)]
+
 use std::net::UdpSocket;
 use std::process::Command;
 

@@ -75,6 +75,7 @@ pub struct Monitor {
     links: Option<Links>,
     /// Open between cycles, for the VMs watched in the last one.
     processes: BTreeMap<VmId, Process>,
+    bytes: Vec<u8>,
 }
 
 impl Monitor {
@@ -87,7 +88,13 @@ impl Monitor {
             return Err(MonitorError::BadInterfaceName(name.clone()));
         }
         let links = Some(Links::open()?);
-        Ok(Monitor { uplink, host: HostFiles::open()?, links, processes: BTreeMap::new() })
+        Ok(Monitor {
+            uplink,
+            host: HostFiles::open()?,
+            links,
+            processes: BTreeMap::new(),
+            bytes: Vec::new(),
+        })
     }
 
     /// Reads the host and the `watched` VMs.
@@ -132,14 +139,14 @@ impl Monitor {
         let mut readings = Vec::with_capacity(watched.len());
         for one in watched {
             let kept = before.remove(&one.vm).filter(|p| p.is(one.pid, one.process_start));
-            let mut process = match kept {
+            let process = match kept {
                 Some(process) => process,
                 None => match Process::open(one.pid, one.process_start)? {
                     Some(process) => process,
                     None => continue,
                 },
             };
-            let Some(usage) = process.read()? else { continue };
+            let Some(usage) = process.read(&mut self.bytes)? else { continue };
             self.processes.insert(one.vm, process);
             readings.push(VmReading {
                 vm: one.vm,

@@ -174,23 +174,22 @@ pub(super) struct Process {
     pid: u32,
     start: u64,
     stat: Page,
-    bytes: Vec<u8>,
 }
 
 impl Process {
     /// None if it is gone.
     pub(super) fn open(pid: u32, start: u64) -> Result<Option<Process>, MonitorError> {
         let open = Page::open(format!("/proc/{pid}/stat"));
-        Ok(unless_gone(open)?.map(|stat| Process { pid, start, stat, bytes: Vec::new() }))
+        Ok(unless_gone(open)?.map(|stat| Process { pid, start, stat }))
     }
 
     pub(super) fn is(&self, pid: u32, start: u64) -> bool {
         self.pid == pid && self.start == start
     }
 
-    /// None if it is gone, a zombie, or another one that was given its number.
-    pub(super) fn read(&mut self) -> Result<Option<ProcessUsage>, MonitorError> {
-        let Some(bytes) = unless_gone(self.stat.read(&mut self.bytes))? else { return Ok(None) };
+    /// None if it is gone, a zombie, or another one that was given its number. `bytes` is room to read into.
+    pub(super) fn read(&self, bytes: &mut Vec<u8>) -> Result<Option<ProcessUsage>, MonitorError> {
+        let Some(bytes) = unless_gone(self.stat.read(bytes))? else { return Ok(None) };
         let stat = process_stat(bytes)
             .ok_or_else(|| self.stat.garbled("fewer fields than proc(5) has, or not numbers"))?;
         if stat.ended || stat.start != self.start {
