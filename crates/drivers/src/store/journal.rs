@@ -12,7 +12,8 @@
 //! file after a crash, which takes milliseconds at this size and is made at every opening anyway.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -143,12 +144,13 @@ impl Journal {
         Ok(generation)
     }
 
-    /// Closes the file, opens it again and reads what is there.
+    /// Closes the file, makes sure that what it reads as is on disk, opens it again and reads it.
     ///
     /// # Errors
     /// The journal stays doubtful. `RolledBack`: an acknowledged write is gone.
     pub fn reread(&mut self) -> Result<Records, StoreError> {
         self.open = None;
+        write_back(&self.file)?;
         let found = rehearse(&self.file)?;
         let acknowledged = self.identity.generation;
         let generation = found.identity.generation;
@@ -259,6 +261,15 @@ fn rehearse(file: &Path) -> Result<Found, StoreError> {
     copy.set_len(length).and_then(|()| copy.write(0, &bytes)).map_err(|e| opening(e.into()))?;
     let opened = builder().set_check_integrity_on_open(true).create_with_backend(copy);
     read_all(file, &opened.map_err(|error| opening(error.into()))?)
+}
+
+/// Writes the file again as it reads. After a failed `fsync` Linux takes the pages it could not write for written:
+/// they read well until they are evicted, and no later `fsync` would bring them to the disk.
+fn write_back(file: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::unopened(file, source);
+    let bytes = std::fs::read(file).map_err(failed)?;
+    let written = OpenOptions::new().write(true).open(file).map_err(failed)?;
+    written.write_all_at(&bytes, 0).and_then(|()| written.sync_all()).map_err(failed)
 }
 
 fn open_for_writing(file: &Path) -> Result<OpenFile, StoreError> {
