@@ -142,7 +142,7 @@ copy = { bandwidth = "33%", downtime = "250ms" }
 }
 
 fn refused(text: &str, expected: &Expect) {
-    expected.assert_eq(&file::settings(text).unwrap_err().to_string());
+    expected.assert_eq(&file::settings(text).expect_err("it is wrong").to_string());
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn an_unknown_key_is_answered_with_the_nearest() {
 }
 
 #[test]
-fn a_wrong_value_is_answered_with_an_example() {
+fn a_wrong_word_or_duration_is_answered_with_an_example() {
     refused(
         "[mode]\nbalance = \"auto\"\n",
         &expect![[
@@ -221,6 +221,10 @@ fn a_wrong_value_is_answered_with_an_example() {
             r#"line 2, column 7, key hot.for: "2000d" is out of range; write a duration above zero, up to 366d, such as "2min""#
         ]],
     );
+}
+
+#[test]
+fn a_wrong_share_is_answered_with_an_example() {
     refused(
         "[hot]\ncpu_used = \"0.8\"\n",
         &expect![[
@@ -251,6 +255,10 @@ fn a_wrong_value_is_answered_with_an_example() {
             r#"line 2, column 12, key hot.cpu_used: "80.05%" is finer than what is kept; write a share from 0% to 100%, such as "80%""#
         ]],
     );
+}
+
+#[test]
+fn a_wrong_count_amount_or_cost_is_answered_with_an_example() {
     refused(
         "[hot]\ndrops_per_second = \"100\"\n",
         &expect![[

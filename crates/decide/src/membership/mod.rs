@@ -374,16 +374,14 @@ impl Membership {
                 None => drop(self.early.insert(host, (digest, self.now))),
             }
         }
-        let was_alone = self.company() == 0;
-        let changed = self.compare(out);
-        if changed {
+        if self.compare(out) {
             self.forget();
-            let hosts = self.company() + 1;
+            let hosts = self.foca.num_members() + 1;
             let config = self.timings.foca(hosts, FOCA_BYTES_MAX);
             self.foca.set_config(config).expect("only what may change has changed");
         }
-        let alone = self.company() == 0;
-        if self.link.reborn || (alone && !was_alone) {
+        if self.link.reborn {
+            // Until one of them answers our new life, nobody probes it.
             for known in self.known.values() {
                 self.calls.add(self.now, known.view.peer.address, false);
             }
@@ -392,11 +390,6 @@ impl Membership {
             self.restate();
         }
         (self.link.reborn, self.link.newcomer) = (false, false);
-    }
-
-    /// How many others are alive or suspect, by the views.
-    fn company(&self) -> usize {
-        self.hosts().filter(|view| view.state != HostState::Gone).count()
     }
 
     /// Brings the views up to foca's members; whether any differed.

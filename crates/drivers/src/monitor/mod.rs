@@ -1,0 +1,200 @@
+//! One reading of the host and its VMs: raw counters of taps, uplink, processors, memory and pressure.
+//!
+//! Links are read by one netlink dump (`netlink`), everything else from files of /proc and /sys that stay open between
+//! cycles (`proc`). Nothing is made of the figures here: rates, wraps and restarts are the business of `usage`.
+//!
+//! **Invariant:** directions are the VM's. What a tap receives (`rx_*` on the host) its VM has sent.
+//! **Invariant:** a VM whose process is gone, or whose process id is another process' by now, is left out.
+//! **Boundary:** `Monitor::read` blocks, for at most `netlink::ANSWER_MAX` if the kernel stays silent.
+
+mod netlink;
+mod proc;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use decide::units::{BitsPerSec, Bytes, VmId};
+use decide::usage::reading::{LinkCounters, Reading, VmReading};
+
+use self::netlink::{LinkStatistics, Links};
+use self::proc::{HostFiles, Process};
+
+/// A VM to be read: where its traffic and its time are counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Whose reading it will be.
+    pub vm: VmId,
+    /// Its hypervisor process.
+    pub pid: u32,
+    /// When that process began, in clock ticks since boot (field 22 of /proc/PID/stat): tells it from a later process
+    /// of the same number.
+    pub process_start: u64,
+    /// Name of its tap, if it has one.
+    pub tap: Option<String>,
+}
+
+/// Why there is no reading.
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    /// The configured name cannot be an interface's: mend the configuration.
+    #[error(
+        "{0:?} cannot be the name of a network interface (1 to 15 characters, without blanks, '/' or ':')"
+    )]
+    BadInterfaceName(String),
+    /// The kernel did not answer, or not in time; this cycle has no reading, the next may.
+    #[error("reading {what}")]
+    Unreadable {
+        /// The file, or `link statistics`.
+        what: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel answered in a form that is not understood; this cycle has no reading.
+    #[error("{what} is not understood: {why}")]
+    Garbled {
+        /// The file, or `link statistics`.
+        what: String,
+        /// What was expected.
+        why: &'static str,
+    },
+}
+
+impl MonitorError {
+    fn unreadable(what: impl Into<String>, source: impl Into<io::Error>) -> MonitorError {
+        MonitorError::Unreadable { what: what.into(), source: source.into() }
+    }
+}
+
+/// Reads the host, once per call.
+#[derive(Debug)]
+pub struct Monitor {
+    uplink: Option<String>,
+    host: HostFiles,
+    /// None after a failure: a dump cut short leaves rests in the socket.
+    links: Option<Links>,
+    /// Open between cycles, for the VMs watched in the last one.
+    processes: BTreeMap<VmId, Process>,
+    bytes: Vec<u8>,
+}
+
+impl Monitor {
+    /// Opens what is read in every cycle. The uplink need not exist yet.
+    ///
+    /// # Errors
+    /// If `uplink` cannot be an interface's name, or /proc or netlink cannot be opened.
+    pub fn new(uplink: Option<String>) -> Result<Monitor, MonitorError> {
+        if let Some(name) = uplink.as_ref().filter(|name| !may_name_an_interface(name)) {
+            return Err(MonitorError::BadInterfaceName(name.clone()));
+        }
+        let links = Some(Links::open()?);
+        Ok(Monitor {
+            uplink,
+            host: HostFiles::open()?,
+            links,
+            processes: BTreeMap::new(),
+            bytes: Vec::new(),
+        })
+    }
+
+    /// Reads the host and the `watched` VMs.
+    ///
+    /// # Errors
+    /// If the host itself cannot be read. The next call starts afresh.
+    pub fn read(&mut self, watched: &[Watched]) -> Result<Reading, MonitorError> {
+        let links = self.read_links()?;
+        let mut vms = self.read_vms(watched, &links)?;
+        vms.sort_by_key(|reading| reading.vm);
+        let host = self.host.read()?;
+        let uplink = self.uplink.as_ref().and_then(|name| links.get(name)).map(as_the_host_sees);
+        Ok(Reading {
+            cpu_us: host.cpu_us,
+            cores: host.cores,
+            memory_total: host.memory_total,
+            memory_available: host.memory_available,
+            pressure: host.pressure,
+            uplink,
+            uplink_speed: uplink.and_then(|link| self.uplink_speed(link.ifindex)),
+            vms,
+        })
+    }
+
+    fn read_links(&mut self) -> Result<BTreeMap<String, LinkStatistics>, MonitorError> {
+        // Put back only after success, so that a failed dump's socket is closed.
+        let mut links = match self.links.take() {
+            Some(links) => links,
+            None => Links::open()?,
+        };
+        let read = links.read()?;
+        self.links = Some(links);
+        Ok(read)
+    }
+
+    fn read_vms(
+        &mut self,
+        watched: &[Watched],
+        links: &BTreeMap<String, LinkStatistics>,
+    ) -> Result<Vec<VmReading>, MonitorError> {
+        let mut before = std::mem::take(&mut self.processes);
+        let mut readings = Vec::with_capacity(watched.len());
+        for one in watched {
+            let kept = before.remove(&one.vm).filter(|p| p.is(one.pid, one.process_start));
+            let process = match kept {
+                Some(process) => process,
+                None => match Process::open(one.pid, one.process_start)? {
+                    Some(process) => process,
+                    None => continue,
+                },
+            };
+            let Some(usage) = process.read(&mut self.bytes)? else { continue };
+            self.processes.insert(one.vm, process);
+            readings.push(VmReading {
+                vm: one.vm,
+                link: one.tap.as_ref().and_then(|tap| links.get(tap)).map(as_the_vm_sees),
+                cpu_us: usage.cpu_us,
+                process_start: one.process_start,
+                memory: usage.memory,
+            });
+        }
+        Ok(readings)
+    }
+
+    fn uplink_speed(&self, ifindex: u32) -> Option<BitsPerSec> {
+        proc::link_speed(self.uplink.as_ref()?, ifindex)
+    }
+}
+
+/// What the kernel would accept as a name (`dev_valid_name`), which also makes it safe as part of a path.
+fn may_name_an_interface(name: &str) -> bool {
+    (1..=15).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
+}
+
+fn as_the_vm_sees(tap: &LinkStatistics) -> LinkCounters {
+    LinkCounters {
+        ifindex: tap.ifindex,
+        sent_packets: tap.rx_packets,
+        sent_bytes: Bytes(tap.rx_bytes),
+        received_packets: tap.tx_packets,
+        received_bytes: Bytes(tap.tx_bytes),
+        dropped: dropped(tap),
+    }
+}
+
+fn as_the_host_sees(uplink: &LinkStatistics) -> LinkCounters {
+    LinkCounters {
+        ifindex: uplink.ifindex,
+        sent_packets: uplink.tx_packets,
+        sent_bytes: Bytes(uplink.tx_bytes),
+        received_packets: uplink.rx_packets,
+        received_bytes: Bytes(uplink.rx_bytes),
+        dropped: dropped(uplink),
+    }
+}
+
+/// As /proc/net/dev sums them: what a NIC's full ring lost is counted as missed, not as dropped.
+fn dropped(link: &LinkStatistics) -> u64 {
+    link.rx_dropped.wrapping_add(link.rx_missed).wrapping_add(link.tx_dropped)
+}

@@ -1,0 +1,60 @@
+//! The formats of /proc and /sys, with what has tripped others: names with parentheses, guests counted twice.
+
+use super::*;
+
+#[test]
+fn used_time_has_guests_once_and_no_idle_waiting_or_stolen_time() {
+    let stat = b"cpu  100 20 30 9999 8888 4 5 7777 60 6\n\
+                 cpu0 50 10 15 0 0 2 2 0 30 3\n\
+                 cpu3 50 10 15 0 0 2 3 0 30 3\n\
+                 intr 12345 0 0\n\
+                 ctxt 5\n";
+    assert_eq!(processors(stat), Some((microseconds(159), 2)));
+    assert_eq!(processors(b"cpu  100 20 30\ncpu0 1\n"), None);
+    assert_eq!(processors(b"intr 1\n"), None);
+    assert_eq!(processors(b"cpu  \xff"), None);
+}
+
+#[test]
+fn memory_is_in_mebibytes() {
+    let meminfo =
+        b"MemTotal:       24684084 kB\nMemFree:  1 kB\nMemAvailable:   24307520 kB\nHugepagesize: 2048 kB\n";
+    assert_eq!(memory(meminfo), Some((Mib(24_105), Mib(23_737))));
+    assert_eq!(memory(b"MemTotal: 1024 kB\n"), None);
+    assert_eq!(memory(b"MemTotal: many kB\nMemAvailable: 1 kB\n"), None);
+}
+
+#[test]
+fn pressure_is_a_share() {
+    let text =
+        b"some avg10=12.50 avg60=0.52 avg300=0.28 total=5568900\nfull avg10=99.00 avg60=0.00\n";
+    let share = some_avg10(text).unwrap();
+    assert!((share - 0.125).abs() < 1e-9, "{share}");
+    assert_eq!(some_avg10(b"full avg10=1.0"), None);
+}
+
+#[test]
+fn a_process_may_be_named_anything() {
+    let stat = b"42 (a) b (c\xff) R) S 1 42 42 0 -1 4194560 500 0 0 0 1200 34 5 6 20 0 7 0 987654 1000000 2560 18446744073709551615 1\n";
+    let expected = ProcessStat { ended: false, ticks: 1234, start: 987_654, resident_pages: 2560 };
+    assert_eq!(process_stat(stat), Some(expected));
+    let zombie = b"42 (q) Z 1 42 42 0 -1 4194560 500 0 0 0 1200 34 5 6 20 0 7 0 987654 0 0 0\n";
+    assert!(process_stat(zombie).unwrap().ended);
+}
+
+#[test]
+fn a_garbled_process_file_is_none_and_no_panic() {
+    let stat =
+        b"42 (qemu) S 1 42 42 0 -1 4194560 500 0 0 0 1200 34 5 6 20 0 7 0 987654 1000000 2560";
+    for end in 0..stat.len() - 4 {
+        assert_eq!(process_stat(&stat[..end]), None, "cut at {end}");
+    }
+}
+
+#[test]
+fn an_unknown_speed_is_none() {
+    assert_eq!(speed("10000\n"), Some(BitsPerSec(10_000_000_000)));
+    for unknown in ["-1\n", "0\n", "4294967295\n", "", "fast"] {
+        assert_eq!(speed(unknown), None, "{unknown:?}");
+    }
+}
