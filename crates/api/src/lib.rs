@@ -223,6 +223,13 @@ pub enum Step {
     BadInput,
 }
 
+impl fmt::Display for Step {
+    /// Its name in kebab case, as in JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// What is asked of `GET /v1/events`, as its query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
