@@ -268,3 +268,23 @@ async fn exchange(
     let status = answer.status();
     Ok((status, Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_may_not_be_opened_tells_how_one_may() {
+        // Made by hand, since whoever runs the tests as root may open every socket.
+        let denied = std::io::Error::from(ErrorKind::PermissionDenied);
+        let text = Client::new("/run/evenkeel/api.sock").unreachable(&denied).to_string();
+        assert!(text.contains("/run/evenkeel/api.sock: permission denied"), "{text}");
+        assert!(text.contains("root, or join the group"), "{text}");
+    }
+
+    #[test]
+    fn names_are_written_so_that_paths_and_queries_keep_their_shape() {
+        assert_eq!(plain("web-1_a.b~"), "web-1_a.b~");
+        assert_eq!(plain("a/b c?&%=ü"), "a%2Fb%20c%3F%26%25%3D%C3%BC");
+    }
+}
