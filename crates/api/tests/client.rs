@@ -1,5 +1,7 @@
 //! What the client tells when there is no answer, or none that it can use.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what is wanted")]
+
 use std::os::unix::net::UnixListener as StdListener;
 
 use api::client::{Client, ClientError};

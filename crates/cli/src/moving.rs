@@ -115,6 +115,9 @@ fn tell(bar: &ProgressBar, view: &MoveView, events: &[Event]) {
             let _ = writeln!(err, "{}", show::step(event));
         }
     });
+    if view.total_bytes == 0 {
+        return; // The copy has not begun.
+    }
     bar.set_message(view.phase.clone());
     // Rounds send pages again, so more than was foreseen may be sent.
     bar.set_length(view.total_bytes.max(view.copied_bytes));

@@ -97,7 +97,7 @@ impl Screen {
     /// Writes `text` and the end of its line, at once: whoever reads along sees it now.
     fn write(&mut self, text: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
-        writeln!(out, "{}", text.trim_end_matches('\n'))?;
+        out.write_all(format!("{}\n", text.trim_end_matches('\n')).as_bytes())?;
         out.flush()?;
         Ok(())
     }
@@ -105,4 +105,20 @@ impl Screen {
 
 fn yaml<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
     serde_saphyr::to_string(&value).context("writing YAML")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_yaml_takes_for_something_else_are_quoted() {
+        for word in
+            ["no", "null", "1.5", "1e3", "", "- a", "a: b", "a #b", "2026-03-01", "\u{1b}[2J"]
+        {
+            let text = yaml(&[word]).unwrap();
+            assert!(text.starts_with("- \"") || text.starts_with("- '"), "{text:?}");
+        }
+        assert_eq!(yaml(&["web"]).unwrap(), "- web\n");
+    }
 }

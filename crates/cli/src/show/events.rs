@@ -29,13 +29,9 @@ pub(crate) fn step(event: &Event) -> String {
 }
 
 fn columns(look: Look) -> Table {
-    let mut table = Table::new(look);
+    let mut table = Table::new(look).words_at_least("TIME (UTC)", figures::TIME_WIDTH);
     if look.wide {
-        table = table.figures_at_least("SEQ", 6);
-    }
-    table = table.words("TIME (UTC)");
-    if look.wide {
-        table = table.words_at_least("NOTED BY", 10);
+        table = table.figures_at_least("SEQ", 6).words_at_least("NOTED BY", 10);
     }
     table
         .words_at_least("STEP", 13)
@@ -48,13 +44,9 @@ fn columns(look: Look) -> Table {
 
 fn filled(mut table: Table, events: &[Event], look: Look) -> Table {
     for event in events {
-        let mut row = Vec::new();
+        let mut row = vec![cell(figures::time(&event.time))];
         if look.wide {
-            row.push(cell(event.seq.to_string()));
-        }
-        row.push(cell(figures::time(&event.time)));
-        if look.wide {
-            row.push(cell(&event.host));
+            row.extend([cell(event.seq.to_string()), cell(&event.host)]);
         }
         row.push(coloured(event.step.to_string(), colour(event.step)));
         row.push(cell(event.vm.as_deref().unwrap_or("")));

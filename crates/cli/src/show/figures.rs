@@ -1,5 +1,8 @@
 //! Figures for people: short, each with its unit.
 
+/// Width of a [`time`], which is not to be wrapped.
+pub(super) const TIME_WIDTH: u16 = 19;
+
 /// Percent, with one decimal.
 pub(super) fn percent(value: f64) -> String {
     format!("{value:.1} %")

@@ -128,8 +128,12 @@ pub(crate) fn moves(moves: &[MoveView], look: Look) -> String {
     if moves.is_empty() {
         return "No moves yet.".to_owned();
     }
-    let mut table =
-        Table::new(look).words("MOVE").words("BEGAN (UTC)").words("VM").words("FROM").words("TO");
+    let mut table = Table::new(look)
+        .words("MOVE")
+        .words_at_least("BEGAN (UTC)", figures::TIME_WIDTH)
+        .words("VM")
+        .words("FROM")
+        .words("TO");
     table = table.words("PHASE").figures("COPIED").figures("TOOK").figures("DOWNTIME");
     if look.wide {
         table = table
