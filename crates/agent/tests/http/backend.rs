@@ -64,10 +64,12 @@ impl Fixed {
 
     fn find(&self, query: &EventQuery) -> Vec<Event> {
         let kept = self.kept.lock().unwrap();
-        let after = query.after.unwrap_or(0);
-        let wanted =
-            |e: &&Event| e.seq > after && (query.move_id.is_none() || e.move_id == query.move_id);
-        kept.events.iter().filter(wanted).take(query.limit).cloned().collect()
+        let of_move = |e: &&Event| query.move_id.is_none() || e.move_id == query.move_id;
+        let events: Vec<Event> = kept.events.iter().filter(of_move).cloned().collect();
+        match query.after {
+            Some(after) => events.into_iter().filter(|e| e.seq > after).take(query.limit).collect(),
+            None => events[events.len().saturating_sub(query.limit)..].to_vec(),
+        }
     }
 }
 

@@ -14,7 +14,8 @@ async fn a_follower_gets_each_event_once_and_as_it_comes() {
     let served = Served::start().await;
     served.backend.note(MOVE);
     served.backend.note(MOVE);
-    let mut coming = served.client.follow(EventFilter { limit: Some(1), ..EventFilter::default() });
+    let filter = EventFilter { after: Some(0), limit: Some(1), ..EventFilter::default() };
+    let mut coming = served.client.follow(filter);
     assert_eq!(coming.next().await.unwrap(), [event(1, MOVE)]);
     assert_eq!(coming.next().await.unwrap(), [event(2, MOVE)]);
     let later = tokio::spawn(async move { coming.next().await });
