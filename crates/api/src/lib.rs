@@ -1,8 +1,26 @@
 //! The agent's HTTP API: its types, which are a stable promise, and a client for it.
 //!
 //! Figures carry their unit in the name. Ids are UUIDs in text. A time is RFC 3339 in UTC.
+//! Answers may gain fields; what is sent to the agent may not have fields that it does not know, so that a
+//! misspelt one is an error and not a silent default.
+
+use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub mod client;
+
+/// Where an agent listens unless told otherwise.
+pub const SOCKET: &str = "/run/evenkeel/api.sock";
+/// The largest body that the agent reads, in bytes.
+pub const BODY_MAX: usize = 64 * 1024;
+/// Events in one answer where the request names no limit.
+pub const EVENTS: u32 = 100;
+/// The most events in one answer, whatever the request asks for.
+pub const EVENTS_MAX: u32 = 1000;
+/// How long the agent holds an answer back while there is no event to tell.
+pub const FOLLOW_MAX: Duration = Duration::from_secs(10);
 
 /// `GET /v1/status`: the local agent in one look.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -205,8 +223,31 @@ pub enum Step {
     BadInput,
 }
 
+impl fmt::Display for Step {
+    /// Its name in kebab case, as in JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// What is asked of `GET /v1/events`, as its query.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventFilter {
+    /// Only events with a greater `seq`, the oldest `limit` of them; absent: the newest `limit` of all.
+    pub after: Option<u64>,
+    /// At most so many; absent: [`EVENTS`]; more than [`EVENTS_MAX`] are never given.
+    pub limit: Option<u32>,
+    /// Only events of this move.
+    #[serde(rename = "move")]
+    pub move_id: Option<String>,
+    /// Hold the answer back until there is an event to tell, or [`FOLLOW_MAX`] has passed.
+    pub follow: bool,
+}
+
 /// `POST /v1/moves`: move a VM now, by hand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MoveRequest {
     /// Name or UUID of a VM on this host.
     pub vm: String,
@@ -245,4 +286,23 @@ pub struct Problem {
     pub title: String,
     /// What to do about it.
     pub hint: String,
+}
+
+impl Problem {
+    /// A refusal with HTTP status `status`, the stable `code`, what is wrong and what to do about it.
+    pub fn new(
+        status: u16,
+        code: &str,
+        title: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Problem {
+        Problem { status, code: code.to_owned(), title: title.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    /// What is wrong and what to do, for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})\n  {}", self.title, self.code, self.hint)
+    }
 }

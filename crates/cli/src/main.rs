@@ -1,2 +1,73 @@
-//! Placeholder
-fn main() {}
+//! `evenkeel`: asks the agent on this host, and shows its answers.
+//!
+//! Standard output holds what was asked for and nothing else; progress and errors go to standard error.
+//!
+//! **Boundary:** of this project only the crate `api` is used.
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use api::client::{Client, ClientError};
+use clap::Parser;
+
+use crate::args::{Command, CommandLine};
+use crate::screen::Screen;
+
+mod args;
+mod events;
+mod moving;
+mod screen;
+mod show;
+
+/// The agent said no, or the move was not made.
+const REFUSED: u8 = 1;
+/// The agent cannot be reached, or its answer was lost.
+const NO_AGENT: u8 = 3;
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = match runtime.context("asking the system for an event queue") {
+        Ok(runtime) => runtime.block_on(run(line)),
+        Err(error) => Err(error),
+    };
+    ended.unwrap_or_else(|error| exit_code(&error))
+}
+
+async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
+    let client = Client::new(line.socket);
+    let mut screen = Screen::new(line.output);
+    match line.command {
+        Command::Status => screen.show(&client.status().await?, show::status)?,
+        Command::Hosts => {
+            screen.show(&client.hosts().await?, |hosts, look| show::hosts(hosts, look))?
+        }
+        Command::Vms => screen.show(&client.vms().await?, |vms, look| show::vms(vms, look))?,
+        Command::Moves => {
+            screen.show(&client.moves().await?, |moves, look| show::moves(moves, look))?
+        }
+        Command::Events(wanted) => events::run(&client, &mut screen, wanted).await?,
+        Command::Why { about } => screen.show(&client.why(about.as_deref()).await?, show::why)?,
+        Command::Move(wanted) => return moving::run(&client, &mut screen, wanted).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells what went wrong, unless it is only that whoever read our output has ended (`evenkeel events -f | head`).
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    {
+        return ExitCode::SUCCESS;
+    }
+    // Where standard error is closed as well, the exit code alone must do.
+    let _ = writeln!(io::stderr(), "evenkeel: {error:#}");
+    match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Refused(_)) | None => ExitCode::from(REFUSED),
+        Some(
+            ClientError::Unreachable { .. }
+            | ClientError::NoAnswer { .. }
+            | ClientError::NotUnderstood { .. },
+        ) => ExitCode::from(NO_AGENT),
+    }
+}

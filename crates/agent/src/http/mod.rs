@@ -1,0 +1,100 @@
+//! The agent's HTTP API, served on a unix socket.
+//!
+//! ```text
+//!   socket ──▶ routes ──▶ Backend (the agent's loop)
+//!                │
+//!                └─ whatever is wrong with a request ──▶ problem
+//! ```
+//!
+//! **Boundary:** only the types of the crate `api` cross it. What the routes do is read the request and write the
+//! answer; all else is the [`Backend`]'s.
+//!
+//! **Invariant:** every refusal, also of an unknown path or a garbled body, is a [`Problem`] with a stable code.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::Context;
+use api::{Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Status, VmView, Why};
+use tokio::sync::oneshot;
+
+pub use self::hold::until_events;
+pub use self::routes::router;
+pub use self::socket::ApiSocket;
+
+mod hold;
+mod problem;
+mod routes;
+mod socket;
+
+/// Requests under way when the agent ends get so long to be answered; those that wait for events are not.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Which events are wanted; read from [`api::EventFilter`], its limits kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventQuery {
+    /// Only events with a greater `seq`, the oldest `limit` of them; absent: the newest `limit` of all.
+    pub after: Option<u64>,
+    /// At most so many: 1 to [`api::EVENTS_MAX`].
+    pub limit: usize,
+    /// Only events of this move.
+    pub move_id: Option<String>,
+    /// How long to hold an empty answer back; zero: not at all. [`until_events`] does it.
+    pub wait: Duration,
+}
+
+/// What answers the API: the agent's loop, or fixed values in a test. Lists of events are oldest first.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// The local agent in one look.
+    fn status(&self) -> impl Future<Output = Result<Status, Problem>> + Send;
+    /// The hosts that it knows.
+    fn hosts(&self) -> impl Future<Output = Result<Vec<HostView>, Problem>> + Send;
+    /// The VMs on its host.
+    fn vms(&self) -> impl Future<Output = Result<Vec<VmView>, Problem>> + Send;
+    /// The moves from or to its host, newest first.
+    fn moves(&self) -> impl Future<Output = Result<Vec<MoveView>, Problem>> + Send;
+    /// One move, by its id.
+    fn one_move(&self, id: String) -> impl Future<Output = Result<MoveView, Problem>> + Send;
+    /// The events that `query` wants.
+    fn events(&self, query: EventQuery)
+    -> impl Future<Output = Result<Vec<Event>, Problem>> + Send;
+    /// Why a VM (name or UUID) or move went as it did; about nothing: why nothing is being moved.
+    fn why(&self, about: Option<String>) -> impl Future<Output = Result<Why, Problem>> + Send;
+    /// Starts a move by hand.
+    fn start_move(
+        &self,
+        request: MoveRequest,
+    ) -> impl Future<Output = Result<MoveStarted, Problem>> + Send;
+    /// Cancels a move, and tells how it stands: the copy's end, either way, comes later.
+    fn cancel(&self, id: String) -> impl Future<Output = Result<MoveView, Problem>> + Send;
+}
+
+/// Serves the API at `socket` until `stop` is ready.
+///
+/// # Errors
+///
+/// None in practice: a failed accept is retried, and a failed connection ends alone.
+pub async fn serve<B: Backend>(
+    socket: ApiSocket,
+    backend: B,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let (listener, _removed_at_the_end) = socket.into_parts();
+    let (stopping, stopped) = oneshot::channel();
+    let server = axum::serve(listener, router(backend)).with_graceful_shutdown(async move {
+        stop.await;
+        // Nobody listens any more only if the server has ended already.
+        let _ = stopping.send(());
+    });
+    let grace_over = async {
+        // An error means that the server dropped `stop`, and so ends by itself.
+        if stopped.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        ended = server => ended.context("serving the API"),
+        () = grace_over => Ok(()),
+    }
+}

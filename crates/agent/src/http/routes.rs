@@ -1,0 +1,96 @@
+//! The API's routes: read the request, ask the backend, write the answer.
+
+use std::time::Duration;
+
+use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
+use api::{Event, HostView, MoveRequest, MoveStarted, MoveView, Status, VmView, Why};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+
+use super::problem::{Refused, no_such_method, no_such_route};
+use super::{Backend, EventQuery};
+
+type Answer<T> = Result<Json<T>, Refused>;
+type Accepted<T> = Result<(StatusCode, Json<T>), Refused>;
+type Named = Result<Path<String>, PathRejection>;
+
+/// All routes of the API, answered by `backend`.
+pub fn router<B: Backend>(backend: B) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz::<B>))
+        .route("/v1/status", get(status::<B>))
+        .route("/v1/hosts", get(hosts::<B>))
+        .route("/v1/vms", get(vms::<B>))
+        .route("/v1/moves", get(moves::<B>).post(start_move::<B>))
+        .route("/v1/moves/{id}", get(one_move::<B>))
+        .route("/v1/moves/{id}/cancel", post(cancel::<B>))
+        .route("/v1/events", get(events::<B>))
+        .route("/v1/why", get(why_nothing::<B>))
+        .route("/v1/why/{about}", get(why::<B>))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(backend)
+}
+
+/// Healthy is an agent whose loop answers, not just one whose socket does.
+async fn healthz<B: Backend>(State(backend): State<B>) -> Result<&'static str, Refused> {
+    backend.status().await?;
+    Ok("ok\n")
+}
+
+async fn status<B: Backend>(State(backend): State<B>) -> Answer<Status> {
+    Ok(Json(backend.status().await?))
+}
+
+async fn hosts<B: Backend>(State(backend): State<B>) -> Answer<Vec<HostView>> {
+    Ok(Json(backend.hosts().await?))
+}
+
+async fn vms<B: Backend>(State(backend): State<B>) -> Answer<Vec<VmView>> {
+    Ok(Json(backend.vms().await?))
+}
+
+async fn moves<B: Backend>(State(backend): State<B>) -> Answer<Vec<MoveView>> {
+    Ok(Json(backend.moves().await?))
+}
+
+async fn one_move<B: Backend>(State(backend): State<B>, id: Named) -> Answer<MoveView> {
+    let Path(id) = id?;
+    Ok(Json(backend.one_move(id).await?))
+}
+
+async fn events<B: Backend>(
+    State(backend): State<B>,
+    filter: Result<Query<EventFilter>, QueryRejection>,
+) -> Answer<Vec<Event>> {
+    let Query(EventFilter { after, limit, move_id, follow }) = filter?;
+    let limit = limit.unwrap_or(EVENTS).clamp(1, EVENTS_MAX) as usize;
+    let wait = if follow { FOLLOW_MAX } else { Duration::ZERO };
+    Ok(Json(backend.events(EventQuery { after, limit, move_id, wait }).await?))
+}
+
+async fn why_nothing<B: Backend>(State(backend): State<B>) -> Answer<Why> {
+    Ok(Json(backend.why(None).await?))
+}
+
+async fn why<B: Backend>(State(backend): State<B>, about: Named) -> Answer<Why> {
+    let Path(about) = about?;
+    Ok(Json(backend.why(Some(about)).await?))
+}
+
+async fn start_move<B: Backend>(
+    State(backend): State<B>,
+    request: Result<Json<MoveRequest>, JsonRejection>,
+) -> Accepted<MoveStarted> {
+    let Json(request) = request?;
+    Ok((StatusCode::ACCEPTED, Json(backend.start_move(request).await?)))
+}
+
+async fn cancel<B: Backend>(State(backend): State<B>, id: Named) -> Accepted<MoveView> {
+    let Path(id) = id?;
+    Ok((StatusCode::ACCEPTED, Json(backend.cancel(id).await?)))
+}

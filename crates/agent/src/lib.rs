@@ -1,0 +1,3 @@
+//! The agent's parts.
+
+pub mod http;

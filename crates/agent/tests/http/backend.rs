@@ -1,0 +1,213 @@
+//! A backend of fixed values that keeps what it was asked, and a server for it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use agent::http::{ApiSocket, Backend, EventQuery, serve, until_events};
+use api::client::Client;
+use api::{
+    Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Status, Step, VmView, Why,
+};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub(crate) const VM: &str = "web";
+pub(crate) const MOVE: &str = "1a2b3c4d.1.3";
+
+/// Fixed values; only events can be added.
+#[derive(Clone)]
+pub(crate) struct Fixed {
+    kept: Arc<Mutex<Kept>>,
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Kept {
+    events: Vec<Event>,
+    queries: Vec<EventQuery>,
+    names: Vec<String>,
+}
+
+impl Fixed {
+    pub(crate) fn new() -> Fixed {
+        Fixed { kept: Arc::default(), newest: watch::Sender::new(0) }
+    }
+
+    /// Adds an event of `move_id`.
+    pub(crate) fn note(&self, move_id: &str) {
+        let mut kept = self.kept.lock().unwrap();
+        let seq = kept.events.len() as u64 + 1;
+        kept.events.push(event(seq, move_id));
+        self.newest.send_replace(seq);
+    }
+
+    /// The event queries that were made.
+    pub(crate) fn queries(&self) -> Vec<EventQuery> {
+        self.kept.lock().unwrap().queries.clone()
+    }
+
+    /// The names that arrived, in paths and bodies.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.kept.lock().unwrap().names.clone()
+    }
+
+    /// Ready once somebody waits for an event.
+    pub(crate) async fn awaited(&self) {
+        while self.newest.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn named(&self, name: &str) {
+        self.kept.lock().unwrap().names.push(name.to_owned());
+    }
+
+    fn find(&self, query: &EventQuery) -> Vec<Event> {
+        let kept = self.kept.lock().unwrap();
+        let of_move = |e: &&Event| query.move_id.is_none() || e.move_id == query.move_id;
+        let events: Vec<Event> = kept.events.iter().filter(of_move).cloned().collect();
+        match query.after {
+            Some(after) => events.into_iter().filter(|e| e.seq > after).take(query.limit).collect(),
+            None => events[events.len().saturating_sub(query.limit)..].to_vec(),
+        }
+    }
+}
+
+pub(crate) fn event(seq: u64, move_id: &str) -> Event {
+    Event {
+        seq,
+        time: "2026-03-01T17:12:03.250Z".to_owned(),
+        host: "host1".to_owned(),
+        move_id: Some(move_id.to_owned()),
+        vm: Some(VM.to_owned()),
+        step: Step::Acceptance,
+        reason: "has room".to_owned(),
+        peer: Some("host2".to_owned()),
+        cost_percent: Some(3.1),
+    }
+}
+
+pub(crate) fn status() -> Status {
+    Status {
+        version: "0.1.0".to_owned(),
+        cluster: "prod".to_owned(),
+        host: "host1".to_owned(),
+        host_id: "00000000-0000-0000-0000-000000000001".to_owned(),
+        balance: "recommend".to_owned(),
+        request: "multicast".to_owned(),
+        hosts_alive: 3,
+        hosts_known: 3,
+        vms: 2,
+        moves_under_way: 0,
+        hot: None,
+        doing: "no host is hot".to_owned(),
+        alarms: vec![],
+    }
+}
+
+pub(crate) fn one_move() -> MoveView {
+    MoveView {
+        id: MOVE.to_owned(),
+        vm: VM.to_owned(),
+        vm_id: "00000000-0000-0000-0000-0000000000aa".to_owned(),
+        from: "host1".to_owned(),
+        to: Some("host2".to_owned()),
+        phase: "copying".to_owned(),
+        reason: "packets".to_owned(),
+        began: "2026-03-01T17:12:00Z".to_owned(),
+        ended: false,
+        outcome: None,
+        acceptances: 2,
+        refusals: 1,
+        copied_bytes: 1 << 20,
+        total_bytes: 1 << 27,
+        rounds: 1,
+        total_ms: None,
+        downtime_ms: None,
+    }
+}
+
+fn no_such_vm(name: &str) -> Problem {
+    Problem::new(
+        404,
+        "no-such-vm",
+        format!("no VM {name} on this host"),
+        "`evenkeel vms` lists them",
+    )
+}
+
+impl Backend for Fixed {
+    async fn status(&self) -> Result<Status, Problem> {
+        Ok(status())
+    }
+    async fn hosts(&self) -> Result<Vec<HostView>, Problem> {
+        Ok(vec![])
+    }
+    async fn vms(&self) -> Result<Vec<VmView>, Problem> {
+        Err(Problem::new(503, "starting", "the agent starts", "Try again in a moment"))
+    }
+    async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
+        Ok(vec![one_move()])
+    }
+    async fn one_move(&self, id: String) -> Result<MoveView, Problem> {
+        self.named(&id);
+        Ok(one_move())
+    }
+    async fn events(&self, query: EventQuery) -> Result<Vec<Event>, Problem> {
+        self.kept.lock().unwrap().queries.push(query.clone());
+        until_events(self.newest.subscribe(), query.wait, async || Ok(self.find(&query))).await
+    }
+    async fn why(&self, about: Option<String>) -> Result<Why, Problem> {
+        let about = about.unwrap_or_else(|| "nothing".to_owned());
+        self.named(&about);
+        Ok(Why {
+            about,
+            verdict: "no host is hot".to_owned(),
+            because: vec![],
+            events: vec![event(1, MOVE)],
+        })
+    }
+    async fn start_move(&self, request: MoveRequest) -> Result<MoveStarted, Problem> {
+        self.named(&request.vm);
+        if request.vm == VM {
+            Ok(MoveStarted { move_id: MOVE.to_owned() })
+        } else {
+            Err(no_such_vm(&request.vm))
+        }
+    }
+    async fn cancel(&self, id: String) -> Result<MoveView, Problem> {
+        self.named(&id);
+        Ok(one_move())
+    }
+}
+
+/// A served [`Fixed`], in a folder of its own.
+pub(crate) struct Served {
+    pub(crate) backend: Fixed,
+    pub(crate) client: Client,
+    pub(crate) socket: PathBuf,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<anyhow::Result<()>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Served {
+    pub(crate) async fn start() -> Served {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("api.sock");
+        let (stop, stopped) = oneshot::channel();
+        let backend = Fixed::new();
+        let bound = ApiSocket::bind(&socket).await.unwrap();
+        let until = async {
+            let _ = stopped.await;
+        };
+        let server = tokio::spawn(serve(bound, backend.clone(), until));
+        Served { backend, client: Client::new(&socket), socket, stop, server, _folder: folder }
+    }
+
+    /// Ends it as a signal ends the agent.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.send(()).unwrap();
+        self.server.await.unwrap()
+    }
+}

@@ -1,0 +1,141 @@
+//! Each route through the client, and each mistake as a problem with its code.
+
+use api::client::ClientError;
+use api::{BODY_MAX, EventFilter, MoveRequest, Problem};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Request, header};
+use hyper_util::rt::TokioIo;
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+use crate::backend::{MOVE, Served, VM, event, one_move, status};
+
+/// Sends what the client would not; gives status, content type and body.
+async fn raw(
+    served: &Served,
+    method: &str,
+    path: &str,
+    kind: &str,
+    body: &str,
+) -> (u16, String, Bytes) {
+    let stream = UnixStream::connect(&served.socket).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header(header::HOST, "agent");
+    let request = request
+        .header(header::CONTENT_TYPE, kind)
+        .body(Full::new(Bytes::from(body.to_owned())))
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    let kind = answer.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+    (answer.status().as_u16(), kind, answer.into_body().collect().await.unwrap().to_bytes())
+}
+
+async fn problem(served: &Served, method: &str, path: &str, kind: &str, body: &str) -> Problem {
+    let (status, kind, body) = raw(served, method, path, kind, body).await;
+    let problem: Problem = serde_json::from_slice(&body).unwrap();
+    assert_eq!(kind, "application/problem+json");
+    assert_eq!(problem.status, status);
+    assert!(!problem.title.is_empty() && !problem.hint.is_empty(), "{problem:?}");
+    problem
+}
+
+#[tokio::test]
+async fn what_the_backend_answers_reaches_the_client() {
+    let served = Served::start().await;
+    served.backend.note(MOVE);
+    let client = &served.client;
+    assert_eq!(client.status().await.unwrap(), status());
+    assert_eq!(client.hosts().await.unwrap(), vec![]);
+    assert_eq!(client.moves().await.unwrap(), vec![one_move()]);
+    assert_eq!(client.one_move(MOVE).await.unwrap(), one_move());
+    assert_eq!(client.events(&EventFilter::default()).await.unwrap(), vec![event(1, MOVE)]);
+    assert_eq!(client.why(None).await.unwrap().about, "nothing");
+    assert_eq!(client.why(Some(VM)).await.unwrap().about, VM);
+    let request = MoveRequest { vm: VM.to_owned(), to: None };
+    assert_eq!(client.start_move(&request).await.unwrap().move_id, MOVE);
+    assert_eq!(client.cancel(MOVE).await.unwrap(), one_move());
+    let (status, kind, body) = raw(&served, "GET", "/healthz", "text/plain", "").await;
+    assert_eq!(
+        (status, kind.as_str(), &body[..]),
+        (200, "text/plain; charset=utf-8", &b"ok\n"[..])
+    );
+}
+
+#[tokio::test]
+async fn what_the_backend_refuses_reaches_the_client() {
+    let served = Served::start().await;
+    let request = MoveRequest { vm: "nobody".to_owned(), to: None };
+    let ClientError::Refused(problem) = served.client.start_move(&request).await.unwrap_err()
+    else {
+        panic!("not a refusal");
+    };
+    assert_eq!((problem.status, problem.code.as_str()), (404, "no-such-vm"));
+    assert!(problem.title.contains("nobody"), "{problem}");
+    let ClientError::Refused(problem) = served.client.vms().await.unwrap_err() else {
+        panic!("not a refusal")
+    };
+    assert_eq!((problem.status, problem.code.as_str()), (503, "starting"));
+}
+
+#[tokio::test]
+async fn names_arrive_as_they_were_written() {
+    let served = Served::start().await;
+    let odd = "a/b c?&%=ü/..";
+    served.client.why(Some(odd)).await.unwrap();
+    served.client.one_move(odd).await.unwrap();
+    served.client.cancel(odd).await.unwrap();
+    let request = MoveRequest { vm: odd.to_owned(), to: None };
+    served.client.start_move(&request).await.unwrap_err();
+    assert_eq!(served.backend.names(), [odd; 4]);
+    let filter = EventFilter { move_id: Some(odd.to_owned()), ..EventFilter::default() };
+    served.client.events(&filter).await.unwrap();
+    assert_eq!(served.backend.queries()[0].move_id.as_deref(), Some(odd));
+}
+
+#[tokio::test]
+async fn the_limits_of_a_query_are_kept() {
+    let served = Served::start().await;
+    for (limit, given) in [(None, 100), (Some(0), 1), (Some(7), 7), (Some(u32::MAX), 1000)] {
+        let filter = EventFilter { limit, after: Some(5), ..EventFilter::default() };
+        served.client.events(&filter).await.unwrap();
+        let query = served.backend.queries().pop().unwrap();
+        assert_eq!((query.limit, query.after, query.wait), (given, Some(5), Duration::ZERO));
+    }
+}
+
+#[tokio::test]
+async fn each_mistake_has_its_code() {
+    let served = Served::start().await;
+    let json = "application/json";
+    let too_long = format!("{{\"vm\": \"{}\"}}", "x".repeat(BODY_MAX));
+    let longest = format!("{{\"vm\": \"{}\"}}", "x".repeat(BODY_MAX - 10));
+    assert_eq!(longest.len(), BODY_MAX);
+    for (method, path, kind, body, status, code) in [
+        ("GET", "/v2/hosts", json, "", 404, "no-such-route"),
+        ("GET", "/v1/why/a/b", json, "", 404, "no-such-route"),
+        ("DELETE", "/v1/moves", json, "", 405, "no-such-method"),
+        ("GET", "/v1/moves/1/cancel", json, "", 405, "no-such-method"),
+        ("POST", "/v1/moves", json, "{\"vm\": ", 400, "bad-json"),
+        ("POST", "/v1/moves", json, "{\"vm\": 7}", 422, "wrong-fields"),
+        ("POST", "/v1/moves", json, "{\"to\": \"host2\"}", 422, "wrong-fields"),
+        ("POST", "/v1/moves", json, "{\"vm\": \"web\", \"too\": \"host2\"}", 422, "wrong-fields"),
+        ("POST", "/v1/moves", "text/plain", "{\"vm\": \"web\"}", 415, "not-json"),
+        ("POST", "/v1/moves", json, &too_long, 413, "body-too-large"),
+        ("POST", "/v1/moves", json, &longest, 404, "no-such-vm"),
+        ("GET", "/v1/events?after=x", json, "", 400, "bad-query"),
+        ("GET", "/v1/events?limit=-1", json, "", 400, "bad-query"),
+        ("GET", "/v1/events?since=1", json, "", 400, "bad-query"),
+        ("GET", "/v1/why/%FF", json, "", 400, "bad-path"),
+    ] {
+        let problem = problem(&served, method, path, kind, body).await;
+        assert_eq!(
+            (problem.status, problem.code.as_str()),
+            (status, code),
+            "{method} {path}: {problem}"
+        );
+    }
+    assert_eq!(served.client.status().await.unwrap(), status(), "the agent lives on");
+}

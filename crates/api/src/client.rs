@@ -1,0 +1,290 @@
+//! A client of the agent's HTTP API over its unix socket.
+//!
+//! Each call opens a connection of its own: on a unix socket that costs less than keeping one alive would in code.
+//!
+//! **Invariant:** every call ends: each has a deadline, and answers beyond a limit are not read.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::{
+    Event, EventFilter, FOLLOW_MAX, HostView, MoveRequest, MoveStarted, MoveView, Problem, Status,
+    VmView, Why,
+};
+
+/// An agent that does not answer for so long is taken for stuck.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// The longest answer that is read; a thousand events are about half a megabyte.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What may stand in a path segment or query value as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Why there is no answer to use.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No connection: nothing was asked of the agent.
+    #[error("no agent can be reached at {}: {why}\n  {hint}", socket.display())]
+    Unreachable {
+        /// Where an agent was looked for.
+        socket: PathBuf,
+        /// What the system said.
+        why: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The agent was asked, but its answer was lost: it may or may not have acted.
+    #[error(
+        "the agent at {} was asked ({request}) but gave no answer: {why}\n  \
+         It may have acted all the same: look with `evenkeel moves`, and at the log of evenkeeld",
+        socket.display()
+    )]
+    NoAnswer {
+        /// Where the agent is.
+        socket: PathBuf,
+        /// Method and path.
+        request: String,
+        /// How the answer was lost.
+        why: String,
+    },
+    /// The agent said no; nothing was changed.
+    #[error("{0}")]
+    Refused(Problem),
+    /// Something answered, but not in the words of this API.
+    #[error(
+        "what answers at {} does not speak this version of the API ({request}): {why}\n  \
+         Install evenkeel and evenkeeld of the same version, and check --socket",
+        socket.display()
+    )]
+    NotUnderstood {
+        /// Where it is.
+        socket: PathBuf,
+        /// Method and path.
+        request: String,
+        /// What could not be read.
+        why: String,
+    },
+}
+
+/// A client of the agent that listens at one socket.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the agent at `socket`; connects at each call, not before.
+    pub fn new(socket: impl Into<PathBuf>) -> Client {
+        Client { socket: socket.into() }
+    }
+
+    /// Where the agent is looked for.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The local agent in one look.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    /// The hosts that the agent knows.
+    pub async fn hosts(&self) -> Result<Vec<HostView>, ClientError> {
+        self.get("/v1/hosts").await
+    }
+
+    /// The VMs on the agent's host.
+    pub async fn vms(&self) -> Result<Vec<VmView>, ClientError> {
+        self.get("/v1/vms").await
+    }
+
+    /// The moves from or to the agent's host, newest first.
+    pub async fn moves(&self) -> Result<Vec<MoveView>, ClientError> {
+        self.get("/v1/moves").await
+    }
+
+    /// One move, by its id.
+    pub async fn one_move(&self, id: &str) -> Result<MoveView, ClientError> {
+        self.get(&format!("/v1/moves/{}", plain(id))).await
+    }
+
+    /// Events, oldest first. With `filter.follow` the answer may take [`FOLLOW_MAX`], and be empty then.
+    pub async fn events(&self, filter: &EventFilter) -> Result<Vec<Event>, ClientError> {
+        let mut query: Vec<String> = Vec::new();
+        query.extend(filter.after.map(|seq| format!("after={seq}")));
+        query.extend(filter.limit.map(|limit| format!("limit={limit}")));
+        query.extend(filter.move_id.as_ref().map(|id| format!("move={}", plain(id))));
+        let mut patience = ANSWER_MAX;
+        if filter.follow {
+            query.push("follow=true".to_owned());
+            patience += FOLLOW_MAX;
+        }
+        let path = format!("/v1/events?{}", query.join("&"));
+        self.ask(Method::GET, &path, Bytes::new(), patience).await
+    }
+
+    /// Events as they come: first what `filter` asks for, then each new one.
+    pub fn follow(&self, filter: EventFilter) -> Follow {
+        Follow { client: self.clone(), filter: EventFilter { follow: true, ..filter } }
+    }
+
+    /// Why a VM or move went as it did; about nothing: why nothing is being moved.
+    pub async fn why(&self, about: Option<&str>) -> Result<Why, ClientError> {
+        match about {
+            Some(about) => self.get(&format!("/v1/why/{}", plain(about))).await,
+            None => self.get("/v1/why").await,
+        }
+    }
+
+    /// Starts a move by hand.
+    pub async fn start_move(&self, request: &MoveRequest) -> Result<MoveStarted, ClientError> {
+        self.post("/v1/moves", request).await
+    }
+
+    /// Cancels a move; it has ended only when [`MoveView::ended`] says so, and may still be made.
+    pub async fn cancel(&self, id: &str) -> Result<MoveView, ClientError> {
+        let path = format!("/v1/moves/{}/cancel", plain(id));
+        self.ask(Method::POST, &path, Bytes::new(), ANSWER_MAX).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::GET, path, Bytes::new(), ANSWER_MAX).await
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body)
+            .expect("the API's types have text keys and finite figures only");
+        self.ask(Method::POST, path, body.into(), ANSWER_MAX).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<T, ClientError> {
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let request = format!("{method} {path}");
+        let asked = timeout(patience, exchange(stream, method, path, body));
+        let lost = |why| ClientError::NoAnswer {
+            socket: self.socket.clone(),
+            request: request.clone(),
+            why,
+        };
+        let (status, answer) = match asked.await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(error)) => return Err(lost(error.to_string())),
+            Err(_elapsed) => return Err(lost(format!("waited {} s", patience.as_secs()))),
+        };
+        let not_understood = |why| ClientError::NotUnderstood {
+            socket: self.socket.clone(),
+            request: request.clone(),
+            why,
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&answer)
+                .map_err(|error| not_understood(error.to_string()));
+        }
+        match serde_json::from_slice(&answer) {
+            Ok(problem) => Err(ClientError::Refused(problem)),
+            Err(_not_a_problem) => {
+                Err(not_understood(format!("HTTP status {status} without problem details")))
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &std::io::Error) -> ClientError {
+        let kind = error.kind();
+        let hint = if kind == ErrorKind::NotFound {
+            "Is evenkeeld running on this host (`systemctl status evenkeeld`)? \
+             If it listens elsewhere, name its socket with --socket or EVENKEEL_SOCKET"
+        } else if kind == ErrorKind::ConnectionRefused {
+            "The socket is there but nobody listens: evenkeeld was killed. \
+             Start it again (`systemctl start evenkeeld`)"
+        } else if kind == ErrorKind::PermissionDenied {
+            "Run this as root, or join the group that owns the socket (`ls -l` shows it)"
+        } else {
+            "Check that --socket or EVENKEEL_SOCKET names the agent's socket"
+        };
+        ClientError::Unreachable { socket: self.socket.clone(), why: error.to_string(), hint }
+    }
+}
+
+/// Events as they come; see [`Client::follow`].
+#[derive(Debug)]
+pub struct Follow {
+    client: Client,
+    filter: EventFilter,
+}
+
+impl Follow {
+    /// The next events, oldest first, at least one: waits until there are any. Each event is given once.
+    pub async fn next(&mut self) -> Result<Vec<Event>, ClientError> {
+        loop {
+            let events = self.client.events(&self.filter).await?;
+            if let Some(last) = events.last() {
+                self.filter.after = Some(last.seq);
+                return Ok(events);
+            }
+        }
+    }
+}
+
+fn plain(text: &str) -> String {
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+async fn exchange(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Ends by itself when the sender is dropped; what goes wrong there is told to the sender as well.
+    tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(path).header(header::HOST, "agent");
+    if !body.is_empty() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let answer = sender.send_request(request.body(Full::new(body))?).await?;
+    let status = answer.status();
+    Ok((status, Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_may_not_be_opened_tells_how_one_may() {
+        // Made by hand, since whoever runs the tests as root may open every socket.
+        let denied = std::io::Error::from(ErrorKind::PermissionDenied);
+        let text = Client::new("/run/evenkeel/api.sock").unreachable(&denied).to_string();
+        assert!(text.contains("/run/evenkeel/api.sock: permission denied"), "{text}");
+        assert!(text.contains("root, or join the group"), "{text}");
+    }
+
+    #[test]
+    fn names_are_written_so_that_paths_and_queries_keep_their_shape() {
+        assert_eq!(plain("web-1_a.b~"), "web-1_a.b~");
+        assert_eq!(plain("a/b c?&%=ü"), "a%2Fb%20c%3F%26%25%3D%C3%BC");
+    }
+}

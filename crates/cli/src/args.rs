@@ -1,0 +1,172 @@
+//! The command line: commands, options, and what `--help` says.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the agent said no, or the move was not made
+  2  the command line is wrong
+  3  the agent cannot be reached, or its answer was lost
+
+Colours are used on a terminal only, and not when NO_COLOR is set.";
+
+/// Keeps a fleet of KVM hosts on an even keel: what the agent on this host sees, does, and why.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct CommandLine {
+    /// How to print what was asked for.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+
+    /// The agent's socket.
+    #[arg(long, global = true, env = "EVENKEEL_SOCKET", default_value = api::SOCKET, value_name = "PATH")]
+    pub(crate) socket: PathBuf,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How to print what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For people with a wide terminal: ids and all figures.
+    Wide,
+    /// One JSON document (events: one object per line).
+    Json,
+    /// One YAML document (events followed with -f: one document each).
+    Yaml,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The local agent in one look: mode, hosts, alarms, and why nothing is being moved.
+    #[command(after_help = "Example:\n  evenkeel status")]
+    Status,
+
+    /// The hosts, and how loaded each is.
+    #[command(after_help = "Example:\n  evenkeel hosts -o wide")]
+    Hosts,
+
+    /// The VMs on this host.
+    #[command(after_help = "Example:\n  evenkeel vms -o json | jq -r '.[].name'")]
+    Vms,
+
+    /// The moves from and to this host, newest first.
+    #[command(after_help = "Example:\n  evenkeel moves")]
+    Moves,
+
+    /// What was seen and decided, oldest first.
+    #[command(after_help = EVENTS_HELP)]
+    Events(EventsArgs),
+
+    /// Why a VM or move went as it did; without a name: why nothing is being moved.
+    #[command(
+        after_help = "Examples:\n  evenkeel why\n  evenkeel why web\n  evenkeel why 1a2b3c4d.1.3"
+    )]
+    Why {
+        /// A VM's name or UUID, or a move's id.
+        #[arg(value_name = "VM|MOVE")]
+        about: Option<String>,
+    },
+
+    /// Move a VM to another host now, or cancel a move.
+    #[command(after_help = MOVE_HELP)]
+    Move(MoveArgs),
+}
+
+const EVENTS_HELP: &str = "\
+With -o json, one JSON object is printed per line (JSON lines), also without -f.
+
+Examples:
+  evenkeel events -f
+  evenkeel events --move 1a2b3c4d.1.3
+  evenkeel events -f -o json | jq -r 'select(.step == \"alarm\") | .reason'";
+
+/// Which events.
+#[derive(Args, Debug)]
+pub(crate) struct EventsArgs {
+    /// Go on with each new event as it comes.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Only the events of this move.
+    #[arg(long = "move", value_name = "MOVE")]
+    pub(crate) move_id: Option<String>,
+
+    /// Only events with a greater number (`seq`), instead of the newest.
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) after: Option<u64>,
+
+    /// At most so many to begin with.
+    #[arg(
+        short = 'n', long, value_name = "COUNT", default_value_t = api::EVENTS,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(api::EVENTS_MAX))
+    )]
+    pub(crate) limit: u32,
+}
+
+const MOVE_HELP: &str = "\
+Waits until the move has ended and shows how it goes on standard error; the result goes to standard output.
+Ending this command with Ctrl-C does not end the move: cancel it with `evenkeel move cancel MOVE`.
+
+Exit codes: 0 the VM runs on the other host (with --no-wait: the move has begun), 1 it stays, 3 the agent was lost.
+
+Examples:
+  evenkeel move web
+  evenkeel move web --to host2 --no-wait
+  evenkeel move cancel 1a2b3c4d.1.3
+  evenkeel move -- cancel              a VM that is called `cancel`";
+
+/// Which VM, and where to.
+#[derive(Args, Debug)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct MoveArgs {
+    /// `cancel`, or nothing: a move.
+    #[command(subcommand)]
+    pub(crate) instead: Option<MoveCommand>,
+
+    /// Name or UUID of a VM on this host.
+    #[arg(required = true)]
+    pub(crate) vm: Option<String>,
+
+    /// Ask this host only; without it all are asked, and the cheapest is taken.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) to: Option<String>,
+
+    /// Return as soon as the move has begun.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// What else there is to do with moves.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MoveCommand {
+    /// Cancel a move: its VM stays where it is, unless the move is past the hand-over.
+    #[command(after_help = CANCEL_HELP)]
+    Cancel {
+        /// The move's id, as `evenkeel moves` shows it.
+        #[arg(value_name = "MOVE")]
+        id: String,
+
+        /// Return as soon as the agent was told.
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+const CANCEL_HELP: &str = "\
+Exit codes: 0 the VM stays (with --no-wait: the agent was told), 1 too late or refused, 3 the agent was lost.
+
+Example:
+  evenkeel move cancel 1a2b3c4d.1.3";

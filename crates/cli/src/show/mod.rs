@@ -1,0 +1,227 @@
+//! The agent's answers as text for people: short tables, figures with units, sentences.
+//!
+//! Everything here is pure: an answer and a [`Look`] in, text out.
+
+use api::{HostView, MoveStarted, MoveView, Status, VmView, Why};
+
+use self::table::{Color, Table, cell, coloured, one_line};
+use crate::screen::Look;
+
+pub(crate) use self::events::{events, events_as_they_come, step};
+
+mod events;
+mod figures;
+mod table;
+#[cfg(test)]
+mod tests;
+
+/// The local agent in one look.
+pub(crate) fn status(status: &Status, look: Look) -> String {
+    let mut lines = Table::new(look).words("").words("");
+    let mut line =
+        |name: &str, value: String, colour| lines.row(vec![cell(name), coloured(value, colour)]);
+    line("host", status.host.clone(), None);
+    if look.wide {
+        line("host id", status.host_id.clone(), None);
+        line("version", status.version.clone(), None);
+    }
+    line("cluster", status.cluster.clone(), None);
+    let missing = status.hosts_alive < status.hosts_known;
+    line(
+        "hosts",
+        format!("{} of {} alive", status.hosts_alive, status.hosts_known),
+        missing.then_some(Color::Yellow),
+    );
+    line("VMs here", status.vms.to_string(), None);
+    line("balance", status.balance.clone(), None);
+    line("request by", status.request.clone(), None);
+    let hot = status.hot.is_some().then_some(Color::Red);
+    line("hot", status.hot.clone().unwrap_or_else(|| "no".to_owned()), hot);
+    line("moves", format!("{} under way", status.moves_under_way), None);
+    line("doing", status.doing.clone(), None);
+    for alarm in &status.alarms {
+        line("ALARM", alarm.clone(), Some(Color::Red));
+    }
+    lines.text_without_header()
+}
+
+/// The hosts, and how loaded each is.
+pub(crate) fn hosts(hosts: &[HostView], look: Look) -> String {
+    if hosts.is_empty() {
+        return "No hosts are known.".to_owned();
+    }
+    let mut table = Table::new(look).words("HOST").words("STATE").figures("CPU").figures("MEMORY");
+    table = table.figures("PACKETS/s").figures("TRAFFIC").figures("VMS").words("HOT");
+    if look.wide {
+        table = table.figures("AGE").words("ADDRESS").words("ID");
+    }
+    for host in hosts {
+        let state = match host.state.as_str() {
+            "suspect" => Some(Color::Yellow),
+            "gone" => Some(Color::Red),
+            _ => None,
+        };
+        let here = if host.local { " (here)" } else { "" };
+        let hot = if host.hot { coloured("hot", Some(Color::Red)) } else { cell("no") };
+        let mut row = vec![
+            cell(format!("{}{here}", host.name)),
+            coloured(&host.state, state),
+            cell(figures::percent(host.cpu_percent)),
+            cell(figures::percent(host.memory_percent)),
+            cell(figures::count(host.packets_per_second)),
+            cell(figures::bits_per_second(host.bits_per_second)),
+            cell(host.vms.to_string()),
+            hot,
+        ];
+        if look.wide {
+            row.extend([
+                cell(format!("{:.1} s", host.age_seconds)),
+                cell(&host.address),
+                cell(&host.id),
+            ]);
+        }
+        table.row(row);
+    }
+    table.text()
+}
+
+/// The VMs on this host.
+pub(crate) fn vms(vms: &[VmView], look: Look) -> String {
+    if vms.is_empty() {
+        return "No VMs on this host.".to_owned();
+    }
+    let mut table =
+        Table::new(look).words("VM").words("STATE").figures("CPU (1 core)").figures("MEMORY");
+    table = table.figures("SENT PKT/s").figures("RCVD PKT/s").figures("TRAFFIC");
+    if look.wide {
+        table = table.words("HOST").figures("EPOCH").figures("HISTORY").words("ID");
+    }
+    table = table.words("TROUBLE");
+    for vm in vms {
+        let state = match vm.state.as_str() {
+            "moving" => Some(Color::Cyan),
+            "paused" => Some(Color::Yellow),
+            "down" => Some(Color::Red),
+            _ => None,
+        };
+        let mut row = vec![
+            cell(&vm.name),
+            coloured(&vm.state, state),
+            cell(figures::percent(vm.cpu_percent)),
+            cell(figures::mib(vm.memory_mib)),
+            cell(figures::count(vm.sent_packets_per_second)),
+            cell(figures::count(vm.received_packets_per_second)),
+            cell(figures::bits_per_second(vm.bits_per_second)),
+        ];
+        if look.wide {
+            let history = figures::seconds(vm.history_seconds);
+            row.extend([cell(&vm.host), cell(vm.epoch.to_string()), cell(history), cell(&vm.id)]);
+        }
+        row.push(coloured(vm.trouble.as_deref().unwrap_or(""), Some(Color::Red)));
+        table.row(row);
+    }
+    table.text()
+}
+
+/// The moves from and to this host.
+pub(crate) fn moves(moves: &[MoveView], look: Look) -> String {
+    if moves.is_empty() {
+        return "No moves yet.".to_owned();
+    }
+    let mut table = Table::new(look)
+        .words("MOVE")
+        .words_at_least("BEGAN (UTC)", figures::TIME_WIDTH)
+        .words("VM")
+        .words("FROM")
+        .words("TO");
+    table = table.words("PHASE").figures("COPIED").figures("TOOK").figures("DOWNTIME");
+    if look.wide {
+        table = table
+            .figures("ROUNDS")
+            .figures("ACCEPTED")
+            .figures("REFUSED")
+            .words("VM ID")
+            .words("REASON");
+    }
+    table = table.words("OUTCOME");
+    for one in moves {
+        let phase = match one.phase.as_str() {
+            "done" => Some(Color::Green),
+            "abandoned" => Some(Color::Red),
+            _ => Some(Color::Cyan),
+        };
+        let mut row = vec![
+            cell(&one.id),
+            cell(figures::time(&one.began)),
+            cell(&one.vm),
+            cell(&one.from),
+            cell(one.to.as_deref().unwrap_or("")),
+            coloured(&one.phase, phase),
+            cell(figures::bytes(one.copied_bytes)),
+            cell(one.total_ms.map(figures::milliseconds).unwrap_or_default()),
+            cell(one.downtime_ms.map(figures::milliseconds).unwrap_or_default()),
+        ];
+        if look.wide {
+            let counts = [one.rounds, one.acceptances, one.refusals];
+            row.extend(counts.map(|count| cell(count.to_string())));
+            row.extend([cell(&one.vm_id), cell(&one.reason)]);
+        }
+        row.push(cell(one.outcome.as_deref().unwrap_or("")));
+        table.row(row);
+    }
+    table.text()
+}
+
+/// Why something was done or not: the verdict, what was weighed, the story.
+pub(crate) fn why(why: &Why, look: Look) -> String {
+    let mut text = one_line(format!("{}: {}", why.about, why.verdict));
+    for reason in &why.because {
+        text.push_str("\n  - ");
+        text.push_str(&one_line(reason.clone()));
+    }
+    if !why.events.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&events(&why.events, look));
+    }
+    text
+}
+
+/// That a move of `vm` has begun, and how to follow it.
+pub(crate) fn move_started(vm: &str, started: &MoveStarted) -> String {
+    let id = &started.move_id;
+    one_line(format!(
+        "Move {id} of {vm} has begun. Follow it with `evenkeel events -f --move {id}`."
+    ))
+}
+
+/// That the agent was told to cancel a move, and how to see what came of it.
+pub(crate) fn cancel_told(view: &MoveView) -> String {
+    let MoveView { id, vm, phase, .. } = view;
+    one_line(format!(
+        "Move {id} of {vm} ({phase}) is being cancelled. See `evenkeel moves` for how it ends."
+    ))
+}
+
+/// How a move ended, in one sentence.
+pub(crate) fn move_ended(ended: &MoveView) -> String {
+    let MoveView { id, vm, from, .. } = ended;
+    if ended.phase != "done" {
+        let outcome = ended.outcome.as_deref().unwrap_or("no reason is known");
+        return one_line(format!(
+            "{vm} was not moved from {from}: {outcome}. See `evenkeel why {id}`."
+        ));
+    }
+    let to = ended.to.as_deref().unwrap_or("another host");
+    let bytes = figures::bytes(ended.copied_bytes);
+    let rounds =
+        if ended.rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", ended.rounds) };
+    let total = ended
+        .total_ms
+        .map(|ms| format!(", took {}", figures::milliseconds(ms)))
+        .unwrap_or_default();
+    let pause = ended
+        .downtime_ms
+        .map(|ms| format!(", paused {}", figures::milliseconds(ms)))
+        .unwrap_or_default();
+    one_line(format!("{vm} moved from {from} to {to}: {bytes} in {rounds}{total}{pause}."))
+}

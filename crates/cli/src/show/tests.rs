@@ -1,0 +1,424 @@
+//! What people see, as they see it.
+
+use api::{Event, HostView, MoveStarted, MoveView, Status, Step, VmView, Why};
+use expect_test::{Expect, expect};
+
+use crate::screen::Look;
+
+const PLAIN: Look = Look { wide: false, colour: false, width: None };
+const WIDE: Look = Look { wide: true, colour: false, width: None };
+
+#[expect(clippy::needless_pass_by_value, reason = "expectations are written in place")]
+fn check(text: String, expected: Expect) {
+    expected.assert_eq(&(text + "\n"));
+}
+
+fn status() -> Status {
+    Status {
+        version: "0.1.0".to_owned(),
+        cluster: "prod".to_owned(),
+        host: "host1".to_owned(),
+        host_id: "00000000-0000-0000-0000-000000000001".to_owned(),
+        balance: "automatic".to_owned(),
+        request: "multicast".to_owned(),
+        hosts_alive: 2,
+        hosts_known: 3,
+        vms: 2,
+        moves_under_way: 1,
+        hot: Some("52,000 packets/s, above packets_per_second = 20,000".to_owned()),
+        doing: "moving web to host2".to_owned(),
+        alarms: vec!["db: its tap is missing".to_owned()],
+    }
+}
+
+fn hosts() -> Vec<HostView> {
+    let here = HostView {
+        name: "host1".to_owned(),
+        id: "00000000-0000-0000-0000-000000000001".to_owned(),
+        address: "198.18.0.1:7171".to_owned(),
+        state: "alive".to_owned(),
+        local: true,
+        age_seconds: 0.0,
+        cpu_percent: 87.25,
+        memory_percent: 41.0,
+        packets_per_second: 52_000,
+        bits_per_second: 94_100_000,
+        vms: 12,
+        hot: true,
+    };
+    let there = HostView {
+        name: "a-host-with-a-long-name".to_owned(),
+        id: "00000000-0000-0000-0000-000000000002".to_owned(),
+        address: "198.18.0.2:7171".to_owned(),
+        state: "suspect".to_owned(),
+        local: false,
+        age_seconds: 3.25,
+        cpu_percent: 4.0,
+        memory_percent: 100.0,
+        packets_per_second: 0,
+        bits_per_second: 0,
+        vms: 0,
+        hot: false,
+    };
+    vec![here, there]
+}
+
+fn vms() -> Vec<VmView> {
+    let web = VmView {
+        name: "web".to_owned(),
+        id: "00000000-0000-0000-0000-0000000000aa".to_owned(),
+        host: "host1".to_owned(),
+        state: "moving".to_owned(),
+        epoch: 3,
+        memory_mib: 128,
+        cpu_percent: 104.4,
+        sent_packets_per_second: 120,
+        received_packets_per_second: 51_880,
+        bits_per_second: 94_100_000,
+        history_seconds: 7_500,
+        trouble: None,
+    };
+    let db = VmView {
+        name: "db".to_owned(),
+        id: "00000000-0000-0000-0000-0000000000bb".to_owned(),
+        state: "running".to_owned(),
+        memory_mib: 8192,
+        trouble: Some("its tap is missing".to_owned()),
+        ..web.clone()
+    };
+    vec![web, db]
+}
+
+fn moves() -> Vec<MoveView> {
+    let done = MoveView {
+        id: "1a2b3c4d.1.3".to_owned(),
+        vm: "web".to_owned(),
+        vm_id: "00000000-0000-0000-0000-0000000000aa".to_owned(),
+        from: "host1".to_owned(),
+        to: Some("host2".to_owned()),
+        phase: "done".to_owned(),
+        reason: "52,000 packets/s".to_owned(),
+        began: "2026-03-01T17:12:03.250Z".to_owned(),
+        ended: true,
+        outcome: Some("relief 31 %".to_owned()),
+        acceptances: 2,
+        refusals: 1,
+        copied_bytes: 137_363_456,
+        total_bytes: 134_217_728,
+        rounds: 3,
+        total_ms: Some(2310),
+        downtime_ms: Some(158),
+    };
+    let abandoned = MoveView {
+        id: "1a2b3c4d.1.2".to_owned(),
+        to: None,
+        phase: "abandoned".to_owned(),
+        outcome: Some("every host refused".to_owned()),
+        acceptances: 0,
+        refusals: 2,
+        copied_bytes: 0,
+        rounds: 0,
+        total_ms: None,
+        downtime_ms: None,
+        ..done.clone()
+    };
+    vec![done, abandoned]
+}
+
+fn events() -> Vec<Event> {
+    let acceptance = Event {
+        seq: 41,
+        time: "2026-03-01T17:12:03.250Z".to_owned(),
+        host: "host1".to_owned(),
+        move_id: Some("1a2b3c4d.1.3".to_owned()),
+        vm: Some("web".to_owned()),
+        step: Step::Acceptance,
+        reason: "room for 1,200 s".to_owned(),
+        peer: Some("host2".to_owned()),
+        cost_percent: Some(3.1),
+    };
+    let alarm = Event {
+        seq: 42,
+        move_id: None,
+        vm: None,
+        step: Step::Alarm,
+        reason: "the disk is full".to_owned(),
+        peer: None,
+        cost_percent: None,
+        ..acceptance.clone()
+    };
+    vec![acceptance, alarm]
+}
+
+fn why() -> Why {
+    Why {
+        about: "web".to_owned(),
+        verdict: "it moved to host2, the cheapest of 2 that accepted".to_owned(),
+        because: vec![
+            "host1 was hot for 5 s".to_owned(),
+            "relief 31 %, cost there 3.10 %".to_owned(),
+        ],
+        events: events(),
+    }
+}
+
+#[test]
+fn the_status() {
+    check(
+        super::status(&status(), PLAIN),
+        expect![[r#"
+        host        host1
+        cluster     prod
+        hosts       2 of 3 alive
+        VMs here    2
+        balance     automatic
+        request by  multicast
+        hot         52,000 packets/s, above packets_per_second = 20,000
+        moves       1 under way
+        doing       moving web to host2
+        ALARM       db: its tap is missing
+    "#]],
+    );
+    let calm = Status { hot: None, alarms: vec![], ..status() };
+    check(
+        super::status(&calm, WIDE),
+        expect![[r#"
+        host        host1
+        host id     00000000-0000-0000-0000-000000000001
+        version     0.1.0
+        cluster     prod
+        hosts       2 of 3 alive
+        VMs here    2
+        balance     automatic
+        request by  multicast
+        hot         no
+        moves       1 under way
+        doing       moving web to host2
+    "#]],
+    );
+}
+
+#[test]
+fn the_hosts() {
+    check(
+        super::hosts(&hosts(), PLAIN),
+        expect![[r#"
+        HOST                     STATE       CPU   MEMORY  PACKETS/s      TRAFFIC  VMS  HOT
+        host1 (here)             alive    87.2 %   41.0 %      52.0k  94.1 Mbit/s   12  hot
+        a-host-with-a-long-name  suspect   4.0 %  100.0 %          0      0 bit/s    0  no
+    "#]],
+    );
+    check(
+        super::hosts(&hosts(), WIDE),
+        expect![[r#"
+        HOST                     STATE       CPU   MEMORY  PACKETS/s      TRAFFIC  VMS  HOT    AGE  ADDRESS          ID
+        host1 (here)             alive    87.2 %   41.0 %      52.0k  94.1 Mbit/s   12  hot  0.0 s  198.18.0.1:7171  00000000-0000-0000-0000-000000000001
+        a-host-with-a-long-name  suspect   4.0 %  100.0 %          0      0 bit/s    0  no   3.2 s  198.18.0.2:7171  00000000-0000-0000-0000-000000000002
+    "#]],
+    );
+}
+
+#[test]
+fn the_vms() {
+    check(
+        super::vms(&vms(), PLAIN),
+        expect![[r#"
+        VM   STATE    CPU (1 core)   MEMORY  SENT PKT/s  RCVD PKT/s      TRAFFIC  TROUBLE
+        web  moving        104.4 %  128 MiB         120       51.8k  94.1 Mbit/s
+        db   running       104.4 %  8.0 GiB         120       51.8k  94.1 Mbit/s  its tap is missing
+    "#]],
+    );
+    check(
+        super::vms(&vms(), WIDE),
+        expect![[r#"
+        VM   STATE    CPU (1 core)   MEMORY  SENT PKT/s  RCVD PKT/s      TRAFFIC  HOST   EPOCH    HISTORY  ID                                    TROUBLE
+        web  moving        104.4 %  128 MiB         120       51.8k  94.1 Mbit/s  host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000aa
+        db   running       104.4 %  8.0 GiB         120       51.8k  94.1 Mbit/s  host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000bb  its tap is missing
+    "#]],
+    );
+}
+
+#[test]
+fn the_moves() {
+    check(
+        super::moves(&moves(), PLAIN),
+        expect![[r#"
+        MOVE          BEGAN (UTC)          VM   FROM   TO     PHASE       COPIED    TOOK  DOWNTIME  OUTCOME
+        1a2b3c4d.1.3  2026-03-01 17:12:03  web  host1  host2  done       131 MiB  2.31 s    158 ms  relief 31 %
+        1a2b3c4d.1.2  2026-03-01 17:12:03  web  host1         abandoned      0 B                    every host refused
+    "#]],
+    );
+    check(
+        super::moves(&moves(), WIDE),
+        expect![[r#"
+        MOVE          BEGAN (UTC)          VM   FROM   TO     PHASE       COPIED    TOOK  DOWNTIME  ROUNDS  ACCEPTED  REFUSED  VM ID                                 REASON            OUTCOME
+        1a2b3c4d.1.3  2026-03-01 17:12:03  web  host1  host2  done       131 MiB  2.31 s    158 ms       3         2        1  00000000-0000-0000-0000-0000000000aa  52,000 packets/s  relief 31 %
+        1a2b3c4d.1.2  2026-03-01 17:12:03  web  host1         abandoned      0 B                         0         0        2  00000000-0000-0000-0000-0000000000aa  52,000 packets/s  every host refused
+    "#]],
+    );
+}
+
+#[test]
+fn the_events() {
+    check(
+        super::events(&events(), PLAIN),
+        expect![[r#"
+        TIME (UTC)           STEP           VM          PEER            COST  MOVE           WHY
+        2026-03-01 17:12:03  acceptance     web         host2         3.10 %  1a2b3c4d.1.3   room for 1,200 s
+        2026-03-01 17:12:03  alarm                                                           the disk is full
+    "#]],
+    );
+    check(
+        super::events(&events(), WIDE),
+        expect![[r#"
+            TIME (UTC)              SEQ  NOTED BY    STEP           VM          PEER            COST  MOVE           WHY
+            2026-03-01 17:12:03      41  host1       acceptance     web         host2         3.10 %  1a2b3c4d.1.3   room for 1,200 s
+            2026-03-01 17:12:03      42  host1       alarm                                                           the disk is full
+        "#]],
+    );
+}
+
+#[test]
+fn events_that_come_later_line_up_with_the_first() {
+    let (first, later) = (&events()[..1], &events()[1..]);
+    let first = super::events_as_they_come(first, true, PLAIN);
+    let later = super::events_as_they_come(later, false, PLAIN);
+    check(
+        first + "\n" + &later,
+        expect![[r#"
+        TIME (UTC)           STEP           VM          PEER            COST  MOVE           WHY
+        2026-03-01 17:12:03  acceptance     web         host2         3.10 %  1a2b3c4d.1.3   room for 1,200 s
+        2026-03-01 17:12:03  alarm                                                           the disk is full
+    "#]],
+    );
+}
+
+#[test]
+fn the_reasons() {
+    check(
+        super::why(&why(), PLAIN),
+        expect![[r#"
+        web: it moved to host2, the cheapest of 2 that accepted
+          - host1 was hot for 5 s
+          - relief 31 %, cost there 3.10 %
+
+        TIME (UTC)           STEP           VM          PEER            COST  MOVE           WHY
+        2026-03-01 17:12:03  acceptance     web         host2         3.10 %  1a2b3c4d.1.3   room for 1,200 s
+        2026-03-01 17:12:03  alarm                                                           the disk is full
+    "#]],
+    );
+    check(
+        super::why(&Why { because: vec![], events: vec![], ..why() }, PLAIN),
+        expect![[r#"
+        web: it moved to host2, the cheapest of 2 that accepted
+    "#]],
+    );
+}
+
+#[test]
+fn how_moves_begin_go_on_and_end() {
+    let started = MoveStarted { move_id: "1a2b3c4d.1.3".to_owned() };
+    let [done, abandoned] = &moves()[..] else { unreachable!("there are two") };
+    let copying = MoveView { phase: "copying".to_owned(), ended: false, ..done.clone() };
+    let lines = [
+        super::move_started("web", &started),
+        super::step(&events()[0]),
+        super::step(&events()[1]),
+        super::cancel_told(&copying),
+        super::move_ended(done),
+        super::move_ended(abandoned),
+        super::move_ended(&MoveView {
+            rounds: 1,
+            total_ms: None,
+            downtime_ms: None,
+            ..done.clone()
+        }),
+    ];
+    check(
+        lines.join("\n"),
+        expect![[r#"
+        Move 1a2b3c4d.1.3 of web has begun. Follow it with `evenkeel events -f --move 1a2b3c4d.1.3`.
+        acceptance     host2         3.10 %  room for 1,200 s
+        alarm                                the disk is full
+        Move 1a2b3c4d.1.3 of web (copying) is being cancelled. See `evenkeel moves` for how it ends.
+        web moved from host1 to host2: 131 MiB in 3 rounds, took 2.31 s, paused 158 ms.
+        web was not moved from host1: every host refused. See `evenkeel why 1a2b3c4d.1.2`.
+        web moved from host1 to host2: 131 MiB in 1 round.
+    "#]],
+    );
+}
+
+#[test]
+fn nothing_is_told_in_words() {
+    let all = [
+        super::hosts(&[], PLAIN),
+        super::vms(&[], WIDE),
+        super::moves(&[], PLAIN),
+        super::events(&[], PLAIN),
+    ];
+    check(
+        all.join("\n"),
+        expect![[r#"
+        No hosts are known.
+        No VMs on this host.
+        No moves yet.
+        No events.
+    "#]],
+    );
+}
+
+#[test]
+fn long_reasons_are_wrapped_to_the_terminal() {
+    let look = Look { width: Some(100), ..PLAIN };
+    let text = super::events(
+        &[Event { reason: "the disk is full ".repeat(5), ..events()[0].clone() }],
+        look,
+    );
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    check(
+        text,
+        expect![[r#"
+            TIME (UTC)           STEP           VM          PEER            COST  MOVE           WHY
+            2026-03-01 17:12:03  acceptance     web         host2         3.10 %  1a2b3c4d.1.3   the disk is
+                                                                                                 full the disk
+                                                                                                 is full the
+                                                                                                 disk is full
+                                                                                                 the disk is
+                                                                                                 full the disk
+                                                                                                 is full
+        "#]],
+    );
+}
+
+#[test]
+fn colours_only_where_they_are_wanted() {
+    let colour = Look { colour: true, ..PLAIN };
+    let plain =
+        [super::hosts(&hosts(), PLAIN), super::vms(&vms(), PLAIN), super::events(&events(), PLAIN)];
+    assert!(!plain.join("").contains('\u{1b}'));
+    let shown = super::hosts(&hosts(), colour);
+    assert!(shown.contains("\u{1b}[38;5;9mhot"), "{shown:?}");
+    let shown = super::events(&events(), colour);
+    assert!(shown.contains("\u{1b}[38;5;9malarm"), "{shown:?}");
+}
+
+#[test]
+fn names_cannot_steer_the_terminal() {
+    let evil = || "web\u{1b}[2J\nhost9".to_owned();
+    let vm = VmView { name: evil(), trouble: Some(evil()), ..vms()[0].clone() };
+    let event = Event { reason: evil(), vm: Some(evil()), ..events()[0].clone() };
+    let moved = MoveView { vm: evil(), outcome: Some(evil()), ..moves()[0].clone() };
+    let why =
+        Why { about: evil(), verdict: evil(), because: vec![evil()], events: vec![event.clone()] };
+    let shown = [
+        super::vms(&[vm], WIDE),
+        super::events(std::slice::from_ref(&event), PLAIN),
+        super::step(&event),
+        super::moves(std::slice::from_ref(&moved), WIDE),
+        super::move_ended(&moved),
+        super::why(&why, PLAIN),
+    ];
+    for text in shown {
+        assert!(!text.contains('\u{1b}') && !text.contains("\nhost9"), "{text:?}");
+    }
+}

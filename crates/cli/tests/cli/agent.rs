@@ -1,0 +1,295 @@
+//! An agent of fixed values on a socket in a folder of its own, and the program run against it.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use api::{
+    Event, EventFilter, HostView, MoveRequest, MoveStarted, MoveView, Problem, Status, Step,
+    VmView, Why,
+};
+use axum::extract::{Path as InPath, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio::process::Command;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+pub(crate) const MOVE: &str = "1a2b3c4d.1.3";
+/// No run of the program takes so long unless it hangs.
+const RUN_MAX: Duration = Duration::from_secs(60);
+
+/// What the agent answers, and what it was asked.
+pub(crate) struct Agent {
+    script: Arc<Script>,
+    pub(crate) socket: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+struct Script {
+    /// How the move stands, look after look; the last stays.
+    looks: Mutex<VecDeque<MoveView>>,
+    /// Bodies of moves started, ids of moves cancelled.
+    asked: Mutex<Vec<String>>,
+    events: watch::Sender<Vec<Event>>,
+}
+
+/// What a run of the program gave.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Agent {
+    /// An agent whose move goes through `looks`.
+    pub(crate) fn start(looks: Vec<MoveView>) -> Agent {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("api.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let events = watch::Sender::new(vec![event(1, Step::Request), event(2, Step::Acceptance)]);
+        let script =
+            Arc::new(Script { looks: Mutex::new(looks.into()), asked: Mutex::default(), events });
+        let router = router(script.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Agent { script, socket, _folder: folder }
+    }
+
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
+        run(&self.socket, arguments).await
+    }
+
+    /// The program, to be started by the test itself.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        command(&self.socket, arguments)
+    }
+
+    pub(crate) fn note(&self, event: Event) {
+        self.script.events.send_modify(|events| events.push(event));
+    }
+
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.script.asked.lock().unwrap().clone()
+    }
+}
+
+fn command(socket: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.env_remove("EVENKEEL_SOCKET").arg("--socket").arg(socket).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// Runs the program to its end against whatever is at `socket`.
+pub(crate) async fn run(socket: &Path, arguments: &[&str]) -> Ran {
+    ran(command(socket, arguments)).await
+}
+
+/// Runs `command` to its end.
+pub(crate) async fn ran(mut command: Command) -> Ran {
+    let output = timeout(RUN_MAX, command.output()).await.expect("the program ends").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn router(script: Arc<Script>) -> Router {
+    Router::new()
+        .route("/v1/status", get(async || Json(status())))
+        .route("/v1/hosts", get(async || Json(vec![host()])))
+        .route("/v1/vms", get(async || Json(vec![vm()])))
+        .route("/v1/moves", get(async || Json(vec![done()])).post(start_move))
+        .route("/v1/moves/{id}", get(one_move))
+        .route("/v1/moves/{id}/cancel", post(cancel))
+        .route("/v1/events", get(events))
+        .route("/v1/why", get(async || Json(why("host1"))))
+        .route("/v1/why/{about}", get(async |InPath(about): InPath<String>| Json(why(&about))))
+        .with_state(script)
+}
+
+fn refused(problem: Problem) -> Response {
+    (StatusCode::from_u16(problem.status).unwrap(), Json(problem)).into_response()
+}
+
+async fn start_move(
+    State(script): State<Arc<Script>>,
+    Json(request): Json<MoveRequest>,
+) -> Response {
+    script.asked.lock().unwrap().push(serde_json::to_string(&request).unwrap());
+    if request.vm == "nobody" {
+        return refused(Problem::new(
+            404,
+            "no-such-vm",
+            "no VM nobody on host1",
+            "`evenkeel vms` lists them",
+        ));
+    }
+    Json(MoveStarted { move_id: MOVE.to_owned() }).into_response()
+}
+
+async fn cancel(State(script): State<Arc<Script>>, InPath(id): InPath<String>) -> Response {
+    script.asked.lock().unwrap().push(format!("cancel {id}"));
+    if id != MOVE {
+        return refused(Problem::new(
+            404,
+            "no-such-move",
+            "no move of that id",
+            "`evenkeel moves` lists them",
+        ));
+    }
+    Json(copying()).into_response()
+}
+
+async fn one_move(State(script): State<Arc<Script>>, InPath(id): InPath<String>) -> Json<MoveView> {
+    assert_eq!(id, MOVE);
+    let mut looks = script.looks.lock().unwrap();
+    let now = looks.front().cloned().unwrap();
+    if looks.len() > 1 {
+        looks.pop_front();
+    }
+    Json(now)
+}
+
+async fn events(
+    State(script): State<Arc<Script>>,
+    Query(filter): Query<EventFilter>,
+) -> Json<Vec<Event>> {
+    let mut changes = script.events.subscribe();
+    let wanted = |events: &Vec<Event>| -> Vec<Event> {
+        let wanted = |e: &&Event| {
+            e.seq > filter.after.unwrap_or(0)
+                && (filter.move_id.is_none() || e.move_id == filter.move_id)
+        };
+        events.iter().filter(wanted).cloned().collect()
+    };
+    if filter.follow {
+        let some = changes.wait_for(|events| !wanted(events).is_empty());
+        // Nothing new within the wait: an empty answer follows below.
+        let _ = timeout(api::FOLLOW_MAX, some).await;
+    }
+    let found = wanted(&changes.borrow());
+    Json(found)
+}
+
+pub(crate) fn status() -> Status {
+    Status {
+        version: "0.1.0".to_owned(),
+        cluster: "prod".to_owned(),
+        host: "host1".to_owned(),
+        host_id: "00000000-0000-0000-0000-000000000001".to_owned(),
+        balance: "recommend".to_owned(),
+        request: "multicast".to_owned(),
+        hosts_alive: 3,
+        hosts_known: 3,
+        vms: 1,
+        moves_under_way: 0,
+        hot: None,
+        doing: "nothing: no host is hot".to_owned(),
+        alarms: vec![],
+    }
+}
+
+fn host() -> HostView {
+    HostView {
+        name: "host1".to_owned(),
+        id: "00000000-0000-0000-0000-000000000001".to_owned(),
+        address: "198.18.0.1:7171".to_owned(),
+        state: "alive".to_owned(),
+        local: true,
+        age_seconds: 0.0,
+        cpu_percent: 12.5,
+        memory_percent: 41.0,
+        packets_per_second: 52_000,
+        bits_per_second: 94_100_000,
+        vms: 1,
+        hot: false,
+    }
+}
+
+pub(crate) fn vm() -> VmView {
+    VmView {
+        name: "web".to_owned(),
+        id: "00000000-0000-0000-0000-0000000000aa".to_owned(),
+        host: "host1".to_owned(),
+        state: "running".to_owned(),
+        epoch: 1,
+        memory_mib: 128,
+        cpu_percent: 4.5,
+        sent_packets_per_second: 10,
+        received_packets_per_second: 20,
+        bits_per_second: 30_000,
+        history_seconds: 45,
+        trouble: None,
+    }
+}
+
+/// A move whose copy is under way.
+pub(crate) fn copying() -> MoveView {
+    MoveView {
+        id: MOVE.to_owned(),
+        vm: "web".to_owned(),
+        vm_id: "00000000-0000-0000-0000-0000000000aa".to_owned(),
+        from: "host1".to_owned(),
+        to: Some("host2".to_owned()),
+        phase: "copying".to_owned(),
+        reason: "asked for by hand".to_owned(),
+        began: "2026-03-01T17:12:00Z".to_owned(),
+        ended: false,
+        outcome: None,
+        acceptances: 2,
+        refusals: 0,
+        copied_bytes: 67_108_864,
+        total_bytes: 134_217_728,
+        rounds: 1,
+        total_ms: None,
+        downtime_ms: None,
+    }
+}
+
+/// The same, made.
+pub(crate) fn done() -> MoveView {
+    MoveView {
+        phase: "done".to_owned(),
+        ended: true,
+        outcome: Some("relief 31 %".to_owned()),
+        copied_bytes: 137_363_456,
+        rounds: 3,
+        total_ms: Some(2310),
+        downtime_ms: Some(158),
+        ..copying()
+    }
+}
+
+/// The same, not made.
+pub(crate) fn abandoned() -> MoveView {
+    let outcome = Some("cancelled by hand".to_owned());
+    MoveView { phase: "abandoned".to_owned(), ended: true, outcome, ..copying() }
+}
+
+pub(crate) fn event(seq: u64, step: Step) -> Event {
+    Event {
+        seq,
+        time: "2026-03-01T17:12:03.250Z".to_owned(),
+        host: "host1".to_owned(),
+        move_id: Some(MOVE.to_owned()),
+        vm: Some("web".to_owned()),
+        step,
+        reason: "as the test says".to_owned(),
+        peer: None,
+        cost_percent: None,
+    }
+}
+
+fn why(about: &str) -> Why {
+    Why {
+        about: about.to_owned(),
+        verdict: "no host is hot".to_owned(),
+        because: vec![],
+        events: vec![],
+    }
+}

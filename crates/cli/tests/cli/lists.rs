@@ -1,0 +1,162 @@
+//! What can be looked at, in each form.
+
+use api::{Event, Status, Step, VmView};
+use expect_test::{Expect, expect};
+
+use crate::agent::{Agent, event, status, vm};
+
+async fn check(arguments: &[&str], expected: Expect) {
+    let ran = Agent::start(vec![]).run(arguments).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{arguments:?}: {ran:?}");
+    expected.assert_eq(&ran.out);
+}
+
+#[tokio::test]
+async fn every_list_has_a_table() {
+    check(
+        &["status"],
+        expect![[r#"
+        host        host1
+        cluster     prod
+        hosts       3 of 3 alive
+        VMs here    1
+        balance     recommend
+        request by  multicast
+        hot         no
+        moves       0 under way
+        doing       nothing: no host is hot
+    "#]],
+    )
+    .await;
+    check(
+        &["hosts"],
+        expect![[r#"
+        HOST          STATE     CPU  MEMORY  PACKETS/s      TRAFFIC  VMS  HOT
+        host1 (here)  alive  12.5 %  41.0 %      52.0k  94.1 Mbit/s    1  no
+    "#]],
+    )
+    .await;
+    check(
+        &["vms"],
+        expect![[r#"
+        VM   STATE    CPU (1 core)   MEMORY  SENT PKT/s  RCVD PKT/s      TRAFFIC  TROUBLE
+        web  running         4.5 %  128 MiB          10          20  30.0 kbit/s
+    "#]],
+    )
+    .await;
+    check(&["moves"], expect![[r#"
+        MOVE          BEGAN (UTC)          VM   FROM   TO     PHASE   COPIED    TOOK  DOWNTIME  OUTCOME
+        1a2b3c4d.1.3  2026-03-01 17:12:00  web  host1  host2  done   131 MiB  2.31 s    158 ms  relief 31 %
+    "#]]).await;
+    check(&["events"], expect![[r#"
+        TIME (UTC)           STEP           VM          PEER            COST  MOVE           WHY
+        2026-03-01 17:12:03  request        web                               1a2b3c4d.1.3   as the test says
+        2026-03-01 17:12:03  acceptance     web                               1a2b3c4d.1.3   as the test says
+    "#]]).await;
+    check(
+        &["why"],
+        expect![[r#"
+        host1: no host is hot
+    "#]],
+    )
+    .await;
+    check(
+        &["why", "a name/with ?odd& characters"],
+        expect![[r#"
+        a name/with ?odd& characters: no host is hot
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn json_is_one_document() {
+    let agent = Agent::start(vec![]);
+    let ran = agent.run(&["status", "-o", "json"]).await;
+    assert_eq!(serde_json::from_str::<Status>(&ran.out).unwrap(), status());
+    let ran = agent.run(&["-o", "json", "vms"]).await;
+    assert_eq!(serde_json::from_str::<Vec<VmView>>(&ran.out).unwrap(), vec![vm()]);
+}
+
+#[tokio::test]
+async fn events_in_json_are_one_object_per_line() {
+    let ran = Agent::start(vec![]).run(&["events", "-o", "json"]).await;
+    let lines: Vec<Event> =
+        ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines, [event(1, Step::Request), event(2, Step::Acceptance)]);
+}
+
+#[tokio::test]
+async fn yaml_is_one_document() {
+    check(
+        &["vms", "-o", "yaml"],
+        expect![[r#"
+        - name: web
+          id: 00000000-0000-0000-0000-0000000000aa
+          host: host1
+          state: running
+          epoch: 1
+          memory_mib: 128
+          cpu_percent: 4.5
+          sent_packets_per_second: 10
+          received_packets_per_second: 20
+          bits_per_second: 30000
+          history_seconds: 45
+          trouble: null
+    "#]],
+    )
+    .await;
+    check(
+        &["events", "--after", "1", "-o", "yaml"],
+        expect![[r#"
+        - seq: 2
+          time: "2026-03-01T17:12:03.250Z"
+          host: host1
+          move_id: 1a2b3c4d.1.3
+          vm: web
+          step: acceptance
+          reason: as the test says
+          peer: null
+          cost_percent: null
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_environment_names_the_socket_and_the_option_wins() {
+    let agent = Agent::start(vec![]);
+    let with_environment = |socket: &std::path::Path, option: Option<&std::path::Path>| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        command.env("EVENKEEL_SOCKET", socket).arg("hosts");
+        if let Some(path) = option {
+            command.arg("--socket").arg(path);
+        }
+        command
+    };
+    let nowhere = std::path::Path::new("/nowhere/api.sock");
+    assert_eq!(crate::agent::ran(with_environment(&agent.socket, None)).await.code, Some(0));
+    assert_eq!(crate::agent::ran(with_environment(nowhere, None)).await.code, Some(3));
+    assert_eq!(
+        crate::agent::ran(with_environment(nowhere, Some(&agent.socket))).await.code,
+        Some(0)
+    );
+}
+
+#[tokio::test]
+async fn every_command_explains_itself_with_an_example() {
+    let agent = Agent::start(vec![]);
+    for command in ["status", "hosts", "vms", "moves", "events", "why", "move"] {
+        let ran = agent.run(&[command, "--help"]).await;
+        assert_eq!(ran.code, Some(0), "{command}: {ran:?}");
+        assert!(
+            ran.out.contains("Example") && ran.out.contains(&format!("  evenkeel {command}")),
+            "{}",
+            ran.out
+        );
+    }
+    let ran = agent.run(&["move", "cancel", "--help"]).await;
+    assert!(ran.out.contains("  evenkeel move cancel 1a2b3c4d.1.3"), "{}", ran.out);
+    let ran = agent.run(&["--help"]).await;
+    assert!(ran.out.contains("Exit codes:\n  0  done"), "{}", ran.out);
+}

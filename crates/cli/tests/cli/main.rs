@@ -1,0 +1,9 @@
+//! The program `evenkeel` as a person or script meets it, against an agent of fixed values.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what is wanted")]
+
+mod agent;
+mod follow;
+mod lists;
+mod moves;
+mod trouble;
