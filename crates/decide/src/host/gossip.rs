@@ -16,7 +16,13 @@ impl Host {
         self.spread(now, out, actions);
     }
 
-    pub(super) fn gossip(&mut self, now: Time, from: SocketAddr, bytes: &[u8], actions: &mut Vec<Action>) {
+    pub(super) fn gossip(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        bytes: &[u8],
+        actions: &mut Vec<Action>,
+    ) {
         let mut out = Vec::new();
         if let Err(bad) = self.membership.handle(now, from, bytes, &mut out) {
             actions.push(Action::Note(Note::bad_input(bad.to_string())));
@@ -56,22 +62,34 @@ impl Host {
         for output in out {
             match output {
                 Output::Send { to, bytes } => actions.push(Action::Gossip { to, bytes }),
-                Output::Changed { host, name, state } => self.host_changed(now, host, &name, state, actions),
+                Output::Changed { host, name, state } => {
+                    self.host_changed(now, host, &name, state, actions)
+                }
                 Output::SameHostTwice { host, addresses: [a, b] } => {
-                    let why = format!("host id {host} is used at {a} and at {b}: one of them is a clone; give it its own machine-id");
+                    let why = format!(
+                        "host id {host} is used at {a} and at {b}: one of them is a clone; give it its own machine-id"
+                    );
                     self.alarm(Note::new(Step::Alarm, why).with(host), actions);
                 }
             }
         }
     }
 
-    fn host_changed(&mut self, now: Time, host: HostId, name: &str, state: HostState, actions: &mut Vec<Action>) {
+    fn host_changed(
+        &mut self,
+        now: Time,
+        host: HostId,
+        name: &str,
+        state: HostState,
+        actions: &mut Vec<Action>,
+    ) {
         let words = match state {
             HostState::Alive => "is alive",
             HostState::Suspect => "does not answer",
             HostState::Gone => "is gone",
         };
-        actions.push(Action::Note(Note::new(Step::Membership, format!("{name} {words}")).with(host)));
+        actions
+            .push(Action::Note(Note::new(Step::Membership, format!("{name} {words}")).with(host)));
         if state == HostState::Gone {
             let asking: Vec<MoveId> = self.outgoing.keys().copied().collect();
             for id in asking {

@@ -39,14 +39,38 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(vm: VmId, name: String, memory: Mib, demand: Load, useful_max: Option<Cost>) -> Incoming {
-        let (confirmation, history, endpoint, migrate, ended) = (None, Vec::new(), None, None, false);
-        Incoming { vm, name, memory, demand, useful_max, confirmation, history, endpoint, migrate, ended }
+    pub(super) fn new(
+        vm: VmId,
+        name: String,
+        memory: Mib,
+        demand: Load,
+        useful_max: Option<Cost>,
+    ) -> Incoming {
+        let (confirmation, history, endpoint, migrate, ended) =
+            (None, Vec::new(), None, None, false);
+        Incoming {
+            vm,
+            name,
+            memory,
+            demand,
+            useful_max,
+            confirmation,
+            history,
+            endpoint,
+            migrate,
+            ended,
+        }
     }
 }
 
 impl Host {
-    pub(super) fn requested(&mut self, now: Time, id: MoveId, request: Request, actions: &mut Vec<Action>) {
+    pub(super) fn requested(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        request: Request,
+        actions: &mut Vec<Action>,
+    ) {
         let asked = request.asked.is_empty() || request.asked.contains(&self.id);
         if !asked || self.address_of(id.host).is_none() {
             return;
@@ -61,14 +85,17 @@ impl Host {
             verdict,
         };
         let Request { vm, name, memory, demand, useful_max, .. } = request;
-        self.incoming.entry(id).or_insert_with(|| Incoming::new(vm, name, memory, demand, useful_max));
+        self.incoming
+            .entry(id)
+            .or_insert_with(|| Incoming::new(vm, name, memory, demand, useful_max));
         self.offering(now, id, event, actions);
     }
 
     /// Rules, capability, room, load: this host looks at itself.
     fn judge_request(&self, now: Time, id: MoveId, request: &Request) -> Result<Cost, String> {
         if request.policy_hash != self.settings.hash() {
-            return Err("its settings differ from mine: [hot], [target] and [worth_it] must agree".to_owned());
+            return Err("its settings differ from mine: [hot], [target] and [worth_it] must agree"
+                .to_owned());
         }
         if self.usage.read().is_none() {
             return Err("nothing has been measured here yet".to_owned());
@@ -76,7 +103,9 @@ impl Host {
         if self.vms.contains_key(&request.vm) {
             return Err(format!("a VM {} is here already", request.vm));
         }
-        let other = self.incoming.iter().find(|(other, i)| **other != id && i.vm == request.vm && !i.ended && self.holds(other));
+        let other = self.incoming.iter().find(|(other, i)| {
+            **other != id && i.vm == request.vm && !i.ended && self.holds(other)
+        });
         if let Some((other, _)) = other {
             return Err(format!("move {other} of the same VM is not over"));
         }
@@ -93,11 +122,14 @@ impl Host {
 
     /// Whether anything is kept here for the move.
     fn holds(&self, id: &MoveId) -> bool {
-        self.target.offers().contains_key(id) || self.incoming.get(id).is_some_and(|i| i.migrate.is_some())
+        self.target.offers().contains_key(id)
+            || self.incoming.get(id).is_some_and(|i| i.migrate.is_some())
     }
 
     fn not_busy(&self, but: MoveId) -> Result<(), String> {
-        let own = usize::from(self.target.offers().get(&but).is_some_and(|offer| offer.stage != Stage::Offered));
+        let own = usize::from(
+            self.target.offers().get(&but).is_some_and(|offer| offer.stage != Stage::Offered),
+        );
         let busy = self.moves_under_way() - own;
         let max = self.settings.limits.moves_per_host;
         if busy < usize::try_from(max).unwrap_or(usize::MAX) {
@@ -106,7 +138,14 @@ impl Host {
         Err(format!("moves_per_host: {busy} under way here, {max} allowed"))
     }
 
-    fn judge_load(&self, now: Time, id: MoveId, demand: Load, memory: Mib, useful_max: Option<Cost>) -> Result<Cost, String> {
+    fn judge_load(
+        &self,
+        now: Time,
+        id: MoveId,
+        demand: Load,
+        memory: Mib,
+        useful_max: Option<Cost>,
+    ) -> Result<Cost, String> {
         let capacity = self.usage.capacity();
         let highest = self.highest_load(now, Some(id));
         fits(demand, highest, capacity, &self.settings.target, &self.settings.hot)?;
@@ -118,31 +157,51 @@ impl Host {
         }
         let cost = cost::of_arrival(highest, demand, capacity);
         match useful_max {
-            Some(max) if cost > max => Err(format!("would cost {cost} here, more than the {max} that would be useful")),
+            Some(max) if cost > max => {
+                Err(format!("would cost {cost} here, more than the {max} that would be useful"))
+            }
             Some(_) | None => Ok(cost),
         }
     }
 
     /// Drives the reservations, and does what they want.
-    pub(super) fn offering(&mut self, now: Time, id: MoveId, event: negotiate_target::Event, actions: &mut Vec<Action>) {
+    pub(super) fn offering(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        event: negotiate_target::Event,
+        actions: &mut Vec<Action>,
+    ) {
         let mut wanted = Vec::new();
         self.target.handle(id, event, &mut wanted);
         for action in wanted {
             match action {
                 negotiate_target::Action::Accept { cost, reserved } => {
-                    self.note_move(id, Step::Acceptance, &format!("room is kept for {} s", reserved.as_secs()), |n| n.with(id.host).at(cost), actions);
+                    self.note_move(
+                        id,
+                        Step::Acceptance,
+                        &format!("room is kept for {} s", reserved.as_secs()),
+                        |n| n.with(id.host).at(cost),
+                        actions,
+                    );
                     self.send(id.host, id, Body::Acceptance { cost, reserved }, actions);
                 }
                 negotiate_target::Action::Refuse(other, why) => self.refuse(other, why, actions),
                 negotiate_target::Action::Unknown => {
-                    self.refuse(id, "nothing was offered for this move, or the offer has ended".to_owned(), actions);
+                    self.refuse(
+                        id,
+                        "nothing was offered for this move, or the offer has ended".to_owned(),
+                        actions,
+                    );
                 }
                 negotiate_target::Action::Prepare(vm) => self.prepare(id, vm, actions),
                 negotiate_target::Action::Ready { cost } => self.say_ready(id, cost, actions),
                 negotiate_target::Action::Undo(vm) => {
                     actions.push(Action::Hypervisor(id, vm, HypervisorCommand::DestroyIncoming));
                 }
-                negotiate_target::Action::Arm(other, timer, after) => self.arm(now, TimerKey::Offering(other, timer), after),
+                negotiate_target::Action::Arm(other, timer, after) => {
+                    self.arm(now, TimerKey::Offering(other, timer), after)
+                }
                 negotiate_target::Action::Disarm(other, timer) => {
                     self.timers.remove(&TimerKey::Offering(other, timer));
                 }
@@ -158,7 +217,8 @@ impl Host {
 
     fn forget_what_is_over(&mut self) {
         let target = &self.target;
-        self.incoming.retain(|id, incoming| incoming.migrate.is_some() || target.offers().contains_key(id));
+        self.incoming
+            .retain(|id, incoming| incoming.migrate.is_some() || target.offers().contains_key(id));
         while self.incoming.values().filter(|i| i.ended).count() > ENDED_MAX {
             let oldest = self.incoming.iter().find(|(_, i)| i.ended).map(|(id, _)| *id);
             oldest.map(|id| self.incoming.remove(&id));
@@ -166,23 +226,49 @@ impl Host {
     }
 
     fn prepare(&mut self, id: MoveId, vm: VmId, actions: &mut Vec<Action>) {
-        let Some(confirmation) = self.incoming.get(&id).and_then(|incoming| incoming.confirmation.as_ref()) else { return };
-        let command = HypervisorCommand::Prepare(confirmation.definition.clone(), confirmation.copy);
+        let Some(confirmation) =
+            self.incoming.get(&id).and_then(|incoming| incoming.confirmation.as_ref())
+        else {
+            return;
+        };
+        let command =
+            HypervisorCommand::Prepare(confirmation.definition.clone(), confirmation.copy);
         actions.push(Action::Hypervisor(id, vm, command));
     }
 
     pub(super) fn say_ready(&mut self, id: MoveId, cost: Cost, actions: &mut Vec<Action>) {
-        let Some(endpoint) = self.incoming.get(&id).and_then(|incoming| incoming.endpoint.clone()) else { return };
-        self.note_move(id, Step::Readiness, "the incoming side listens, paused", |n| n.with(id.host).at(cost), actions);
+        let Some(endpoint) = self.incoming.get(&id).and_then(|incoming| incoming.endpoint.clone())
+        else {
+            return;
+        };
+        self.note_move(
+            id,
+            Step::Readiness,
+            "the incoming side listens, paused",
+            |n| n.with(id.host).at(cost),
+            actions,
+        );
         self.send(id.host, id, Body::Readiness { cost, endpoint, journal: self.journal }, actions);
     }
 
-    pub(super) fn confirmed(&mut self, now: Time, id: MoveId, confirmation: Confirmation, actions: &mut Vec<Action>) {
+    pub(super) fn confirmed(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        confirmation: Confirmation,
+        actions: &mut Vec<Action>,
+    ) {
         let floor = confirmation.definition.vm;
         let known = self.records.get(&floor).map_or(0, |record| record.floor);
         if known > confirmation.epoch.number {
-            let why = format!("epoch {} of the VM is known here, the source claims {}", known, confirmation.epoch.number);
-            self.alarm_once(Note::new(Step::Alarm, why.clone()).of(id, floor).with(id.host), actions);
+            let why = format!(
+                "epoch {} of the VM is known here, the source claims {}",
+                known, confirmation.epoch.number
+            );
+            self.alarm_once(
+                Note::new(Step::Alarm, why.clone()).of(id, floor).with(id.host),
+                actions,
+            );
             self.offering(now, id, negotiate_target::Event::Release, actions);
             return self.refuse(id, why, actions);
         }
@@ -191,22 +277,41 @@ impl Host {
             && incoming.vm == confirmation.definition.vm
         {
             incoming.confirmation = Some(confirmation);
-            self.note_move(id, Step::Confirmation, "this host was chosen", |n| n.with(id.host), actions);
+            self.note_move(
+                id,
+                Step::Confirmation,
+                "this host was chosen",
+                |n| n.with(id.host),
+                actions,
+            );
         }
         self.offering(now, id, negotiate_target::Event::Confirmed, actions);
     }
 
     /// Reads the history, and judges once more with what it shows.
-    pub(super) fn history_came(&mut self, now: Time, id: MoveId, samples: &[Aged], actions: &mut Vec<Action>) {
+    pub(super) fn history_came(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        samples: &[Aged],
+        actions: &mut Vec<Action>,
+    ) {
         let stage = self.target.offers().get(&id).map(|offer| offer.stage);
         let Some(incoming) = self.incoming.get_mut(&id).filter(|i| i.confirmation.is_some()) else {
-            return self.offering(now, id, negotiate_target::Event::HistoryRead { verdict: Err(String::new()) }, actions);
+            return self.offering(
+                now,
+                id,
+                negotiate_target::Event::HistoryRead { verdict: Err(String::new()) },
+                actions,
+            );
         };
         if stage != Some(Stage::Confirmed) {
             return;
         }
         let mut history = History::default();
-        let read = history.import(now, samples).map_err(|bad| format!("the usage history cannot be used: {bad}"));
+        let read = history
+            .import(now, samples)
+            .map_err(|bad| format!("the usage history cannot be used: {bad}"));
         let peak = history.peak(PEAK_SECONDS, incoming.memory);
         incoming.history = samples.to_vec();
         incoming.demand = peak.map_or(incoming.demand, |peak| incoming.demand.highest(peak));
@@ -214,7 +319,12 @@ impl Host {
         let verdict = read
             .and_then(|()| self.not_busy(id))
             .and_then(|()| self.judge_load(now, id, demand, memory, useful_max));
-        let words = format!("{} samples read; at its peak {} packets/s, {}", samples.len(), demand.packets.0, demand.cpu);
+        let words = format!(
+            "{} samples read; at its peak {} packets/s, {}",
+            samples.len(),
+            demand.packets.0,
+            demand.cpu
+        );
         self.note_move(id, Step::UsageHistory, &words, |n| n.with(id.host), actions);
         self.offering(now, id, negotiate_target::Event::HistoryRead { verdict }, actions);
     }
@@ -224,7 +334,13 @@ impl Host {
             self.inward(now, id, migrate_target::Event::Release, actions);
         } else {
             if self.target.offers().contains_key(&id) {
-                self.note_move(id, Step::Release, "the source let go; the room is free", |n| n.with(id.host), actions);
+                self.note_move(
+                    id,
+                    Step::Release,
+                    "the source let go; the room is free",
+                    |n| n.with(id.host),
+                    actions,
+                );
             }
             self.offering(now, id, negotiate_target::Event::Release, actions);
         }
@@ -232,7 +348,10 @@ impl Host {
 
     /// Whose move to here it is, by name, for people.
     pub(super) fn incoming_name(&self, vm: VmId) -> Option<&str> {
-        self.incoming.values().find(|incoming| incoming.vm == vm).map(|incoming| incoming.name.as_str())
+        self.incoming
+            .values()
+            .find(|incoming| incoming.vm == vm)
+            .map(|incoming| incoming.name.as_str())
     }
 }
 

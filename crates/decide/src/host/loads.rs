@@ -19,7 +19,12 @@ impl Host {
 
     /// The least load that this host may come to have: every departure under way already gone (but `but`), no arrival counted.
     pub(super) fn lowest_load(&self, now: Time, but: Option<MoveId>) -> Load {
-        let leaving: Vec<VmId> = self.outgoing.iter().filter(|(id, _)| Some(**id) != but).map(|(_, out)| out.vm).collect();
+        let leaving: Vec<VmId> = self
+            .outgoing
+            .iter()
+            .filter(|(id, _)| Some(**id) != but)
+            .map(|(_, out)| out.vm)
+            .collect();
         let staying = self.vms.keys().filter(|vm| !leaving.contains(vm));
         staying.fold(self.own_load(now), |sum, vm| sum.plus(self.demand(now, *vm)))
     }
@@ -27,8 +32,13 @@ impl Host {
     /// The most load that this host may come to have: departures still here, every reservation and arrival in (but `but`).
     pub(super) fn highest_load(&self, now: Time, but: Option<MoveId>) -> Load {
         let here = self.demand_of_vms(now).plus(self.own_load(now));
-        let coming = self.incoming.iter().filter(|(id, incoming)| Some(**id) != but && !self.vms.contains_key(&incoming.vm));
-        let reserved = coming.filter(|(id, incoming)| self.target.offers().contains_key(id) || incoming.migrate.is_some());
+        let coming = self
+            .incoming
+            .iter()
+            .filter(|(id, incoming)| Some(**id) != but && !self.vms.contains_key(&incoming.vm));
+        let reserved = coming.filter(|(id, incoming)| {
+            self.target.offers().contains_key(id) || incoming.migrate.is_some()
+        });
         reserved.fold(here, |sum, (_, incoming)| sum.plus(incoming.demand))
     }
 
@@ -40,8 +50,13 @@ impl Host {
 
     /// Moves from here, and moves to here that were confirmed.
     pub(super) fn moves_under_way(&self) -> usize {
-        let confirmed = |id: &MoveId| self.target.offers().get(id).is_some_and(|offer| offer.stage != Stage::Offered);
-        let coming = self.incoming.iter().filter(|(id, incoming)| confirmed(id) || incoming.migrate.is_some());
+        let confirmed = |id: &MoveId| {
+            self.target.offers().get(id).is_some_and(|offer| offer.stage != Stage::Offered)
+        };
+        let coming = self
+            .incoming
+            .iter()
+            .filter(|(id, incoming)| confirmed(id) || incoming.migrate.is_some());
         self.outgoing.len() + coming.count()
     }
 }

@@ -13,7 +13,13 @@ use crate::usage::load::Load;
 use crate::wire::message::{Body, JournalMark, Standing};
 
 impl Host {
-    pub(super) fn in_report(&mut self, now: Time, id: MoveId, report: HypervisorReport, actions: &mut Vec<Action>) {
+    pub(super) fn in_report(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        report: HypervisorReport,
+        actions: &mut Vec<Action>,
+    ) {
         let has_machine = self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some());
         match report {
             report if has_machine => self.inward(now, id, Event::Report(report), actions),
@@ -29,8 +35,15 @@ impl Host {
     }
 
     /// The incoming side listens. It goes on record before the source hears of it.
-    fn prepared(&mut self, now: Time, id: MoveId, endpoint: crate::migrate::hypervisor::Endpoint, actions: &mut Vec<Action>) {
-        let preparing = self.target.offers().get(&id).is_some_and(|offer| offer.stage == Stage::Preparing);
+    fn prepared(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        endpoint: crate::migrate::hypervisor::Endpoint,
+        actions: &mut Vec<Action>,
+    ) {
+        let preparing =
+            self.target.offers().get(&id).is_some_and(|offer| offer.stage == Stage::Preparing);
         let Some(incoming) = self.incoming.get_mut(&id).filter(|_| preparing) else { return };
         let Some(confirmation) = incoming.confirmation.as_ref() else { return };
         let record = MoveRecord {
@@ -50,7 +63,13 @@ impl Host {
     }
 
     /// Drives the incoming side, and does what it wants.
-    pub(super) fn inward(&mut self, now: Time, id: MoveId, event: Event, actions: &mut Vec<Action>) {
+    pub(super) fn inward(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        event: Event,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(incoming) = self.incoming.get_mut(&id) else { return };
         let Some(migrate) = incoming.migrate.as_mut() else { return };
         let (vm, epoch) = (incoming.vm, migrate.record().epoch + 1);
@@ -63,14 +82,18 @@ impl Host {
                     self.persist(Writer::In(id), records, actions);
                 }
                 Wanted::Hypervisor(command) => actions.push(Action::Hypervisor(id, vm, command)),
-                Wanted::Recorded => self.offering(now, id, negotiate_target::Event::Prepared, actions),
+                Wanted::Recorded => {
+                    self.offering(now, id, negotiate_target::Event::Prepared, actions)
+                }
                 Wanted::Remind => self.remind(id, actions),
                 Wanted::Standing(standing) => self.say_standing(id, vm, epoch, standing, actions),
                 Wanted::Arm(timer, after) => self.arm(now, TimerKey::In(id, timer), after),
                 Wanted::Disarm(timer) => {
                     self.timers.remove(&TimerKey::In(id, timer));
                 }
-                Wanted::Alarm(why) => self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions),
+                Wanted::Alarm(why) => {
+                    self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions)
+                }
                 Wanted::Over(outcome) => self.in_over(now, id, outcome, actions),
             }
         }
@@ -78,11 +101,22 @@ impl Host {
 
     fn remind(&mut self, id: MoveId, actions: &mut Vec<Action>) {
         let cost = self.target.offers().get(&id).map_or(Cost(0), |offer| offer.cost);
-        let endpoint = self.incoming.get(&id).and_then(|incoming| incoming.endpoint.clone()).unwrap_or_default();
+        let endpoint = self
+            .incoming
+            .get(&id)
+            .and_then(|incoming| incoming.endpoint.clone())
+            .unwrap_or_default();
         self.send(id.host, id, Body::Readiness { cost, endpoint, journal: self.journal }, actions);
     }
 
-    fn say_standing(&self, id: MoveId, vm: VmId, epoch: u64, standing: Standing, actions: &mut Vec<Action>) {
+    fn say_standing(
+        &self,
+        id: MoveId,
+        vm: VmId,
+        epoch: u64,
+        standing: Standing,
+        actions: &mut Vec<Action>,
+    ) {
         let epoch = Epoch { number: epoch, owner: self.id };
         self.send(id.host, id, Body::Standing { vm, epoch, standing }, actions);
     }
@@ -95,7 +129,10 @@ impl Host {
         match outcome {
             Outcome::Void(why) => {
                 incoming.ended = true;
-                actions.push(note(Step::Undo, format!("{why}; the incoming side is gone, the VM stays at its source")));
+                actions.push(note(
+                    Step::Undo,
+                    format!("{why}; the incoming side is gone, the VM stays at its source"),
+                ));
             }
             Outcome::Arrived => {
                 let incoming = self.incoming.remove(&id).expect("it was there a line before");
@@ -121,10 +158,14 @@ impl Host {
         if let Some(definition) = record.definition.clone() {
             let rest_until = now.plus(self.settings.worth_it.vm_rest);
             let (run, recorded, trouble) = (record.run, true, None);
-            self.vms.insert(vm, Vm { definition, run, record: migrate.vm_record(), recorded, rest_until, trouble });
+            self.vms.insert(
+                vm,
+                Vm { definition, run, record: migrate.vm_record(), recorded, rest_until, trouble },
+            );
         }
         if let Err(bad) = self.usage.import(now, vm, &history) {
-            actions.push(Action::Note(Note::bad_input(format!("history of {vm}: {bad}")).about(vm)));
+            actions
+                .push(Action::Note(Note::bad_input(format!("history of {vm}: {bad}")).about(vm)));
         }
         self.rest(now, "a VM has just arrived");
     }
@@ -141,7 +182,8 @@ impl Host {
         journal: JournalMark,
         actions: &mut Vec<Action>,
     ) {
-        let same_journal = journal.id == self.journal.id && journal.generation <= self.journal.generation;
+        let same_journal =
+            journal.id == self.journal.id && journal.generation <= self.journal.generation;
         if !same_journal || epoch.owner != self.id {
             let why = "a hand-over names another journal than this host's: it was replaced or set back; look at both hosts";
             self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
@@ -156,7 +198,11 @@ impl Host {
             return self.say_standing(id, vm, epoch.number, Standing::Running, actions);
         }
         if record.floor >= epoch.number {
-            let standing = if record.ownership == Ownership::Down { Standing::OwnerCopyGone } else { Standing::Void };
+            let standing = if record.ownership == Ownership::Down {
+                Standing::OwnerCopyGone
+            } else {
+                Standing::Void
+            };
             return self.say_standing(id, vm, epoch.number, standing, actions);
         }
         self.promise_void(now, id, vm, epoch, run, journal, record, actions);
@@ -176,7 +222,8 @@ impl Host {
         actions: &mut Vec<Action>,
     ) {
         let (peer, stage, definition) = (id.host, MoveStage::Voiding, None);
-        let record = MoveRecord { vm, peer, epoch: epoch.number - 1, run, journal, stage, definition };
+        let record =
+            MoveRecord { vm, peer, epoch: epoch.number - 1, run, journal, stage, definition };
         let mut incoming = Incoming::new(vm, String::new(), Mib(0), Load::default(), None);
         incoming.migrate = Some(Target::never_heard_of(id, record, known));
         self.incoming.insert(id, incoming);

@@ -40,9 +40,16 @@ impl Host {
     pub(super) fn out(&mut self, now: Time, id: MoveId, event: Event, actions: &mut Vec<Action>) {
         let Some(out) = self.outgoing.get_mut(&id) else { return };
         let Some(migrate) = out.migrate.as_mut() else { return };
-        if matches!((&event, migrate.phase()), (Event::Standing(Standing::Running), Phase::HandingOver)) {
+        if matches!(
+            (&event, migrate.phase()),
+            (Event::Standing(Standing::Running), Phase::HandingOver)
+        ) {
             self.tales.tell(id, |story| story.running = Some(now));
-            actions.push(Action::Note(Note::new(Step::Running, "it was seen running there").of(id, out.vm).with(migrate.record().peer)));
+            actions.push(Action::Note(
+                Note::new(Step::Running, "it was seen running there")
+                    .of(id, out.vm)
+                    .with(migrate.record().peer),
+            ));
         }
         let mut wanted = Vec::new();
         migrate.handle(event, &mut wanted);
@@ -66,7 +73,9 @@ impl Host {
                 Wanted::Disarm(timer) => {
                     self.timers.remove(&TimerKey::Out(id, timer));
                 }
-                Wanted::Alarm(why) => self.alarm_once(Note::new(Step::Alarm, why).of(id, vm), actions),
+                Wanted::Alarm(why) => {
+                    self.alarm_once(Note::new(Step::Alarm, why).of(id, vm), actions)
+                }
                 Wanted::Over(outcome) => return self.out_over(now, id, outcome, actions),
             }
         }
@@ -85,7 +94,13 @@ impl Host {
         }
     }
 
-    fn note_command(&mut self, now: Time, id: MoveId, command: &HypervisorCommand, actions: &mut Vec<Action>) {
+    fn note_command(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        command: &HypervisorCommand,
+        actions: &mut Vec<Action>,
+    ) {
         match command {
             HypervisorCommand::StartCopy(endpoint, copy) => {
                 self.tales.tell(id, |story| story.copy_began = Some(now));
@@ -93,29 +108,46 @@ impl Host {
                 let words = format!("copying memory to {}, at most {mbit} Mbit/s", endpoint.uri);
                 self.note_move(id, Step::Copy, &words, |n| n, actions);
             }
-            HypervisorCommand::CancelCopy => self.note_move(id, Step::Undo, "cancelling the copy", |n| n, actions),
-            HypervisorCommand::TakeBack(_) => self.note_move(id, Step::Undo, "taking the VM back", |n| n, actions),
+            HypervisorCommand::CancelCopy => {
+                self.note_move(id, Step::Undo, "cancelling the copy", |n| n, actions)
+            }
+            HypervisorCommand::TakeBack(_) => {
+                self.note_move(id, Step::Undo, "taking the VM back", |n| n, actions)
+            }
             _ => {}
         }
     }
 
     fn hand_over(&mut self, id: MoveId, actions: &mut Vec<Action>) {
-        let Some(migrate) = self.outgoing.get(&id).and_then(|out| out.migrate.as_ref()) else { return };
+        let Some(migrate) = self.outgoing.get(&id).and_then(|out| out.migrate.as_ref()) else {
+            return;
+        };
         let record = migrate.record();
         let (vm, peer, run, journal) = (record.vm, record.peer, record.run, record.journal);
         let epoch = Epoch { number: record.epoch + 1, owner: peer };
         let mut first = false;
-        self.tales.tell(id, |story| first = std::mem::replace(&mut story.phase, "handing-over") != "handing-over");
+        self.tales.tell(id, |story| {
+            first = std::mem::replace(&mut story.phase, "handing-over") != "handing-over"
+        });
         if first {
-            let words = format!("released on disk, the tap is off; epoch {} is the target's", epoch.number);
+            let words =
+                format!("released on disk, the tap is off; epoch {} is the target's", epoch.number);
             self.note_move(id, Step::HandOver, &words, |n| n.with(peer), actions);
         }
         self.send(peer, id, Body::HandOver { vm, epoch, run, journal }, actions);
     }
 
-    pub(super) fn out_report(&mut self, now: Time, id: MoveId, report: HypervisorReport, actions: &mut Vec<Action>) {
+    pub(super) fn out_report(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        report: HypervisorReport,
+        actions: &mut Vec<Action>,
+    ) {
         match &report {
-            HypervisorReport::Progress(progress) => self.tales.tell(id, |story| story.progress = *progress),
+            HypervisorReport::Progress(progress) => {
+                self.tales.tell(id, |story| story.progress = *progress)
+            }
             HypervisorReport::PreSwitchover => {
                 self.tales.tell(id, |story| story.paused = Some(now));
                 self.note_move(id, Step::SwitchOver, "paused for the last round", |n| n, actions);
@@ -144,7 +176,8 @@ impl Host {
             }
             Outcome::Undone(why) => {
                 self.tales.end(now, id, "abandoned", &why);
-                actions.push(Action::Note(note(Step::Abandoned, format!("{why}; the VM stays here"))));
+                actions
+                    .push(Action::Note(note(Step::Abandoned, format!("{why}; the VM stays here"))));
                 if !out.by_hand {
                     self.back_off(now, &why);
                 }

@@ -12,7 +12,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::membership::{Membership, Peer};
-use crate::migrate::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Sighting, VmDefinition};
+use crate::migrate::hypervisor::{
+    HypervisorCommand, HypervisorReport, RunState, Sighting, VmDefinition,
+};
 use crate::migrate::record::{MoveRecord, Record, VmRecord};
 use crate::migrate::{source as migrate_source, target as migrate_target};
 use crate::negotiate::{self, source as negotiate_source, target as negotiate_target};
@@ -210,7 +212,12 @@ impl Host {
     /// A host whose agent has just started; what its journal had open is taken up.
     pub fn new(start: Start, now: Time, actions: &mut Vec<Action>) -> Host {
         let limits = negotiate::Limits::default();
-        let me = Peer { host: start.id, name: start.name.clone(), address: start.address, incarnation: start.incarnation };
+        let me = Peer {
+            host: start.id,
+            name: start.name.clone(),
+            address: start.address,
+            incarnation: start.incarnation,
+        };
         let mut host = Host {
             id: start.id,
             name: start.name,
@@ -256,12 +263,16 @@ impl Host {
             Event::Join(address) => self.join(now, address, actions),
             Event::Reading(reading) => self.reading(now, &reading, actions),
             Event::Message(message) => self.message(now, message, actions),
-            Event::Undelivered { to, message, why } => self.undelivered(now, to, &message, &why, actions),
+            Event::Undelivered { to, message, why } => {
+                self.undelivered(now, to, &message, &why, actions)
+            }
             Event::Gossip { from, bytes } => self.gossip(now, from, &bytes, actions),
             Event::BadInput(what) => actions.push(Action::Note(Note::bad_input(what))),
             Event::Sighting(sighting) => self.sighting(now, sighting, actions),
             Event::Report(move_id, vm, report) => self.report(now, move_id, vm, report, actions),
-            Event::Stored { number, generation } => self.stored(now, number, Ok(generation), actions),
+            Event::Stored { number, generation } => {
+                self.stored(now, number, Ok(generation), actions)
+            }
             Event::StoreFailed { number, why } => self.stored(now, number, Err(why), actions),
             Event::Asked { number, what } => self.asked(now, number, &what, actions),
             Event::Settings(settings) => self.settings = *settings,
@@ -274,14 +285,23 @@ impl Host {
     }
 
     fn expire(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let due: Vec<TimerKey> = self.timers.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
+        let due: Vec<TimerKey> =
+            self.timers.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
         for key in due {
             self.timers.remove(&key);
             match key {
-                TimerKey::Asking(id, timer) => self.asking(now, id, negotiate_source::Event::Timeout(timer), actions),
-                TimerKey::Offering(id, timer) => self.offering(now, id, negotiate_target::Event::Timeout(timer), actions),
-                TimerKey::Out(id, timer) => self.out(now, id, migrate_source::Event::Timeout(timer), actions),
-                TimerKey::In(id, timer) => self.inward(now, id, migrate_target::Event::Timeout(timer), actions),
+                TimerKey::Asking(id, timer) => {
+                    self.asking(now, id, negotiate_source::Event::Timeout(timer), actions)
+                }
+                TimerKey::Offering(id, timer) => {
+                    self.offering(now, id, negotiate_target::Event::Timeout(timer), actions)
+                }
+                TimerKey::Out(id, timer) => {
+                    self.out(now, id, migrate_source::Event::Timeout(timer), actions)
+                }
+                TimerKey::In(id, timer) => {
+                    self.inward(now, id, migrate_target::Event::Timeout(timer), actions)
+                }
             }
         }
         self.tick_membership(now, actions);
@@ -295,15 +315,25 @@ impl Host {
         // Of a move only its two sides may speak, and each only its own part.
         let from_source = from == move_id.host;
         match body {
-            Body::Request(request) if from_source => self.requested(now, move_id, *request, actions),
+            Body::Request(request) if from_source => {
+                self.requested(now, move_id, *request, actions)
+            }
             Body::Release if from_source => self.released(now, move_id, actions),
-            Body::Confirmation(confirmation) if from_source => self.confirmed(now, move_id, *confirmation, actions),
-            Body::History { samples } if from_source => self.history_came(now, move_id, &samples, actions),
+            Body::Confirmation(confirmation) if from_source => {
+                self.confirmed(now, move_id, *confirmation, actions)
+            }
+            Body::History { samples } if from_source => {
+                self.history_came(now, move_id, &samples, actions)
+            }
             Body::HandOver { vm, epoch, run, journal } if from_source => {
                 self.handed_over(now, move_id, vm, epoch, run, journal, actions);
             }
-            Body::Acceptance { cost, .. } if move_id.host == self.id => self.accepted(now, move_id, from, cost, actions),
-            Body::Refusal { why } if move_id.host == self.id => self.refused(now, move_id, from, why, actions),
+            Body::Acceptance { cost, .. } if move_id.host == self.id => {
+                self.accepted(now, move_id, from, cost, actions)
+            }
+            Body::Refusal { why } if move_id.host == self.id => {
+                self.refused(now, move_id, from, why, actions)
+            }
             Body::Readiness { cost, endpoint, journal } if move_id.host == self.id => {
                 self.ready(now, move_id, from, cost, endpoint, journal, actions);
             }
@@ -311,13 +341,24 @@ impl Host {
                 self.stands(now, move_id, from, epoch, standing, actions);
             }
             other => {
-                let what = format!("{} about move {move_id} from {}, whose part it is not", other.name(), self.name_of(from));
+                let what = format!(
+                    "{} about move {move_id} from {}, whose part it is not",
+                    other.name(),
+                    self.name_of(from)
+                );
                 actions.push(Action::Note(Note::bad_input(what)));
             }
         }
     }
 
-    fn report(&mut self, now: Time, move_id: MoveId, vm: VmId, report: HypervisorReport, actions: &mut Vec<Action>) {
+    fn report(
+        &mut self,
+        now: Time,
+        move_id: MoveId,
+        vm: VmId,
+        report: HypervisorReport,
+        actions: &mut Vec<Action>,
+    ) {
         if self.outgoing.get(&move_id).is_some_and(|out| out.vm == vm) {
             self.out_report(now, move_id, report, actions);
         } else if self.incoming.get(&move_id).is_some_and(|incoming| incoming.vm == vm) {
@@ -331,16 +372,26 @@ impl Host {
         actions.push(Action::Persist { number: self.writes, records });
     }
 
-    fn stored(&mut self, now: Time, number: u64, result: Result<u64, String>, actions: &mut Vec<Action>) {
+    fn stored(
+        &mut self,
+        now: Time,
+        number: u64,
+        result: Result<u64, String>,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(writer) = self.writers.remove(&number) else { return };
         if let Ok(generation) = result {
             self.journal.generation = generation;
         }
         match (writer, result) {
             (Writer::Out(id), Ok(_)) => self.out(now, id, migrate_source::Event::Stored, actions),
-            (Writer::Out(id), Err(why)) => self.out(now, id, migrate_source::Event::StoreFailed(why), actions),
+            (Writer::Out(id), Err(why)) => {
+                self.out(now, id, migrate_source::Event::StoreFailed(why), actions)
+            }
             (Writer::In(id), Ok(_)) => self.inward(now, id, migrate_target::Event::Stored, actions),
-            (Writer::In(id), Err(why)) => self.inward(now, id, migrate_target::Event::StoreFailed(why), actions),
+            (Writer::In(id), Err(why)) => {
+                self.inward(now, id, migrate_target::Event::StoreFailed(why), actions)
+            }
             (Writer::Adoption(vm), Ok(_)) => self.adoption_stored(vm),
             (Writer::Adoption(vm), Err(why)) => self.adoption_failed(vm, &why, actions),
         }
@@ -357,7 +408,11 @@ impl Host {
     fn send(&self, to: HostId, move_id: MoveId, body: Body, actions: &mut Vec<Action>) {
         // A host that is not known any more cannot be reached; whoever depends on the answer has a timer.
         if let Some(address) = self.address_of(to) {
-            actions.push(Action::Send { to, address, message: Message { from: self.id, move_id, body } });
+            actions.push(Action::Send {
+                to,
+                address,
+                message: Message { from: self.id, move_id, body },
+            });
         }
     }
 

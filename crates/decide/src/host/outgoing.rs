@@ -63,7 +63,8 @@ impl Host {
         let by_hand = useful_max.is_none();
         let demand = self.demand(now, vm);
         self.tales.begin(Story::new(move_id, vm, name, why, now));
-        let outgoing = Outgoing { vm, demand, memory, by_hand, negotiation: Some(negotiation), migrate: None };
+        let outgoing =
+            Outgoing { vm, demand, memory, by_hand, negotiation: Some(negotiation), migrate: None };
         self.outgoing.insert(move_id, outgoing);
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
@@ -85,24 +86,49 @@ impl Host {
     }
 
     /// Drives a move's negotiation, and does what it wants.
-    pub(super) fn asking(&mut self, now: Time, id: MoveId, event: negotiate_source::Event, actions: &mut Vec<Action>) {
-        let Some(negotiation) = self.outgoing.get_mut(&id).and_then(|out| out.negotiation.as_mut()) else { return };
+    pub(super) fn asking(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        event: negotiate_source::Event,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(negotiation) = self.outgoing.get_mut(&id).and_then(|out| out.negotiation.as_mut())
+        else {
+            return;
+        };
         let mut wanted = Vec::new();
         negotiation.handle(event, &mut wanted);
         for action in wanted {
             match action {
                 negotiate_source::Action::Request(attempt) => self.request(id, attempt, actions),
-                negotiate_source::Action::Confirm { target, cost, why } => self.confirm(now, id, target, cost, &why, actions),
+                negotiate_source::Action::Confirm { target, cost, why } => {
+                    self.confirm(now, id, target, cost, &why, actions)
+                }
                 negotiate_source::Action::Release(host) => {
-                    self.note_move(id, Step::Release, "its room is not needed", |n| n.with(host), actions);
+                    self.note_move(
+                        id,
+                        Step::Release,
+                        "its room is not needed",
+                        |n| n.with(host),
+                        actions,
+                    );
                     self.send(host, id, Body::Release, actions);
                 }
                 negotiate_source::Action::Ready { target, cost, endpoint, journal } => {
-                    self.note_move(id, Step::Readiness, "it has read the history, the VM may come", |n| n.with(target).at(cost), actions);
+                    self.note_move(
+                        id,
+                        Step::Readiness,
+                        "it has read the history, the VM may come",
+                        |n| n.with(target).at(cost),
+                        actions,
+                    );
                     self.start_copy(now, id, target, endpoint, journal, actions);
                 }
                 negotiate_source::Action::Abandon(why) => self.abandon(now, id, &why, actions),
-                negotiate_source::Action::Arm(timer, after) => self.arm(now, TimerKey::Asking(id, timer), after),
+                negotiate_source::Action::Arm(timer, after) => {
+                    self.arm(now, TimerKey::Asking(id, timer), after)
+                }
                 negotiate_source::Action::Disarm(timer) => {
                     self.timers.remove(&TimerKey::Asking(id, timer));
                 }
@@ -127,24 +153,43 @@ impl Host {
             asked: asked.clone(),
             answer_within: self.limits.answer_within,
         };
-        let useful = request.useful_max.map_or("any cost".to_owned(), |max| format!("a cost up to {max}"));
+        let useful =
+            request.useful_max.map_or("any cost".to_owned(), |max| format!("a cost up to {max}"));
         let known = asked.iter().filter_map(|host| self.address_of(*host)).collect();
-        let message = Message { from: self.id, move_id: id, body: Body::Request(Box::new(request)) };
+        let message =
+            Message { from: self.id, move_id: id, body: Body::Request(Box::new(request)) };
         actions.push(Action::Cast { message, known });
-        let why = if attempt == 1 { format!("{} hosts asked, {useful} will do", asked.len()) } else { "asked again".to_owned() };
+        let why = if attempt == 1 {
+            format!("{} hosts asked, {useful} will do", asked.len())
+        } else {
+            "asked again".to_owned()
+        };
         self.note_move(id, Step::Request, &why, |n| n, actions);
     }
 
-    fn confirm(&mut self, now: Time, id: MoveId, target: HostId, cost: Cost, why: &str, actions: &mut Vec<Action>) {
+    fn confirm(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        target: HostId,
+        cost: Cost,
+        why: &str,
+        actions: &mut Vec<Action>,
+    ) {
         let vm = self.outgoing[&id].vm;
         let here = &self.vms[&vm];
         let epoch = Epoch { number: here.record.floor, owner: self.id };
-        let confirmation = Confirmation { epoch, definition: here.definition.clone(), copy: self.copy_parameters() };
+        let confirmation = Confirmation {
+            epoch,
+            definition: here.definition.clone(),
+            copy: self.copy_parameters(),
+        };
         let samples = self.usage.history(vm).map(|history| history.aged(now)).unwrap_or_default();
         self.tales.tell(id, |story| (story.phase, story.to) = ("confirmed", Some(target)));
         self.note_move(id, Step::Choice, why, |n| n.with(target).at(cost), actions);
         self.note_move(id, Step::Confirmation, "chosen; told so", |n| n.with(target), actions);
-        let words = format!("{} samples of packets, bytes, processor and memory sent", samples.len());
+        let words =
+            format!("{} samples of packets, bytes, processor and memory sent", samples.len());
         self.note_move(id, Step::UsageHistory, &words, |n| n.with(target), actions);
         self.send(target, id, Body::Confirmation(Box::new(confirmation)), actions);
         self.send(target, id, Body::History { samples }, actions);
@@ -152,37 +197,78 @@ impl Host {
 
     /// How memory is copied from here: the operator's share of the uplink.
     pub(super) fn copy_parameters(&self) -> CopyParameters {
-        let speed = self.usage.capacity().bits.map_or(SPEED_UNKNOWN, |both_ways| BitsPerSec(both_ways.0 / 2));
+        let speed = self
+            .usage
+            .capacity()
+            .bits
+            .map_or(SPEED_UNKNOWN, |both_ways| BitsPerSec(both_ways.0 / 2));
         let bandwidth = BitsPerSec(speed.0 / 1000 * u64::from(self.settings.copy.bandwidth.0));
         CopyParameters { bandwidth, downtime_max: self.settings.copy.downtime, multifd: true }
     }
 
-    pub(super) fn accepted(&mut self, now: Time, id: MoveId, from: HostId, cost: Cost, actions: &mut Vec<Action>) {
+    pub(super) fn accepted(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        from: HostId,
+        cost: Cost,
+        actions: &mut Vec<Action>,
+    ) {
         if !self.is_asking(id, from) {
             // Too late, or for a move that is over: its room is free again.
             return self.send(from, id, Body::Release, actions);
         }
         self.tales.tell(id, |story| story.acceptances += 1);
-        self.note_move(id, Step::Acceptance, &format!("it would cost {cost} there"), |n| n.with(from).at(cost), actions);
-        self.asking(now, id, negotiate_source::Event::Answered(from, Answer::Acceptance(cost)), actions);
+        self.note_move(
+            id,
+            Step::Acceptance,
+            &format!("it would cost {cost} there"),
+            |n| n.with(from).at(cost),
+            actions,
+        );
+        self.asking(
+            now,
+            id,
+            negotiate_source::Event::Answered(from, Answer::Acceptance(cost)),
+            actions,
+        );
     }
 
     /// Whether this host's first answer is still awaited.
     fn is_asking(&self, id: MoveId, from: HostId) -> bool {
         let negotiation = self.outgoing.get(&id).and_then(|out| out.negotiation.as_ref());
         negotiation.is_some_and(|n| {
-            matches!(n.phase(), Phase::Asking | Phase::Confirmed(_)) && n.asked().contains(&from) && !n.answers().contains_key(&from)
+            matches!(n.phase(), Phase::Asking | Phase::Confirmed(_))
+                && n.asked().contains(&from)
+                && !n.answers().contains_key(&from)
         })
     }
 
-    pub(super) fn refused(&mut self, now: Time, id: MoveId, from: HostId, why: String, actions: &mut Vec<Action>) {
+    pub(super) fn refused(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        from: HostId,
+        why: String,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(out) = self.outgoing.get(&id) else { return };
         if out.migrate.as_ref().is_some_and(|m| m.record().peer == from) {
-            return self.out(now, id, migrate_source::Event::Cancel(format!("the target fell away: {why}")), actions);
+            return self.out(
+                now,
+                id,
+                migrate_source::Event::Cancel(format!("the target fell away: {why}")),
+                actions,
+            );
         }
         self.tales.tell(id, |story| story.refusals += 1);
         self.note_move(id, Step::Refusal, &why, |n| n.with(from), actions);
-        self.asking(now, id, negotiate_source::Event::Answered(from, Answer::Refusal(why)), actions);
+        self.asking(
+            now,
+            id,
+            negotiate_source::Event::Answered(from, Answer::Refusal(why)),
+            actions,
+        );
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
@@ -221,7 +307,8 @@ impl Host {
         if out.by_hand {
             return Ok(());
         }
-        let relief = cost::relief(self.lowest_load(now, Some(id)), out.demand, self.usage.capacity());
+        let relief =
+            cost::relief(self.lowest_load(now, Some(id)), out.demand, self.usage.capacity());
         worth_it(relief, there, cost::of_copy(out.memory), self.settings.worth_it.gain_min)
     }
 
@@ -235,19 +322,34 @@ impl Host {
         standing: Standing,
         actions: &mut Vec<Action>,
     ) {
-        let Some(migrate) = self.outgoing.get(&id).and_then(|out| out.migrate.as_ref()) else { return };
+        let Some(migrate) = self.outgoing.get(&id).and_then(|out| out.migrate.as_ref()) else {
+            return;
+        };
         let asked_about = migrate.record().epoch + 1;
         if migrate.record().peer != from || epoch.number != asked_about {
             return;
         }
         if standing == Standing::Unknown {
-            let why = format!("{} has another journal than the one that was ready: look at both hosts, then resolve", self.name_of(from));
-            self.alarm_once(Note::new(Step::Alarm, why).of(id, self.outgoing[&id].vm).with(from), actions);
+            let why = format!(
+                "{} has another journal than the one that was ready: look at both hosts, then resolve",
+                self.name_of(from)
+            );
+            self.alarm_once(
+                Note::new(Step::Alarm, why).of(id, self.outgoing[&id].vm).with(from),
+                actions,
+            );
         }
         self.out(now, id, migrate_source::Event::Standing(standing), actions);
     }
 
-    pub(super) fn undelivered(&mut self, now: Time, to: HostId, message: &Message, why: &str, actions: &mut Vec<Action>) {
+    pub(super) fn undelivered(
+        &mut self,
+        now: Time,
+        to: HostId,
+        message: &Message,
+        why: &str,
+        actions: &mut Vec<Action>,
+    ) {
         if matches!(message.body, Body::Confirmation(_) | Body::History { .. }) {
             let words = format!("{} could not be delivered: {why}", message.body.name());
             self.note_move(message.move_id, Step::Refusal, &words, |n| n.with(to), actions);
@@ -276,9 +378,20 @@ impl Host {
         self.rest_reason = format!("the last move was not made ({why})");
     }
 
-    pub(super) fn note_move(&self, id: MoveId, step: Step, why: &str, more: impl FnOnce(Note) -> Note, actions: &mut Vec<Action>) {
+    pub(super) fn note_move(
+        &self,
+        id: MoveId,
+        step: Step,
+        why: &str,
+        more: impl FnOnce(Note) -> Note,
+        actions: &mut Vec<Action>,
+    ) {
         let note = Note::new(step, why);
-        let vm = self.outgoing.get(&id).map(|out| out.vm).or_else(|| self.incoming.get(&id).map(|incoming| incoming.vm));
+        let vm = self
+            .outgoing
+            .get(&id)
+            .map(|out| out.vm)
+            .or_else(|| self.incoming.get(&id).map(|incoming| incoming.vm));
         let note = Note { move_id: Some(id), vm, ..note };
         actions.push(Action::Note(more(note)));
     }
@@ -299,25 +412,39 @@ impl Host {
     ) -> Result<MoveId, String> {
         self.movable(vm)?;
         if let Some(host) = to {
-            let alive = self.membership.hosts().any(|v| v.peer.host == host && v.state == HostState::Alive);
+            let alive =
+                self.membership.hosts().any(|v| v.peer.host == host && v.state == HostState::Alive);
             if !alive {
                 return Err(format!("{} is not alive", self.name_of(host)));
             }
         }
-        let words = to.map_or("by hand".to_owned(), |host| format!("by hand, to {}", self.name_of(host)));
-        actions.push(Action::Note(Note::new(Step::VmPolicy, format!("asked for {words}")).about(vm)));
+        let words =
+            to.map_or("by hand".to_owned(), |host| format!("by hand, to {}", self.name_of(host)));
+        actions
+            .push(Action::Note(Note::new(Step::VmPolicy, format!("asked for {words}")).about(vm)));
         Ok(self.begin_move(now, vm, words, to, None, actions))
     }
 
-    pub(super) fn cancel_by_hand(&mut self, now: Time, id: MoveId, actions: &mut Vec<Action>) -> Result<MoveId, String> {
+    pub(super) fn cancel_by_hand(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        actions: &mut Vec<Action>,
+    ) -> Result<MoveId, String> {
         let Some(out) = self.outgoing.get(&id) else {
             return Err(format!("no move {id} from this host is under way"));
         };
         let why = "cancelled by hand".to_owned();
         match out.migrate.as_ref().map(migrate_source::Source::phase) {
             None => self.asking(now, id, negotiate_source::Event::Cancel(why), actions),
-            Some(phase) if phase.can_be_cancelled() => self.out(now, id, migrate_source::Event::Cancel(why), actions),
-            Some(_) => return Err(format!("move {id} is past the point of return: its target owns the VM or is about to")),
+            Some(phase) if phase.can_be_cancelled() => {
+                self.out(now, id, migrate_source::Event::Cancel(why), actions)
+            }
+            Some(_) => {
+                return Err(format!(
+                    "move {id} is past the point of return: its target owns the VM or is about to"
+                ));
+            }
         }
         Ok(id)
     }

@@ -15,29 +15,47 @@ use crate::usage::load::Load;
 use std::collections::BTreeMap;
 
 impl Host {
-    pub(super) fn recover(&mut self, now: Time, moves: BTreeMap<MoveId, MoveRecord>, actions: &mut Vec<Action>) {
+    pub(super) fn recover(
+        &mut self,
+        now: Time,
+        moves: BTreeMap<MoveId, MoveRecord>,
+        actions: &mut Vec<Action>,
+    ) {
         for (id, record) in moves {
             match record.stage {
-                MoveStage::Copying | MoveStage::HandingOver | MoveStage::TakingBack => self.recover_out(now, id, record, actions),
-                MoveStage::Prepared | MoveStage::Owning | MoveStage::Voiding => self.recover_in(now, id, record, actions),
+                MoveStage::Copying | MoveStage::HandingOver | MoveStage::TakingBack => {
+                    self.recover_out(now, id, record, actions)
+                }
+                MoveStage::Prepared | MoveStage::Owning | MoveStage::Voiding => {
+                    self.recover_in(now, id, record, actions)
+                }
             }
         }
     }
 
-    fn recover_out(&mut self, now: Time, id: MoveId, record: MoveRecord, actions: &mut Vec<Action>) {
+    fn recover_out(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        record: MoveRecord,
+        actions: &mut Vec<Action>,
+    ) {
         let known = self.records.get(&record.vm).copied().unwrap_or(NEVER_HERE);
         let (vm, memory) = (record.vm, record.definition.as_ref().map_or(Mib(0), |d| d.memory));
         let name = record.definition.as_ref().map(|d| d.name.clone()).unwrap_or_default();
         if let Some(definition) = record.definition.clone() {
             let (run, recorded, rest_until, trouble) = (record.run, true, now, None);
-            self.vms.insert(vm, Vm { definition, run, record: known, recorded, rest_until, trouble });
+            self.vms
+                .insert(vm, Vm { definition, run, record: known, recorded, rest_until, trouble });
         }
-        let mut story = Story::new(id, vm, name, "found open when the agent started".to_owned(), now);
+        let mut story =
+            Story::new(id, vm, name, "found open when the agent started".to_owned(), now);
         (story.to, story.phase) = (Some(record.peer), "recovering");
         self.tales.begin(story);
         let migrate = Some(source::Source::recovered(id, record, known));
         let demand = Load { memory, ..Load::default() };
-        self.outgoing.insert(id, Outgoing { vm, demand, memory, by_hand: true, negotiation: None, migrate });
+        self.outgoing
+            .insert(id, Outgoing { vm, demand, memory, by_hand: true, negotiation: None, migrate });
         self.out(now, id, source::Event::Begin, actions);
     }
 

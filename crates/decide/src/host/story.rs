@@ -199,7 +199,8 @@ impl Tales {
 
     pub(super) fn end(&mut self, now: Time, move_id: MoveId, phase: &'static str, outcome: &str) {
         self.tell(move_id, |story| {
-            (story.phase, story.ended, story.outcome) = (phase, Some(now), Some(outcome.to_owned()));
+            (story.phase, story.ended, story.outcome) =
+                (phase, Some(now), Some(outcome.to_owned()));
         });
     }
 }

@@ -23,14 +23,24 @@ impl Host {
             }
             Sighting::Gone(vm, how) => self.gone(vm, &how, actions),
             Sighting::RunStateChanged(vm, run) => {
-                if let Some(here) = self.vms.get_mut(&vm).filter(|_| !self.outgoing.values().any(|out| out.vm == vm)) {
+                if let Some(here) = self
+                    .vms
+                    .get_mut(&vm)
+                    .filter(|_| !self.outgoing.values().any(|out| out.vm == vm))
+                {
                     here.run = run;
                 }
             }
         }
     }
 
-    fn found(&mut self, now: Time, definition: VmDefinition, run: RunState, actions: &mut Vec<Action>) {
+    fn found(
+        &mut self,
+        now: Time,
+        definition: VmDefinition,
+        run: RunState,
+        actions: &mut Vec<Action>,
+    ) {
         let vm = definition.vm;
         if self.incoming.values().any(|incoming| incoming.vm == vm && !incoming.ended) {
             return;
@@ -46,7 +56,8 @@ impl Host {
         let known = self.records.get(&vm).copied();
         let (record, why) = adopted(known);
         let rest_until = if here_before { now } else { now.plus(self.settings.worth_it.vm_rest) };
-        let note = Note::new(Step::Adopted, format!("{} found here; {why}", definition.name)).about(vm);
+        let note =
+            Note::new(Step::Adopted, format!("{} found here; {why}", definition.name)).about(vm);
         actions.push(Action::Note(note));
         let recorded = known == Some(record);
         self.vms.insert(vm, Vm { definition, run, record, recorded, rest_until, trouble: None });
@@ -63,7 +74,10 @@ impl Host {
         }
         let here = self.vms.remove(&vm).expect("it was there a line before");
         self.usage.forget(vm);
-        let words = format!("{} ended: {how}; its definition is kept, nothing is started elsewhere", here.definition.name);
+        let words = format!(
+            "{} ended: {how}; its definition is kept, nothing is started elsewhere",
+            here.definition.name
+        );
         actions.push(Action::Note(Note::new(Step::VmDown, words).about(vm)));
     }
 
@@ -74,7 +88,8 @@ impl Host {
     }
 
     pub(super) fn adoption_failed(&mut self, vm: VmId, why: &str, actions: &mut Vec<Action>) {
-        let words = format!("the journal cannot be written, so the VM is watched but not moved: {why}");
+        let words =
+            format!("the journal cannot be written, so the VM is watched but not moved: {why}");
         if let Some(here) = self.vms.get_mut(&vm) {
             here.trouble = Some(words.clone());
         }
@@ -110,7 +125,8 @@ impl Host {
     pub fn vm_name(&self, vm: VmId) -> String {
         let here = self.vms.get(&vm).map(|here| here.definition.name.clone());
         let coming = || self.incoming_name(vm).map(str::to_owned);
-        let told = || self.stories().rev().find(|story| story.vm == vm).map(|story| story.name.clone());
+        let told =
+            || self.stories().rev().find(|story| story.vm == vm).map(|story| story.name.clone());
         here.or_else(coming).or_else(told).unwrap_or_else(|| vm.to_string())
     }
 }
@@ -121,7 +137,9 @@ fn adopted(known: Option<VmRecord>) -> (VmRecord, &'static str) {
         None => (VmRecord { floor: 1, ran: 1, ownership: Ownership::Owner }, "adopted"),
         Some(record) => match record.ownership {
             Ownership::Owner => (record, "it is this host's, as the journal says"),
-            Ownership::Down => (VmRecord { ownership: Ownership::Owner, ..record }, "it was down and is back"),
+            Ownership::Down => {
+                (VmRecord { ownership: Ownership::Owner, ..record }, "it was down and is back")
+            }
             // Its move is open and its machine decides; it is shown, not touched.
             Ownership::Released(..) => (record, "released; its move is not over"),
             Ownership::Away => {

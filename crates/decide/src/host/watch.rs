@@ -22,7 +22,10 @@ impl Host {
         self.usage.observe(now, reading, self.settings.hot.packets_per_second);
         let load = self.demand_of_vms(now);
         self.hot.observe(now, &self.settings.hot, self.usage.host(), load, self.usage.capacity());
-        let guests = self.vms.values().fold(Mib(0), |sum, vm| sum.plus(size_with_overhead(vm.definition.memory)));
+        let guests = self
+            .vms
+            .values()
+            .fold(Mib(0), |sum, vm| sum.plus(size_with_overhead(vm.definition.memory)));
         self.target.set_room(room(&self.settings.target, reading.memory_total), guests);
         self.note_missing_taps(actions);
         self.say_digest(now, actions);
@@ -30,13 +33,17 @@ impl Host {
     }
 
     fn note_missing_taps(&mut self, actions: &mut Vec<Action>) {
-        let missing: Vec<VmId> = self.vms.keys().copied().filter(|vm| self.usage.tap_missing(*vm)).collect();
+        let missing: Vec<VmId> =
+            self.vms.keys().copied().filter(|vm| self.usage.tap_missing(*vm)).collect();
         for (id, vm) in &mut self.vms {
             let words = "its tap is missing: its traffic cannot be seen and it is not moved";
             match (missing.contains(id), vm.trouble.as_deref()) {
                 (true, None) => {
                     vm.trouble = Some(words.to_owned());
-                    let why = format!("{}: {words}; create the tap, or mend its name in the VM's definition", vm.definition.name);
+                    let why = format!(
+                        "{}: {words}; create the tap, or mend its name in the VM's definition",
+                        vm.definition.name
+                    );
                     actions.push(Action::Note(Note::bad_input(why).about(*id)));
                 }
                 (false, Some(trouble)) if trouble == words => vm.trouble = None,
@@ -47,16 +54,21 @@ impl Host {
 
     /// Lets the VM policy speak; gives why nothing is being done, or what is.
     fn balance(&mut self, now: Time, actions: &mut Vec<Action>) -> String {
-        let Some(crossed) = self.hot.hot(now, &self.settings.hot).map(|crossed| crossed.words.clone()) else {
+        let Some(crossed) =
+            self.hot.hot(now, &self.settings.hot).map(|crossed| crossed.words.clone())
+        else {
             self.noted_hot = None;
             self.recommended.clear();
             return match self.hot.crossed().first() {
-                Some(crossed) => format!("{crossed}, not for {} s yet", self.settings.hot.window.as_secs()),
+                Some(crossed) => {
+                    format!("{crossed}, not for {} s yet", self.settings.hot.window.as_secs())
+                }
                 None => "this host is not hot".to_owned(),
             };
         };
         if self.noted_hot.is_none() {
-            let words = format!("{crossed} for {} s: this host is hot", self.settings.hot.window.as_secs());
+            let words =
+                format!("{crossed} for {} s: this host is hot", self.settings.hot.window.as_secs());
             actions.push(Action::Note(Note::new(Step::Monitoring, words)));
             self.noted_hot = Some(crossed.clone());
         }
@@ -85,8 +97,10 @@ impl Host {
             return Err(format!("moves_per_day: {} were made", self.recent.len()));
         }
         let margin = self.settings.worth_it.gain_min;
-        let candidates: Vec<Candidate> = self.vms.keys().filter_map(|vm| self.candidate(now, *vm)).collect();
-        let ranked = ranked(&candidates, self.lowest_load(now, None), self.usage.capacity(), margin);
+        let candidates: Vec<Candidate> =
+            self.vms.keys().filter_map(|vm| self.candidate(now, *vm)).collect();
+        let ranked =
+            ranked(&candidates, self.lowest_load(now, None), self.usage.capacity(), margin);
         let best = ranked.first().copied();
         best.ok_or_else(|| format!("none of {} VMs that may leave would relieve it by more than {margin} beyond the copy", candidates.len()))
     }
@@ -100,7 +114,13 @@ impl Host {
         Some(Candidate { vm, demand: self.demand(now, vm), memory: here.definition.memory })
     }
 
-    fn speak(&mut self, now: Time, crossed: &str, offer: Offer, actions: &mut Vec<Action>) -> String {
+    fn speak(
+        &mut self,
+        now: Time,
+        crossed: &str,
+        offer: Offer,
+        actions: &mut Vec<Action>,
+    ) -> String {
         let Offer { candidate: Candidate { vm, demand, memory }, relief, copy } = offer;
         let name = self.vm_name(vm);
         let words = format!(
@@ -109,7 +129,9 @@ impl Host {
         );
         if self.settings.mode.balance == Balance::Recommend {
             if self.recommended.insert(vm) {
-                let words = format!("{words}; balance is \"recommend\", so it stays until somebody moves it");
+                let words = format!(
+                    "{words}; balance is \"recommend\", so it stays until somebody moves it"
+                );
                 actions.push(Action::Note(Note::new(Step::VmPolicy, words).about(vm).at(relief)));
             }
             return format!("hot ({crossed}); recommended: move {name}");

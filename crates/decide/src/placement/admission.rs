@@ -58,7 +58,13 @@ pub fn capable(needs: &Needs, offered: &Offered) -> Result<(), String> {
 ///
 /// # Errors
 /// The first limit that it would break, in figures.
-pub fn fits(vm: Load, highest: Load, capacity: Capacity, target: &Target, hot: &Hot) -> Result<(), String> {
+pub fn fits(
+    vm: Load,
+    highest: Load,
+    capacity: Capacity,
+    target: &Target,
+    hot: &Hot,
+) -> Result<(), String> {
     let after = highest.plus(vm);
     let below = |key: &str, reached: u64, allowed: u64| {
         if reached <= allowed {
@@ -114,20 +120,40 @@ mod tests {
         let answer = |n: Needs| capable(&n, &offered).err();
         assert_eq!(answer(needs("pc-i440fx-7.2", "tcg", "br0")), None);
         assert_eq!(answer(needs("pc-i440fx-7.2", "", "")), None);
-        assert_eq!(answer(needs("pc-q35-9.0", "tcg", "br0")).unwrap(), "no machine type pc-q35-9.0 here");
-        assert_eq!(answer(needs("pc-i440fx-7.2", "kvm", "br0")).unwrap(), "no accelerator kvm here (there is: tcg)");
-        assert_eq!(answer(needs("pc-i440fx-7.2", "tcg", "br9")).unwrap(), "no bridge br9 here (there is: br0)");
+        assert_eq!(
+            answer(needs("pc-q35-9.0", "tcg", "br0")).unwrap(),
+            "no machine type pc-q35-9.0 here"
+        );
+        assert_eq!(
+            answer(needs("pc-i440fx-7.2", "kvm", "br0")).unwrap(),
+            "no accelerator kvm here (there is: tcg)"
+        );
+        assert_eq!(
+            answer(needs("pc-i440fx-7.2", "tcg", "br9")).unwrap(),
+            "no bridge br9 here (there is: br0)"
+        );
     }
 
     #[test]
     fn a_vm_that_would_make_the_target_hot_is_refused() {
         let mut settings = Settings::default();
         settings.hot.packets_per_second = Some(PacketsPerSec(1000));
-        let load = |cpu, packets| Load { cpu: MilliCores(cpu), packets: PacketsPerSec(packets), ..Load::default() };
+        let load = |cpu, packets| Load {
+            cpu: MilliCores(cpu),
+            packets: PacketsPerSec(packets),
+            ..Load::default()
+        };
         let capacity = Capacity { cpu: MilliCores(4000), ..Capacity::default() };
-        let answer = |vm, highest| fits(vm, highest, capacity, &settings.target, &settings.hot).err();
+        let answer =
+            |vm, highest| fits(vm, highest, capacity, &settings.target, &settings.hot).err();
         assert_eq!(answer(load(1000, 600), load(1500, 300)), None);
-        assert_eq!(answer(load(1000, 600), load(1500, 500)).unwrap(), "packets_per_second: would reach 1100, allowed 1000");
-        assert_eq!(answer(load(2000, 0), load(1500, 0)).unwrap(), "cpu_used_max: would reach 87.5 %, allowed 70 %");
+        assert_eq!(
+            answer(load(1000, 600), load(1500, 500)).unwrap(),
+            "packets_per_second: would reach 1100, allowed 1000"
+        );
+        assert_eq!(
+            answer(load(2000, 0), load(1500, 0)).unwrap(),
+            "cpu_used_max: would reach 87.5 %, allowed 70 %"
+        );
     }
 }

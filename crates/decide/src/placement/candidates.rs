@@ -37,7 +37,12 @@ impl Offer {
 
 /// The candidates that are worth asking about, best first: most relief per GiB copied, then the lowest id.
 /// `lowest` is the least load that this host may come to have: every departure under way already gone.
-pub fn ranked(candidates: &[Candidate], lowest: Load, capacity: Capacity, margin: Cost) -> Vec<Offer> {
+pub fn ranked(
+    candidates: &[Candidate],
+    lowest: Load,
+    capacity: Capacity,
+    margin: Cost,
+) -> Vec<Offer> {
     let mut offers: Vec<Offer> = candidates
         .iter()
         .map(|c| Offer {
@@ -65,7 +70,9 @@ pub fn worth_it(relief: Cost, there: Cost, copy: Cost, margin: Cost) -> Result<(
     if gain > needed {
         Ok(())
     } else {
-        Err(format!("not worth it: relief {relief} − cost there {there} = {gain}, needed more than {needed}"))
+        Err(format!(
+            "not worth it: relief {relief} − cost there {there} = {gain}, needed more than {needed}"
+        ))
     }
 }
 
@@ -75,7 +82,8 @@ mod tests {
     use crate::units::{MilliCores, PacketsPerSec};
 
     fn candidate(id: u128, packets: u64, memory: u64) -> Candidate {
-        let demand = Load { packets: PacketsPerSec(packets), memory: Mib(memory), ..Load::default() };
+        let demand =
+            Load { packets: PacketsPerSec(packets), memory: Mib(memory), ..Load::default() };
         Candidate { vm: VmId(id), demand, memory: Mib(memory) }
     }
 
@@ -88,7 +96,10 @@ mod tests {
     fn the_vm_that_helps_most_for_the_least_copying_comes_first() {
         let all = [candidate(1, 300, 512), candidate(2, 800, 512), candidate(3, 800, 4096)];
         let lowest = all.iter().fold(Load::default(), |sum, c| sum.plus(c.demand));
-        let order: Vec<u128> = ranked(&all, lowest, host(), Cost::percent(1)).iter().map(|o| o.candidate.vm.0).collect();
+        let order: Vec<u128> = ranked(&all, lowest, host(), Cost::percent(1))
+            .iter()
+            .map(|o| o.candidate.vm.0)
+            .collect();
         assert_eq!(order, [2, 1, 3]);
     }
 
@@ -100,8 +111,15 @@ mod tests {
 
     #[test]
     fn worth_it_names_its_figures() {
-        let no = worth_it(Cost::percent(10), Cost::percent(4), Cost::percent(1), Cost::percent(5)).unwrap_err();
-        assert_eq!(no, "not worth it: relief 10.00 % − cost there 4.00 % = 6.00 %, needed more than 6.00 %");
-        assert_eq!(worth_it(Cost::percent(11), Cost::percent(4), Cost::percent(1), Cost::percent(5)), Ok(()));
+        let no = worth_it(Cost::percent(10), Cost::percent(4), Cost::percent(1), Cost::percent(5))
+            .unwrap_err();
+        assert_eq!(
+            no,
+            "not worth it: relief 10.00 % − cost there 4.00 % = 6.00 %, needed more than 6.00 %"
+        );
+        assert_eq!(
+            worth_it(Cost::percent(11), Cost::percent(4), Cost::percent(1), Cost::percent(5)),
+            Ok(())
+        );
     }
 }
