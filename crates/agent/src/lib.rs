@@ -1,3 +1,22 @@
-//! The agent's parts.
+//! `evenkeeld`: the agent on each host. It joins `decide` to the clock, the network, the disk and the hypervisor.
+//!
+//! ```text
+//!   monitor ─┐                                   ┌─▶ net (gRPC, datagrams)
+//!   net ─────┤                                   ├─▶ journal (thread of its own)
+//!   journal ─┼─▶ steering: Host::handle(now, …) ─┼─▶ hypervisor
+//!   hypervisor                                   └─▶ events, told by http
+//!   http ────┘
+//! ```
+//!
+//! **Boundary:** nothing is decided here; what `decide` wants is carried out in the order given.
 
+pub mod clock;
+pub mod config;
 pub mod http;
+mod journal;
+mod local;
+pub mod net;
+pub mod run;
+mod steering;
+mod views;
+mod why;

@@ -1,0 +1,54 @@
+//! The one place that reads the clock.
+
+use std::time::Duration;
+
+use decide::units::Time;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+/// `decide`'s time begins this long before the agent: what a peer's history says of earlier times has its place too.
+const BEFORE: Time = Time(1 << 50);
+
+/// The agent's clock: monotonic for decisions, the wall clock for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    pub fn start() -> Clock {
+        Clock { started: Instant::now() }
+    }
+
+    /// Now, for decisions.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        BEFORE.plus(self.started.elapsed())
+    }
+
+    /// When `at` will be, for a timer.
+    #[must_use]
+    pub fn instant(&self, at: Time) -> Instant {
+        self.started + at.since(BEFORE)
+    }
+
+    /// The wall clock at `at`, RFC 3339 in UTC with milliseconds.
+    #[must_use]
+    pub fn wall(&self, at: Time) -> String {
+        let age = self.now().since(at);
+        let then = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH);
+        format!("{then:.3}")
+    }
+}
+
+/// Seconds since 1970, for what must grow from one journal to the next.
+#[must_use]
+pub fn unix_seconds() -> u32 {
+    u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX)
+}
+
+/// How often the monitor reads.
+pub const CYCLE: Duration = Duration::from_secs(1);

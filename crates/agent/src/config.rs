@@ -1,0 +1,202 @@
+//! The agent's configuration file: the operator's settings, and where this host is in the cluster.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use decide::policy::file;
+use decide::policy::settings::{Copy, Hot, Limits, Mode, Settings, Target, WorthIt};
+use serde::Deserialize;
+
+/// The port of the agents where none is given.
+const PORT: u16 = 7946;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// This host.
+    pub host: Host,
+    /// Whether the agent moves VMs by itself.
+    #[serde(default)]
+    pub mode: Mode,
+    /// When a host is hot.
+    #[serde(default)]
+    pub hot: Hot,
+    /// What a host may reach by taking a VM.
+    #[serde(default)]
+    pub target: Target,
+    /// When a move is worth it.
+    #[serde(default)]
+    pub worth_it: WorthIt,
+    /// How many moves.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How memory is copied.
+    #[serde(default)]
+    pub copy: Copy,
+}
+
+/// `[cluster]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Its name, the same on all hosts.
+    pub name: String,
+    /// Agents to join through: addresses, with a port if it is not this host's. One that is up suffices; this host's own is passed over.
+    #[serde(default)]
+    pub seeds: Vec<String>,
+    /// How requests go out.
+    #[serde(default)]
+    pub request: RequestMode,
+    /// The multicast group and port of requests, the same on all hosts.
+    #[serde(default = "default_group")]
+    pub group: SocketAddrV4,
+}
+
+/// How requests go out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequestMode {
+    /// One datagram to the group. The network must carry multicast between the hosts.
+    #[default]
+    Multicast,
+    /// One datagram to all on the segment.
+    Broadcast,
+    /// One datagram to each host that is asked: works everywhere, costs one per host.
+    FanOut,
+}
+
+/// `[host]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// Its name; the machine's own where absent.
+    pub name: Option<String>,
+    /// The address that the other hosts reach this agent, and its copies, at.
+    pub address: IpAddr,
+    /// UDP and TCP port of the agents.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// The network card that the VMs' bridge goes out by.
+    pub uplink: Option<String>,
+    /// The folder of the journal and the events: on a disk that survives a restart.
+    #[serde(default = "default_state")]
+    pub state: PathBuf,
+    /// The folder of QEMU's sockets and definitions.
+    #[serde(default = "default_qemu")]
+    pub qemu: PathBuf,
+    /// The socket of the HTTP API.
+    #[serde(default = "default_api")]
+    pub api: PathBuf,
+}
+
+fn default_group() -> SocketAddrV4 {
+    SocketAddrV4::new([239, 255, 79, 46].into(), PORT + 1)
+}
+
+fn default_port() -> u16 {
+    PORT
+}
+
+fn default_state() -> PathBuf {
+    "/var/lib/evenkeel".into()
+}
+
+fn default_qemu() -> PathBuf {
+    "/run/evenkeel/qemu".into()
+}
+
+fn default_api() -> PathBuf {
+    "/run/evenkeel/api.sock".into()
+}
+
+impl Config {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// The first mistake, with file, line, column and key.
+    pub fn read(path: &Path) -> anyhow::Result<Config> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let config: Config = file::read(&text).with_context(|| path.display().to_string())?;
+        config.seeds().with_context(|| format!("{}, key cluster.seeds", path.display()))?;
+        if !config.cluster.group.ip().is_multicast() {
+            bail!("{}, key cluster.group: {} is no multicast address (239.0.0.0/8)", path.display(), config.cluster.group);
+        }
+        Ok(config)
+    }
+
+    /// The operator's settings.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            mode: self.mode.clone(),
+            hot: self.hot.clone(),
+            target: self.target.clone(),
+            worth_it: self.worth_it.clone(),
+            limits: self.limits.clone(),
+            copy: self.copy.clone(),
+        }
+    }
+
+    /// Where this agent is reached.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host.address, self.host.port)
+    }
+
+    /// The agents to join through, without this one.
+    ///
+    /// # Errors
+    /// If one is no address.
+    pub fn seeds(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        let parsed = self.cluster.seeds.iter().map(|seed| {
+            let with_port = seed.parse::<SocketAddr>().ok();
+            let alone = || seed.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.host.port));
+            with_port.or_else(alone).with_context(|| format!("{seed:?} is no address (write \"198.18.0.2\" or \"198.18.0.2:7946\")"))
+        });
+        let all: Vec<SocketAddr> = parsed.collect::<anyhow::Result<_>>()?;
+        Ok(all.into_iter().filter(|seed| *seed != self.address()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("evenkeel.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path).map_err(|e| format!("{e:#}").replace(&*dir.path().to_string_lossy(), "DIR"))
+    }
+
+    const LEAST: &str = "[cluster]\nname = \"c\"\n[host]\naddress = \"198.18.0.1\"\n";
+
+    #[test]
+    fn the_least_that_must_be_said() {
+        let config = read(LEAST).unwrap();
+        assert_eq!(config.settings(), Settings::default());
+        assert_eq!(config.address().to_string(), "198.18.0.1:7946");
+        assert_eq!(config.cluster.request, RequestMode::Multicast);
+    }
+
+    #[test]
+    fn seeds_take_a_port_or_this_hosts_and_leave_out_itself() {
+        let text = LEAST.replace("name = \"c\"", "name = \"c\"\nseeds = [\"198.18.0.1\", \"198.18.0.2\", \"198.18.0.3:1\"]");
+        let seeds: Vec<String> = read(&text).unwrap().seeds().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(seeds, ["198.18.0.2:7946", "198.18.0.3:1"]);
+    }
+
+    #[test]
+    fn mistakes_name_file_line_and_key() {
+        let wrong = read(&format!("{LEAST}[hot]\ncpu_usd = \"80%\"\n")).unwrap_err();
+        assert_eq!(wrong, "DIR/evenkeel.toml: line 6, column 1, key hot.cpu_usd: unknown key \"cpu_usd\"; did you mean \"cpu_used\"?");
+        let wrong = read(&LEAST.replace("name = \"c\"", "name = \"c\"\nseeds = [\"host2\"]")).unwrap_err();
+        assert_eq!(wrong, "DIR/evenkeel.toml, key cluster.seeds: \"host2\" is no address (write \"198.18.0.2\" or \"198.18.0.2:7946\")");
+        let wrong = read(&LEAST.replace("name = \"c\"", "name = \"c\"\ngroup = \"10.0.0.1:7\"")).unwrap_err();
+        assert_eq!(wrong, "DIR/evenkeel.toml, key cluster.group: 10.0.0.1:7 is no multicast address (239.0.0.0/8)");
+    }
+}
