@@ -1,8 +1,6 @@
 //! The journal's records as bytes: one byte for the version of the form, then protobuf. They stay on one host; the
 //! limits of messages do not hold for them, since what is in the journal must be read whatever it is.
 
-use prost::Message as _;
-
 use super::convert::{id_in, id_out, need, run_state};
 use super::error::BadMessage;
 use super::proto;
