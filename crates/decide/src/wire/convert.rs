@@ -1,0 +1,409 @@
+//! From the protobuf form to the meaning and back. Going out cannot fail; coming in names the field that is wrong.
+
+use std::time::Duration;
+
+use super::error::BadMessage;
+use super::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
+use super::{limits, proto};
+use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
+use crate::units::{
+    BitsPerSec, Cost, Epoch, HostId, JournalId, Mib, MilliCores, MoveId, PacketsPerSec, VmId,
+};
+use crate::usage::history::{Aged, Sample};
+use crate::usage::load::Load;
+
+type Result<T> = std::result::Result<T, BadMessage>;
+
+impl From<&Message> for proto::Message {
+    fn from(message: &Message) -> Self {
+        proto::Message {
+            from: id_out(message.from.0),
+            move_id: Some(message.move_id.into()),
+            body: Some((&message.body).into()),
+        }
+    }
+}
+
+impl TryFrom<proto::Message> for Message {
+    type Error = BadMessage;
+
+    fn try_from(message: proto::Message) -> Result<Self> {
+        let message = Message {
+            from: HostId(id_in(&message.from, "from")?),
+            move_id: need(message.move_id, "move_id")?.try_into()?,
+            body: message.body.ok_or(BadMessage::UnknownKind)?.try_into()?,
+        };
+        limits::check(&message)?;
+        Ok(message)
+    }
+}
+
+impl From<&Body> for proto::message::Body {
+    fn from(body: &Body) -> Self {
+        match body {
+            Body::Request(request) => Self::Request(request.as_ref().into()),
+            Body::Acceptance { cost, reserved } => Self::Acceptance(proto::Acceptance {
+                cost: Some(cost.0),
+                reserved_us: Some(micros(*reserved)),
+            }),
+            Body::Refusal { why } => {
+                Self::Refusal(proto::Refusal { why: limits::cut(why, limits::WHY_MAX).to_owned() })
+            }
+            Body::Release => Self::Release(proto::Release {}),
+            Body::Confirmation(it) => Self::Confirmation(proto::Confirmation {
+                epoch: Some(it.epoch.into()),
+                definition: Some((&it.definition).into()),
+                copy: Some(it.copy.into()),
+            }),
+            Body::History { samples } => {
+                Self::History(proto::History { samples: samples.iter().map(Into::into).collect() })
+            }
+            Body::Readiness { cost, endpoint, journal } => Self::Readiness(proto::Readiness {
+                cost: Some(cost.0),
+                endpoint: Some(proto::Endpoint {
+                    uri: endpoint.uri.clone(),
+                    multifd: endpoint.multifd,
+                }),
+                journal: Some((*journal).into()),
+            }),
+            Body::HandOver { vm, epoch, run, journal } => Self::HandOver(proto::HandOver {
+                vm: id_out(vm.0),
+                epoch: Some((*epoch).into()),
+                run: proto::RunState::from(*run).into(),
+                journal: Some((*journal).into()),
+            }),
+            Body::Standing { vm, epoch, standing } => Self::Standing(proto::StandingUnder {
+                vm: id_out(vm.0),
+                epoch: Some((*epoch).into()),
+                standing: proto::Standing::from(*standing).into(),
+            }),
+        }
+    }
+}
+
+impl TryFrom<proto::message::Body> for Body {
+    type Error = BadMessage;
+
+    fn try_from(body: proto::message::Body) -> Result<Self> {
+        use proto::message::Body as Form;
+        Ok(match body {
+            Form::Request(it) => Body::Request(Box::new(it.try_into()?)),
+            Form::Acceptance(it) => Body::Acceptance {
+                cost: Cost(need(it.cost, "acceptance.cost")?),
+                reserved: Duration::from_micros(need(it.reserved_us, "acceptance.reserved_us")?),
+            },
+            Form::Refusal(it) => {
+                Body::Refusal { why: limits::cut(&it.why, limits::WHY_MAX).to_owned() }
+            }
+            Form::Release(_) => Body::Release,
+            Form::Confirmation(it) => Body::Confirmation(Box::new(Confirmation {
+                epoch: need(it.epoch, "confirmation.epoch")?.try_into()?,
+                definition: need(it.definition, "confirmation.definition")?.try_into()?,
+                copy: need(it.copy, "confirmation.copy")?.try_into()?,
+            })),
+            Form::History(it) => {
+                Body::History { samples: it.samples.into_iter().map(Into::into).collect() }
+            }
+            Form::Readiness(it) => {
+                let endpoint = need(it.endpoint, "readiness.endpoint")?;
+                Body::Readiness {
+                    cost: Cost(need(it.cost, "readiness.cost")?),
+                    endpoint: Endpoint { uri: endpoint.uri, multifd: endpoint.multifd },
+                    journal: need(it.journal, "readiness.journal")?.try_into()?,
+                }
+            }
+            Form::HandOver(it) => Body::HandOver {
+                vm: VmId(id_in(&it.vm, "hand_over.vm")?),
+                epoch: need(it.epoch, "hand_over.epoch")?.try_into()?,
+                run: run_state(it.run, "hand_over.run")?,
+                journal: need(it.journal, "hand_over.journal")?.try_into()?,
+            },
+            Form::Standing(it) => Body::Standing {
+                vm: VmId(id_in(&it.vm, "standing.vm")?),
+                epoch: need(it.epoch, "standing.epoch")?.try_into()?,
+                standing: standing(it.standing)?,
+            },
+        })
+    }
+}
+
+impl From<&Request> for proto::Request {
+    fn from(it: &Request) -> Self {
+        proto::Request {
+            attempt: it.attempt,
+            vm: id_out(it.vm.0),
+            name: it.name.clone(),
+            demand: Some(it.demand.into()),
+            memory_mib: Some(it.memory.0),
+            needs: Some((&it.needs).into()),
+            useful_max: it.useful_max.map(|cost| cost.0),
+            policy_hash: it.policy_hash,
+            asked: it.asked.iter().map(|host| id_out(host.0)).collect(),
+            answer_within_us: Some(micros(it.answer_within)),
+        }
+    }
+}
+
+impl TryFrom<proto::Request> for Request {
+    type Error = BadMessage;
+
+    fn try_from(it: proto::Request) -> Result<Self> {
+        Ok(Request {
+            attempt: it.attempt,
+            vm: VmId(id_in(&it.vm, "request.vm")?),
+            name: it.name,
+            demand: need(it.demand, "request.demand")?.into(),
+            memory: Mib(need(it.memory_mib, "request.memory_mib")?),
+            needs: need(it.needs, "request.needs")?.into(),
+            useful_max: it.useful_max.map(Cost),
+            policy_hash: it.policy_hash,
+            asked: it
+                .asked
+                .iter()
+                .map(|host| id_in(host, "request.asked").map(HostId))
+                .collect::<Result<_>>()?,
+            answer_within: Duration::from_micros(need(
+                it.answer_within_us,
+                "request.answer_within_us",
+            )?),
+        })
+    }
+}
+
+impl From<MoveId> for proto::MoveId {
+    fn from(it: MoveId) -> Self {
+        proto::MoveId { host: id_out(it.host.0), incarnation: it.incarnation, counter: it.counter }
+    }
+}
+
+impl TryFrom<proto::MoveId> for MoveId {
+    type Error = BadMessage;
+
+    fn try_from(it: proto::MoveId) -> Result<Self> {
+        let host = HostId(id_in(&it.host, "move_id.host")?);
+        Ok(MoveId { host, incarnation: it.incarnation, counter: it.counter })
+    }
+}
+
+impl From<Epoch> for proto::Epoch {
+    fn from(it: Epoch) -> Self {
+        proto::Epoch { number: Some(it.number), owner: id_out(it.owner.0) }
+    }
+}
+
+impl TryFrom<proto::Epoch> for Epoch {
+    type Error = BadMessage;
+
+    fn try_from(it: proto::Epoch) -> Result<Self> {
+        let number = need(it.number, "epoch.number")?;
+        Ok(Epoch { number, owner: HostId(id_in(&it.owner, "epoch.owner")?) })
+    }
+}
+
+impl From<JournalMark> for proto::JournalMark {
+    fn from(it: JournalMark) -> Self {
+        proto::JournalMark { id: id_out(it.id.0), generation: Some(it.generation) }
+    }
+}
+
+impl TryFrom<proto::JournalMark> for JournalMark {
+    type Error = BadMessage;
+
+    fn try_from(it: proto::JournalMark) -> Result<Self> {
+        Ok(JournalMark {
+            id: JournalId(id_in(&it.id, "journal.id")?),
+            generation: need(it.generation, "journal.generation")?,
+        })
+    }
+}
+
+impl From<&VmDefinition> for proto::VmDefinition {
+    fn from(it: &VmDefinition) -> Self {
+        proto::VmDefinition {
+            vm: id_out(it.vm.0),
+            name: it.name.clone(),
+            memory_mib: Some(it.memory.0),
+            vcpus: it.vcpus,
+            needs: Some((&it.needs).into()),
+            start: it.start.clone(),
+        }
+    }
+}
+
+impl TryFrom<proto::VmDefinition> for VmDefinition {
+    type Error = BadMessage;
+
+    fn try_from(it: proto::VmDefinition) -> Result<Self> {
+        Ok(VmDefinition {
+            vm: VmId(id_in(&it.vm, "definition.vm")?),
+            name: it.name,
+            memory: Mib(need(it.memory_mib, "definition.memory_mib")?),
+            vcpus: it.vcpus,
+            needs: need(it.needs, "definition.needs")?.into(),
+            start: it.start,
+        })
+    }
+}
+
+impl From<&Needs> for proto::Needs {
+    fn from(it: &Needs) -> Self {
+        proto::Needs {
+            driver: it.driver.clone(),
+            machine: it.machine.clone(),
+            accelerator: it.accelerator.clone(),
+            bridge: it.bridge.clone(),
+        }
+    }
+}
+
+impl From<proto::Needs> for Needs {
+    fn from(it: proto::Needs) -> Self {
+        let proto::Needs { driver, machine, accelerator, bridge } = it;
+        Needs { driver, machine, accelerator, bridge }
+    }
+}
+
+impl From<CopyParameters> for proto::CopyParameters {
+    fn from(it: CopyParameters) -> Self {
+        proto::CopyParameters {
+            bandwidth_bits_per_second: Some(it.bandwidth.0),
+            downtime_max_us: Some(micros(it.downtime_max)),
+            multifd: it.multifd,
+        }
+    }
+}
+
+impl TryFrom<proto::CopyParameters> for CopyParameters {
+    type Error = BadMessage;
+
+    fn try_from(it: proto::CopyParameters) -> Result<Self> {
+        let bandwidth = need(it.bandwidth_bits_per_second, "copy.bandwidth_bits_per_second")?;
+        let downtime_max = need(it.downtime_max_us, "copy.downtime_max_us")?;
+        Ok(CopyParameters {
+            bandwidth: BitsPerSec(bandwidth),
+            downtime_max: Duration::from_micros(downtime_max),
+            multifd: it.multifd,
+        })
+    }
+}
+
+impl From<Load> for proto::Load {
+    fn from(it: Load) -> Self {
+        proto::Load {
+            cpu_millicores: it.cpu.0,
+            memory_mib: it.memory.0,
+            bits_per_second: it.bits.0,
+            packets_per_second: it.packets.0,
+        }
+    }
+}
+
+impl From<proto::Load> for Load {
+    fn from(it: proto::Load) -> Self {
+        Load {
+            cpu: MilliCores(it.cpu_millicores),
+            memory: Mib(it.memory_mib),
+            bits: BitsPerSec(it.bits_per_second),
+            packets: PacketsPerSec(it.packets_per_second),
+        }
+    }
+}
+
+impl From<&Aged> for proto::Aged {
+    fn from(it: &Aged) -> Self {
+        proto::Aged {
+            age_us: micros(it.age),
+            cpu_millicores: it.sample.cpu.0,
+            memory_mib: it.sample.memory.0,
+            sent_packets_per_second: it.sample.sent_packets.0,
+            received_packets_per_second: it.sample.received_packets.0,
+            sent_bits_per_second: it.sample.sent_bits.0,
+            received_bits_per_second: it.sample.received_bits.0,
+            dropped_packets_per_second: it.sample.dropped.0,
+        }
+    }
+}
+
+impl From<proto::Aged> for Aged {
+    fn from(it: proto::Aged) -> Self {
+        Aged {
+            age: Duration::from_micros(it.age_us),
+            sample: Sample {
+                cpu: MilliCores(it.cpu_millicores),
+                memory: Mib(it.memory_mib),
+                sent_packets: PacketsPerSec(it.sent_packets_per_second),
+                received_packets: PacketsPerSec(it.received_packets_per_second),
+                sent_bits: BitsPerSec(it.sent_bits_per_second),
+                received_bits: BitsPerSec(it.received_bits_per_second),
+                dropped: PacketsPerSec(it.dropped_packets_per_second),
+            },
+        }
+    }
+}
+
+impl From<RunState> for proto::RunState {
+    fn from(it: RunState) -> Self {
+        match it {
+            RunState::Running => Self::Running,
+            RunState::Paused => Self::Paused,
+        }
+    }
+}
+
+impl From<Standing> for proto::Standing {
+    fn from(it: Standing) -> Self {
+        match it {
+            Standing::Running => Self::Running,
+            Standing::OwnerNotResumed => Self::OwnerNotResumed,
+            Standing::OwnerCopyGone => Self::OwnerCopyGone,
+            Standing::Void => Self::Void,
+            Standing::NotComplete => Self::NotComplete,
+            Standing::Unknown => Self::Unknown,
+        }
+    }
+}
+
+pub(super) fn run_state(value: i32, field: &'static str) -> Result<RunState> {
+    match proto::RunState::try_from(value) {
+        Ok(proto::RunState::Running) => Ok(RunState::Running),
+        Ok(proto::RunState::Paused) => Ok(RunState::Paused),
+        Ok(proto::RunState::Unspecified) => Err(BadMessage::Missing(field)),
+        Err(_unknown) => Err(BadMessage::UnknownValue { field, value }),
+    }
+}
+
+fn standing(value: i32) -> Result<Standing> {
+    let field = "standing.standing";
+    match proto::Standing::try_from(value) {
+        Ok(proto::Standing::Running) => Ok(Standing::Running),
+        Ok(proto::Standing::OwnerNotResumed) => Ok(Standing::OwnerNotResumed),
+        Ok(proto::Standing::OwnerCopyGone) => Ok(Standing::OwnerCopyGone),
+        Ok(proto::Standing::Void) => Ok(Standing::Void),
+        Ok(proto::Standing::NotComplete) => Ok(Standing::NotComplete),
+        Ok(proto::Standing::Unknown) => Ok(Standing::Unknown),
+        Ok(proto::Standing::Unspecified) => Err(BadMessage::Missing(field)),
+        Err(_unknown) => Err(BadMessage::UnknownValue { field, value }),
+    }
+}
+
+pub(super) fn need<T>(value: Option<T>, field: &'static str) -> Result<T> {
+    value.ok_or(BadMessage::Missing(field))
+}
+
+pub(super) fn id_out(id: u128) -> Vec<u8> {
+    id.to_be_bytes().to_vec()
+}
+
+pub(super) fn id_in(bytes: &[u8], field: &'static str) -> Result<u128> {
+    if bytes.is_empty() {
+        return Err(BadMessage::Missing(field));
+    }
+    let id =
+        bytes.try_into().map_err(|_length| BadMessage::BadId { field, length: bytes.len() })?;
+    Ok(u128::from_be_bytes(id))
+}
+
+/// Whole microseconds; more than 584,000 years count as that.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

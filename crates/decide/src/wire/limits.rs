@@ -1,0 +1,87 @@
+//! How much a message may hold. The receiver refuses what is beyond; the sender can [`check`] before.
+//!
+//! **Invariant:** a message within the limits, encoded, is far below [`MESSAGE_MAX`].
+
+use super::error::BadMessage;
+use super::message::{Body, Confirmation, Message, Request};
+use crate::migrate::hypervisor::{Needs, VmDefinition};
+use crate::units::Epoch;
+use crate::usage::history::SAMPLES_MAX;
+
+/// Bytes of a whole message. The longest that the limits below allow, a full usage history, is under a quarter of it.
+pub const MESSAGE_MAX: usize = 256 * 1024;
+/// Bytes of a VM's name.
+pub const NAME_MAX: usize = 255;
+/// Bytes of each word in which a VM says what it needs.
+pub const NEED_MAX: usize = 63;
+/// Bytes of the text that starts a VM.
+pub const START_MAX: usize = 16 * 1024;
+/// Bytes of a hypervisor's endpoint.
+pub const URI_MAX: usize = 255;
+/// Bytes of a reason, for people. A longer one is cut by the sender rather than refused: the refusal must arrive.
+pub const WHY_MAX: usize = 1024;
+/// Hosts that one request may ask by name.
+pub const ASKED_MAX: usize = 64;
+/// The highest number of an epoch: far from where the next one would overflow.
+pub const EPOCH_MAX: u64 = u64::MAX / 2;
+
+/// Whether every part of a message is within its limit.
+///
+/// # Errors
+/// The first part that is not.
+pub fn check(message: &Message) -> Result<(), BadMessage> {
+    match &message.body {
+        Body::Request(request) => check_request(request),
+        Body::Refusal { .. } | Body::Acceptance { .. } | Body::Release => Ok(()),
+        Body::Confirmation(confirmation) => check_confirmation(confirmation),
+        Body::History { samples } => at_most("history.samples", samples.len(), SAMPLES_MAX),
+        Body::Readiness { endpoint, .. } => {
+            at_most("readiness.endpoint.uri", endpoint.uri.len(), URI_MAX)
+        }
+        Body::HandOver { epoch, .. } | Body::Standing { epoch, .. } => check_epoch(*epoch),
+    }
+}
+
+/// The text, cut after the last whole character that fits.
+pub(super) fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+fn check_request(request: &Request) -> Result<(), BadMessage> {
+    at_most("request.name", request.name.len(), NAME_MAX)?;
+    at_most("request.asked", request.asked.len(), ASKED_MAX)?;
+    check_needs(&request.needs)
+}
+
+fn check_confirmation(confirmation: &Confirmation) -> Result<(), BadMessage> {
+    check_epoch(confirmation.epoch)?;
+    let VmDefinition { name, needs, start, .. } = &confirmation.definition;
+    at_most("definition.name", name.len(), NAME_MAX)?;
+    at_most("definition.start", start.len(), START_MAX)?;
+    check_needs(needs)
+}
+
+fn check_needs(needs: &Needs) -> Result<(), BadMessage> {
+    at_most("needs.driver", needs.driver.len(), NEED_MAX)?;
+    at_most("needs.machine", needs.machine.len(), NEED_MAX)?;
+    at_most("needs.accelerator", needs.accelerator.len(), NEED_MAX)?;
+    at_most("needs.bridge", needs.bridge.len(), NEED_MAX)
+}
+
+fn check_epoch(epoch: Epoch) -> Result<(), BadMessage> {
+    if epoch.number > EPOCH_MAX {
+        return Err(BadMessage::TooMuch {
+            field: "epoch.number",
+            size: epoch.number,
+            max: EPOCH_MAX,
+        });
+    }
+    Ok(())
+}
+
+fn at_most(field: &'static str, size: usize, max: usize) -> Result<(), BadMessage> {
+    if size > max {
+        return Err(BadMessage::TooMuch { field, size: size as u64, max: max as u64 });
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! The bytes of version 1, one message and one record of each kind. They are a promise: the next version must read them
+//! to the same meaning, or a cluster breaks while it is upgraded. When a field is added, keep these and add new ones.
+
+use std::fmt::Write as _;
+
+use decide::wire;
+use decide::wire::message::Body;
+use expect_test::{Expect, expect};
+
+use crate::samples::{bodies, message, move_record, vm_record};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes all");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits =
+        text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("hex is ASCII"));
+    digits.map(|pair| u8::from_str_radix(pair, 16).expect("hex")).collect()
+}
+
+/// Today's bytes are those committed, and those committed still mean the same.
+fn check(body: Body, golden: &Expect) {
+    let message = message(body);
+    golden.assert_eq(&hex(&wire::encode(&message)));
+    assert_eq!(wire::decode(&unhex(golden.data())), Ok(message));
+}
+
+#[test]
+fn messages_of_version_1_are_read() {
+    let golden = [
+        expect![
+            "0a101111111111111111111111111111111112160a101111111111111111111111111111111110031807527308011210aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1a0477656231220f08dc0b108001188095f52a2090a10f288001321f0a0471656d75120d70632d6934343066782d372e321a0374636722036272303880ecb80b41fecaaddeefbeedfe4a102222222222222222222222222222222250e0c65b"
+        ],
+        expect![
+            "0a101111111111111111111111111111111112160a1011111111111111111111111111111111100318075a0a08ff9aee0210c096b102"
+        ],
+        expect![
+            "0a101111111111111111111111111111111112160a10111111111111111111111111111111111003180762250a236e6f20726f6f6d3a20313238204d69422061736b65642c203634204d69422066726565"
+        ],
+        expect![
+            "0a101111111111111111111111111111111112160a1011111111111111111111111111111111100318076a00"
+        ],
+        expect![
+            "0a101111111111111111111111111111111112160a10111111111111111111111111111111111003180772730a140805121011111111111111111111111111111111124d0a10aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa12047765623118800120022a1f0a0471656d75120d70632d6934343066782d372e321a037463672203627230320d746170203d202274617037220a1a0c0880cab5ee0110a08d061801"
+        ],
+        expect![
+            "0a101111111111111111111111111111111112160a1011111111111111111111111111111111100318077a280a120880897a10011802200328043005380640070a1208c0843d1001180220032804300538064007"
+        ],
+        expect![
+            "0a101111111111111111111111111111111112160a1011111111111111111111111111111111100318078201360880a4e80312180a147463703a3139382e31382e302e323a343931353210011a150a100000000000000000000000000000007710ac02"
+        ],
+        expect![
+            "0a101111111111111111111111111111111112160a1011111111111111111111111111111111100318078a01410a10aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa12140805121011111111111111111111111111111111180122150a100000000000000000000000000000007710ac02"
+        ],
+        expect![
+            "0a101111111111111111111111111111111112160a10111111111111111111111111111111111003180792012a0a10aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa121408051210111111111111111111111111111111111804"
+        ],
+    ];
+    let bodies = bodies();
+    assert_eq!(bodies.len(), golden.len());
+    for (body, golden) in bodies.into_iter().zip(&golden) {
+        check(body, golden);
+    }
+}
+
+#[test]
+fn records_of_version_1_are_read() {
+    let vm = expect![
+        "01080610055a2a0a102222222222222222222222222222222212160a101111111111111111111111111111111110031807"
+    ];
+    vm.assert_eq(&hex(&wire::encode_vm_record(&vm_record())));
+    assert_eq!(wire::decode_vm_record(&unhex(vm.data())), Ok(vm_record()));
+    let open = expect![
+        "010a10aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa121022222222222222222222222222222222180520022a150a100000000000000000000000000000007710ac0230023a4d0a10aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa12047765623118800120022a1f0a0471656d75120d70632d6934343066782d372e321a037463672203627230320d746170203d202274617037220a"
+    ];
+    open.assert_eq(&hex(&wire::encode_move_record(&move_record())));
+    assert_eq!(wire::decode_move_record(&unhex(open.data())), Ok(move_record()));
+}

@@ -1,0 +1,241 @@
+//! What goes out comes in again, for every message and record; and no bytes make the reader panic.
+
+use std::time::Duration;
+
+use decide::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
+use decide::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
+use decide::units::{
+    BitsPerSec, Cost, Epoch, HostId, JournalId, Mib, MilliCores, MoveId, PacketsPerSec, VmId,
+};
+use decide::usage::history::{Aged, SAMPLES_MAX, Sample};
+use decide::usage::load::Load;
+use decide::wire::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
+use decide::wire::{self, limits};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::samples::{bodies, message, move_record, vm_record};
+
+fn text(max: usize) -> impl Strategy<Value = String> {
+    ".{0,60}".prop_map(move |text| text[..text.floor_char_boundary(max)].to_owned())
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_micros)
+}
+
+fn host() -> impl Strategy<Value = HostId> {
+    any::<u128>().prop_map(HostId)
+}
+
+fn move_id() -> impl Strategy<Value = MoveId> {
+    (host(), any::<u32>(), any::<u32>()).prop_map(|(host, incarnation, counter)| MoveId {
+        host,
+        incarnation,
+        counter,
+    })
+}
+
+fn epoch() -> impl Strategy<Value = Epoch> {
+    (0..=limits::EPOCH_MAX, host()).prop_map(|(number, owner)| Epoch { number, owner })
+}
+
+fn journal() -> impl Strategy<Value = JournalMark> {
+    any::<(u128, u64)>().prop_map(|(id, generation)| JournalMark { id: JournalId(id), generation })
+}
+
+fn run() -> impl Strategy<Value = RunState> {
+    prop_oneof![Just(RunState::Running), Just(RunState::Paused)]
+}
+
+fn needs() -> impl Strategy<Value = Needs> {
+    let word = || text(limits::NEED_MAX);
+    (word(), word(), word(), word()).prop_map(|(driver, machine, accelerator, bridge)| Needs {
+        driver,
+        machine,
+        accelerator,
+        bridge,
+    })
+}
+
+fn definition() -> impl Strategy<Value = VmDefinition> {
+    (any::<(u128, u64, u32)>(), text(255), needs(), text(limits::START_MAX)).prop_map(
+        |((vm, memory, vcpus), name, needs, start)| VmDefinition {
+            vm: VmId(vm),
+            name,
+            memory: Mib(memory),
+            vcpus,
+            needs,
+            start,
+        },
+    )
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let figures = any::<(u32, u128, [u64; 6], Option<i64>)>();
+    let asked = vec(host(), 0..=limits::ASKED_MAX);
+    (figures, text(255), needs(), asked, duration()).prop_map(
+        |((attempt, vm, n, useful_max), name, needs, asked, answer_within)| Request {
+            attempt,
+            vm: VmId(vm),
+            name,
+            demand: Load {
+                cpu: MilliCores(n[0]),
+                memory: Mib(n[1]),
+                bits: BitsPerSec(n[2]),
+                packets: PacketsPerSec(n[3]),
+            },
+            memory: Mib(n[4]),
+            needs,
+            useful_max: useful_max.map(Cost),
+            policy_hash: n[5],
+            asked,
+            answer_within,
+        },
+    )
+}
+
+fn confirmation() -> impl Strategy<Value = Confirmation> {
+    (epoch(), definition(), any::<(u64, bool)>(), duration()).prop_map(
+        |(epoch, definition, (bandwidth, multifd), downtime_max)| Confirmation {
+            epoch,
+            definition,
+            copy: CopyParameters { bandwidth: BitsPerSec(bandwidth), downtime_max, multifd },
+        },
+    )
+}
+
+fn aged() -> impl Strategy<Value = Aged> {
+    (duration(), any::<[u64; 7]>()).prop_map(|(age, n)| Aged {
+        age,
+        sample: Sample {
+            cpu: MilliCores(n[0]),
+            memory: Mib(n[1]),
+            sent_packets: PacketsPerSec(n[2]),
+            received_packets: PacketsPerSec(n[3]),
+            sent_bits: BitsPerSec(n[4]),
+            received_bits: BitsPerSec(n[5]),
+            dropped: PacketsPerSec(n[6]),
+        },
+    })
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    prop_oneof![
+        Just(Standing::Running),
+        Just(Standing::OwnerNotResumed),
+        Just(Standing::OwnerCopyGone),
+        Just(Standing::Void),
+        Just(Standing::NotComplete),
+        Just(Standing::Unknown),
+    ]
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    let cost = || any::<i64>().prop_map(Cost);
+    let vm = || any::<u128>().prop_map(VmId);
+    prop_oneof![
+        request().prop_map(|it| Body::Request(Box::new(it))),
+        (cost(), duration()).prop_map(|(cost, reserved)| Body::Acceptance { cost, reserved }),
+        text(limits::WHY_MAX).prop_map(|why| Body::Refusal { why }),
+        Just(Body::Release),
+        confirmation().prop_map(|it| Body::Confirmation(Box::new(it))),
+        vec(aged(), 0..SAMPLES_MAX).prop_map(|samples| Body::History { samples }),
+        (cost(), text(255), any::<bool>(), journal()).prop_map(|(cost, uri, multifd, journal)| {
+            Body::Readiness { cost, endpoint: Endpoint { uri, multifd }, journal }
+        }),
+        (vm(), epoch(), run(), journal()).prop_map(|(vm, epoch, run, journal)| Body::HandOver {
+            vm,
+            epoch,
+            run,
+            journal
+        }),
+        (vm(), epoch(), standing()).prop_map(|(vm, epoch, standing)| Body::Standing {
+            vm,
+            epoch,
+            standing
+        }),
+    ]
+}
+
+fn ownership() -> impl Strategy<Value = Ownership> {
+    prop_oneof![
+        Just(Ownership::Owner),
+        (host(), move_id()).prop_map(|(host, move_id)| Ownership::Released(host, move_id)),
+        Just(Ownership::Away),
+        Just(Ownership::Down),
+    ]
+}
+
+fn stage() -> impl Strategy<Value = MoveStage> {
+    prop_oneof![
+        Just(MoveStage::Copying),
+        Just(MoveStage::HandingOver),
+        Just(MoveStage::TakingBack),
+        Just(MoveStage::Prepared),
+        Just(MoveStage::Owning),
+        Just(MoveStage::Voiding),
+    ]
+}
+
+fn move_records() -> impl Strategy<Value = MoveRecord> {
+    (any::<(u128, u64)>(), host(), run(), journal(), stage(), definition()).prop_map(
+        |((vm, epoch), peer, run, journal, stage, definition)| MoveRecord {
+            vm: VmId(vm),
+            peer,
+            epoch,
+            run,
+            journal,
+            stage,
+            definition,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_message_comes_in_as_it_went_out(from in host(), move_id in move_id(), body in body()) {
+        let message = Message { from, move_id, body };
+        prop_assert_eq!(wire::decode(&wire::encode(&message)), Ok(message));
+    }
+
+    #[test]
+    fn every_record_is_read_as_it_was_written(
+        (floor, ran) in any::<(u64, u64)>(), ownership in ownership(), open in move_records(),
+    ) {
+        let vm = VmRecord { floor, ran, ownership };
+        prop_assert_eq!(wire::decode_vm_record(&wire::encode_vm_record(&vm)), Ok(vm));
+        prop_assert_eq!(wire::decode_move_record(&wire::encode_move_record(&open)), Ok(open));
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in vec(any::<u8>(), 0..300)) {
+        let _ = wire::decode(&bytes);
+        let _ = wire::decode_vm_record(&bytes);
+        let _ = wire::decode_move_record(&bytes);
+    }
+
+    /// Damaged messages get further into the reader than noise does.
+    #[test]
+    fn no_damage_makes_the_reader_panic(
+        kind in 0..9usize, hits in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = wire::encode(&message(bodies().swap_remove(kind)));
+        for (at, value) in hits {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let _ = wire::decode(&bytes);
+        bytes.truncate(cut.index(bytes.len() + 1));
+        if let Ok(read) = wire::decode(&bytes) {
+            // Whatever is let in can be sent on.
+            prop_assert_eq!(wire::decode(&wire::encode(&read)), Ok(read));
+        }
+        let mut records = [wire::encode_vm_record(&vm_record()), wire::encode_move_record(&move_record())];
+        for bytes in &mut records {
+            bytes.truncate(cut.index(bytes.len() + 1));
+            let _ = wire::decode_vm_record(bytes);
+            let _ = wire::decode_move_record(bytes);
+        }
+    }
+}
