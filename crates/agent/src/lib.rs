@@ -10,11 +10,13 @@
 //!
 //! **Boundary:** nothing is decided here; what `decide` wants is carried out in the order given.
 
+mod answers;
 pub mod clock;
 pub mod config;
 pub mod http;
 mod journal;
 mod local;
+mod monitoring;
 pub mod net;
 pub mod run;
 mod steering;

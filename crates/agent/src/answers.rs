@@ -1,0 +1,160 @@
+//! What the HTTP API is answered: looks at the host between two events, and the event log.
+
+use std::sync::Arc;
+
+use api::{Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Status, VmView, Why};
+use decide::host::Ask;
+use decide::units::{HostId, MoveId};
+use drivers::store::{Events, Noted};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::http::{Backend, EventQuery, until_events};
+use crate::steering::{Question, Steering, gone};
+use crate::{views, why};
+
+/// Events of one move or VM are looked for among this many of the newest.
+const LOOKED_AT: usize = 20_000;
+/// Events told with a `why`.
+const TOLD: usize = 50;
+
+/// The loop, as the API sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
+    questions: mpsc::Sender<Question>,
+    events: Arc<Events>,
+    newest: watch::Receiver<u64>,
+}
+
+impl Answers {
+    pub(crate) fn new(questions: mpsc::Sender<Question>, events: Arc<Events>, newest: watch::Receiver<u64>) -> Answers {
+        Answers { questions, events, newest }
+    }
+
+    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&mut Steering) -> T + Send + 'static) -> Result<T, Problem> {
+        let (say, hear) = oneshot::channel();
+        let question: Question = Box::new(move |at_work| {
+            // Nobody waits any more only if the client went away.
+            let _ = say.send(look(at_work));
+        });
+        self.questions.send(question).await.map_err(|_ended| gone())?;
+        hear.await.map_err(|_ended| gone())
+    }
+
+    async fn ask(&self, what: impl FnOnce(&Steering) -> Result<Ask, Problem> + Send + 'static) -> Result<MoveId, Problem> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.look(move |at_work| what(at_work).map(|ask| at_work.ask(ask, reply))).await?;
+        asked?;
+        let answer = answer.await.map_err(|_ended| gone())?;
+        answer.map_err(|why| Problem::new(409, "refused", why, "`evenkeel why` tells more"))
+    }
+
+    /// Events of the log that `wanted` picks, oldest first.
+    async fn found(&self, query: &EventQuery, wanted: impl Fn(&Event) -> bool + Send + 'static) -> Result<Vec<Event>, Problem> {
+        let (events, after, limit) = (Arc::clone(&self.events), query.after, query.limit);
+        let read = tokio::task::spawn_blocking(move || {
+            let noted = match after {
+                Some(after) => events.events(after.saturating_add(1), LOOKED_AT),
+                None => events.latest(LOOKED_AT),
+            }?;
+            let mut found: Vec<Event> = noted.iter().filter_map(event).filter(|event| wanted(event)).collect();
+            match after {
+                Some(_) => found.truncate(limit),
+                None => drop(found.drain(..found.len().saturating_sub(limit))),
+            }
+            Ok(found)
+        });
+        let unreadable = |why: String| Problem::new(500, "events-unreadable", why, "look into the agent's log");
+        let read = read.await.map_err(|error| unreadable(error.to_string()))?;
+        read.map_err(|error: drivers::store::StoreError| unreadable(error.to_string()))
+    }
+
+    async fn moved(&self, id: String) -> Result<MoveView, Problem> {
+        let view = self.look({
+            let id = id.clone();
+            move |at_work| {
+                let story = at_work.host.stories().rev().find(|story| story.move_id.to_string() == id);
+                story.map(|story| views::one_move(at_work, story))
+            }
+        });
+        view.await?.ok_or_else(|| no_such_move(&id))
+    }
+}
+
+impl Backend for Answers {
+    async fn status(&self) -> Result<Status, Problem> {
+        self.look(|at_work| views::status(at_work)).await
+    }
+
+    async fn hosts(&self) -> Result<Vec<HostView>, Problem> {
+        self.look(|at_work| views::hosts(at_work)).await
+    }
+
+    async fn vms(&self) -> Result<Vec<VmView>, Problem> {
+        self.look(|at_work| views::vms(at_work)).await
+    }
+
+    async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
+        self.look(|at_work| views::moves(at_work)).await
+    }
+
+    async fn one_move(&self, id: String) -> Result<MoveView, Problem> {
+        self.moved(id).await
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<Vec<Event>, Problem> {
+        until_events(self.newest.clone(), query.wait, || {
+            let of_move = query.move_id.clone();
+            self.found(&query, move |event| of_move.is_none() || event.move_id == of_move)
+        })
+        .await
+    }
+
+    async fn why(&self, about: Option<String>) -> Result<Why, Problem> {
+        let ground = self.look(move |at_work| why::ground(at_work, about.as_deref())).await??;
+        let query = EventQuery { after: None, limit: TOLD, move_id: None, wait: std::time::Duration::ZERO };
+        let (of_move, of_vm) = (ground.move_id.clone(), ground.vm.clone());
+        let events = self.found(&query, move |event| match (&of_move, &of_vm) {
+            (Some(_), _) => event.move_id == of_move,
+            (None, Some(_)) => event.vm == of_vm,
+            (None, None) => true,
+        });
+        let events = events.await?;
+        Ok(ground.told(events))
+    }
+
+    async fn start_move(&self, request: MoveRequest) -> Result<MoveStarted, Problem> {
+        let move_id = self.ask(move |at_work| {
+            let vm = why::find_vm(at_work, &request.vm).ok_or_else(|| why::no_such_vm(&request.vm))?;
+            let to = request.to.as_deref().map(|to| find_host(at_work, to)).transpose()?;
+            Ok(Ask::Move { vm, to })
+        });
+        Ok(MoveStarted { move_id: move_id.await?.to_string() })
+    }
+
+    async fn cancel(&self, id: String) -> Result<MoveView, Problem> {
+        let wanted = id.clone();
+        self.ask(move |at_work| {
+            let story = at_work.host.stories().rev().find(|story| story.move_id.to_string() == wanted);
+            story.map(|story| Ask::Cancel(story.move_id)).ok_or_else(|| no_such_move(&wanted))
+        })
+        .await?;
+        self.moved(id).await
+    }
+}
+
+fn event(noted: &Noted) -> Option<Event> {
+    let event: Event = serde_json::from_slice(&noted.record).ok()?;
+    Some(Event { seq: noted.seq, ..event })
+}
+
+fn find_host(at_work: &Steering, to: &str) -> Result<HostId, Problem> {
+    let mut hosts = at_work.host.membership().hosts();
+    let found = hosts.find(|view| view.peer.name == to || view.peer.host.to_string() == to);
+    found.map(|view| view.peer.host).ok_or_else(|| {
+        Problem::new(404, "no-such-host", format!("no other host {to:?} is known"), "`evenkeel hosts` lists them")
+    })
+}
+
+fn no_such_move(id: &str) -> Problem {
+    Problem::new(404, "no-such-move", format!("no move {id:?} from this host"), "`evenkeel moves` lists them")
+}

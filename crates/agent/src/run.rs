@@ -1,0 +1,163 @@
+//! From a configuration file to an agent at work.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use decide::host::{Event, Host, Start};
+use decide::migrate::record::{MoveRecord, VmRecord};
+use decide::units::{MoveId, VmId};
+use decide::wire;
+use decide::wire::message::JournalMark;
+use drivers::hypervisor::Hypervisor;
+use drivers::hypervisor::qemu::{Qemu, QemuConfig};
+use drivers::store::{Events, Journal, Opened};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::answers::Answers;
+use crate::clock::{Clock, unix_seconds};
+use crate::config::{Config, RequestMode};
+use crate::http::{self, ApiSocket};
+use crate::net::{self, Net, NetSettings};
+use crate::steering::{Ears, Hands, Steering};
+use crate::{journal, local, monitoring};
+
+/// Events kept in the log.
+const EVENTS_MAX: u64 = 100_000;
+/// What may wait to be heard from network, hypervisor and API before its sender waits.
+const WAITING_MAX: usize = 1024;
+
+/// The Evenkeel agent: watches this host's VMs and moves them to other hosts when this one is hot.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeeld", version, after_help = "Example: evenkeeld --config /etc/evenkeel/evenkeel.toml --insecure")]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, default_value = "/etc/evenkeel/evenkeel.toml")]
+    pub config: PathBuf,
+    /// Speak with the other hosts without authentication or encryption. Only accepted where every address lies in
+    /// 127.0.0.0/8, ::1 or 198.18.0.0/15.
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// Runs the agent until it is told to stop by SIGTERM or SIGINT. VMs go on without it.
+///
+/// # Errors
+/// Whatever keeps it from starting, named with its file, key or address.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let config = Config::read(&args.config)?;
+    if !args.insecure {
+        bail!("this version cannot authenticate hosts yet: start it with --insecure, on addresses of 127.0.0.0/8, ::1 or 198.18.0.0/15 only");
+    }
+    net::seal::check_insecure(&[config.host.address])?;
+    let clock = Clock::start();
+    let machine_id = local::machine_id()?;
+    let opened = Journal::open(&config.host.state, &machine_id, local::fresh_journal(unix_seconds())?)?;
+    let events = Arc::new(Events::open(&config.host.state, EVENTS_MAX)?);
+
+    let (hypervisor_heard, hypervisor_ears) = mpsc::channel(WAITING_MAX);
+    let qemu = QemuConfig { dir: config.host.qemu.clone(), listen: config.host.address, ..QemuConfig::default() };
+    let hypervisor: Arc<dyn Hypervisor> = Arc::new(Qemu::start(qemu, hypervisor_heard)?);
+    let (net_heard, net_ears) = mpsc::channel(WAITING_MAX);
+    let net = Net::start(net_settings(&config), net_heard).await?;
+    let socket = ApiSocket::bind(&config.host.api).await?;
+
+    let Opened { journal, id, incarnation, generation, vms, moves, .. } = opened;
+    let (vms, moves) = (decoded_vms(vms)?, decoded_moves(moves)?);
+    let (journal, journal_ears) = journal::start(journal, moves.len())?;
+    let born = local::born(id);
+    let start = Start {
+        id: local::host_id(&machine_id),
+        name: config.host.name.clone().map_or_else(local::host_name, Ok)?,
+        address: config.address(),
+        journal: JournalMark { id, generation },
+        incarnation: born.saturating_add(incarnation),
+        first_incarnation: born.saturating_add(1),
+        vms,
+        moves,
+        offered: local::offered().await,
+        settings: config.settings(),
+        seed: seed(id.0, incarnation),
+    };
+    tracing::info!(host = start.name, id = %start.id, address = %start.address, "evenkeeld {} starts", env!("CARGO_PKG_VERSION"));
+
+    let (newest, newest_seen) = watch::channel(newest(&events)?);
+    let (questions, question_ears) = mpsc::channel(WAITING_MAX);
+    let readings = monitoring::start(config.host.uplink.clone(), Arc::clone(&hypervisor))?;
+    let mut actions = Vec::new();
+    let host = Host::new(start, clock.now(), &mut actions);
+    let hands = Hands { net, hypervisor, journal, events: Arc::clone(&events), newest };
+    let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request_word(config.cluster.request), hands);
+    steering.carry_out(actions);
+    config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));
+
+    let answers = Answers::new(questions, events, newest_seen);
+    let (stop_http, http_stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(http::serve(socket, answers, async {
+        // An error means that the sender is gone, which is the end too.
+        let _ = http_stopped.await;
+    }));
+    let (stop, stopped) = oneshot::channel();
+    let ears = Ears { net: net_ears, hypervisor: hypervisor_ears, journal: journal_ears, readings, questions: question_ears };
+    let steering = tokio::spawn(steering.go(ears, stopped));
+    told_to_stop().await?;
+    tracing::info!("told to stop; VMs and copies under way go on, and are taken up at the next start");
+    // Both may have ended by themselves; the joins below tell.
+    let _ = (stop_http.send(()), stop.send(()));
+    steering.await.context("the loop")?;
+    serving.await.context("the API")?
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+fn net_settings(config: &Config) -> NetSettings {
+    let request = match config.cluster.request {
+        RequestMode::Multicast => net::RequestMode::Multicast { group: config.cluster.group },
+        RequestMode::Broadcast => net::RequestMode::Broadcast,
+        RequestMode::FanOut => net::RequestMode::FanOut,
+    };
+    NetSettings { address: config.host.address, port: config.host.port, request }
+}
+
+fn request_word(mode: RequestMode) -> &'static str {
+    match mode {
+        RequestMode::Multicast => "multicast",
+        RequestMode::Broadcast => "broadcast",
+        RequestMode::FanOut => "fan-out",
+    }
+}
+
+fn decoded_vms(stored: std::collections::BTreeMap<VmId, Vec<u8>>) -> anyhow::Result<std::collections::BTreeMap<VmId, VmRecord>> {
+    let decode = |(vm, bytes): (VmId, Vec<u8>)| {
+        let record = wire::decode_vm_record(&bytes).with_context(|| format!("the journal's record of VM {vm}"))?;
+        Ok((vm, record))
+    };
+    stored.into_iter().map(decode).collect()
+}
+
+fn decoded_moves(stored: std::collections::BTreeMap<MoveId, Vec<u8>>) -> anyhow::Result<std::collections::BTreeMap<MoveId, MoveRecord>> {
+    let decode = |(id, bytes): (MoveId, Vec<u8>)| {
+        let record = wire::decode_move_record(&bytes).with_context(|| format!("the journal's record of move {id}"))?;
+        Ok((id, record))
+    };
+    stored.into_iter().map(decode).collect()
+}
+
+/// Another seed at each start.
+fn seed(journal: u128, incarnation: u32) -> u64 {
+    let folded = journal ^ (journal >> 64) ^ u128::from(incarnation);
+    u64::try_from(folded & u128::from(u64::MAX)).expect("the upper half was cut off")
+}
+
+fn newest(events: &Events) -> anyhow::Result<u64> {
+    Ok(events.latest(1).context("reading the event log")?.last().map_or(0, |noted| noted.seq))
+}

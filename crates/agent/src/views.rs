@@ -1,0 +1,230 @@
+//! What `decide` knows, in the words of the API.
+
+use api::{Event, HostView, MoveView, Status, Step as Told, VmView};
+use decide::host::Host;
+use decide::host::story::{Note, Step, Story};
+use decide::membership::{Digest, HostState, View};
+use decide::migrate::hypervisor::RunState;
+use decide::migrate::record::Ownership;
+use decide::policy::settings::Balance;
+use decide::units::{Cost, Share, Time, VmId};
+
+use crate::clock::Clock;
+use crate::steering::Steering;
+
+pub(crate) fn status(at_work: &Steering) -> Status {
+    let host = &at_work.host;
+    let now = at_work.clock.now();
+    let known = host.membership().hosts().count();
+    let alive = host.membership().alive().count();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster: at_work.cluster.clone(),
+        host: host.name().to_owned(),
+        host_id: host.id().to_string(),
+        balance: balance(host.settings().mode.balance).to_owned(),
+        request: at_work.request.to_owned(),
+        hosts_alive: count(alive + 1),
+        hosts_known: count(known + 1),
+        vms: count(host.vms().len()),
+        moves_under_way: count(host.moves_under_way()),
+        hot: host.hot(now).map(ToString::to_string),
+        doing: host.doing().to_owned(),
+        alarms: host.alarms().iter().rev().cloned().collect(),
+    }
+}
+
+fn balance(balance: Balance) -> &'static str {
+    match balance {
+        Balance::Off => "off",
+        Balance::Recommend => "recommend",
+        Balance::Automatic => "automatic",
+    }
+}
+
+/// This host first, then the others by name.
+pub(crate) fn hosts(at_work: &Steering) -> Vec<HostView> {
+    let (host, now) = (&at_work.host, at_work.clock.now());
+    let mut others: Vec<HostView> = host.membership().hosts().map(|view| other(view, now)).collect();
+    others.sort_by(|a, b| a.name.cmp(&b.name));
+    let me = host.digest(now);
+    let mut all = vec![HostView {
+        name: host.name().to_owned(),
+        id: host.id().to_string(),
+        address: host.address().to_string(),
+        state: "alive".to_owned(),
+        local: true,
+        ..figures(&me)
+    }];
+    all.extend(others);
+    all
+}
+
+fn other(view: &View, now: Time) -> HostView {
+    let state = match view.state {
+        HostState::Alive => "alive",
+        HostState::Suspect => "suspect",
+        HostState::Gone => "gone",
+    };
+    let figures = view.digest.as_ref().map(figures).unwrap_or_else(unknown);
+    HostView {
+        name: view.peer.name.clone(),
+        id: view.peer.host.to_string(),
+        address: view.peer.address.to_string(),
+        state: state.to_owned(),
+        age_seconds: now.since(view.heard).as_secs_f64(),
+        ..figures
+    }
+}
+
+fn figures(digest: &Digest) -> HostView {
+    HostView {
+        cpu_percent: percent(digest.cpu_used),
+        memory_percent: percent(digest.memory_committed),
+        packets_per_second: digest.packets.0,
+        bits_per_second: digest.bits.0,
+        vms: digest.vms,
+        hot: digest.hot,
+        ..unknown()
+    }
+}
+
+fn unknown() -> HostView {
+    HostView {
+        name: String::new(),
+        id: String::new(),
+        address: String::new(),
+        state: String::new(),
+        local: false,
+        age_seconds: 0.0,
+        cpu_percent: 0.0,
+        memory_percent: 0.0,
+        packets_per_second: 0,
+        bits_per_second: 0,
+        vms: 0,
+        hot: false,
+    }
+}
+
+pub(crate) fn vms(at_work: &Steering) -> Vec<VmView> {
+    let mut all: Vec<VmView> = at_work.host.vms().keys().map(|vm| one_vm(at_work, *vm)).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
+fn one_vm(at_work: &Steering, id: VmId) -> VmView {
+    let host = &at_work.host;
+    let vm = &host.vms()[&id];
+    let history = host.usage().history(id);
+    let now = history.and_then(decide::usage::history::History::newest).unwrap_or_default();
+    let moving = host.stories().any(|story| story.vm == id && story.ended.is_none());
+    let state = match (vm.record.ownership, vm.run) {
+        (Ownership::Down, _) => "down",
+        (Ownership::Released(..) | Ownership::Away, _) => "released",
+        (Ownership::Owner, _) if moving => "moving",
+        (Ownership::Owner, RunState::Running) => "running",
+        (Ownership::Owner, RunState::Paused) => "paused",
+    };
+    VmView {
+        name: vm.definition.name.clone(),
+        id: id.to_string(),
+        host: host.name().to_owned(),
+        state: state.to_owned(),
+        epoch: vm.record.floor,
+        memory_mib: vm.definition.memory.0,
+        cpu_percent: percent(Share(u32::try_from(now.cpu.0).unwrap_or(u32::MAX))),
+        sent_packets_per_second: now.sent_packets.0,
+        received_packets_per_second: now.received_packets.0,
+        bits_per_second: now.bits().0,
+        history_seconds: history.map_or(0, |history| history.span().as_secs()),
+        trouble: vm.trouble.clone(),
+    }
+}
+
+/// Newest first.
+pub(crate) fn moves(at_work: &Steering) -> Vec<MoveView> {
+    at_work.host.stories().rev().map(|story| one_move(at_work, story)).collect()
+}
+
+pub(crate) fn one_move(at_work: &Steering, story: &Story) -> MoveView {
+    let host = &at_work.host;
+    let between = |from: Option<Time>, to: Option<Time>| {
+        let passed = to?.since(from?);
+        u64::try_from(passed.as_millis()).ok()
+    };
+    MoveView {
+        id: story.move_id.to_string(),
+        vm: story.name.clone(),
+        vm_id: story.vm.to_string(),
+        from: host.name_of(story.move_id.host),
+        to: story.to.map(|to| host.name_of(to)),
+        phase: story.phase.to_owned(),
+        reason: story.reason.clone(),
+        began: at_work.clock.wall(story.began),
+        ended: story.ended.is_some(),
+        outcome: story.outcome.clone(),
+        acceptances: story.acceptances,
+        refusals: story.refusals,
+        copied_bytes: story.progress.transferred.0,
+        total_bytes: story.progress.total.0,
+        rounds: story.progress.rounds,
+        total_ms: between(story.copy_began, story.running),
+        downtime_ms: between(story.paused, story.running),
+    }
+}
+
+/// A note as an event. Its `seq` is given by the log.
+pub(crate) fn event(host: &Host, clock: Clock, now: Time, note: &Note) -> Event {
+    Event {
+        seq: 0,
+        time: clock.wall(now),
+        host: host.name().to_owned(),
+        move_id: note.move_id.map(|id| id.to_string()),
+        vm: note.vm.map(|vm| host.vm_name(vm)),
+        step: step(note.step),
+        reason: note.reason.clone(),
+        peer: note.peer.map(|peer| host.name_of(peer)),
+        cost_percent: note.cost.map(cost_percent),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+fn cost_percent(cost: Cost) -> f64 {
+    (cost.0 / 10_000) as f64 / 100.0
+}
+
+fn percent(share: Share) -> f64 {
+    f64::from(share.0) / 10.0
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+
+fn step(step: Step) -> Told {
+    match step {
+        Step::Monitoring => Told::Monitoring,
+        Step::VmPolicy => Told::VmPolicy,
+        Step::Request => Told::Request,
+        Step::Acceptance => Told::Acceptance,
+        Step::Refusal => Told::Refusal,
+        Step::Choice => Told::Choice,
+        Step::Confirmation => Told::Confirmation,
+        Step::Release => Told::Release,
+        Step::UsageHistory => Told::UsageHistory,
+        Step::Readiness => Told::Readiness,
+        Step::Copy => Told::Copy,
+        Step::SwitchOver => Told::SwitchOver,
+        Step::HandOver => Told::HandOver,
+        Step::Running => Told::Running,
+        Step::Done => Told::Done,
+        Step::Abandoned => Told::Abandoned,
+        Step::Undo => Told::Undo,
+        Step::Adopted => Told::Adopted,
+        Step::VmDown => Told::VmDown,
+        Step::Alarm => Told::Alarm,
+        Step::Membership => Told::Membership,
+        Step::BadInput => Told::BadInput,
+    }
+}

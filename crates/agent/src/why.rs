@@ -1,0 +1,94 @@
+//! Why a VM moved, or why it does not: from the event log and what is known now.
+
+use api::{Event, Problem, Why};
+use decide::host::story::Story;
+use decide::units::VmId;
+
+use crate::steering::Steering;
+use crate::views;
+
+/// What the answer is built on, taken from the host at one instant; the events come from the log.
+pub(crate) struct Ground {
+    about: String,
+    verdict: String,
+    because: Vec<String>,
+    /// The move or VM whose events tell the story; neither: the newest of all.
+    pub(crate) move_id: Option<String>,
+    pub(crate) vm: Option<String>,
+}
+
+impl Ground {
+    pub(crate) fn told(self, events: Vec<Event>) -> Why {
+        let Ground { about, verdict, because, .. } = self;
+        Why { about, verdict, because, events }
+    }
+}
+
+/// Looks for a move, then for a VM, by name or id; about nothing: why nothing is being moved.
+pub(crate) fn ground(at_work: &Steering, about: Option<&str>) -> Result<Ground, Problem> {
+    let Some(about) = about else { return Ok(nothing_in_particular(at_work)) };
+    let host = &at_work.host;
+    if let Some(story) = host.stories().rev().find(|story| story.move_id.to_string() == about) {
+        return Ok(of_move(at_work, story));
+    }
+    if let Some(vm) = find_vm(at_work, about) {
+        return Ok(of_vm(at_work, vm));
+    }
+    if let Some(story) = host.stories().rev().find(|story| story.name == about || story.vm.to_string() == about) {
+        return Ok(of_move(at_work, story));
+    }
+    Err(no_such_vm(about))
+}
+
+/// A VM on this host, by name or UUID.
+pub(crate) fn find_vm(at_work: &Steering, about: &str) -> Option<VmId> {
+    let named = |(id, vm): &(&VmId, &decide::host::Vm)| vm.definition.name == about || id.to_string() == about;
+    at_work.host.vms().iter().find(named).map(|(id, _)| *id)
+}
+
+pub(crate) fn no_such_vm(about: &str) -> Problem {
+    let title = format!("no VM or move {about:?} on this host");
+    Problem::new(404, "not-found", title, "`evenkeel vms` and `evenkeel moves` list them; ask the agent of the host that it is on")
+}
+
+fn nothing_in_particular(at_work: &Steering) -> Ground {
+    let host = &at_work.host;
+    let mode = views::status(at_work).balance;
+    let mut because = vec![format!("balance is {mode:?}")];
+    because.extend(host.hot_watch().crossed().iter().map(|crossed| format!("over its threshold: {crossed}")));
+    because.extend(host.alarms().iter().rev().map(|alarm| format!("alarm: {alarm}")));
+    Ground { about: format!("host {}", host.name()), verdict: host.doing().to_owned(), because, move_id: None, vm: None }
+}
+
+fn of_vm(at_work: &Steering, vm: VmId) -> Ground {
+    let host = &at_work.host;
+    let now = at_work.clock.now();
+    let here = &host.vms()[&vm];
+    let name = here.definition.name.clone();
+    let rest = here.rest_until.since(now);
+    let verdict = match host.movable(vm) {
+        Err(why) => format!("{name} cannot be moved now: {why}"),
+        Ok(()) if !rest.is_zero() => format!("{name} rests for {} s more; by hand it can be moved", rest.as_secs()),
+        Ok(()) => format!("{name} stays: {}", host.doing()),
+    };
+    let demand = host.demand(now, vm);
+    let because = vec![
+        format!("it asks {} packets/s, {} bit/s, {}", demand.packets.0, demand.bits.0, demand.cpu),
+        format!("epoch {}, memory {}", here.record.floor, here.definition.memory),
+    ];
+    Ground { about: format!("VM {name}"), verdict, because, move_id: None, vm: Some(name) }
+}
+
+fn of_move(at_work: &Steering, story: &Story) -> Ground {
+    let view = views::one_move(at_work, story);
+    let to = view.to.clone().unwrap_or_else(|| "no host".to_owned());
+    let how = view.outcome.clone().unwrap_or_else(|| view.phase.clone());
+    let mut because = vec![
+        format!("{} should leave {}: {}", view.vm, view.from, view.reason),
+        format!("{} accepted, {} refused; chosen: {to}", view.acceptances, view.refusals),
+    ];
+    if let (Some(total), Some(downtime)) = (view.total_ms, view.downtime_ms) {
+        because.push(format!("{} bytes in {} rounds, {total} ms in all, {downtime} ms paused", view.copied_bytes, view.rounds));
+    }
+    Ground { about: format!("move {} of {}", view.id, view.vm), verdict: how, because, move_id: Some(view.id), vm: None }
+}
