@@ -1,0 +1,3 @@
+//! The agent, `evenkeeld`: what surrounds the decisions of `decide` on a host.
+
+pub mod net;
