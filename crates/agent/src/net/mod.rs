@@ -1,0 +1,194 @@
+//! Messages between agents: requests and gossip by datagram, everything else by gRPC.
+//!
+//! ```text
+//!   cast ──── one datagram: multicast, broadcast, or one to each known host ────▶ ┐
+//!   gossip ── one datagram to one host ─────────────────────────────────────────▶ ├─▶ Heard
+//!   send ──── queue per peer ─▶ one connection per peer ─▶ rpc Deliver ─────────▶ ┘
+//!                 └── no answer in time ──▶ Heard::Undelivered, at the sender
+//! ```
+//!
+//! **Invariant:** nothing that arrives stops an agent: what cannot be used becomes [`Heard::Bad`].
+//! **Invariant:** `send`, `cast` and `gossip` never wait.
+//! **Invariant:** messages to one peer arrive in the order in which they were sent. One of them may arrive twice, or
+//! arrive although it was reported as undelivered; the machines in `decide` allow for both.
+//! **Boundary:** who may speak is decided in `seal` alone. Until it knows keys, the host named in a message's `from`
+//! is what the sender says it is, not proven.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use decide::wire::message::Message;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+
+mod datagram;
+mod peers;
+pub mod seal;
+mod serve;
+
+use datagram::Datagrams;
+pub use datagram::{DATAGRAM_MAX, GOSSIP_MAX};
+use peers::Peers;
+
+/// The service as generated from `peer.proto`.
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    reason = "generated"
+)]
+mod service {
+    tonic::include_proto!("evenkeel.v1");
+}
+
+/// How long a message may take from [`Net::send`] until the peer has it: a local network answers in milliseconds, and
+/// whoever waits for an answer waits longer than this.
+pub const DELIVERY_MAX: Duration = Duration::from_secs(2);
+
+/// How this agent speaks and listens.
+#[derive(Clone, Debug)]
+pub struct NetSettings {
+    /// The address of this host that the other agents reach. Everything is sent from it.
+    pub address: IpAddr,
+    /// UDP and TCP port, the same number for both and on every host.
+    pub port: u16,
+    /// How requests go out.
+    pub request: RequestMode,
+    /// Routers that a multicast request may pass, plus one. 1 keeps it in the local network.
+    pub multicast_ttl: u32,
+    /// The operator accepts that nobody is authenticated; see [`seal::check_insecure`].
+    pub insecure: bool,
+}
+
+/// How requests go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestMode {
+    /// One datagram to a group, on the interface that holds the agent's address. Its port may be the agent's own.
+    Multicast {
+        /// The group, in 224.0.0.0/4, and its port.
+        group: SocketAddrV4,
+    },
+    /// One datagram to every host of the local network, on the agent's port.
+    Broadcast {
+        /// 255.255.255.255 unless a subnet's own broadcast address is wanted; the same on every host.
+        to: Ipv4Addr,
+    },
+    /// One datagram to each host that is known.
+    FanOut,
+}
+
+impl RequestMode {
+    /// Broadcast to the local network, whatever its addresses are.
+    pub const BROADCAST: RequestMode = RequestMode::Broadcast { to: Ipv4Addr::BROADCAST };
+}
+
+impl fmt::Display for RequestMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RequestMode::Multicast { .. } => "multicast",
+            RequestMode::Broadcast { .. } => "broadcast",
+            RequestMode::FanOut => "fan-out",
+        })
+    }
+}
+
+/// What the network brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A message; also this host's own request, where the network brings it back: know it by its `from`.
+    Message(Message),
+    /// Gossip of the membership.
+    Gossip {
+        /// The agent that sent it.
+        from: SocketAddr,
+        /// What it sent.
+        bytes: Vec<u8>,
+    },
+    /// Something that could not be used.
+    Bad {
+        /// Who sent it; for gRPC its port is that of a connection.
+        from: SocketAddr,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A message of ours that is not known to have arrived. It may have, where the answer was lost.
+    Undelivered {
+        /// Where it should have gone.
+        to: SocketAddr,
+        /// Itself.
+        message: Message,
+        /// What stood in its way.
+        why: String,
+    },
+}
+
+/// The agent's voice. What it hears comes through the channel given to [`Net::start`]. It falls silent when dropped.
+#[derive(Debug)]
+pub struct Net {
+    datagrams: Datagrams,
+    peers: Peers,
+    /// The receivers of datagrams; they end when this is dropped.
+    _receivers: JoinSet<()>,
+    /// Dropped to end the server.
+    stopping: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+}
+
+impl Net {
+    /// Opens the sockets and listens.
+    ///
+    /// # Errors
+    /// If the settings contradict each other, the agent would be open to strangers, or an address cannot be used.
+    pub async fn start(settings: NetSettings, heard: mpsc::Sender<Heard>) -> Result<Net> {
+        seal::admit(settings.insecure, &[settings.address])?;
+        let here = SocketAddr::new(settings.address, settings.port);
+        let listener =
+            TcpListener::bind(here).await.with_context(|| format!("listening on TCP {here}"))?;
+        let mut receivers = JoinSet::new();
+        let datagrams = Datagrams::start(&settings, &heard, &mut receivers)?;
+        let peers = Peers::new(settings.address, heard.clone());
+        let (stopping, stopped) = oneshot::channel();
+        let server = tokio::spawn(serve::serve(listener, heard, stopped));
+        Ok(Net { datagrams, peers, _receivers: receivers, stopping, server })
+    }
+
+    /// Queues a message for one peer. If it has not arrived after [`DELIVERY_MAX`], or cannot be queued,
+    /// [`Heard::Undelivered`] says so.
+    pub fn send(&self, to: SocketAddr, message: Message) {
+        self.peers.send(to, message);
+    }
+
+    /// Sends a request to all: one datagram, or one to each of `known` in fan-out. What could not be sent comes back
+    /// as [`Heard::Undelivered`]; what the network lost does not.
+    pub fn cast(&self, request: &Message, known: &[SocketAddr]) {
+        self.datagrams.cast(request, known);
+    }
+
+    /// Sends at most [`GOSSIP_MAX`] bytes of gossip to one host. The membership lives with losses, so what cannot be sent
+    /// at once is dropped.
+    pub fn gossip(&self, to: SocketAddr, bytes: &[u8]) {
+        self.datagrams.gossip(to, bytes);
+    }
+
+    /// Ends listening and waits until the port is free, [`DELIVERY_MAX`] at the longest.
+    pub async fn stop(self) {
+        let Net { stopping, mut server, .. } = self;
+        drop(stopping);
+        if tokio::time::timeout(DELIVERY_MAX, &mut server).await.is_err() {
+            server.abort();
+        }
+    }
+}
+
+/// Tells the agent of a message that will not arrive. If it is too busy to hear even that, only the log knows: each wait
+/// for an answer has a deadline of its own.
+fn undelivered(heard: &mpsc::Sender<Heard>, to: SocketAddr, message: Message, why: String) {
+    if let Err(dropped) = heard.try_send(Heard::Undelivered { to, message, why }) {
+        tracing::warn!(%to, %dropped, "a message was not delivered and the agent is too busy to be told");
+    }
+}

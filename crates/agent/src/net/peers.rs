@@ -1,0 +1,198 @@
+//! Messages to one peer each, by gRPC: a queue and a connection per peer.
+//!
+//! ```text
+//!  send ─▶ queue ─▶ Deliver ─ answered ─▶ next
+//!            │ full     │ refused, broken, or too late ─▶ Heard::Undelivered, next
+//!            ▼          └─ broken although it had worked before: once more on a new connection
+//!      Heard::Undelivered
+//! ```
+//!
+//! **Invariant:** the time of a message runs from when it was sent, so those behind a dead peer's first do not wait for
+//! one another.
+//! **Invariant:** a peer to which nothing was sent for a while costs nothing.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use decide::wire::message::Message;
+use decide::wire::{limits, proto};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::Status;
+use tonic::transport::Channel;
+
+use super::service::peer_client::PeerClient;
+use super::{DELIVERY_MAX, Heard, seal, undelivered};
+
+/// Messages that may wait for one peer: several times what all moves of a host say at once.
+const QUEUE_MAX: usize = 64;
+/// Peers that may have a connection at once.
+const PEERS_MAX: usize = 1024;
+/// How long an idle connection is kept.
+const IDLE_MAX: Duration = Duration::from_secs(300);
+
+/// A message and until when it must have arrived.
+#[derive(Debug)]
+struct Queued {
+    message: Message,
+    deadline: Instant,
+}
+
+type Queues = Mutex<BTreeMap<SocketAddr, mpsc::Sender<Queued>>>;
+
+/// All peers that were spoken to lately.
+#[derive(Debug)]
+pub(super) struct Peers {
+    from: IpAddr,
+    heard: mpsc::Sender<Heard>,
+    queues: Arc<Queues>,
+    runtime: Handle,
+}
+
+impl Peers {
+    /// Must be called inside the runtime that will do the sending.
+    pub(super) fn new(from: IpAddr, heard: mpsc::Sender<Heard>) -> Peers {
+        Peers { from, heard, queues: Arc::default(), runtime: Handle::current() }
+    }
+
+    pub(super) fn send(&self, to: SocketAddr, message: Message) {
+        if let Err(bad) = limits::check(&message) {
+            return undelivered(&self.heard, to, message, bad.to_string());
+        }
+        let queued = Queued { message, deadline: Instant::now() + DELIVERY_MAX };
+        let mut queues = lock(&self.queues);
+        if !queues.contains_key(&to) && queues.len() >= PEERS_MAX {
+            let why = format!("{PEERS_MAX} peers are being spoken to already");
+            return undelivered(&self.heard, to, queued.message, why);
+        }
+        let queue = queues.entry(to).or_insert_with(|| self.open(to));
+        let (queued, why) = match queue.try_send(queued) {
+            Ok(()) => return,
+            Err(TrySendError::Full(queued)) => {
+                (queued, format!("{QUEUE_MAX} messages to it are waiting already"))
+            }
+            Err(TrySendError::Closed(queued)) => {
+                queues.remove(&to);
+                (queued, "the agent is stopping".to_owned())
+            }
+        };
+        undelivered(&self.heard, to, queued.message, why);
+    }
+
+    fn open(&self, to: SocketAddr) -> mpsc::Sender<Queued> {
+        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let line = Line { from: self.from, to, client: None, worked: false };
+        // Weak, so that the queues end with `Peers` and the lines with their queues.
+        let queues = Arc::downgrade(&self.queues);
+        self.runtime.spawn(speak(line, waiting, self.heard.clone(), queues));
+        queue
+    }
+}
+
+/// Sends what waits for one peer, in order, until there has been nothing for long.
+async fn speak(
+    mut line: Line,
+    mut waiting: mpsc::Receiver<Queued>,
+    heard: mpsc::Sender<Heard>,
+    queues: Weak<Queues>,
+) {
+    loop {
+        let queued = match timeout(IDLE_MAX, waiting.recv()).await {
+            Ok(Some(queued)) => queued,
+            Ok(None) => return,
+            Err(_idle) => {
+                let Some(queues) = queues.upgrade() else { return };
+                let mut queues = lock(&queues);
+                if waiting.is_empty() {
+                    queues.remove(&line.to);
+                    return;
+                }
+                continue;
+            }
+        };
+        if let Err(why) = line.deliver(&queued).await {
+            let Queued { message, .. } = queued;
+            tracing::debug!(to = %line.to, move_id = %message.move_id, body = message.body.name(), why, "undelivered");
+            if heard.send(Heard::Undelivered { to: line.to, message, why }).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The connection to one peer.
+struct Line {
+    from: IpAddr,
+    to: SocketAddr,
+    client: Option<PeerClient<Channel>>,
+    /// Whether something was delivered on this connection.
+    worked: bool,
+}
+
+impl Line {
+    async fn deliver(&mut self, queued: &Queued) -> Result<(), String> {
+        loop {
+            if queued.deadline <= Instant::now() {
+                return Err(too_late());
+            }
+            let mut client = self.connection()?;
+            let form = proto::Message::from(&queued.message);
+            match timeout_at(queued.deadline, client.deliver(form)).await {
+                Ok(Ok(_received)) => {
+                    self.worked = true;
+                    return Ok(());
+                }
+                // The peer itself says no: another connection would not change its mind.
+                Ok(Err(status)) if status.source().is_none() => {
+                    return Err(format!("refused: {}", status.message()));
+                }
+                // The peer may have been started anew since the last message: a new connection may do.
+                Ok(Err(_broken)) if self.worked => self.hang_up(),
+                Ok(Err(broken)) => {
+                    self.hang_up();
+                    return Err(cause(&broken));
+                }
+                // What got no answer in time may be stuck for long: the next message gets a new connection.
+                Err(_elapsed) => {
+                    self.hang_up();
+                    return Err(too_late());
+                }
+            }
+        }
+    }
+
+    fn connection(&mut self) -> Result<PeerClient<Channel>, String> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let channel = seal::dial(self.from, self.to).map_err(|error| format!("{error:#}"))?;
+        Ok(self.client.insert(PeerClient::new(channel)).clone())
+    }
+
+    fn hang_up(&mut self) {
+        (self.client, self.worked) = (None, false);
+    }
+}
+
+fn too_late() -> String {
+    format!("no answer within {} s", DELIVERY_MAX.as_secs())
+}
+
+/// The innermost reason, which is the one that says something: "Connection refused".
+fn cause(status: &Status) -> String {
+    let mut innermost: &dyn std::error::Error = status;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+fn lock(queues: &Queues) -> MutexGuard<'_, BTreeMap<SocketAddr, mpsc::Sender<Queued>>> {
+    // A panic of another thread leaves the map whole: each change is one call.
+    queues.lock().unwrap_or_else(PoisonError::into_inner)
+}

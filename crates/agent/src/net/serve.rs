@@ -1,0 +1,201 @@
+//! The receiving side of gRPC.
+//!
+//! **Invariant:** a message is answered only after the agent has taken it in, so those of one peer keep their order and
+//! a busy agent slows its peers down.
+//! **Invariant:** whatever a peer sends wrongly is refused to the peer and told to the agent, in the same words.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use decide::wire::limits::MESSAGE_MAX;
+use decide::wire::message::Message;
+use decide::wire::proto;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::NamedService;
+use tonic::transport::Server;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::{Code, Request, Response, Status};
+
+use super::service::peer_server::{Peer, PeerServer};
+use super::{DELIVERY_MAX, Heard, seal};
+
+/// Connections that may be open at once: one from each peer, and as many that are being replaced.
+const CONNECTIONS_MAX: usize = 2048;
+/// Calls that one connection may have open at once; a peer of ours has one.
+const CALLS_MAX: u32 = 16;
+/// How often a silent connection is asked whether it is still there, and how long it may take to answer.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long to wait after the kernel failed to hand over a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `stopped`, then lets calls that are under way end. The port is free from then on.
+pub(super) async fn serve(
+    listener: TcpListener,
+    heard: mpsc::Sender<Heard>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let inbox = Inbox { heard: heard.clone() };
+    let peer = PeerServer::new(inbox).max_decoding_message_size(MESSAGE_MAX);
+    let (welcomed, connections) = mpsc::channel(1);
+    let serving = Server::builder()
+        .timeout(DELIVERY_MAX)
+        .max_concurrent_streams(CALLS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(Reporting { inner: peer, heard })
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), async {
+            // Told to stop, or whoever would tell is gone: the same.
+            let _ = stopped.await;
+        });
+    let accepting = async {
+        tokio::select! {
+            () = accept(listener, &welcomed) => {}
+            () = welcomed.closed() => {}
+        }
+    };
+    if let (Err(error), ()) = tokio::join!(serving, accepting) {
+        tracing::error!(%error, "no more messages can be received");
+    }
+}
+
+/// Takes connections in while there are slots, for ever.
+async fn accept(listener: TcpListener, welcomed: &mpsc::Sender<io::Result<Connection>>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, from)) => match seal::welcome(stream, from) {
+                Ok(stream) => {
+                    if welcomed.send(Ok(Connection { stream, _slot: slot })).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::warn!(%from, "{error:#}"),
+            },
+            // Out of file descriptors, mostly: trying again at once would only burn the processor.
+            Err(error) => {
+                tracing::warn!(%error, "no connection could be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A connection and the slot that it takes.
+#[derive(Debug)]
+struct Connection {
+    stream: TcpStream,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Where messages arrive.
+#[derive(Debug)]
+struct Inbox {
+    heard: mpsc::Sender<Heard>,
+}
+
+#[tonic::async_trait]
+impl Peer for Inbox {
+    async fn deliver(
+        &self,
+        request: Request<proto::Message>,
+    ) -> Result<Response<proto::Received>, Status> {
+        let message = Message::try_from(request.into_inner())
+            .map_err(|bad| Status::invalid_argument(bad.to_string()))?;
+        let taken = self.heard.send(Heard::Message(message)).await;
+        taken.map_err(|_closed| Status::unavailable("the agent is stopping"))?;
+        Ok(Response::new(proto::Received {}))
+    }
+}
+
+/// Tells the agent of every call that was refused, also of those that never reach [`Inbox`] because their body is
+/// garbled or too long.
+#[derive(Clone, Debug)]
+struct Reporting<S> {
+    inner: S,
+    heard: mpsc::Sender<Heard>,
+}
+
+impl<S: NamedService> NamedService for Reporting<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Reporting<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<http::Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let info = request.extensions().get::<TcpConnectInfo>();
+        let from = info.and_then(TcpConnectInfo::remote_addr);
+        let heard = self.heard.clone();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            if let (Some(from), Some(why)) = (from, refusal(answer.headers())) {
+                // Nobody left to be told: the agent is stopping.
+                let _ = heard.send(Heard::Bad { from, why }).await;
+            }
+            Ok(answer)
+        })
+    }
+}
+
+/// Why a call was refused, if it was and the peer is to blame.
+fn refusal(headers: &http::HeaderMap) -> Option<String> {
+    let status = Status::from_header_map(headers)?;
+    let ours = matches!(status.code(), Code::Ok | Code::Unavailable);
+    (!ours).then(|| status.message().to_owned())
+}
