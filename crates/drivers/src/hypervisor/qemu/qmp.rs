@@ -87,12 +87,9 @@ impl Qmp {
         let stream = match timeout(answer_max, UnixStream::connect(socket)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                return Err(match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                        ConnectError::Absent
-                    }
-                    _ => mute(&error),
-                });
+                let absent = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused]
+                    .contains(&error.kind());
+                return Err(if absent { ConnectError::Absent } else { mute(&error) });
             }
             Err(late) => return Err(mute(&late)),
         };

@@ -259,9 +259,9 @@ impl VmTask {
         false
     }
 
-    /// Leaves the roster, unless orders came.
+    /// Leaves the roster, unless orders came. A QEMU that was not adopted, and lost its files, is let go.
     fn leave(&mut self) -> bool {
-        let idle = self.process.is_none() && matches!(self.following, Following::Nothing);
+        let idle = matches!(self.following, Following::Nothing);
         // Orders are put into the mailbox under the same lock.
         let mut roster = self.place.roster();
         let leaves = idle && self.orders.is_empty();
@@ -273,7 +273,7 @@ impl VmTask {
 
     async fn look_at_incoming(&mut self) {
         // Connected, its end is noticed. If it cannot be reached, `Look` and `DestroyIncoming` find that out.
-        let reached = self.reach().await.is_ok();
+        let reached = self.connect().await.is_ok();
         match &self.following {
             Following::In(_) if reached => self.on_arriving().await,
             Following::Nothing => self.looks_at_incoming = self.looks_at_incoming.saturating_add(1),
@@ -390,41 +390,34 @@ impl VmTask {
         self.run_state.take().is_some()
     }
 
-    /// The connection, made where there is none.
+    /// The connection, made where there is none; without one, whether there is a process all the same.
     pub(super) async fn reach(&mut self) -> Result<&mut Qmp, Unreached> {
-        if self.link.is_none() {
-            match Qmp::connect(&self.paths.socket, self.place.config.answer_max).await {
-                Ok((qmp, events)) => self.take_process(qmp.peer(), qmp, events)?,
-                Err(ConnectError::Mute(why)) => return Err(Unreached::Mute(why)),
-                Err(ConnectError::Absent) => return Err(self.prove_gone().await),
-            }
+        match self.connect().await {
+            Ok(()) => {}
+            Err(ConnectError::Mute(why)) => return Err(Unreached::Mute(why)),
+            Err(ConnectError::Absent) => return Err(self.prove_gone().await),
         }
-        match &mut self.link {
-            Some(link) => Ok(&mut link.qmp),
-            None => Err(Unreached::Gone),
-        }
+        self.link.as_mut().map(|link| &mut link.qmp).ok_or(Unreached::Gone)
     }
 
-    fn take_process(
-        &mut self,
-        pid: i32,
-        qmp: Qmp,
-        events: mpsc::Receiver<Event>,
-    ) -> Result<(), Unreached> {
+    async fn connect(&mut self) -> Result<(), ConnectError> {
+        if self.link.is_none() {
+            let (qmp, events) =
+                Qmp::connect(&self.paths.socket, self.place.config.answer_max).await?;
+            self.take_process(qmp.peer()).map_err(|error| ConnectError::Mute(error.to_string()))?;
+            if self.process.is_none() {
+                return Err(ConnectError::Absent);
+            }
+            self.link = Some(Link { qmp, events });
+        }
+        Ok(())
+    }
+
+    fn take_process(&mut self, pid: i32) -> std::io::Result<()> {
         if self.process.as_ref().is_none_or(|process| process.pid() != pid) {
             // Another process is another run of the VM: it is adopted anew.
             self.forget();
-            match Process::open(pid) {
-                Ok(process) => self.process = process,
-                Err(error) => {
-                    return Err(Unreached::Mute(format!(
-                        "its process {pid} cannot be watched: {error}"
-                    )));
-                }
-            }
-        }
-        if self.process.is_some() {
-            self.link = Some(Link { qmp, events });
+            self.process = Process::open(pid)?;
         }
         Ok(())
     }
