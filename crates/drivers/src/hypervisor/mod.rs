@@ -1,0 +1,49 @@
+//! Drivers of hypervisors: orders in, reports and sightings out.
+//!
+//! The words are those of `decide::migrate::hypervisor`. A driver queues each order and returns at once; what comes of
+//! it is heard through one channel.
+//!
+//! **Invariant:** orders for one VM are carried out one after the other, in the order given.
+//! **Invariant:** a VM that hangs delays no other.
+
+#[cfg(feature = "qemu")]
+pub mod qemu;
+
+use std::fmt;
+
+use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting};
+use decide::units::{MoveId, VmId};
+
+/// A hypervisor as the agent uses it.
+pub trait Hypervisor: fmt::Debug + Send + Sync {
+    /// Queues a command for a VM and returns. What comes of it is heard as [`FromHypervisor::Report`] with the same
+    /// move. A VM's queue is limited: what does not fit is dropped with an error in the log, and `Look` tells later.
+    fn order(&self, move_id: MoveId, vm: VmId, command: HypervisorCommand);
+
+    /// The VMs that are adopted, in the order of their ids, for the monitor to read.
+    fn watched(&self) -> Vec<Watched>;
+}
+
+/// Heard from a hypervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromHypervisor {
+    /// About a VM in a move.
+    Report(MoveId, VmId, HypervisorReport),
+    /// About a VM outside of any move.
+    Sighting(Sighting),
+}
+
+/// Where the monitor finds the figures of one VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Its UUID.
+    pub vm: VmId,
+    /// Its name.
+    pub name: String,
+    /// Its hypervisor process.
+    pub pid: u32,
+    /// When that process began, in clock ticks since boot: a reused pid has another.
+    pub process_start: u64,
+    /// Its tap, where it has one.
+    pub tap: Option<String>,
+}

@@ -1,0 +1,244 @@
+//! QMP messages as types: what we send, and of the answers only what we use. Unknown fields and words are ignored, so
+//! that newer versions of QEMU do no harm.
+//!
+//! Source: QEMU's `qapi/migration.json`, `qapi/run-state.json`, `qapi/net.json`, versions 7.2 to 10.0.
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
+
+/// A command with its answer.
+pub(super) trait Command: Serialize + Sync {
+    /// Its name on the wire.
+    const NAME: &'static str;
+    /// What it answers.
+    type Answer: DeserializeOwned;
+}
+
+macro_rules! command {
+    ($(#[$doc:meta])* $name:ident { $($(#[$attr:meta])* $field:ident: $type:ty),* }, $wire:literal, $answer:ty) => {
+        $(#[$doc])*
+        #[derive(Debug, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub(super) struct $name { $($(#[$attr])* pub(super) $field: $type),* }
+
+        impl Command for $name {
+            const NAME: &'static str = $wire;
+            type Answer = $answer;
+        }
+    };
+}
+
+command!(/// Ends the negotiation that begins every connection.
+    AcceptCapabilities {}, "qmp_capabilities", IgnoredAny);
+command!(/// What the guest's processors do.
+    QueryStatus {}, "query-status", RunStateAnswer);
+command!(/// The last migration, out or in.
+    QueryMigrate {}, "query-migrate", Migration);
+command!(/// The UUID that QEMU was started with.
+    QueryUuid {}, "query-uuid", UuidAnswer);
+command!(/// Whether KVM is used.
+    QueryKvm {}, "query-kvm", KvmAnswer);
+command!(/// One property of one object.
+    QomGet { path: &'static str, property: &'static str }, "qom-get", String);
+command!(/// Which migration capabilities this QEMU offers.
+    QueryMigrateCapabilities {}, "query-migrate-capabilities", Vec<OfferedCapability>);
+command!(/// Switches migration capabilities.
+    SetCapabilities { capabilities: Vec<Capability> }, "migrate-set-capabilities", IgnoredAny);
+command!(/// Sets migration parameters; absent ones stay as they are.
+    SetParameters {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        max_bandwidth: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        downtime_limit: Option<u64>,
+        multifd_channels: u8
+    }, "migrate-set-parameters", IgnoredAny);
+command!(/// Starts to listen for a migration.
+    MigrateIncoming { uri: String }, "migrate-incoming", IgnoredAny);
+command!(/// Starts a migration to elsewhere.
+    Migrate { uri: String }, "migrate", IgnoredAny);
+command!(/// Goes on from the state named.
+    MigrateContinue { state: &'static str }, "migrate-continue", IgnoredAny);
+command!(/// Asks for the end of a migration; only a terminal state settles it.
+    MigrateCancel {}, "migrate_cancel", IgnoredAny);
+command!(/// Lets the guest run.
+    Cont {}, "cont", IgnoredAny);
+command!(/// Ends QEMU.
+    Quit {}, "quit", IgnoredAny);
+command!(/// Tells the network where the guest's addresses are; times in milliseconds.
+    AnnounceSelf { initial: u32, max: u32, rounds: u32, step: u32 }, "announce-self", IgnoredAny);
+
+impl AnnounceSelf {
+    /// QEMU's own defaults.
+    pub(super) const DEFAULT: AnnounceSelf =
+        AnnounceSelf { initial: 50, max: 550, rounds: 5, step: 100 };
+}
+
+/// A migration capability and whether it is, or shall be, on.
+#[derive(Debug, Serialize)]
+pub(super) struct Capability {
+    /// Its name.
+    pub(super) capability: &'static str,
+    /// On or off.
+    pub(super) state: bool,
+}
+
+/// A migration capability that this QEMU knows.
+#[derive(Debug, Deserialize)]
+pub(super) struct OfferedCapability {
+    /// Its name.
+    pub(super) capability: String,
+}
+
+/// Answer to `query-status`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RunStateAnswer {
+    /// The run state.
+    pub(super) status: Status,
+}
+
+/// Answer to `query-uuid`.
+#[derive(Debug, Deserialize)]
+pub(super) struct UuidAnswer {
+    /// In the usual form.
+    #[serde(rename = "UUID")]
+    pub(super) uuid: String,
+}
+
+/// Answer to `query-kvm`.
+#[derive(Debug, Deserialize)]
+pub(super) struct KvmAnswer {
+    /// Whether it is in use.
+    pub(super) enabled: bool,
+}
+
+/// A run state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Status {
+    /// The guest executes.
+    Running,
+    /// The guest sleeps by its own wish; nobody paused it.
+    Suspended,
+    /// Stopped by `stop`, or an incoming copy complete under `-S`.
+    Paused,
+    /// Started with `-S` and never let run.
+    Prelaunch,
+    /// Incoming side, not complete.
+    Inmigrate,
+    /// Stopped for the last round of a migration.
+    FinishMigrate,
+    /// Stopped since a migration completed.
+    Postmigrate,
+    /// Stopped for another reason (shut down, I/O error, panic …).
+    #[serde(other)]
+    Stopped,
+}
+
+impl Status {
+    /// Whether nobody keeps the guest from executing.
+    pub(super) fn executes(self) -> bool {
+        matches!(self, Status::Running | Status::Suspended)
+    }
+}
+
+/// Where a migration stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum MigrationStatus {
+    /// There was none.
+    None,
+    /// Preparing, or listening.
+    Setup,
+    /// Memory is being copied.
+    Active,
+    /// The source is paused and waits for `migrate-continue`.
+    PreSwitchover,
+    /// The devices' state is being copied.
+    Device,
+    /// A cancel is under way.
+    Cancelling,
+    /// Terminal: cancelled.
+    Cancelled,
+    /// Terminal: made.
+    Completed,
+    /// Terminal: not made.
+    Failed,
+    /// Another state that is not terminal.
+    #[serde(other)]
+    Other,
+}
+
+impl MigrationStatus {
+    /// Whether nothing more will come of it.
+    pub(super) fn settled(self) -> bool {
+        matches!(
+            self,
+            MigrationStatus::None
+                | MigrationStatus::Cancelled
+                | MigrationStatus::Completed
+                | MigrationStatus::Failed
+        )
+    }
+}
+
+/// Answer to `query-migrate`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Migration {
+    status: Option<MigrationStatus>,
+    /// What was sent of the memory.
+    pub(super) ram: Option<Ram>,
+    /// Milliseconds since the start, or that it took.
+    pub(super) total_time: Option<u64>,
+    /// Milliseconds from the pause to the end.
+    pub(super) downtime: Option<u64>,
+    /// Why it failed.
+    pub(super) error_desc: Option<String>,
+    /// Where the incoming side listens.
+    #[serde(default)]
+    pub(super) socket_address: Vec<SocketAddress>,
+}
+
+impl Migration {
+    /// Where it stands.
+    pub(super) fn status(&self) -> MigrationStatus {
+        self.status.unwrap_or(MigrationStatus::None)
+    }
+}
+
+/// How far the memory is copied.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Ram {
+    /// Bytes sent.
+    pub(super) transferred: u64,
+    /// Bytes left in this round.
+    pub(super) remaining: u64,
+    /// Bytes in all.
+    pub(super) total: u64,
+    /// Rounds begun.
+    #[serde(default)]
+    pub(super) dirty_sync_count: u64,
+}
+
+/// A listening address.
+#[derive(Debug, Deserialize)]
+pub(super) struct SocketAddress {
+    /// The port, for TCP.
+    pub(super) port: Option<String>,
+}
+
+/// What QEMU says unasked, as far as we use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A migration, out or in, reached this state.
+    Migration(MigrationStatus),
+    /// The guest was stopped.
+    Stop,
+    /// The guest runs on.
+    Resume,
+    /// QEMU is about to end, and why.
+    Shutdown(String),
+    /// The connection is lost, and why; nothing follows.
+    Lost(String),
+}

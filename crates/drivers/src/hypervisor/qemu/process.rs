@@ -1,0 +1,196 @@
+//! QEMU processes: found, started, watched, ended, proven gone.
+//!
+//! A process is held by a pidfd, taken between two equal readings of its start time: a signal can never reach another
+//! process that was given the same pid, and its end is an event, whoever its parent is. A zombie counts as gone.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// A process that was alive when it was taken.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: Pid,
+    start: u64,
+    handle: AsyncFd<OwnedFd>,
+    /// Present where this driver started it: only a parent learns the exit code, and must reap.
+    child: Option<Child>,
+}
+
+impl Process {
+    /// The process of that number; `None` if it is gone.
+    pub(super) fn open(pid: i32) -> io::Result<Option<Process>> {
+        let Some((pid, start)) = Pid::from_raw(pid).zip(start_time(pid)) else { return Ok(None) };
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(handle) => handle,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if start_time(pid.as_raw_pid()) != Some(start) {
+            return Ok(None);
+        }
+        Ok(Some(Process { pid, start, handle: watch(handle)?, child: None }))
+    }
+
+    /// Starts a process that outlives this one, in a session of its own; what it says goes to `log`.
+    pub(super) fn start(command_line: &[String], log: &Path) -> io::Result<Process> {
+        let (program, arguments) = command_line
+            .split_first()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let said = std::fs::File::create(log)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+        let own_session = || rustix::process::setsid().map(|_session| ()).map_err(io::Error::from);
+        // SAFETY: between fork and exec only async-signal-safe functions may be called. The closure makes the system
+        // call setsid(2) and converts a number into an `io::Error`, which allocates nothing.
+        unsafe { command.pre_exec(own_session) };
+        let child = command.spawn()?;
+        let ended = || io::Error::other("it ended at once");
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or_else(ended)?;
+        // It may be a zombie already, which has a start time and a pidfd too, but is not alive for `open`.
+        let pid = Pid::from_raw(pid).ok_or_else(ended)?;
+        let start = stat(pid.as_raw_pid()).map(|(_state, start)| start).ok_or_else(ended)?;
+        let handle = watch(pidfd_open(pid, PidfdFlags::empty())?)?;
+        Ok(Process { pid, start, handle, child: Some(child) })
+    }
+
+    /// The process whose command line makes it listen on that socket; `None` proves that there is none.
+    pub(super) fn find(socket: &Path) -> io::Result<Option<Process>> {
+        for entry in std::fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if listens_on(pid, socket)
+                && let Some(process) = Process::open(pid)?
+                && listens_on(pid, socket)
+            {
+                return Ok(Some(process));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Its number.
+    pub(super) fn pid(&self) -> i32 {
+        self.pid.as_raw_pid()
+    }
+
+    /// When it began, in clock ticks since boot.
+    pub(super) fn start_time(&self) -> u64 {
+        self.start
+    }
+
+    /// Waits for its end and says how it ended, as far as that can be known.
+    pub(super) async fn ended(&mut self) -> String {
+        // An error would mean that the runtime shuts down, which ends this task too.
+        drop(self.handle.readable().await);
+        let Some(child) = &mut self.child else { return "ended".to_owned() };
+        match child.wait().await.map(|status| (status.code(), status.signal())) {
+            Ok((Some(code), _)) => format!("ended with exit code {code}"),
+            Ok((_, Some(signal))) => format!("was killed by signal {signal}"),
+            _ => "ended".to_owned(),
+        }
+    }
+
+    /// Whether it ends within that time.
+    pub(super) async fn gone_within(&mut self, max: Duration) -> bool {
+        timeout(max, self.ended()).await.is_ok()
+    }
+
+    /// Kills it and waits until that is proven.
+    pub(super) async fn kill(&mut self, max: Duration) -> io::Result<()> {
+        match pidfd_send_signal(self.handle.get_ref(), Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if self.gone_within(max).await { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+    }
+}
+
+/// A pidfd becomes readable when its process ends.
+fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is a valid descriptor, always the same, and open until it is dropped; only the `AsyncFd`
+    // that takes it drops it.
+    Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
+}
+
+/// Start time of a process, in clock ticks since boot; `None` if it is gone or a zombie.
+fn start_time(pid: i32) -> Option<u64> {
+    stat(pid).filter(|(state, _)| !"ZX".contains(*state)).map(|(_, start)| start)
+}
+
+/// State and start time: fields 3 and 22 of `/proc/PID/stat` (proc(5)). The second field may contain anything.
+fn stat(pid: i32) -> Option<(char, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+    Some((fields.next()?.chars().next()?, fields.nth(18)?.parse().ok()?))
+}
+
+/// Whether a command line holds `unix:SOCKET` (`-qmp`) or `path=SOCKET` (`-chardev`): QEMU's words for a socket, which
+/// the tools that connect to one do not use.
+fn listens_on(pid: i32, socket: &Path) -> bool {
+    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let socket = socket.to_string_lossy();
+    String::from_utf8_lossy(&line).split('\0').any(|word| {
+        ["unix:", "path="].iter().any(|before| {
+            let needle = format!("{before}{socket}");
+            word.find(&needle).is_some_and(|at| {
+                matches!(word.as_bytes().get(at + needle.len()), None | Some(b','))
+            })
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    fn log(name: &str) -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("process-test-{}-{name}.log", std::process::id()))
+    }
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn a_process_that_ends_at_once_says_how() {
+        let mut process =
+            Process::start(&words(&["sh", "-c", "echo no such luck >&2; exit 3"]), &log("once"))
+                .unwrap();
+        assert_eq!(process.ended().await, "ended with exit code 3");
+        assert_eq!(std::fs::read_to_string(log("once")).unwrap(), "no such luck\n");
+        assert!(Process::open(process.pid()).unwrap().is_none());
+        std::fs::remove_file(log("once")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_is_found_by_its_socket_and_proven_gone_after_a_kill() {
+        let socket = log("found").with_extension("sock");
+        let line = format!("unix:{},server=on", socket.display());
+        let mut child = Process::start(&words(&["tail", "-f", "/dev/null", &line]), &log("found"));
+        let child = child.as_mut().unwrap();
+        let mut found = Process::find(&socket).unwrap().expect("it runs");
+        assert_eq!((found.pid(), found.start_time()), (child.pid(), child.start_time()));
+        assert!(
+            Process::find(&socket.with_extension("soc")).unwrap().is_none(),
+            "a part of a name is no match"
+        );
+        found.kill(SOON).await.unwrap();
+        assert!(Process::open(child.pid()).unwrap().is_none(), "a zombie is gone");
+        assert_eq!(child.ended().await, "was killed by signal 9");
+        assert!(Process::find(&socket).unwrap().is_none());
+        std::fs::remove_file(log("found")).unwrap();
+    }
+}

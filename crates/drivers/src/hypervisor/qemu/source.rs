@@ -1,0 +1,433 @@
+//! The source's side of a move: copy, switch-over, fence, discard, or take back.
+//!
+//! ```text
+//!   StartCopy ─▶ setup ─▶ active ─▶ pre-switchover ─ SwitchOver ─▶ device ─▶ completed, postmigrate ─▶ SourceCompleted
+//!                  └─────────┴────────────┴─────────────────────────┴─▶ failed, cancelled ─▶ CopyFailed
+//!   SourceCompleted ─▶ Fence ─▶ Discard | TakeBack
+//! ```
+//!
+//! From `pre-switchover` to `completed` QEMU's events alone drive it: the guest is paused meanwhile.
+//!
+//! **Invariant:** `cont` is sent only by `TakeBack`, and only once the copy is settled. At a failure or cancel QEMU
+//! lets the guest run on by itself.
+
+use decide::migrate::hypervisor::{
+    CopyFigures, CopyParameters, CopyProgress, Endpoint, HypervisorReport, RunState, Seen,
+};
+use decide::units::MoveId;
+use tokio::time::Instant;
+
+use super::copy::{self, Side};
+use super::definition::{Definition, Link, Stage};
+use super::messages::{
+    AnnounceSelf, Cont, Migrate, MigrateCancel, MigrateContinue, Migration, MigrationStatus, Quit,
+    Status,
+};
+use super::qmp::QmpError;
+use super::tap;
+use super::vm::{Following, SETTLE_PAUSE, VmTask};
+
+/// A copy to elsewhere that is followed.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    move_id: MoveId,
+    /// `PreSwitchover` was said.
+    paused: bool,
+    /// QEMU said `completed`.
+    completed: bool,
+    /// Why this driver cancelled it.
+    cancelled: Option<String>,
+    progress: CopyProgress,
+    /// When something was sent last.
+    sent_at: Instant,
+}
+
+impl Leaving {
+    /// A copy of that move, nothing known of it yet.
+    pub(super) fn new(move_id: MoveId) -> Leaving {
+        let progress = CopyProgress::default();
+        Leaving {
+            move_id,
+            paused: false,
+            completed: false,
+            cancelled: None,
+            progress,
+            sent_at: Instant::now(),
+        }
+    }
+}
+
+impl VmTask {
+    pub(super) async fn start_copy(
+        &mut self,
+        move_id: MoveId,
+        endpoint: Endpoint,
+        copy: CopyParameters,
+    ) {
+        if self.answered_before(move_id).await {
+            return;
+        }
+        match &self.following {
+            Following::Out(leaving) if leaving.move_id == move_id => {
+                if leaving.paused {
+                    self.report(move_id, HypervisorReport::PreSwitchover).await;
+                }
+                return;
+            }
+            Following::Nothing => {}
+            Following::Out(_) | Following::In(_) => {
+                let why = "another move of this VM is under way".to_owned();
+                self.report(move_id, HypervisorReport::CopyFailed(why, Seen::Copying)).await;
+                return;
+            }
+        }
+        match self.begin_copy(endpoint, copy).await {
+            Ok(()) => {
+                self.following = Following::Out(Leaving::new(move_id));
+                self.progress.reset();
+            }
+            Err(why) => {
+                let seen = self.look().await;
+                self.report(move_id, HypervisorReport::CopyFailed(why, seen)).await;
+            }
+        }
+    }
+
+    async fn begin_copy(&mut self, endpoint: Endpoint, copy: CopyParameters) -> Result<(), String> {
+        let (status, migration) = self.settle().await?;
+        if self.paths.stage() == Stage::Incoming
+            || [Status::Inmigrate, Status::Postmigrate].contains(&status)
+        {
+            return Err(format!(
+                "its run state here is {status:?}: only a VM that lives here can be copied"
+            ));
+        }
+        if !migration.status().settled() {
+            return Err(
+                "a copy that Evenkeel did not begin is under way: wait for it, or cancel it"
+                    .to_owned(),
+            );
+        }
+        let wants_multifd = endpoint.multifd && copy.multifd;
+        let qmp = self.reach().await.map_err(|unreached| unreached.to_string())?;
+        let multifd = copy::set_up(qmp, Side::Source, copy, wants_multifd)
+            .await
+            .map_err(|error| error.to_string())?;
+        if endpoint.multifd && !multifd {
+            return Err("the target waits for several connections, which this side cannot, or shall not, make".to_owned());
+        }
+        self.drop_old_events();
+        let qmp = self.reach().await.map_err(|unreached| unreached.to_string())?;
+        match qmp.call(Migrate { uri: endpoint.uri }).await {
+            // It may have begun all the same: what it does is seen by following it.
+            Ok(_) | Err(QmpError::Silent { .. } | QmpError::Odd { .. }) => Ok(()),
+            Err(error @ (QmpError::Refused { .. } | QmpError::Lost { .. })) => {
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// Whether the copy of that move is settled; if so its end is said again.
+    async fn answered_before(&mut self, move_id: MoveId) -> bool {
+        let Some((_, report)) = self.settled.clone().filter(|(settled, _)| *settled == move_id)
+        else {
+            return false;
+        };
+        self.report(move_id, report).await;
+        true
+    }
+
+    /// QEMU says where the copy stands.
+    pub(super) async fn on_leaving(&mut self, status: MigrationStatus) {
+        let Following::Out(leaving) = &mut self.following else { return };
+        if status == MigrationStatus::PreSwitchover && !leaving.paused {
+            leaving.paused = true;
+            leaving.sent_at = Instant::now();
+            let move_id = leaving.move_id;
+            self.report(move_id, HypervisorReport::PreSwitchover).await;
+        } else if status.settled() {
+            leaving.completed |= status == MigrationStatus::Completed;
+            self.settle_copy().await;
+        }
+    }
+
+    /// Asks how far the copy is; finds what an event should have told.
+    pub(super) async fn on_progress(&mut self) {
+        let Ok(migration) = self.migration().await else { return };
+        let Following::Out(leaving) = &mut self.following else { return };
+        let progress = copy::progress(&migration);
+        match migration.status() {
+            status if status == MigrationStatus::PreSwitchover || status.settled() => {
+                self.on_leaving(status).await
+            }
+            status => {
+                if progress.transferred != leaving.progress.transferred {
+                    leaving.sent_at = Instant::now();
+                }
+                leaving.progress = progress;
+                let move_id = leaving.move_id;
+                self.cancel_if_stalled().await;
+                if status == MigrationStatus::Active {
+                    self.report(move_id, HypervisorReport::Progress(progress)).await;
+                    self.see_run_state().await;
+                }
+            }
+        }
+    }
+
+    async fn cancel_if_stalled(&mut self) {
+        let stall_max = self.place.config.stall_max;
+        let Following::Out(leaving) = &mut self.following else { return };
+        if leaving.cancelled.is_none() && leaving.sent_at.elapsed() >= stall_max {
+            leaving.cancelled = Some(format!("cancelled: nothing was sent for {stall_max:?}"));
+            // An error leaves it as it is: the end is settled by what QEMU says later.
+            drop(self.ask(MigrateCancel {}).await);
+        }
+    }
+
+    /// The copy has ended: says how, once the run state agrees.
+    async fn settle_copy(&mut self) {
+        let Ok((status, migration)) = self.settle().await else { return };
+        if !migration.status().settled() {
+            return;
+        }
+        let Following::Out(leaving) = std::mem::replace(&mut self.following, Following::Nothing)
+        else {
+            return;
+        };
+        let report = match (migration.status(), status) {
+            (MigrationStatus::Completed, Status::Postmigrate) => {
+                HypervisorReport::SourceCompleted(copy::figures(&migration))
+            }
+            _ => HypervisorReport::CopyFailed(
+                why_it_failed(&migration, &leaving),
+                seen_after_failure(status),
+            ),
+        };
+        self.settled = Some((leaving.move_id, report.clone()));
+        let failed = matches!(report, HypervisorReport::CopyFailed(..));
+        self.report(leaving.move_id, report).await;
+        if failed {
+            self.see_run_state().await;
+        }
+    }
+
+    /// The source's QEMU ended in mid-copy.
+    pub(super) async fn ended_leaving(&mut self, leaving: Leaving, how: String) {
+        let report = if leaving.completed {
+            // It was complete: the copy at the target is the only one, and the guest will not run here again.
+            HypervisorReport::SourceCompleted(CopyFigures {
+                progress: leaving.progress,
+                ..CopyFigures::default()
+            })
+        } else {
+            HypervisorReport::CopyFailed(how, Seen::Gone)
+        };
+        self.settled = Some((leaving.move_id, report.clone()));
+        self.report(leaving.move_id, report).await;
+    }
+
+    pub(super) async fn switch_over(&mut self, move_id: MoveId) {
+        if self.answered_before(move_id).await {
+            return;
+        }
+        self.follow_copy_of(move_id);
+        if let Following::Out(leaving) = &mut self.following {
+            leaving.sent_at = Instant::now();
+        }
+        if let Err(why) = self.ask(MigrateContinue { state: "pre-switchover" }).await {
+            // It went on before, or has ended: what QEMU says of the copy settles it.
+            tracing::debug!(%move_id, vm = %self.vm, why, "not at pre-switchover");
+            self.on_progress().await;
+        }
+    }
+
+    pub(super) async fn cancel_copy(&mut self, move_id: MoveId) {
+        if self.answered_before(move_id).await {
+            return;
+        }
+        self.follow_copy_of(move_id);
+        if let Following::Out(leaving) = &mut self.following {
+            leaving.cancelled.get_or_insert_with(|| "cancelled".to_owned());
+        }
+        if let Err(why) = self.ask(MigrateCancel {}).await {
+            tracing::warn!(%move_id, vm = %self.vm, why, "the cancel brought no answer");
+            // A process that just ended is reported by the loop.
+            if self.look().await == Seen::Gone && self.process.is_none() {
+                self.settle_absent(move_id).await;
+                return;
+            }
+        }
+        self.on_progress().await;
+    }
+
+    /// There is nothing to follow: no process, hence no copy.
+    async fn settle_absent(&mut self, move_id: MoveId) {
+        self.following = Following::Nothing;
+        self.report(
+            move_id,
+            HypervisorReport::CopyFailed("no QEMU runs for it".to_owned(), Seen::Gone),
+        )
+        .await;
+    }
+
+    /// A driver that was restarted knows of no copy: QEMU does.
+    fn follow_copy_of(&mut self, move_id: MoveId) {
+        if matches!(self.following, Following::Nothing) {
+            self.following = Following::Out(Leaving::new(move_id));
+        }
+    }
+
+    pub(super) async fn fence(&mut self, move_id: MoveId) {
+        let outcome = match self.link() {
+            Ok(Some(link)) if tap::exists(&link.tap).unwrap_or(true) => {
+                tap::detach(&link).await.map_err(|error| error.to_string())
+            }
+            Ok(_) => Ok(()),
+            Err(why) => Err(why),
+        };
+        match outcome {
+            Ok(()) => self.report(move_id, HypervisorReport::Fenced).await,
+            // Not fenced is not said to be: the order comes again.
+            Err(why) => {
+                self.say_problem(format!("{}: {why}", self.paths.definition.display())).await
+            }
+        }
+    }
+
+    pub(super) async fn discard(&mut self, move_id: MoveId) {
+        let completed = |settled: &(MoveId, HypervisorReport)| {
+            settled.0 == move_id && matches!(settled.1, HypervisorReport::SourceCompleted(_))
+        };
+        let seen = self.look().await;
+        // One that does not answer was stopped for good, and nobody let it run since.
+        let stopped = seen == Seen::Unknown && self.settled.as_ref().is_some_and(completed);
+        if !stopped && ![Seen::PostMigrate, Seen::Gone].contains(&seen) {
+            self.report(move_id, HypervisorReport::Looked(seen)).await;
+            return;
+        }
+        match self.end_and_remove().await {
+            Ok(()) => self.report(move_id, HypervisorReport::Discarded).await,
+            Err(why) => {
+                self.say_problem(format!("{}: {why}", self.paths.definition.display())).await
+            }
+        }
+    }
+
+    pub(super) async fn take_back(&mut self, move_id: MoveId, run_state: RunState) {
+        let report = match self.try_take_back(run_state).await {
+            Ok(()) => {
+                self.settled = None;
+                self.watch(run_state);
+                HypervisorReport::Resumed
+            }
+            Err(why) => HypervisorReport::ResumeFailed(why, self.look().await),
+        };
+        self.report(move_id, report).await;
+    }
+
+    async fn try_take_back(&mut self, run_state: RunState) -> Result<(), String> {
+        let (status, migration) = self.settle().await?;
+        if self.paths.stage() != Stage::Own
+            || status == Status::Inmigrate
+            || !migration.status().settled()
+        {
+            return Err("its copy is not settled, or it is not this host's".to_owned());
+        }
+        if let Some(link) = self.link()? {
+            let there = tap::exists(&link.tap).map_err(|error| error.to_string())?;
+            let attached = if there { tap::attach(&link).await } else { tap::create(&link).await };
+            attached.map_err(|error| error.to_string())?;
+        }
+        match run_state {
+            RunState::Running if !status.executes() => self.let_run().await,
+            RunState::Running | RunState::Paused => Ok(()),
+        }
+    }
+
+    /// Lets the guest run, sees it run, and announces its address.
+    pub(super) async fn let_run(&mut self) -> Result<(), String> {
+        self.ask(Cont {}).await?;
+        let max = self.place.config.answer_max;
+        let executes = async {
+            while !self.status().await?.executes() {
+                tokio::time::sleep(SETTLE_PAUSE).await;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(max, executes)
+            .await
+            .unwrap_or_else(|_late| Err("it was not seen to run".to_owned()))?;
+        if let Err(why) = self.ask(AnnounceSelf::DEFAULT).await {
+            tracing::warn!(vm = %self.vm, why, "its address was not announced");
+        }
+        Ok(())
+    }
+
+    /// The VM's tap and bridge, from its definition or its file.
+    pub(super) fn link(&mut self) -> Result<Option<Link>, String> {
+        if self.definition.is_none() {
+            let file = match self.paths.stage() {
+                Stage::Own => &self.paths.definition,
+                Stage::Incoming => &self.paths.incoming,
+                Stage::Absent => return Ok(None),
+            };
+            let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+            self.definition =
+                Some(Definition::parse(&text).map_err(|garbled| garbled.to_string())?);
+        }
+        Ok(self.definition.as_ref().and_then(|definition| definition.link.clone()))
+    }
+
+    /// Ends QEMU, proves it gone, and removes its tap and files.
+    pub(super) async fn end_and_remove(&mut self) -> Result<(), String> {
+        let link = self.link();
+        let max = self.place.config.answer_max;
+        if let Some(mut process) = self.process.take() {
+            // Asked to quit it closes what it has open; whatever it answers, its end is seen below.
+            drop(self.ask(Quit {}).await);
+            if !process.gone_within(max).await
+                && let Err(error) = process.kill(max).await
+            {
+                let pid = process.pid();
+                self.process = Some(process);
+                return Err(format!("QEMU's process {pid} could not be ended: {error}"));
+            }
+        }
+        self.process = None;
+        self.hang_up();
+        self.forget();
+        self.following = Following::Nothing;
+        if let Some(link) = link?
+            && tap::exists(&link.tap).unwrap_or(true)
+        {
+            tap::delete(&link).await.map_err(|error| error.to_string())?;
+        }
+        self.paths.remove().map_err(|error| format!("its files could not be removed: {error}"))?;
+        self.definition = None;
+        Ok(())
+    }
+}
+
+fn why_it_failed(migration: &Migration, leaving: &Leaving) -> String {
+    match (migration.status(), &migration.error_desc, &leaving.cancelled) {
+        (MigrationStatus::Cancelled, _, Some(why)) => why.clone(),
+        (MigrationStatus::Cancelled, ..) => "cancelled, not by Evenkeel".to_owned(),
+        (MigrationStatus::Completed, ..) => {
+            "it completed, but somebody let the guest run here again".to_owned()
+        }
+        (MigrationStatus::None, ..) => "it did not begin".to_owned(),
+        (_, Some(why), _) => why.clone(),
+        (_, None, _) => "QEMU gives no reason".to_owned(),
+    }
+}
+
+fn seen_after_failure(status: Status) -> Seen {
+    if status == Status::Postmigrate {
+        Seen::PostMigrate
+    } else if status.executes() {
+        Seen::Running
+    } else {
+        Seen::Paused
+    }
+}

@@ -1,0 +1,65 @@
+//! Taps: made, attached to a bridge, taken off it, removed. All by name, in the agent's own network namespace.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::definition::Link;
+
+/// `ip` makes one system call or two; longer than this and the kernel hangs.
+const IP_MAX: Duration = Duration::from_secs(5);
+
+/// A tap could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[error("`ip {command}` failed: {reason}")]
+pub(super) struct TapError {
+    command: String,
+    reason: String,
+}
+
+/// Whether a link of that name is there, tap or not.
+pub(super) fn exists(link: &str) -> io::Result<bool> {
+    let any_socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
+    match netdevice::name_to_index(any_socket, link) {
+        Ok(_index) => Ok(true),
+        Err(rustix::io::Errno::NODEV) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a tap on its bridge, up. A link of that name must not be there.
+pub(super) async fn create(link: &Link) -> Result<(), TapError> {
+    ip(&["tuntap", "add", "dev", &link.tap, "mode", "tap"]).await?;
+    attach(link).await
+}
+
+/// Puts a tap on its bridge, up.
+pub(super) async fn attach(link: &Link) -> Result<(), TapError> {
+    ip(&["link", "set", "dev", &link.tap, "master", &link.bridge, "up"]).await
+}
+
+/// Takes a tap off whatever bridge it is on.
+pub(super) async fn detach(link: &Link) -> Result<(), TapError> {
+    ip(&["link", "set", "dev", &link.tap, "nomaster"]).await
+}
+
+/// Removes a tap.
+pub(super) async fn delete(link: &Link) -> Result<(), TapError> {
+    ip(&["link", "delete", "dev", &link.tap]).await
+}
+
+async fn ip(arguments: &[&str]) -> Result<(), TapError> {
+    let failed = |reason: String| TapError { command: arguments.join(" "), reason };
+    let output = Command::new("ip").args(arguments).kill_on_drop(true).output();
+    match timeout(IP_MAX, output).await {
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => {
+            Err(failed(String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ")))
+        }
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(late) => Err(failed(late.to_string())),
+    }
+}

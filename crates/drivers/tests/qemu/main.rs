@@ -1,0 +1,12 @@
+//! The QEMU driver with real QEMUs, without a system in them: moves over the loopback, faults made by state.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets the unexpected panics"
+)]
+
+mod faults;
+mod hosts;
+mod moves;
+mod sightings;
