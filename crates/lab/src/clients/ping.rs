@@ -109,6 +109,8 @@ impl Course {
                 got = self.socket.recv(&mut packet) => self.heard(got, &packet),
             }
         }
+        let stopped = Instant::now();
+        self.waiting.retain(|_sequence, sent| stopped - *sent < LAST_ANSWER);
         let _what_is_missing_is_lost = timeout(LAST_ANSWER, async {
             while !self.waiting.is_empty() {
                 let got = self.socket.recv(&mut packet).await;
@@ -116,8 +118,9 @@ impl Course {
             }
         })
         .await;
-        if let Some(before) = self.last_answer.filter(|_| !self.waiting.is_empty()) {
-            self.note_gap(before, Instant::now());
+        // Silent to the end: the silence that was seen counts.
+        if let Some(before) = self.last_answer.filter(|_| self.waiting.contains_key(&sequence)) {
+            self.note_gap(before, stopped);
         }
     }
 
@@ -150,7 +153,7 @@ impl Course {
 
     fn note_gap(&self, before: Instant, now: Instant) {
         let mut pings = locked(&self.pings);
-        pings.gap_ms = pings.gap_ms.max(milliseconds(now - before));
+        pings.gap_ms = pings.gap_ms.max(milliseconds(now.saturating_duration_since(before)));
     }
 }
 

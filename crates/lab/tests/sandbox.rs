@@ -1,0 +1,141 @@
+//! Whatever ends the outer process, nothing of the sandbox is left.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use lab::hosts::Network;
+use lab::{folder, sandbox, wait};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+const VICTIM: &str = "LAB_TEST_VICTIM";
+const KINDS: [&str; 5] = ["net", "mnt", "pid", "uts", "ipc"];
+
+/// The namespaces of a process, such as `net:[4026532567]`.
+fn namespaces(process: &str) -> BTreeSet<String> {
+    let links = KINDS.map(|kind| fs::read_link(format!("/proc/{process}/ns/{kind}")));
+    links.into_iter().flatten().map(|link| link.to_string_lossy().into_owned()).collect()
+}
+
+/// Processes that live in one of `namespaces`, and namespaces that a mount keeps.
+fn left_of(namespaces_of_victim: &BTreeSet<String>) -> anyhow::Result<Vec<String>> {
+    let mut left = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.bytes().all(|byte| byte.is_ascii_digit())
+            && !namespaces(&name).is_disjoint(namespaces_of_victim)
+        {
+            left.push(format!("process {name}"));
+        }
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    left.extend(
+        namespaces_of_victim
+            .iter()
+            .filter(|name| mounts.contains(*name))
+            .map(|name| format!("mount {name}")),
+    );
+    Ok(left)
+}
+
+/// The victim: makes hosts, says what it has, and waits to be killed.
+async fn be_victim() -> anyhow::Result<()> {
+    let network = Network::new(2)?;
+    let mut all = namespaces("self");
+    for host in network.hosts() {
+        all.extend(namespaces(&host.namespace().pid().to_string()));
+        // An orphan that nobody but the sandbox can end.
+        let orphan = host.command("setsid").args(["--fork", "sleep", "1000"]).status()?;
+        ensure!(orphan.success(), "setsid failed");
+    }
+    for namespace in &all {
+        println!("victim namespace {namespace}");
+    }
+    println!("victim folder {}", network.folder().display());
+    println!("victim ready");
+    std::future::pending().await
+}
+
+/// Starts the victim in a process group of its own; gives it, its namespaces and its folder.
+fn start_victim(test: &str) -> anyhow::Result<(Child, BTreeSet<String>, String)> {
+    let mut victim = Command::new(std::env::current_exe()?)
+        .args([test, "--exact", "--nocapture"])
+        .env(VICTIM, "1")
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()?;
+    let (mut own, mut folder) = (BTreeSet::new(), String::new());
+    for line in BufReader::new(victim.stdout.take().context("no pipe")?).lines() {
+        let line = line?;
+        // The test runner may have begun the line.
+        let Some((_, said)) = line.split_once("victim ") else { continue };
+        match said.split_once(' ') {
+            Some(("namespace", name)) => {
+                own.insert(name.to_owned());
+            }
+            Some(("folder", path)) => path.clone_into(&mut folder),
+            Some(_) | None => break,
+        }
+    }
+    let outside = namespaces("self");
+    ensure!(own.is_disjoint(&outside), "the sandbox shares a namespace with the machine");
+    ensure!(own.len() >= KINDS.len() + 2 * 3, "hosts share namespaces: {own:?}");
+    ensure!(left_of(&own)?.len() >= 6, "the victim's processes are not seen");
+    Ok((victim, own, folder))
+}
+
+fn nothing_is_left_after(test: &str, kill: impl FnOnce(Pid) -> anyhow::Result<()>) {
+    if std::env::var_os(VICTIM).is_some() {
+        sandbox::test(test, be_victim);
+        return;
+    }
+    lab::setup::ensure(&mut |_step| {}).unwrap();
+    let (mut victim, own, folder) = start_victim(test).unwrap();
+    let pid = Pid::from_child(&victim);
+    kill(pid).unwrap();
+    victim.wait().unwrap();
+    let gone = wait::until(Duration::from_secs(5), "the sandbox gone", || {
+        Ok(left_of(&own)?.is_empty().then_some(()))
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    if let Err(error) = runtime.block_on(gone) {
+        panic!("{error:#}: left are {:?}", left_of(&own));
+    }
+    assert!(Path::new(&folder).is_dir(), "the killed run cannot have removed {folder}");
+    let _next_run = folder::RunFolder::new().unwrap();
+    assert!(!Path::new(&folder).exists(), "the next run left {folder}");
+}
+
+#[test]
+fn nothing_is_left_after_sigkill() {
+    nothing_is_left_after("nothing_is_left_after_sigkill", |pid| {
+        Ok(kill_process(pid, Signal::KILL)?)
+    });
+}
+
+#[test]
+fn nothing_is_left_after_ctrl_c() {
+    nothing_is_left_after("nothing_is_left_after_ctrl_c", |group| {
+        Ok(kill_process_group(group, Signal::INT)?)
+    });
+}
+
+#[test]
+fn the_exit_code_comes_through_and_orphans_are_reaped() {
+    sandbox::test("the_exit_code_comes_through_and_orphans_are_reaped", async || {
+        let orphan = Command::new("setsid").args(["--fork", "true"]).status()?;
+        ensure!(orphan.success(), "setsid failed");
+        wait::until(Duration::from_secs(5), "no process but init, this one and the reader", || {
+            let numbered = fs::read_dir("/proc")?
+                .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+            Ok((numbered.count() == 2).then_some(()))
+        })
+        .await?;
+        Ok(())
+    });
+}
