@@ -1,12 +1,14 @@
 //! A real guest on a host of the lab, seen by clients, moved by hand.
 
+#![expect(clippy::print_stdout, reason = "figures are read by people")]
+
 use std::time::Duration;
 
 use anyhow::ensure;
 use decide::migrate::hypervisor::CopyParameters;
-use decide::units::{BitsPerSec, PacketsPerSec};
+use decide::units::{BitsPerSec, Mib, PacketsPerSec};
 use lab::clients::{Flood, Pinger, TcpProbe};
-use lab::guests::{self, GuestPlan};
+use lab::guests::{self, Dirty, GuestPlan};
 use lab::hosts::Network;
 use lab::setup::Parts;
 use lab::{raw, sandbox, wait};
@@ -51,6 +53,40 @@ fn a_guest_moves_and_its_connection_survives() {
             [host1, host2].iter().flat_map(|host| guests::heartbeats(host, plan.vm())).collect();
         ensure!(heard.is_sorted_by(|a, b| a < b), "heartbeats repeat: {heard:?}");
         ensure!(moved.ended().is_none(), "the moved guest ended");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_guest_that_writes_keeps_its_memory() {
+    sandbox::test("a_guest_that_writes_keeps_its_memory", async || {
+        let parts = Parts::load()?;
+        let network = Network::new(2)?;
+        let [host1, host2] = network.hosts() else { unreachable!("two hosts were made") };
+        let dirty = Some(Dirty { memory: Mib(24), per_second: Mib(16) });
+        let plan = GuestPlan { dirty, ..GuestPlan::new("db1", 2) };
+        let guest = guests::start(host1, &plan, &parts)?;
+        guest.ready(host1, BOOT_MAX).await?;
+        let slow = CopyParameters { bandwidth: BitsPerSec(400_000_000), ..PARAMETERS };
+        let (_moved, figures) =
+            raw::move_guest(&network, &guest, (host1, host2), &parts, slow).await?;
+        println!("{figures:?}");
+        ensure!(
+            figures.rounds > 2 && figures.total_ms > 1_000,
+            "it wrote nothing while it moved: {figures:?}"
+        );
+        // Three seconds at this rate write every page twice, and each page is checked before it is written.
+        wait::until(Duration::from_secs(10), "three heartbeats at the target", || {
+            Ok((guests::heartbeats(host2, plan.vm()).len() >= 3).then_some(()))
+        })
+        .await?;
+        for host in [host1, host2] {
+            ensure!(
+                !guests::console(host, plan.vm()).contains("CORRUPT"),
+                "memory was lost on {}",
+                host.name()
+            );
+        }
         Ok(())
     });
 }

@@ -62,7 +62,7 @@ pub(super) fn install(lab: &Path, missing: &[String]) -> anyhow::Result<()> {
         command.args(["--target-release", &suite]);
     }
     finish(command.args(missing))?;
-    Ok(())
+    clear(&lab.join("apt"))
 }
 
 /// apt with sources, lists and cache of its own, in the lab's folder.
