@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+/// Held while run folders are made or removed.
+const RUNS_LOCK: &str = "runs.lock";
+
 /// `target/lab` of this workspace, made if absent.
 pub fn lab() -> anyhow::Result<PathBuf> {
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
@@ -46,7 +49,7 @@ impl RunFolder {
     /// Makes a new one, after removing those of runs that have ended.
     pub fn new() -> anyhow::Result<RunFolder> {
         let lab = lab()?;
-        let _one_at_a_time = lock(&lab, "runs.lock")?;
+        let _one_at_a_time = lock(&lab, RUNS_LOCK)?;
         remove_ended(&lab)?;
         let path = lab.join(format!("run-{}", random_name()?));
         fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
@@ -69,6 +72,8 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
+        // Under the lock: once our own lock file is removed, another run would take the rest for that of an ended one.
+        let _one_at_a_time = self.path.parent().map(|lab| lock(lab, RUNS_LOCK));
         // What cannot be removed now is removed by the next run.
         let _left_to_the_next_run = fs::remove_dir_all(&self.path);
     }
@@ -93,4 +98,28 @@ fn random_name() -> anyhow::Result<String> {
         .and_then(|mut file| file.read_exact(&mut bytes))
         .context("reading /dev/urandom")?;
     Ok(format!("{:08x}", u32::from_ne_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn runs_that_begin_and_end_side_by_side_leave_each_other_alone() {
+        let runs: Vec<_> = (0..4)
+            .map(|_| {
+                thread::spawn(|| {
+                    for _ in 0..50 {
+                        let run = RunFolder::new().expect("another run is in the way");
+                        run.sub("host1/state").expect("another run removed this one");
+                    }
+                })
+            })
+            .collect();
+        for run in runs {
+            run.join().expect("no run fails");
+        }
+    }
 }

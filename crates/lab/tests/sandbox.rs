@@ -70,16 +70,27 @@ async fn be_victim() -> anyhow::Result<()> {
     std::future::pending().await
 }
 
+/// The victim's outer process: ended with the test, however the test ends.
+struct Victim(Child);
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+        let _reaped_already = self.0.wait();
+    }
+}
+
 /// Starts the victim in a process group of its own; gives it, its namespaces and its folder.
-fn start_victim(test: &str) -> anyhow::Result<(Child, BTreeSet<String>, String)> {
-    let mut victim = Command::new(std::env::current_exe()?)
+fn start_victim(test: &str) -> anyhow::Result<(Victim, BTreeSet<String>, String)> {
+    let victim = Command::new(std::env::current_exe()?)
         .args([test, "--exact", "--nocapture"])
         .env(VICTIM, "1")
         .stdout(Stdio::piped())
         .process_group(0)
         .spawn()?;
+    let mut victim = Victim(victim);
     let (mut own, mut folder) = (BTreeSet::new(), String::new());
-    for line in BufReader::new(victim.stdout.take().context("no pipe")?).lines() {
+    for line in BufReader::new(victim.0.stdout.take().context("no pipe")?).lines() {
         let line = line?;
         // The test runner may have begun the line.
         let Some((_, said)) = line.split_once("victim ") else { continue };
@@ -108,14 +119,16 @@ fn nothing_is_left_after(
     }
     lab::setup::ensure(&mut |_step| {})?;
     let (mut victim, own, folder) = start_victim(test)?;
-    kill(Pid::from_child(&victim))?;
-    victim.wait()?;
+    let _run_beside = folder::RunFolder::new()?;
+    ensure!(Path::new(&folder).is_dir(), "another run removed {folder} of a living one");
+    kill(Pid::from_child(&victim.0))?;
+    victim.0.wait()?;
     let gone = wait::until(Duration::from_secs(5), "the sandbox gone", || {
         Ok(left_of(&own)?.is_empty().then_some(()))
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(gone).with_context(|| format!("left are {:?}", left_of(&own)))?;
-    ensure!(Path::new(&folder).is_dir(), "the killed run cannot have removed {folder}");
+    // Any run may remove it from here on, one beside this test too; after the next one it is gone for sure.
     let _next_run = folder::RunFolder::new()?;
     ensure!(!Path::new(&folder).exists(), "the next run left {folder}");
     Ok(())
