@@ -1,2 +1,49 @@
-//! tasks
-fn main() {}
+//! `cargo xtask TASK`: the one door for tasks.
+//!
+//! Every task installs what it needs, prints a table for people, and with `--json` exactly one JSON document as the last
+//! thing on standard output. Progress goes to standard error. The exit code is 0 only if all held.
+
+mod setup;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of this repository", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install and build what test guests need
+    #[command(after_help = "Example: cargo xtask setup --json")]
+    Setup(setup::Setup),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Setup(task) => task.run(),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells a person how far things are.
+#[expect(clippy::print_stderr, reason = "progress goes to standard error")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Prints a task's outcome.
+#[expect(clippy::print_stdout, reason = "a task's outcome goes to standard output")]
+fn print(text: &str) {
+    println!("{text}");
+}

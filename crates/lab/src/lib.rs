@@ -1,1 +1,24 @@
-//! x
+//! Test hosts on one machine, with real Linux guests: what the demo, `bench move` and the real-VM tests run on.
+//!
+//! ```text
+//!   setup ──▶ sandbox ──▶ network: host1 … hostN, client ──▶ guests, clients, raw moves
+//!  (network   (own pid, mount,   (own net, mount, uts each,
+//!   needed)    net, uts, ipc)     joined by a switch)
+//! ```
+//!
+//! [`setup`] installs what is missing and builds the guest's kernel and initramfs. [`sandbox`] runs the program again
+//! inside namespaces that end with it. [`hosts`] makes hosts there, [`guests`] boots VMs on them, [`clients`] measures
+//! them from outside, [`raw`] moves them by hand.
+//!
+//! **Invariant:** nothing outside the sandbox is touched but the folder `target/lab`.
+//! **Invariant:** whatever ends the outer process, every process, namespace, link and mount of the sandbox ends too.
+
+pub mod clients;
+pub mod folder;
+pub mod guests;
+pub mod hosts;
+pub mod qmp;
+pub mod raw;
+pub mod sandbox;
+pub mod setup;
+pub mod wait;

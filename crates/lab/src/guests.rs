@@ -1,0 +1,279 @@
+//! Real guests: a Linux kernel and a small program under QEMU, started as an operator would start a VM of ours.
+//!
+//! Beside the QMP socket `/run/evenkeel/qemu/<uuid>.sock` of a host lies `<uuid>.toml`: name, tap, bridge, size and the
+//! command that started the VM, from which a target starts the incoming side. Its console goes to
+//! `/run/evenkeel/console/<uuid>.log` of whichever host it runs on.
+//!
+//! A guest prints READY, then HEARTBEAT n each second; answers ping; echoes TCP port 7; swallows UDP port 9.
+
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use decide::units::{Mib, VmId};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::hosts::{BRIDGE, Host, PREFIX};
+use crate::setup::Parts;
+use crate::wait;
+
+/// The machine type: the newest that both QEMU 7.2 and 10 have.
+pub const MACHINE: &str = "pc-i440fx-7.2";
+
+/// Where a host keeps its VMs' QMP sockets and definitions.
+const FOLDER: &str = "/run/evenkeel/qemu";
+const CONSOLES: &str = "/run/evenkeel/console";
+const TAP_MAX: usize = 15;
+
+/// The second line is there for the boot alone: it takes a quarter off (median of 8 under TCG: 1.8 CPU seconds, not 2.4).
+const KERNEL_WORDS: &str = "console=ttyS0 quiet panic=-1 nokaslr mitigations=off ipv6.disable=1 \
+    acpi=off tsc=reliable no_timer_check nowatchdog cryptomgr.notests init_on_alloc=0";
+
+/// How a VM is started: the contract with the driver `qemu`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmFile {
+    /// Unique on its host.
+    pub name: String,
+    /// Its tap, a persistent one on `bridge`, made by whoever starts the VM.
+    pub tap: String,
+    /// The bridge that the tap belongs to.
+    pub bridge: String,
+    /// Such as `160MiB`.
+    pub memory: String,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// The command; `{tap}`, `{qmp}` and `{uuid}` are put in, and the incoming side adds `-incoming defer`.
+    pub start: Vec<String>,
+}
+
+/// What a guest is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestPlan {
+    /// Its name: at most 11 characters, since its tap is named after it.
+    pub name: String,
+    /// From 1; makes its UUID and address.
+    pub number: u8,
+    /// Memory, 128 MiB or more.
+    pub memory: Mib,
+    /// How fast it writes to how much of its memory, if it does.
+    pub dirty: Option<Dirty>,
+}
+
+/// A guest's load on its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dirty {
+    /// This much is written over and over,
+    pub memory: Mib,
+    /// this much each second; 0 for as fast as it can.
+    pub per_second: Mib,
+}
+
+impl GuestPlan {
+    /// A guest of 160 MiB that leaves its memory alone.
+    pub fn new(name: &str, number: u8) -> GuestPlan {
+        GuestPlan { name: name.to_owned(), number, memory: Mib(160), dirty: None }
+    }
+
+    /// Its UUID.
+    pub fn vm(&self) -> VmId {
+        VmId(0x6576_656e_6b65_4c00_8000_0000_0000_0000 | u128::from(self.number))
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(198, 18, 2, self.number)
+    }
+
+    /// Its tap's name, on every host.
+    pub fn tap(&self) -> String {
+        format!("tap-{}", self.name)
+    }
+
+    /// How it is started with these parts.
+    pub fn file(&self, parts: &Parts) -> VmFile {
+        let [.., a, b, c] = self.vm().0.to_be_bytes();
+        let accelerator = match &*parts.accelerator {
+            // QEMU's default buffer for translated code grows to hundreds of MiB.
+            "tcg" => "tcg,tb-size=16".to_owned(),
+            other => other.to_owned(),
+        };
+        let mut kernel = format!("{KERNEL_WORDS} lab.address={}/{PREFIX}", self.address());
+        if let Some(dirty) = self.dirty {
+            kernel += &format!(" lab.dirty={}:{}", dirty.memory.0, dirty.per_second.0);
+        }
+        let words = [
+            ("", "qemu-system-x86_64".to_owned()),
+            ("-name", self.name.clone()),
+            ("-uuid", "{uuid}".to_owned()),
+            ("-M", MACHINE.to_owned()),
+            ("-accel", accelerator),
+            ("-m", self.memory.0.to_string()),
+            ("-smp", "1".to_owned()),
+            ("-nodefaults", String::new()),
+            ("-no-user-config", String::new()),
+            ("-display", "none".to_owned()),
+            ("-kernel", parts.kernel.display().to_string()),
+            ("-initrd", parts.initramfs.display().to_string()),
+            ("-append", kernel),
+            ("-netdev", "tap,id=net0,ifname={tap},script=no,downscript=no".to_owned()),
+            (
+                "-device",
+                format!("virtio-net-pci,netdev=net0,mac=52:54:00:{a:02x}:{b:02x}:{c:02x},romfile="),
+            ),
+            // Appended to, since a VM may come back to a host where it was before.
+            ("-chardev", format!("file,id=console,path={CONSOLES}/{{uuid}}.log,append=on")),
+            ("-serial", "chardev:console".to_owned()),
+            ("-qmp", "unix:{qmp},server=on,wait=off".to_owned()),
+        ];
+        VmFile {
+            name: self.name.clone(),
+            tap: self.tap(),
+            bridge: BRIDGE.to_owned(),
+            memory: format!("{}MiB", self.memory.0),
+            vcpus: 1,
+            start: words
+                .into_iter()
+                .flat_map(|(a, b)| [a.to_owned(), b])
+                .filter(|word| !word.is_empty())
+                .collect(),
+        }
+    }
+}
+
+/// A QEMU process that the lab started. It is reaped as soon as it ends, so that its end can be seen in /proc.
+#[derive(Debug)]
+pub struct Guest {
+    /// What it was to be.
+    pub plan: GuestPlan,
+    pid: u32,
+    ended: Arc<OnceLock<ExitStatus>>,
+    errors: PathBuf,
+}
+
+/// Makes a tap for the guest and starts it on `host`. It boots from here on: see [`Guest::ready`].
+pub fn start(host: &Host, plan: &GuestPlan, parts: &Parts) -> anyhow::Result<Guest> {
+    launch(host, plan, parts, &[])
+}
+
+/// Like [`start`], for an incoming side that waits for `migrate-incoming` and then runs by itself.
+pub(crate) fn start_incoming(
+    host: &Host,
+    plan: &GuestPlan,
+    parts: &Parts,
+) -> anyhow::Result<Guest> {
+    launch(host, plan, parts, &["-incoming", "defer"])
+}
+
+fn launch(host: &Host, plan: &GuestPlan, parts: &Parts, more: &[&str]) -> anyhow::Result<Guest> {
+    let (file, uuid) = (plan.file(parts), plan.vm().to_string());
+    ensure!(file.tap.len() <= TAP_MAX, "tap name {} is longer than {TAP_MAX} characters", file.tap);
+    host.ip(&format!(
+        "tuntap add dev {tap} mode tap\nlink set {tap} master {BRIDGE}\nlink set {tap} up\n",
+        tap = file.tap
+    ))
+    .with_context(|| format!("making {} on {}", file.tap, host.name()))?;
+    let text = toml::to_string(&file).context("writing a VM's definition")?;
+    fs::write(host.path(&format!("{FOLDER}/{uuid}.toml")), text)
+        .context("writing a VM's definition")?;
+
+    let errors = host.logs().join(format!("{}.err", plan.name));
+    let qmp = format!("{FOLDER}/{uuid}.sock");
+    let words = file.start.iter().map(|word| {
+        word.replace("{tap}", &file.tap).replace("{qmp}", &qmp).replace("{uuid}", &uuid)
+    });
+    let mut words = words.chain(more.iter().map(|&word| word.to_owned()));
+    let child = host
+        .command(words.next().context("empty command")?)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(&errors).with_context(|| format!("making {}", errors.display()))?)
+        .spawn()
+        .context("starting nsenter and QEMU")?;
+    Ok(Guest { plan: plan.clone(), pid: child.id(), ended: reap(child)?, errors })
+}
+
+fn reap(mut child: Child) -> anyhow::Result<Arc<OnceLock<ExitStatus>>> {
+    let ended = Arc::new(OnceLock::new());
+    let tell = Arc::clone(&ended);
+    thread::Builder::new().name("reaper".to_owned()).spawn(move || {
+        if let Ok(status) = child.wait() {
+            let _only_we_set_it = tell.set(status);
+        }
+    })?;
+    Ok(ended)
+}
+
+impl Guest {
+    /// Waits until the guest, started on `host`, has booted and serves.
+    pub async fn ready(&self, host: &Host, within: Duration) -> anyhow::Result<()> {
+        let what = format!("guest {} ready on {}", self.plan.name, host.name());
+        wait::until(within, &what, || {
+            self.alive()?;
+            Ok(console(host, self.plan.vm()).contains("READY").then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until its QMP socket can be reached on `host`; gives the socket's path as seen from here.
+    pub async fn qmp(&self, host: &Host, within: Duration) -> anyhow::Result<PathBuf> {
+        let path = host.path(&format!("{FOLDER}/{}.sock", self.plan.vm()));
+        wait::until(within, "QEMU's QMP socket", || {
+            self.alive()?;
+            Ok(fs::metadata(&path).is_ok_and(|found| found.file_type().is_socket()).then_some(()))
+        })
+        .await?;
+        Ok(path)
+    }
+
+    /// Its QEMU's process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// How its QEMU ended, once it has.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.ended.get().copied()
+    }
+
+    /// Ends its QEMU at once, as a crash would.
+    pub fn kill(&self) -> anyhow::Result<()> {
+        match i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
+            Some(pid) if self.ended().is_none() => {
+                kill_process(pid, Signal::KILL).context("killing QEMU")
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn alive(&self) -> anyhow::Result<()> {
+        if let Some(status) = self.ended() {
+            let said = fs::read_to_string(&self.errors).unwrap_or_default();
+            bail!("QEMU of {} ended with {status}: {}", self.plan.name, said.trim());
+        }
+        Ok(())
+    }
+}
+
+/// What the VM printed on its console while on `host`; empty if it never was there.
+pub fn console(host: &Host, vm: VmId) -> String {
+    let bytes = fs::read(host.path(&format!("{CONSOLES}/{vm}.log"))).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The heartbeats that the VM printed while on `host`, in order.
+pub fn heartbeats(host: &Host, vm: VmId) -> Vec<u64> {
+    let complete = console(host, vm);
+    let complete = complete.rsplit_once('\n').map_or("", |(lines, _partial)| lines);
+    complete
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("HEARTBEAT ")?.parse().ok())
+        .collect()
+}

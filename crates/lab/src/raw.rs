@@ -1,0 +1,129 @@
+//! A move made by hand: QMP `migrate` and nothing else, with the parameters that Evenkeel uses.
+//!
+//! What Evenkeel's own moves are compared with. The target runs by itself as soon as it is complete; nobody asks,
+//! reserves or hands over anything.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use decide::migrate::hypervisor::CopyParameters;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use crate::clients::Pinger;
+use crate::guests::{self, Guest};
+use crate::hosts::{Host, Network};
+use crate::qmp::Qmp;
+use crate::setup::Parts;
+
+const PORT: u16 = 49_152;
+const MULTIFD_CHANNELS: u8 = 2;
+const MOVE_MAX: Duration = Duration::from_secs(120);
+const SOCKET_MAX: Duration = Duration::from_secs(10);
+/// Fine enough to measure a pause of some tens of milliseconds.
+const PING_PACE: Duration = Duration::from_millis(10);
+/// Pings go on so long before and after the move.
+const PING_MARGIN: u32 = 20;
+
+/// Figures of one move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RawMove {
+    /// From `migrate` until the source is completed and the target runs.
+    pub total_ms: u64,
+    /// The guest's pause, by QEMU's own count.
+    pub downtime_ms: u64,
+    /// Longest silence that a client noticed, pinging each 10 ms.
+    pub client_gap_ms: u64,
+    /// Sent over the wire.
+    pub bytes: u64,
+    /// Rounds over the memory.
+    pub rounds: u64,
+}
+
+/// Moves `guest` from one host to another; gives the guest as it runs there, and figures. The source's copy is ended.
+pub async fn move_guest(
+    network: &Network,
+    guest: &Guest,
+    (from, to): (&Host, &Host),
+    parts: &Parts,
+    parameters: CopyParameters,
+) -> anyhow::Result<(Guest, RawMove)> {
+    let incoming =
+        guests::start_incoming(to, &guest.plan, parts).context("starting the incoming side")?;
+    let mut source = Qmp::connect(&guest.qmp(from, SOCKET_MAX).await?).await.context("source")?;
+    let mut target = Qmp::connect(&incoming.qmp(to, SOCKET_MAX).await?).await.context("target")?;
+    for side in [&mut source, &mut target] {
+        prepare(side, parameters).await?;
+    }
+    let uri = format!("tcp:{}:{PORT}", to.address());
+    target.command("migrate-incoming", json!({ "uri": uri })).await?;
+
+    let pinger = Pinger::start(network.client(), guest.plan.address(), PING_PACE)?;
+    answered(&pinger, PING_MARGIN).await?;
+    let start = Instant::now();
+    let moved = timeout(MOVE_MAX, drive(&mut source, &mut target, &uri)).await;
+    let total = start.elapsed();
+    moved.with_context(|| format!("not moved within {MOVE_MAX:?}"))??;
+    let so_far = pinger.so_far().answered;
+    answered(&pinger, so_far + PING_MARGIN).await.context("the guest after its move")?;
+    let pings = pinger.stop().await?;
+
+    let figures = source.command("query-migrate", json!({})).await?;
+    let number = |value: &Value| value.as_u64().context("query-migrate lacks a figure");
+    let figures = RawMove {
+        total_ms: u64::try_from(total.as_millis())?,
+        downtime_ms: number(&figures["downtime"])?,
+        client_gap_ms: pings.gap_ms,
+        bytes: number(&figures["ram"]["transferred"])?,
+        rounds: number(&figures["ram"]["dirty-sync-count"])?,
+    };
+    source.command("quit", json!({})).await?;
+    from.ip(&format!("link del {}\n", guest.plan.tap()))?;
+    Ok((incoming, figures))
+}
+
+async fn prepare(side: &mut Qmp, parameters: CopyParameters) -> anyhow::Result<()> {
+    let mut capabilities = vec!["events", "return-path", "pause-before-switchover"];
+    if parameters.multifd {
+        capabilities.push("multifd");
+    }
+    let capabilities: Vec<Value> =
+        capabilities.into_iter().map(|name| json!({ "capability": name, "state": true })).collect();
+    side.command("migrate-set-capabilities", json!({ "capabilities": capabilities })).await?;
+    let mut values = json!({
+        "max-bandwidth": parameters.bandwidth.0 / 8,
+        "downtime-limit": u64::try_from(parameters.downtime_max.as_millis())?,
+    });
+    if parameters.multifd {
+        values["multifd-channels"] = json!(MULTIFD_CHANNELS);
+    }
+    side.command("migrate-set-parameters", values).await?;
+    Ok(())
+}
+
+async fn drive(source: &mut Qmp, target: &mut Qmp, uri: &str) -> anyhow::Result<()> {
+    source.command("migrate", json!({ "uri": uri })).await?;
+    loop {
+        let event = source.event().await?;
+        if event["event"] != "MIGRATION" {
+            continue;
+        }
+        match event["data"]["status"].as_str() {
+            Some("pre-switchover") => {
+                source.command("migrate-continue", json!({ "state": "pre-switchover" })).await?;
+            }
+            Some("completed") => break,
+            Some(bad @ ("failed" | "cancelled")) => bail!("the source says {bad}"),
+            Some(_) | None => {}
+        }
+    }
+    while target.event().await?["event"] != "RESUME" {}
+    Ok(())
+}
+
+/// Waits until `count` pings have been answered.
+async fn answered(pinger: &Pinger, count: u32) -> anyhow::Result<()> {
+    let enough = || Ok((pinger.so_far().answered >= count).then_some(()));
+    crate::wait::until(Duration::from_secs(10), "the guest answers ping", enough).await
+}

@@ -1,0 +1,135 @@
+//! Namespaces of our own in which everything runs, and which end with the program, whatever ends it.
+//!
+//! ```text
+//!  outer ── runs itself again by setpriv, unshare ──▶ init (pid 1) ── runs itself again ──▶ inside
+//!    │ holds the write end of a pipe                   │ reads it: at its end, all is over    │ the program proper
+//!    └ waits                                           └ reaps whatever is orphaned          └ its end is init's end
+//! ```
+//!
+//! When init ends, the kernel kills every process of the pid namespace; with the last process go the namespaces, links,
+//! sockets and mounts. Init ends if the program inside ends; if the outer process ends, by whatever signal, since the
+//! pipe then closes; and if setpriv's death signal reaches unshare first. The pipe also covers an outer process that
+//! was killed before a death signal was set, which from a pid namespace cannot be seen by the parent's pid.
+//!
+//! Ctrl-C reaches the outer process too, and ends it: so it ends everything at once.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::{Read, stdin};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::{env, process, thread};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, WaitOptions, geteuid, wait};
+
+use crate::setup;
+
+const MARK: &str = "EVENKEEL_SANDBOX";
+const MARK_INIT: &str = "init";
+const MARK_INSIDE: &str = "inside";
+
+/// Where the caller finds itself.
+#[derive(Debug)]
+pub enum Entered {
+    /// Inside the sandbox: go on.
+    Inside,
+    /// Outside; the program has run inside and ended so.
+    Outside(ExitStatus),
+}
+
+/// Runs this program again, with the same arguments, inside a new sandbox. To be called early in `main`, by the thread
+/// that lives longest: the death signal is bound to it.
+pub fn enter() -> anyhow::Result<Entered> {
+    enter_with(env::args_os().skip(1).collect())
+}
+
+/// The body of a test named `name` (with its modules) that needs real guests: runs setup outside, then `body` inside.
+///
+/// # Panics
+/// If `body` fails, or the sandbox cannot be made.
+pub fn test<F>(name: &str, body: impl FnOnce() -> F)
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let run = || -> anyhow::Result<()> {
+        if env::var_os(MARK).is_none() {
+            setup::ensure(&mut |_step| {}).context("setup")?;
+        }
+        match enter_with([name, "--exact", "--nocapture"].map(OsString::from).to_vec())? {
+            Entered::Inside => {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .enable_all()
+                    .build()?;
+                runtime.block_on(body())
+            }
+            Entered::Outside(status) => {
+                ensure!(status.success(), "inside the sandbox: {status}");
+                Ok(())
+            }
+        }
+    };
+    if let Err(error) = run() {
+        panic!("{error:#}");
+    }
+}
+
+fn enter_with(arguments: Vec<OsString>) -> anyhow::Result<Entered> {
+    match env::var(MARK).as_deref() {
+        Ok(MARK_INSIDE) => Ok(Entered::Inside),
+        Ok(MARK_INIT) => init(arguments),
+        Ok(other) => bail!("{MARK}={other:?} in the environment: unset it"),
+        Err(_) => outer(arguments).map(Entered::Outside),
+    }
+}
+
+fn outer(arguments: Vec<OsString>) -> anyhow::Result<ExitStatus> {
+    ensure!(
+        geteuid().is_root(),
+        "making network namespaces and taps needs root: run this with sudo"
+    );
+    let mut unshare = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=SIGKILL"])
+        .args(["--mount", "--net", "--uts", "--ipc", "--mount-proc"])
+        .arg(env::current_exe().context("finding this program")?)
+        .args(arguments)
+        .env(MARK, MARK_INIT)
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("starting setpriv and unshare (package util-linux)")?;
+    // Held until the end; wait() would close it at once.
+    let _lifeline = unshare.stdin.take();
+    unshare.wait().context("waiting for the sandbox")
+}
+
+/// Pid 1 of the sandbox; never returns.
+fn init(arguments: Vec<OsString>) -> anyhow::Result<Entered> {
+    ensure!(process::id() == 1, "{MARK} is set, but this is no sandbox: unset it");
+    thread::Builder::new().name("lifeline".to_owned()).spawn(|| {
+        let _ended_either_way = stdin().read(&mut [0]);
+        exit(128 + 9)
+    })?;
+    let program = Command::new(env::current_exe().context("finding this program")?)
+        .args(arguments)
+        .env(MARK, MARK_INSIDE)
+        .stdin(Stdio::null())
+        .spawn()
+        .context("starting the program inside the sandbox")?;
+    let program = i32::try_from(program.id()).ok().and_then(Pid::from_raw);
+    loop {
+        let reaped =
+            wait(WaitOptions::empty()).context("waiting for the program inside the sandbox")?;
+        if let Some((pid, status)) = reaped
+            && Some(pid) == program
+        {
+            let status = ExitStatus::from_raw(status.as_raw());
+            exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()));
+        }
+    }
+}
+
+#[expect(clippy::exit, reason = "pid 1 ends the sandbox by ending")]
+fn exit(code: i32) -> ! {
+    process::exit(code)
+}
