@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Parser;
 use decide::host::{Event, Host, Start};
 use decide::migrate::record::{MoveRecord, VmRecord};
@@ -48,10 +48,6 @@ pub struct Args {
 /// Whatever keeps it from starting, named with its file, key or address.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
-    if !args.insecure {
-        bail!("this version cannot authenticate hosts yet: start it with --insecure, on addresses of 127.0.0.0/8, ::1 or 198.18.0.0/15 only");
-    }
-    net::seal::check_insecure(&[config.host.address])?;
     let clock = Clock::start();
     let machine_id = local::machine_id()?;
     let opened = Journal::open(&config.host.state, &machine_id, local::fresh_journal(unix_seconds())?)?;
@@ -61,7 +57,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let qemu = QemuConfig { dir: config.host.qemu.clone(), listen: config.host.address, ..QemuConfig::default() };
     let hypervisor: Arc<dyn Hypervisor> = Arc::new(Qemu::start(qemu, hypervisor_heard)?);
     let (net_heard, net_ears) = mpsc::channel(WAITING_MAX);
-    let net = Net::start(net_settings(&config), net_heard).await?;
+    let net_settings = net_settings(&config, args.insecure);
+    let request = net_settings.request.to_string();
+    let net = Net::start(net_settings, net_heard).await?;
     let socket = ApiSocket::bind(&config.host.api).await?;
 
     let Opened { journal, id, incarnation, generation, vms, moves, .. } = opened;
@@ -89,7 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut actions = Vec::new();
     let host = Host::new(start, clock.now(), &mut actions);
     let hands = Hands { net, hypervisor, journal, events: Arc::clone(&events), newest };
-    let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request_word(config.cluster.request), hands);
+    let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request, hands);
     steering.carry_out(actions);
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));
 
@@ -119,21 +117,13 @@ async fn told_to_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn net_settings(config: &Config) -> NetSettings {
+fn net_settings(config: &Config, insecure: bool) -> NetSettings {
     let request = match config.cluster.request {
         RequestMode::Multicast => net::RequestMode::Multicast { group: config.cluster.group },
-        RequestMode::Broadcast => net::RequestMode::Broadcast,
+        RequestMode::Broadcast => net::RequestMode::BROADCAST,
         RequestMode::FanOut => net::RequestMode::FanOut,
     };
-    NetSettings { address: config.host.address, port: config.host.port, request }
-}
-
-fn request_word(mode: RequestMode) -> &'static str {
-    match mode {
-        RequestMode::Multicast => "multicast",
-        RequestMode::Broadcast => "broadcast",
-        RequestMode::FanOut => "fan-out",
-    }
+    NetSettings { address: config.host.address, port: config.host.port, request, multicast_ttl: 1, insecure }
 }
 
 fn decoded_vms(stored: std::collections::BTreeMap<VmId, Vec<u8>>) -> anyhow::Result<std::collections::BTreeMap<VmId, VmRecord>> {

@@ -26,7 +26,7 @@ pub(crate) struct Steering {
     pub(crate) host: Host,
     pub(crate) clock: Clock,
     pub(crate) cluster: String,
-    pub(crate) request: &'static str,
+    pub(crate) request: String,
     net: Net,
     hypervisor: Arc<dyn Hypervisor>,
     journal: mpsc::UnboundedSender<Write>,
@@ -62,7 +62,7 @@ pub(crate) struct Hands {
 }
 
 impl Steering {
-    pub(crate) fn new(host: Host, clock: Clock, cluster: String, request: &'static str, hands: Hands) -> Steering {
+    pub(crate) fn new(host: Host, clock: Clock, cluster: String, request: String, hands: Hands) -> Steering {
         let Hands { net, hypervisor, journal, events, newest } = hands;
         let (replies, asked) = (BTreeMap::new(), 0);
         Steering { host, clock, cluster, request, net, hypervisor, journal, events, newest, replies, asked }
@@ -119,7 +119,7 @@ impl Steering {
             match action {
                 Action::Send { address, message, .. } => self.net.send(address, message),
                 Action::Cast { message, known } => self.net.cast(&message, &known),
-                Action::Gossip { to, bytes } => self.net.gossip(to, bytes),
+                Action::Gossip { to, bytes } => self.net.gossip(to, &bytes),
                 Action::Persist { number, records } => {
                     // The thread ends only after the loop; if it died, nothing is said to be stored, so nothing goes on.
                     if self.journal.send(Write { number, records }).is_err() {

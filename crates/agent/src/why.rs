@@ -55,7 +55,7 @@ fn nothing_in_particular(at_work: &Steering) -> Ground {
     let host = &at_work.host;
     let mode = views::status(at_work).balance;
     let mut because = vec![format!("balance is {mode:?}")];
-    because.extend(host.hot_watch().crossed().iter().map(|crossed| format!("over its threshold: {crossed}")));
+    because.extend(host.crossed().iter().map(|crossed| format!("over its threshold: {crossed}")));
     because.extend(host.alarms().iter().rev().map(|alarm| format!("alarm: {alarm}")));
     Ground { about: format!("host {}", host.name()), verdict: host.doing().to_owned(), because, move_id: None, vm: None }
 }

@@ -38,24 +38,29 @@ impl Host {
 
     /// Says what this host is like now.
     pub(super) fn say_digest(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let mut out = Vec::new();
+        let digest = self.digest(now);
+        self.membership.say(now, digest, &mut out);
+        self.spread(now, out, actions);
+    }
+
+    /// What this host is like now, in figures.
+    pub fn digest(&self, now: Time) -> Digest {
         let (load, capacity) = (self.demand_of_vms(now), self.usage.capacity());
         let share = |thousandths: u64| Share(u32::try_from(thousandths).unwrap_or(u32::MAX));
-        let digest = Digest {
+        Digest {
             cpu_used: share(used(self.usage.host().cpu.0, capacity.cpu.0)),
             memory_committed: share(used(load.memory.0, capacity.memory.0)),
             packets: load.packets,
             bits: load.bits,
             vms: u32::try_from(self.vms.len()).unwrap_or(u32::MAX),
-            hot: self.hot.hot(now, &self.settings.hot).is_some(),
+            hot: self.hot(now).is_some(),
             moves_under_way: u32::try_from(self.moves_under_way()).unwrap_or(u32::MAX),
             inventory: self.inventory_hash(),
             policy: self.settings.hash(),
             journal: self.journal.id,
             generation: self.journal.generation,
-        };
-        let mut out = Vec::new();
-        self.membership.say(now, digest, &mut out);
-        self.spread(now, out, actions);
+        }
     }
 
     fn spread(&mut self, now: Time, out: Vec<Output>, actions: &mut Vec<Action>) {

@@ -49,7 +49,7 @@ impl Host {
     }
 
     /// Moves from here, and moves to here that were confirmed.
-    pub(super) fn moves_under_way(&self) -> usize {
+    pub fn moves_under_way(&self) -> usize {
         let confirmed = |id: &MoveId| {
             self.target.offers().get(id).is_some_and(|offer| offer.stage != Stage::Offered)
         };

@@ -19,7 +19,7 @@ use crate::migrate::record::{MoveRecord, Record, VmRecord};
 use crate::migrate::{source as migrate_source, target as migrate_target};
 use crate::negotiate::{self, source as negotiate_source, target as negotiate_target};
 use crate::placement::admission::Offered;
-use crate::policy::hot::HotWatch;
+use crate::policy::hot::{Crossed, HotWatch};
 use crate::policy::settings::Settings;
 use crate::units::{HostId, MoveId, Time, VmId};
 use crate::usage::Usage;
@@ -169,6 +169,7 @@ enum Writer {
 pub struct Host {
     id: HostId,
     name: String,
+    address: SocketAddr,
     journal: JournalMark,
     incarnation: u32,
     first_incarnation: u32,
@@ -221,6 +222,7 @@ impl Host {
         let mut host = Host {
             id: start.id,
             name: start.name,
+            address: start.address,
             journal: start.journal,
             incarnation: start.incarnation,
             first_incarnation: start.first_incarnation,
@@ -436,6 +438,21 @@ impl Host {
     /// This host's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where this host's agent is reached.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The threshold that makes this host hot, if any.
+    pub fn hot(&self, now: Time) -> Option<&Crossed> {
+        self.hot.hot(now, &self.settings.hot)
+    }
+
+    /// The thresholds that the last reading crossed, hot or not yet.
+    pub fn crossed(&self) -> &[Crossed] {
+        self.hot.crossed()
     }
 
     /// What the operator set.

@@ -111,7 +111,7 @@ impl From<&MoveRecord> for proto::MoveRecord {
             run: proto::RunState::from(it.run).into(),
             journal: Some(it.journal.into()),
             stage: proto::MoveStage::from(it.stage).into(),
-            definition: Some((&it.definition).into()),
+            definition: it.definition.as_ref().map(Into::into),
         }
     }
 }
@@ -127,7 +127,7 @@ impl TryFrom<proto::MoveRecord> for MoveRecord {
             run: run_state(it.run, "move_record.run")?,
             journal: need(it.journal, "move_record.journal")?.try_into()?,
             stage: stage(it.stage)?,
-            definition: need(it.definition, "move_record.definition")?.try_into()?,
+            definition: it.definition.map(TryInto::try_into).transpose()?,
         })
     }
 }

@@ -18,12 +18,13 @@ use decide::migrate::hypervisor::{
 use decide::units::MoveId;
 use tokio::time::{Instant, timeout};
 
+use super::adopt::needs;
 use super::copy::{self, Side};
 use super::definition::{Definition, Stage};
 use super::messages::{MigrateIncoming, MigrationStatus, QueryMigrate, QueryUuid, Status};
 use super::process::Process;
 use super::tap;
-use super::vm::{Following, VmTask, needs};
+use super::vm::{Following, VmTask};
 
 /// The pause between two looks whether a QEMU that was just started has made its socket.
 const START_PAUSE: Duration = Duration::from_millis(5);

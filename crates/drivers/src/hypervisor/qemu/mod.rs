@@ -17,12 +17,15 @@
 //!
 //! Disks must be none or on storage that all hosts share.
 
+mod adopt;
 mod copy;
 mod definition;
 mod incoming;
+mod left;
 mod messages;
 mod process;
 mod qmp;
+mod reach;
 mod source;
 mod tap;
 mod vm;

@@ -1,31 +1,27 @@
-//! The source's side of a move: copy, switch-over, fence, discard, or take back.
+//! The source's side of a move: copy, switch-over, as far as its completion.
 //!
 //! ```text
 //!   StartCopy ─▶ setup ─▶ active ─▶ pre-switchover ─ SwitchOver ─▶ device ─▶ completed, postmigrate ─▶ SourceCompleted
 //!                  └─────────┴────────────┴─────────────────────────┴─▶ failed, cancelled ─▶ CopyFailed
-//!   SourceCompleted ─▶ Fence ─▶ Discard | TakeBack
 //! ```
 //!
 //! From `pre-switchover` to `completed` QEMU's events alone drive it: the guest is paused meanwhile.
 //!
-//! **Invariant:** `cont` is sent only by `TakeBack`, and only once the copy is settled. At a failure or cancel QEMU
-//! lets the guest run on by itself.
+//! **Invariant:** nothing here sends `cont`: at a failure or cancel QEMU lets the guest run on by itself.
 
 use decide::migrate::hypervisor::{
-    CopyFigures, CopyParameters, CopyProgress, Endpoint, HypervisorReport, RunState, Seen,
+    CopyFigures, CopyParameters, CopyProgress, Endpoint, HypervisorReport, Seen,
 };
 use decide::units::MoveId;
 use tokio::time::Instant;
 
 use super::copy::{self, Side};
-use super::definition::{Definition, Link, Stage};
+use super::definition::Stage;
 use super::messages::{
-    AnnounceSelf, Cont, Migrate, MigrateCancel, MigrateContinue, Migration, MigrationStatus, Quit,
-    Status,
+    Migrate, MigrateCancel, MigrateContinue, Migration, MigrationStatus, Status,
 };
 use super::qmp::QmpError;
-use super::tap;
-use super::vm::{Following, SETTLE_PAUSE, VmTask};
+use super::vm::{Following, VmTask};
 
 /// A copy to elsewhere that is followed.
 #[derive(Debug)]
@@ -276,136 +272,6 @@ impl VmTask {
         if matches!(self.following, Following::Nothing) {
             self.following = Following::Out(Leaving::new(move_id));
         }
-    }
-
-    pub(super) async fn fence(&mut self, move_id: MoveId) {
-        let outcome = match self.link() {
-            Ok(Some(link)) if tap::exists(&link.tap).unwrap_or(true) => {
-                tap::detach(&link).await.map_err(|error| error.to_string())
-            }
-            Ok(_) => Ok(()),
-            Err(why) => Err(why),
-        };
-        match outcome {
-            Ok(()) => self.report(move_id, HypervisorReport::Fenced).await,
-            // Not fenced is not said to be: the order comes again.
-            Err(why) => {
-                self.say_problem(format!("{}: {why}", self.paths.definition.display())).await
-            }
-        }
-    }
-
-    pub(super) async fn discard(&mut self, move_id: MoveId) {
-        let completed = |settled: &(MoveId, HypervisorReport)| {
-            settled.0 == move_id && matches!(settled.1, HypervisorReport::SourceCompleted(_))
-        };
-        let seen = self.look().await;
-        // One that does not answer was stopped for good, and nobody let it run since.
-        let stopped = seen == Seen::Unknown && self.settled.as_ref().is_some_and(completed);
-        if !stopped && ![Seen::PostMigrate, Seen::Gone].contains(&seen) {
-            self.report(move_id, HypervisorReport::Looked(seen)).await;
-            return;
-        }
-        match self.end_and_remove().await {
-            Ok(()) => self.report(move_id, HypervisorReport::Discarded).await,
-            Err(why) => {
-                self.say_problem(format!("{}: {why}", self.paths.definition.display())).await
-            }
-        }
-    }
-
-    pub(super) async fn take_back(&mut self, move_id: MoveId, run_state: RunState) {
-        let report = match self.try_take_back(run_state).await {
-            Ok(()) => {
-                self.settled = None;
-                self.watch(run_state);
-                HypervisorReport::Resumed
-            }
-            Err(why) => HypervisorReport::ResumeFailed(why, self.look().await),
-        };
-        self.report(move_id, report).await;
-    }
-
-    async fn try_take_back(&mut self, run_state: RunState) -> Result<(), String> {
-        let (status, migration) = self.settle().await?;
-        if self.paths.stage() != Stage::Own
-            || status == Status::Inmigrate
-            || !migration.status().settled()
-        {
-            return Err("its copy is not settled, or it is not this host's".to_owned());
-        }
-        if let Some(link) = self.link()? {
-            let there = tap::exists(&link.tap).map_err(|error| error.to_string())?;
-            let attached = if there { tap::attach(&link).await } else { tap::create(&link).await };
-            attached.map_err(|error| error.to_string())?;
-        }
-        match run_state {
-            RunState::Running if !status.executes() => self.let_run().await,
-            RunState::Running | RunState::Paused => Ok(()),
-        }
-    }
-
-    /// Lets the guest run, sees it run, and announces its address.
-    pub(super) async fn let_run(&mut self) -> Result<(), String> {
-        self.ask(Cont {}).await?;
-        let max = self.place.config.answer_max;
-        let executes = async {
-            while !self.status().await?.executes() {
-                tokio::time::sleep(SETTLE_PAUSE).await;
-            }
-            Ok(())
-        };
-        tokio::time::timeout(max, executes)
-            .await
-            .unwrap_or_else(|_late| Err("it was not seen to run".to_owned()))?;
-        if let Err(why) = self.ask(AnnounceSelf::DEFAULT).await {
-            tracing::warn!(vm = %self.vm, why, "its address was not announced");
-        }
-        Ok(())
-    }
-
-    /// The VM's tap and bridge, from its definition or its file.
-    pub(super) fn link(&mut self) -> Result<Option<Link>, String> {
-        if self.definition.is_none() {
-            let file = match self.paths.stage() {
-                Stage::Own => &self.paths.definition,
-                Stage::Incoming => &self.paths.incoming,
-                Stage::Absent => return Ok(None),
-            };
-            let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-            self.definition =
-                Some(Definition::parse(&text).map_err(|garbled| garbled.to_string())?);
-        }
-        Ok(self.definition.as_ref().and_then(|definition| definition.link.clone()))
-    }
-
-    /// Ends QEMU, proves it gone, and removes its tap and files.
-    pub(super) async fn end_and_remove(&mut self) -> Result<(), String> {
-        let link = self.link();
-        let max = self.place.config.answer_max;
-        if let Some(mut process) = self.process.take() {
-            // Asked to quit it closes what it has open; whatever it answers, its end is seen below.
-            drop(self.ask(Quit {}).await);
-            if !process.gone_within(max).await
-                && let Err(error) = process.kill(max).await
-            {
-                let pid = process.pid();
-                self.process = Some(process);
-                return Err(format!("QEMU's process {pid} could not be ended: {error}"));
-            }
-        }
-        self.process = None;
-        self.hang_up();
-        self.forget();
-        self.following = Following::Nothing;
-        if let Some(link) = link?
-            && tap::exists(&link.tap).unwrap_or(true)
-        {
-            tap::delete(&link).await.map_err(|error| error.to_string())?;
-        }
-        self.paths.remove().map_err(|error| format!("its files could not be removed: {error}"))?;
-        self.definition = None;
-        Ok(())
     }
 }
 

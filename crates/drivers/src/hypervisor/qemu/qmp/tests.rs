@@ -74,8 +74,10 @@ fn server(name: &str, greeting: &'static str, answers: &'static [&'static str]) 
     let socket = std::env::temp_dir().join(format!("qmp-test-{}-{name}.sock", std::process::id()));
     drop(std::fs::remove_file(&socket));
     let listener = UnixListener::bind(&socket).expect("a socket in the temporary folder");
+    let bound = socket.clone();
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("a client");
+        std::fs::remove_file(bound).expect("one client is enough");
         let (read, mut write) = stream.into_split();
         write.write_all(greeting.as_bytes()).await.expect("written");
         let mut lines = BufReader::new(read).lines();
@@ -126,6 +128,5 @@ async fn a_silent_server_ends_in_a_deadline() {
 async fn a_server_that_does_not_greet_is_mute_and_no_server_is_absent() {
     let socket = server("mute", "", &[]);
     assert!(matches!(Qmp::connect(&socket, SOON).await, Err(ConnectError::Mute(_))));
-    std::fs::remove_file(&socket).expect("removed");
     assert!(matches!(Qmp::connect(&socket, SOON).await, Err(ConnectError::Absent)));
 }
