@@ -26,11 +26,18 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    pub(crate) fn new(questions: mpsc::Sender<Question>, events: Arc<Events>, newest: watch::Receiver<u64>) -> Answers {
+    pub(crate) fn new(
+        questions: mpsc::Sender<Question>,
+        events: Arc<Events>,
+        newest: watch::Receiver<u64>,
+    ) -> Answers {
         Answers { questions, events, newest }
     }
 
-    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&mut Steering) -> T + Send + 'static) -> Result<T, Problem> {
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Steering) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
         let (say, hear) = oneshot::channel();
         let question: Question = Box::new(move |at_work| {
             // Nobody waits any more only if the client went away.
@@ -40,30 +47,40 @@ impl Answers {
         hear.await.map_err(|_ended| gone())
     }
 
-    async fn ask(&self, what: impl FnOnce(&Steering) -> Result<Ask, Problem> + Send + 'static) -> Result<MoveId, Problem> {
+    async fn ask(
+        &self,
+        what: impl FnOnce(&Steering) -> Result<Ask, Problem> + Send + 'static,
+    ) -> Result<MoveId, Problem> {
         let (reply, answer) = oneshot::channel();
-        let asked = self.look(move |at_work| what(at_work).map(|ask| at_work.ask(ask, reply))).await?;
+        let asked =
+            self.look(move |at_work| what(at_work).map(|ask| at_work.ask(ask, reply))).await?;
         asked?;
         let answer = answer.await.map_err(|_ended| gone())?;
         answer.map_err(|why| Problem::new(409, "refused", why, "`evenkeel why` tells more"))
     }
 
     /// Events of the log that `wanted` picks, oldest first.
-    async fn found(&self, query: &EventQuery, wanted: impl Fn(&Event) -> bool + Send + 'static) -> Result<Vec<Event>, Problem> {
+    async fn found(
+        &self,
+        query: &EventQuery,
+        wanted: impl Fn(&Event) -> bool + Send + 'static,
+    ) -> Result<Vec<Event>, Problem> {
         let (events, after, limit) = (Arc::clone(&self.events), query.after, query.limit);
         let read = tokio::task::spawn_blocking(move || {
             let noted = match after {
                 Some(after) => events.events(after.saturating_add(1), LOOKED_AT),
                 None => events.latest(LOOKED_AT),
             }?;
-            let mut found: Vec<Event> = noted.iter().filter_map(event).filter(|event| wanted(event)).collect();
+            let mut found: Vec<Event> =
+                noted.iter().filter_map(event).filter(|event| wanted(event)).collect();
             match after {
                 Some(_) => found.truncate(limit),
                 None => drop(found.drain(..found.len().saturating_sub(limit))),
             }
             Ok(found)
         });
-        let unreadable = |why: String| Problem::new(500, "events-unreadable", why, "look into the agent's log");
+        let unreadable =
+            |why: String| Problem::new(500, "events-unreadable", why, "look into the agent's log");
         let read = read.await.map_err(|error| unreadable(error.to_string()))?;
         read.map_err(|error: drivers::store::StoreError| unreadable(error.to_string()))
     }
@@ -72,7 +89,8 @@ impl Answers {
         let view = self.look({
             let id = id.clone();
             move |at_work| {
-                let story = at_work.host.stories().rev().find(|story| story.move_id.to_string() == id);
+                let story =
+                    at_work.host.stories().rev().find(|story| story.move_id.to_string() == id);
                 story.map(|story| views::one_move(at_work, story))
             }
         });
@@ -111,7 +129,8 @@ impl Backend for Answers {
 
     async fn why(&self, about: Option<String>) -> Result<Why, Problem> {
         let ground = self.look(move |at_work| why::ground(at_work, about.as_deref())).await??;
-        let query = EventQuery { after: None, limit: TOLD, move_id: None, wait: std::time::Duration::ZERO };
+        let query =
+            EventQuery { after: None, limit: TOLD, move_id: None, wait: std::time::Duration::ZERO };
         let (of_move, of_vm) = (ground.move_id.clone(), ground.vm.clone());
         let events = self.found(&query, move |event| match (&of_move, &of_vm) {
             (Some(_), _) => event.move_id == of_move,
@@ -124,7 +143,8 @@ impl Backend for Answers {
 
     async fn start_move(&self, request: MoveRequest) -> Result<MoveStarted, Problem> {
         let move_id = self.ask(move |at_work| {
-            let vm = why::find_vm(at_work, &request.vm).ok_or_else(|| why::no_such_vm(&request.vm))?;
+            let vm =
+                why::find_vm(at_work, &request.vm).ok_or_else(|| why::no_such_vm(&request.vm))?;
             let to = request.to.as_deref().map(|to| find_host(at_work, to)).transpose()?;
             Ok(Ask::Move { vm, to })
         });
@@ -134,7 +154,8 @@ impl Backend for Answers {
     async fn cancel(&self, id: String) -> Result<MoveView, Problem> {
         let wanted = id.clone();
         self.ask(move |at_work| {
-            let story = at_work.host.stories().rev().find(|story| story.move_id.to_string() == wanted);
+            let story =
+                at_work.host.stories().rev().find(|story| story.move_id.to_string() == wanted);
             story.map(|story| Ask::Cancel(story.move_id)).ok_or_else(|| no_such_move(&wanted))
         })
         .await?;
@@ -151,10 +172,20 @@ fn find_host(at_work: &Steering, to: &str) -> Result<HostId, Problem> {
     let mut hosts = at_work.host.membership().hosts();
     let found = hosts.find(|view| view.peer.name == to || view.peer.host.to_string() == to);
     found.map(|view| view.peer.host).ok_or_else(|| {
-        Problem::new(404, "no-such-host", format!("no other host {to:?} is known"), "`evenkeel hosts` lists them")
+        Problem::new(
+            404,
+            "no-such-host",
+            format!("no other host {to:?} is known"),
+            "`evenkeel hosts` lists them",
+        )
     })
 }
 
 fn no_such_move(id: &str) -> Problem {
-    Problem::new(404, "no-such-move", format!("no move {id:?} from this host"), "`evenkeel moves` lists them")
+    Problem::new(
+        404,
+        "no-such-move",
+        format!("no move {id:?} from this host"),
+        "`evenkeel moves` lists them",
+    )
 }

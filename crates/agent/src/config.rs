@@ -119,11 +119,16 @@ impl Config {
     /// # Errors
     /// The first mistake, with file, line, column and key.
     pub fn read(path: &Path) -> anyhow::Result<Config> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let config: Config = file::read(&text).with_context(|| path.display().to_string())?;
         config.seeds().with_context(|| format!("{}, key cluster.seeds", path.display()))?;
         if !config.cluster.group.ip().is_multicast() {
-            bail!("{}, key cluster.group: {} is no multicast address (239.0.0.0/8)", path.display(), config.cluster.group);
+            bail!(
+                "{}, key cluster.group: {} is no multicast address (239.0.0.0/8)",
+                path.display(),
+                config.cluster.group
+            );
         }
         Ok(config)
     }
@@ -154,8 +159,11 @@ impl Config {
     pub fn seeds(&self) -> anyhow::Result<Vec<SocketAddr>> {
         let parsed = self.cluster.seeds.iter().map(|seed| {
             let with_port = seed.parse::<SocketAddr>().ok();
-            let alone = || seed.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.host.port));
-            with_port.or_else(alone).with_context(|| format!("{seed:?} is no address (write \"198.18.0.2\" or \"198.18.0.2:7946\")"))
+            let alone =
+                || seed.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.host.port));
+            with_port.or_else(alone).with_context(|| {
+                format!("{seed:?} is no address (write \"198.18.0.2\" or \"198.18.0.2:7946\")")
+            })
         });
         let all: Vec<SocketAddr> = parsed.collect::<anyhow::Result<_>>()?;
         Ok(all.into_iter().filter(|seed| *seed != self.address()).collect())
@@ -170,7 +178,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("evenkeel.toml");
         std::fs::write(&path, text).unwrap();
-        Config::read(&path).map_err(|e| format!("{e:#}").replace(&*dir.path().to_string_lossy(), "DIR"))
+        Config::read(&path)
+            .map_err(|e| format!("{e:#}").replace(&*dir.path().to_string_lossy(), "DIR"))
     }
 
     const LEAST: &str = "[cluster]\nname = \"c\"\n[host]\naddress = \"198.18.0.1\"\n";
@@ -185,18 +194,33 @@ mod tests {
 
     #[test]
     fn seeds_take_a_port_or_this_hosts_and_leave_out_itself() {
-        let text = LEAST.replace("name = \"c\"", "name = \"c\"\nseeds = [\"198.18.0.1\", \"198.18.0.2\", \"198.18.0.3:1\"]");
-        let seeds: Vec<String> = read(&text).unwrap().seeds().unwrap().iter().map(ToString::to_string).collect();
+        let text = LEAST.replace(
+            "name = \"c\"",
+            "name = \"c\"\nseeds = [\"198.18.0.1\", \"198.18.0.2\", \"198.18.0.3:1\"]",
+        );
+        let seeds: Vec<String> =
+            read(&text).unwrap().seeds().unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(seeds, ["198.18.0.2:7946", "198.18.0.3:1"]);
     }
 
     #[test]
     fn mistakes_name_file_line_and_key() {
         let wrong = read(&format!("{LEAST}[hot]\ncpu_usd = \"80%\"\n")).unwrap_err();
-        assert_eq!(wrong, "DIR/evenkeel.toml: line 6, column 1, key hot.cpu_usd: unknown key \"cpu_usd\"; did you mean \"cpu_used\"?");
-        let wrong = read(&LEAST.replace("name = \"c\"", "name = \"c\"\nseeds = [\"host2\"]")).unwrap_err();
-        assert_eq!(wrong, "DIR/evenkeel.toml, key cluster.seeds: \"host2\" is no address (write \"198.18.0.2\" or \"198.18.0.2:7946\")");
-        let wrong = read(&LEAST.replace("name = \"c\"", "name = \"c\"\ngroup = \"10.0.0.1:7\"")).unwrap_err();
-        assert_eq!(wrong, "DIR/evenkeel.toml, key cluster.group: 10.0.0.1:7 is no multicast address (239.0.0.0/8)");
+        assert_eq!(
+            wrong,
+            "DIR/evenkeel.toml: line 6, column 1, key hot.cpu_usd: unknown key \"cpu_usd\"; did you mean \"cpu_used\"?"
+        );
+        let wrong =
+            read(&LEAST.replace("name = \"c\"", "name = \"c\"\nseeds = [\"host2\"]")).unwrap_err();
+        assert_eq!(
+            wrong,
+            "DIR/evenkeel.toml, key cluster.seeds: \"host2\" is no address (write \"198.18.0.2\" or \"198.18.0.2:7946\")"
+        );
+        let wrong = read(&LEAST.replace("name = \"c\"", "name = \"c\"\ngroup = \"10.0.0.1:7\""))
+            .unwrap_err();
+        assert_eq!(
+            wrong,
+            "DIR/evenkeel.toml, key cluster.group: 10.0.0.1:7 is no multicast address (239.0.0.0/8)"
+        );
     }
 }

@@ -31,7 +31,10 @@ pub(crate) struct Written {
 }
 
 /// Starts the thread. It ends when nothing can be sent to it any more.
-pub(crate) fn start(journal: Journal, open_moves: usize) -> anyhow::Result<(mpsc::UnboundedSender<Write>, mpsc::UnboundedReceiver<Written>)> {
+pub(crate) fn start(
+    journal: Journal,
+    open_moves: usize,
+) -> anyhow::Result<(mpsc::UnboundedSender<Write>, mpsc::UnboundedReceiver<Written>)> {
     let (orders, received) = mpsc::unbounded_channel();
     let (said, heard) = mpsc::unbounded_channel();
     std::thread::Builder::new()
@@ -41,10 +44,16 @@ pub(crate) fn start(journal: Journal, open_moves: usize) -> anyhow::Result<(mpsc
     Ok((orders, heard))
 }
 
-fn write_all(mut journal: Journal, open_moves: usize, mut orders: mpsc::UnboundedReceiver<Write>, said: &mpsc::UnboundedSender<Written>) {
+fn write_all(
+    mut journal: Journal,
+    open_moves: usize,
+    mut orders: mpsc::UnboundedReceiver<Write>,
+    said: &mpsc::UnboundedSender<Written>,
+) {
     let mut open_moves = open_moves as u64;
     while let Some(Write { number, records }) = orders.blocking_recv() {
-        let result = reserve(&mut journal, &records, &mut open_moves).and_then(|()| write(&mut journal, &records));
+        let result = reserve(&mut journal, &records, &mut open_moves)
+            .and_then(|()| write(&mut journal, &records));
         if said.send(Written { number, result }).is_err() {
             return;
         }
@@ -55,8 +64,12 @@ fn write_all(mut journal: Journal, open_moves: usize, mut orders: mpsc::Unbounde
 fn reserve(journal: &mut Journal, records: &[Record], open_moves: &mut u64) -> Result<(), String> {
     for record in records {
         match record {
-            Record::Move(_, Some(record)) if matches!(record.stage, MoveStage::Copying | MoveStage::Prepared) => {
-                journal.reserve((*open_moves + 1) * ROOM_PER_MOVE).map_err(|error| chain(&error))?;
+            Record::Move(_, Some(record))
+                if matches!(record.stage, MoveStage::Copying | MoveStage::Prepared) =>
+            {
+                journal
+                    .reserve((*open_moves + 1) * ROOM_PER_MOVE)
+                    .map_err(|error| chain(&error))?;
                 *open_moves += 1;
             }
             Record::Move(_, None) => *open_moves = open_moves.saturating_sub(1),
@@ -79,7 +92,10 @@ fn write(journal: &mut Journal, records: &[Record]) -> Result<u64, String> {
             Ok(_) => return Err(chain(&error)),
             // It cannot be told what is on disk, so nothing is said: whoever waits goes on waiting.
             Err(again) => {
-                tracing::error!(error = chain(&again), "the journal cannot be reread; trying again");
+                tracing::error!(
+                    error = chain(&again),
+                    "the journal cannot be reread; trying again"
+                );
                 std::thread::park_timeout(REREAD);
             }
         }

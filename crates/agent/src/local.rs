@@ -12,10 +12,13 @@ const QEMU: &str = "qemu-system-x86_64";
 
 /// The machine's own id (machine-id(5)).
 pub(crate) fn machine_id() -> anyhow::Result<String> {
-    let id = std::fs::read_to_string(MACHINE_ID).with_context(|| format!("reading {MACHINE_ID}"))?;
+    let id =
+        std::fs::read_to_string(MACHINE_ID).with_context(|| format!("reading {MACHINE_ID}"))?;
     let id = id.trim();
     if id.len() != 32 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
-        bail!("{MACHINE_ID} holds no machine-id (32 hexadecimal digits): run systemd-machine-id-setup");
+        bail!(
+            "{MACHINE_ID} holds no machine-id (32 hexadecimal digits): run systemd-machine-id-setup"
+        );
     }
     Ok(id.to_owned())
 }
@@ -29,7 +32,8 @@ pub(crate) fn host_id(machine_id: &str) -> HostId {
 
 /// The machine's name.
 pub(crate) fn host_name() -> anyhow::Result<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host's name")?;
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host's name")?;
     Ok(name.trim().to_owned())
 }
 
@@ -38,7 +42,9 @@ pub(crate) fn host_name() -> anyhow::Result<String> {
 pub(crate) fn fresh_journal(born: u32) -> anyhow::Result<JournalId> {
     use std::io::Read;
     let mut drawn = [0; 16];
-    std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut drawn)).context("reading /dev/urandom")?;
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut drawn))
+        .context("reading /dev/urandom")?;
     Ok(JournalId(u128::from_be_bytes(drawn) >> 32 | u128::from(born) << 96))
 }
 
@@ -49,7 +55,12 @@ pub(crate) fn born(journal: JournalId) -> u32 {
 
 /// What QEMU offers here to VMs from elsewhere. Without QEMU nothing: this host then refuses, with that reason.
 pub(crate) async fn offered() -> Offered {
-    Offered { driver: "qemu".to_owned(), machines: machines().await, accelerators: accelerators(), bridges: bridges() }
+    Offered {
+        driver: "qemu".to_owned(),
+        machines: machines().await,
+        accelerators: accelerators(),
+        bridges: bridges(),
+    }
 }
 
 async fn machines() -> Vec<String> {
@@ -64,7 +75,11 @@ async fn machines() -> Vec<String> {
 
 /// The first word of each line but the heading.
 fn machine_names(help: &str) -> Vec<String> {
-    help.lines().skip(1).filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    help.lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn accelerators() -> Vec<String> {
@@ -91,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_later_journal_counts_higher() {
-        let (older, newer) = (fresh_journal(1_700_000_000).unwrap(), fresh_journal(1_700_000_001).unwrap());
+        let (older, newer) =
+            (fresh_journal(1_700_000_000).unwrap(), fresh_journal(1_700_000_001).unwrap());
         assert_eq!((born(older), born(newer)), (1_700_000_000, 1_700_000_001));
         assert_ne!(older.0 << 32, newer.0 << 32);
     }

@@ -15,7 +15,10 @@ use crate::clock::CYCLE;
 pub(crate) type Read = Result<Reading, String>;
 
 /// Starts to read. It ends when nobody listens any more.
-pub(crate) fn start(uplink: Option<String>, hypervisor: Arc<dyn Hypervisor>) -> anyhow::Result<mpsc::Receiver<Read>> {
+pub(crate) fn start(
+    uplink: Option<String>,
+    hypervisor: Arc<dyn Hypervisor>,
+) -> anyhow::Result<mpsc::Receiver<Read>> {
     let mut monitor = Monitor::new(uplink).context("opening what the monitor reads")?;
     let (said, heard) = mpsc::channel(2);
     tokio::spawn(async move {
@@ -26,7 +29,9 @@ pub(crate) fn start(uplink: Option<String>, hypervisor: Arc<dyn Hypervisor>) -> 
             let watched: Vec<Watched> = hypervisor.watched().into_iter().map(watched).collect();
             // Its calls block for a millisecond or so, and for seconds if the kernel stays silent.
             let read = tokio::task::spawn_blocking(move || {
-                let read = monitor.read(&watched).map_err(|error| format!("the monitor: {:#}", anyhow::Error::from(error)));
+                let read = monitor
+                    .read(&watched)
+                    .map_err(|error| format!("the monitor: {:#}", anyhow::Error::from(error)));
                 (monitor, read)
             });
             let Ok((back, read)) = read.await else { return };

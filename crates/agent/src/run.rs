@@ -31,7 +31,11 @@ const WAITING_MAX: usize = 1024;
 
 /// The Evenkeel agent: watches this host's VMs and moves them to other hosts when this one is hot.
 #[derive(Debug, Parser)]
-#[command(name = "evenkeeld", version, after_help = "Example: evenkeeld --config /etc/evenkeel/evenkeel.toml --insecure")]
+#[command(
+    name = "evenkeeld",
+    version,
+    after_help = "Example: evenkeeld --config /etc/evenkeel/evenkeel.toml --insecure"
+)]
 pub struct Args {
     /// The configuration file.
     #[arg(long, default_value = "/etc/evenkeel/evenkeel.toml")]
@@ -50,11 +54,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
     let clock = Clock::start();
     let machine_id = local::machine_id()?;
-    let opened = Journal::open(&config.host.state, &machine_id, local::fresh_journal(unix_seconds())?)?;
+    let opened =
+        Journal::open(&config.host.state, &machine_id, local::fresh_journal(unix_seconds())?)?;
     let events = Arc::new(Events::open(&config.host.state, EVENTS_MAX)?);
 
     let (hypervisor_heard, hypervisor_ears) = mpsc::channel(WAITING_MAX);
-    let qemu = QemuConfig { dir: config.host.qemu.clone(), listen: config.host.address, ..QemuConfig::default() };
+    let qemu = QemuConfig {
+        dir: config.host.qemu.clone(),
+        listen: config.host.address,
+        ..QemuConfig::default()
+    };
     let hypervisor: Arc<dyn Hypervisor> = Arc::new(Qemu::start(qemu, hypervisor_heard)?);
     let (net_heard, net_ears) = mpsc::channel(WAITING_MAX);
     let net_settings = net_settings(&config, args.insecure);
@@ -98,10 +107,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let _ = http_stopped.await;
     }));
     let (stop, stopped) = oneshot::channel();
-    let ears = Ears { net: net_ears, hypervisor: hypervisor_ears, journal: journal_ears, readings, questions: question_ears };
+    let ears = Ears {
+        net: net_ears,
+        hypervisor: hypervisor_ears,
+        journal: journal_ears,
+        readings,
+        questions: question_ears,
+    };
     let steering = tokio::spawn(steering.go(ears, stopped));
     told_to_stop().await?;
-    tracing::info!("told to stop; VMs and copies under way go on, and are taken up at the next start");
+    tracing::info!(
+        "told to stop; VMs and copies under way go on, and are taken up at the next start"
+    );
     // Both may have ended by themselves; the joins below tell.
     let _ = (stop_http.send(()), stop.send(()));
     steering.await.context("the loop")?;
@@ -123,20 +140,32 @@ fn net_settings(config: &Config, insecure: bool) -> NetSettings {
         RequestMode::Broadcast => net::RequestMode::BROADCAST,
         RequestMode::FanOut => net::RequestMode::FanOut,
     };
-    NetSettings { address: config.host.address, port: config.host.port, request, multicast_ttl: 1, insecure }
+    NetSettings {
+        address: config.host.address,
+        port: config.host.port,
+        request,
+        multicast_ttl: 1,
+        insecure,
+    }
 }
 
-fn decoded_vms(stored: std::collections::BTreeMap<VmId, Vec<u8>>) -> anyhow::Result<std::collections::BTreeMap<VmId, VmRecord>> {
+fn decoded_vms(
+    stored: std::collections::BTreeMap<VmId, Vec<u8>>,
+) -> anyhow::Result<std::collections::BTreeMap<VmId, VmRecord>> {
     let decode = |(vm, bytes): (VmId, Vec<u8>)| {
-        let record = wire::decode_vm_record(&bytes).with_context(|| format!("the journal's record of VM {vm}"))?;
+        let record = wire::decode_vm_record(&bytes)
+            .with_context(|| format!("the journal's record of VM {vm}"))?;
         Ok((vm, record))
     };
     stored.into_iter().map(decode).collect()
 }
 
-fn decoded_moves(stored: std::collections::BTreeMap<MoveId, Vec<u8>>) -> anyhow::Result<std::collections::BTreeMap<MoveId, MoveRecord>> {
+fn decoded_moves(
+    stored: std::collections::BTreeMap<MoveId, Vec<u8>>,
+) -> anyhow::Result<std::collections::BTreeMap<MoveId, MoveRecord>> {
     let decode = |(id, bytes): (MoveId, Vec<u8>)| {
-        let record = wire::decode_move_record(&bytes).with_context(|| format!("the journal's record of move {id}"))?;
+        let record = wire::decode_move_record(&bytes)
+            .with_context(|| format!("the journal's record of move {id}"))?;
         Ok((id, record))
     };
     stored.into_iter().map(decode).collect()

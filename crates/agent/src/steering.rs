@@ -62,10 +62,28 @@ pub(crate) struct Hands {
 }
 
 impl Steering {
-    pub(crate) fn new(host: Host, clock: Clock, cluster: String, request: String, hands: Hands) -> Steering {
+    pub(crate) fn new(
+        host: Host,
+        clock: Clock,
+        cluster: String,
+        request: String,
+        hands: Hands,
+    ) -> Steering {
         let Hands { net, hypervisor, journal, events, newest } = hands;
         let (replies, asked) = (BTreeMap::new(), 0);
-        Steering { host, clock, cluster, request, net, hypervisor, journal, events, newest, replies, asked }
+        Steering {
+            host,
+            clock,
+            cluster,
+            request,
+            net,
+            hypervisor,
+            journal,
+            events,
+            newest,
+            replies,
+            asked,
+        }
     }
 
     /// Goes on until `stop`, or until one of the parts that it listens to is gone.
@@ -126,7 +144,9 @@ impl Steering {
                         tracing::error!("the journal's thread is gone: nothing can be written");
                     }
                 }
-                Action::Hypervisor(move_id, vm, command) => self.hypervisor.order(move_id, vm, command),
+                Action::Hypervisor(move_id, vm, command) => {
+                    self.hypervisor.order(move_id, vm, command)
+                }
                 Action::Note(note) => notes.push(note),
                 Action::Reply { number, answer } => {
                     // Nobody waits any more only if the client went away.
@@ -143,12 +163,22 @@ impl Steering {
             return;
         }
         let now = self.clock.now();
-        let told: Vec<Told> = notes.iter().map(|note| views::event(&self.host, self.clock, now, note)).collect();
+        let told: Vec<Told> =
+            notes.iter().map(|note| views::event(&self.host, self.clock, now, note)).collect();
         for event in &told {
-            let (move_id, vm) = (event.move_id.as_deref().unwrap_or("-"), event.vm.as_deref().unwrap_or("-"));
-            tracing::info!(move_id, vm, peer = event.peer.as_deref().unwrap_or("-"), "{}: {}", event.step, event.reason);
+            let (move_id, vm) =
+                (event.move_id.as_deref().unwrap_or("-"), event.vm.as_deref().unwrap_or("-"));
+            tracing::info!(
+                move_id,
+                vm,
+                peer = event.peer.as_deref().unwrap_or("-"),
+                "{}: {}",
+                event.step,
+                event.reason
+            );
         }
-        let records: Vec<Vec<u8>> = told.iter().filter_map(|event| serde_json::to_vec(event).ok()).collect();
+        let records: Vec<Vec<u8>> =
+            told.iter().filter_map(|event| serde_json::to_vec(event).ok()).collect();
         match self.events.note(&records) {
             Ok(first) => {
                 self.newest.send_replace(first + records.len() as u64 - 1);
@@ -173,13 +203,20 @@ impl Steering {
             Heard::Bad { from, why } => Event::BadInput(format!("from {from}: {why}")),
             Heard::Undelivered { to, message, why } => match self.host_at(to) {
                 Some(to) => Event::Undelivered { to, message, why },
-                None => Event::BadInput(format!("{} to {to} was not delivered: {why}", message.body.name())),
+                None => Event::BadInput(format!(
+                    "{} to {to} was not delivered: {why}",
+                    message.body.name()
+                )),
             },
         }
     }
 
     fn host_at(&self, address: SocketAddr) -> Option<HostId> {
-        self.host.membership().hosts().find(|view| view.peer.address == address).map(|view| view.peer.host)
+        self.host
+            .membership()
+            .hosts()
+            .find(|view| view.peer.address == address)
+            .map(|view| view.peer.host)
     }
 
     /// The events of the log, for `http`.

@@ -45,7 +45,8 @@ fn balance(balance: Balance) -> &'static str {
 /// This host first, then the others by name.
 pub(crate) fn hosts(at_work: &Steering) -> Vec<HostView> {
     let (host, now) = (&at_work.host, at_work.clock.now());
-    let mut others: Vec<HostView> = host.membership().hosts().map(|view| other(view, now)).collect();
+    let mut others: Vec<HostView> =
+        host.membership().hosts().map(|view| other(view, now)).collect();
     others.sort_by(|a, b| a.name.cmp(&b.name));
     let me = host.digest(now);
     let mut all = vec![HostView {
@@ -200,7 +201,6 @@ fn percent(share: Share) -> f64 {
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
-
 
 fn step(step: Step) -> Told {
     match step {

@@ -34,7 +34,9 @@ pub(crate) fn ground(at_work: &Steering, about: Option<&str>) -> Result<Ground, 
     if let Some(vm) = find_vm(at_work, about) {
         return Ok(of_vm(at_work, vm));
     }
-    if let Some(story) = host.stories().rev().find(|story| story.name == about || story.vm.to_string() == about) {
+    if let Some(story) =
+        host.stories().rev().find(|story| story.name == about || story.vm.to_string() == about)
+    {
         return Ok(of_move(at_work, story));
     }
     Err(no_such_vm(about))
@@ -42,13 +44,20 @@ pub(crate) fn ground(at_work: &Steering, about: Option<&str>) -> Result<Ground, 
 
 /// A VM on this host, by name or UUID.
 pub(crate) fn find_vm(at_work: &Steering, about: &str) -> Option<VmId> {
-    let named = |(id, vm): &(&VmId, &decide::host::Vm)| vm.definition.name == about || id.to_string() == about;
+    let named = |(id, vm): &(&VmId, &decide::host::Vm)| {
+        vm.definition.name == about || id.to_string() == about
+    };
     at_work.host.vms().iter().find(named).map(|(id, _)| *id)
 }
 
 pub(crate) fn no_such_vm(about: &str) -> Problem {
     let title = format!("no VM or move {about:?} on this host");
-    Problem::new(404, "not-found", title, "`evenkeel vms` and `evenkeel moves` list them; ask the agent of the host that it is on")
+    Problem::new(
+        404,
+        "not-found",
+        title,
+        "`evenkeel vms` and `evenkeel moves` list them; ask the agent of the host that it is on",
+    )
 }
 
 fn nothing_in_particular(at_work: &Steering) -> Ground {
@@ -57,7 +66,13 @@ fn nothing_in_particular(at_work: &Steering) -> Ground {
     let mut because = vec![format!("balance is {mode:?}")];
     because.extend(host.crossed().iter().map(|crossed| format!("over its threshold: {crossed}")));
     because.extend(host.alarms().iter().rev().map(|alarm| format!("alarm: {alarm}")));
-    Ground { about: format!("host {}", host.name()), verdict: host.doing().to_owned(), because, move_id: None, vm: None }
+    Ground {
+        about: format!("host {}", host.name()),
+        verdict: host.doing().to_owned(),
+        because,
+        move_id: None,
+        vm: None,
+    }
 }
 
 fn of_vm(at_work: &Steering, vm: VmId) -> Ground {
@@ -68,7 +83,9 @@ fn of_vm(at_work: &Steering, vm: VmId) -> Ground {
     let rest = here.rest_until.since(now);
     let verdict = match host.movable(vm) {
         Err(why) => format!("{name} cannot be moved now: {why}"),
-        Ok(()) if !rest.is_zero() => format!("{name} rests for {} s more; by hand it can be moved", rest.as_secs()),
+        Ok(()) if !rest.is_zero() => {
+            format!("{name} rests for {} s more; by hand it can be moved", rest.as_secs())
+        }
         Ok(()) => format!("{name} stays: {}", host.doing()),
     };
     let demand = host.demand(now, vm);
@@ -88,7 +105,16 @@ fn of_move(at_work: &Steering, story: &Story) -> Ground {
         format!("{} accepted, {} refused; chosen: {to}", view.acceptances, view.refusals),
     ];
     if let (Some(total), Some(downtime)) = (view.total_ms, view.downtime_ms) {
-        because.push(format!("{} bytes in {} rounds, {total} ms in all, {downtime} ms paused", view.copied_bytes, view.rounds));
+        because.push(format!(
+            "{} bytes in {} rounds, {total} ms in all, {downtime} ms paused",
+            view.copied_bytes, view.rounds
+        ));
     }
-    Ground { about: format!("move {} of {}", view.id, view.vm), verdict: how, because, move_id: Some(view.id), vm: None }
+    Ground {
+        about: format!("move {} of {}", view.id, view.vm),
+        verdict: how,
+        because,
+        move_id: Some(view.id),
+        vm: None,
+    }
 }

@@ -43,6 +43,13 @@ const SHARE: Kind = Kind {
     units: &[("%", 10)],
     range: (0, 1000),
 };
+/// Steps of one thousandth; more than the whole where processors may be overcommitted.
+const OVERCOMMIT: Kind = Kind {
+    name: "a share from 0% to 1000%",
+    example: "\"80%\"",
+    units: &[("%", 10)],
+    range: (0, 10_000),
+};
 /// Steps of one thousandth, none of which is of no use.
 const POSITIVE_SHARE: Kind = Kind {
     name: "a share from 0.1% to 100%",
@@ -123,6 +130,11 @@ pub(crate) fn positive_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Du
 /// For serde: a share, zero included.
 pub(crate) fn share<'de, D: Deserializer<'de>>(from: D) -> Result<Share, D::Error> {
     from.deserialize_any(Text(&SHARE)).map(share_of_steps)
+}
+
+/// For serde: a share that may exceed the whole.
+pub(crate) fn overcommit<'de, D: Deserializer<'de>>(from: D) -> Result<Share, D::Error> {
+    from.deserialize_any(Text(&OVERCOMMIT)).map(share_of_steps)
 }
 
 /// For serde: a share above zero.

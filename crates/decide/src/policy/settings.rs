@@ -102,8 +102,9 @@ impl Default for Hot {
 #[serde(default, deny_unknown_fields)]
 pub struct Target {
     /// Use of all processors with the VM there. High finds room more often, low leaves the target room for its own peaks.
-    /// 50 % to 90 %, at least 5 % below `hot.cpu_used`.
-    #[serde(deserialize_with = "quantity::share")]
+    /// 50 % to 90 %, at least 5 % below `hot.cpu_used`; above 100 % only where
+    /// processors are meant to be overcommitted.
+    #[serde(deserialize_with = "quantity::overcommit")]
     pub cpu_used_max: Share,
     /// Memory of all guests at full size, with the VM there. 70 % to 95 %; lower where hypervisors' own overhead is large.
     #[serde(deserialize_with = "quantity::share")]
