@@ -14,6 +14,7 @@
 //! **Invariant:** whatever ends the outer process, every process, namespace, link and mount of the sandbox ends too.
 
 pub mod clients;
+pub mod cluster;
 pub mod folder;
 pub mod guests;
 pub mod hosts;

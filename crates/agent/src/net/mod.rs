@@ -40,6 +40,7 @@ use peers::Peers;
     unreachable_pub,
     unused_qualifications,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated"
 )]
 mod service {
@@ -133,7 +134,7 @@ pub struct Net {
     datagrams: Datagrams,
     peers: Peers,
     /// The receivers of datagrams; they end when this is dropped.
-    _receivers: JoinSet<()>,
+    receivers: JoinSet<()>,
     /// Dropped to end the server.
     stopping: oneshot::Sender<()>,
     server: JoinHandle<()>,
@@ -154,7 +155,7 @@ impl Net {
         let peers = Peers::new(settings.address, heard.clone());
         let (stopping, stopped) = oneshot::channel();
         let server = tokio::spawn(serve::serve(listener, heard, stopped));
-        Ok(Net { datagrams, peers, _receivers: receivers, stopping, server })
+        Ok(Net { datagrams, peers, receivers, stopping, server })
     }
 
     /// Queues a message for one peer. If it has not arrived after [`DELIVERY_MAX`], or cannot be queued,
@@ -177,8 +178,10 @@ impl Net {
 
     /// Ends listening and waits until the port is free, [`DELIVERY_MAX`] at the longest.
     pub async fn stop(self) {
-        let Net { stopping, mut server, .. } = self;
+        let Net { datagrams, peers: _, mut receivers, stopping, mut server } = self;
         drop(stopping);
+        drop(datagrams);
+        receivers.shutdown().await;
         if tokio::time::timeout(DELIVERY_MAX, &mut server).await.is_err() {
             server.abort();
         }

@@ -1,0 +1,205 @@
+//! Agents on the hosts of the lab: a cluster as an operator would run it, with the API of each agent.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use api::client::Client;
+use api::{EventFilter, MoveView};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::hosts::{Host, Network, UPLINK};
+use crate::wait;
+
+const CONFIG: &str = "/etc/evenkeel/evenkeel.toml";
+const SOCKET: &str = "/run/evenkeel/api.sock";
+/// Hosts find each other within so long.
+const SETTLED_MAX: Duration = Duration::from_secs(20);
+
+/// An agent on each host of a network.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The hosts.
+    pub network: Network,
+    daemon: PathBuf,
+    agents: Vec<Option<Child>>,
+}
+
+impl Cluster {
+    /// Configures and starts `daemon` (`evenkeeld`) on every host. `sections` is the operator's part of the configuration.
+    ///
+    /// # Errors
+    /// If a configuration cannot be written or an agent cannot be started.
+    pub fn start(network: Network, daemon: &Path, sections: &str) -> anyhow::Result<Cluster> {
+        let agents = network.hosts().iter().map(|_| None).collect();
+        let mut cluster = Cluster { network, daemon: daemon.to_owned(), agents };
+        for number in 0..cluster.agents.len() {
+            cluster.configure(number, sections)?;
+            cluster.start_agent(number)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Writes the configuration of one host's agent: where it is, and the operator's `sections`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn configure(&self, number: usize, sections: &str) -> anyhow::Result<()> {
+        let hosts = self.network.hosts();
+        let seeds: Vec<String> = hosts.iter().map(|host| format!("\"{}\"", host.address())).collect();
+        let text = format!(
+            "[cluster]\nname = \"lab\"\nseeds = [{}]\n[host]\naddress = \"{}\"\nuplink = \"{UPLINK}\"\n{sections}",
+            seeds.join(", "),
+            hosts[number].address(),
+        );
+        let path = hosts[number].path(CONFIG);
+        fs::create_dir_all(path.parent().context("the configuration has a folder")?)?;
+        fs::write(&path, text).with_context(|| format!("writing {CONFIG} of {}", hosts[number].name()))
+    }
+
+    /// Starts one host's agent; its log goes to the host's folder of logs.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_agent(&mut self, number: usize) -> anyhow::Result<()> {
+        let host = &self.network.hosts()[number];
+        let log = File::options().create(true).append(true).open(self.log(number)).context("opening an agent's log")?;
+        let agent = host
+            .command(&self.daemon)
+            .args(["--insecure", "--config", CONFIG])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting the agent of {}", host.name()))?;
+        self.agents[number] = Some(agent);
+        Ok(())
+    }
+
+    /// Where one agent logs to.
+    #[must_use]
+    pub fn log(&self, number: usize) -> PathBuf {
+        self.network.hosts()[number].logs().join("evenkeeld.log")
+    }
+
+    /// One host.
+    #[must_use]
+    pub fn host(&self, number: usize) -> &Host {
+        &self.network.hosts()[number]
+    }
+
+    /// The API of one host's agent.
+    #[must_use]
+    pub fn api(&self, number: usize) -> Client {
+        Client::new(self.host(number).path(SOCKET))
+    }
+
+    /// Kills one agent at once, as a crash would; its VMs go on.
+    ///
+    /// # Errors
+    /// If it was not running.
+    pub fn kill_agent(&mut self, number: usize) -> anyhow::Result<()> {
+        self.end_agent(number, Signal::KILL).map(|_status| ())
+    }
+
+    /// Stops one agent as systemd would, and waits for its end.
+    ///
+    /// # Errors
+    /// If it was not running, or failed.
+    pub fn stop_agent(&mut self, number: usize) -> anyhow::Result<()> {
+        let status = self.end_agent(number, Signal::TERM)?;
+        ensure!(status.success(), "the agent of {} ended with {status}", self.host(number).name());
+        Ok(())
+    }
+
+    fn end_agent(&mut self, number: usize, signal: Signal) -> anyhow::Result<std::process::ExitStatus> {
+        let mut agent = self.agents[number].take().context("that agent does not run")?;
+        let pid = Pid::from_child(&agent);
+        kill_process(pid, signal).context("signalling an agent")?;
+        agent.wait().context("waiting for an agent's end")
+    }
+
+    /// Whether every agent that was started still runs.
+    ///
+    /// # Errors
+    /// Naming the first that ended, and the end of its log.
+    pub fn all_run(&mut self) -> anyhow::Result<()> {
+        for number in 0..self.agents.len() {
+            if let Some(agent) = self.agents[number].as_mut()
+                && let Some(status) = agent.try_wait()?
+            {
+                let log = fs::read_to_string(self.log(number)).unwrap_or_default();
+                let last: Vec<&str> = log.lines().rev().take(5).collect();
+                anyhow::bail!("the agent of {} ended with {status}: {}", self.host(number).name(), last.join(" / "));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every agent sees every host alive, each with its figures.
+    ///
+    /// # Errors
+    /// If they do not find each other in time.
+    pub async fn settled(&mut self) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + SETTLED_MAX;
+        for number in 0..self.agents.len() {
+            loop {
+                self.all_run()?;
+                let hosts = self.api(number).hosts().await.unwrap_or_default();
+                let met = hosts.iter().filter(|host| host.state == "alive" && host.age_seconds < 10.0).count();
+                if met == self.agents.len() {
+                    break;
+                }
+                ensure!(tokio::time::Instant::now() < deadline, "{} sees {met} hosts only", self.host(number).name());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the agent of a host watches this VM.
+    ///
+    /// # Errors
+    /// If it does not in time.
+    pub async fn watches(&self, number: usize, vm: &str) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + SETTLED_MAX;
+        loop {
+            let vms = self.api(number).vms().await.unwrap_or_default();
+            if vms.iter().any(|one| one.name == vm && one.trouble.is_none() && one.history_seconds >= 3) {
+                return Ok(());
+            }
+            ensure!(tokio::time::Instant::now() < deadline, "{} does not watch {vm}: {vms:?}", self.host(number).name());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until a move from a host has ended.
+    ///
+    /// # Errors
+    /// If it does not in time, or the agent does not answer.
+    pub async fn ended(&self, number: usize, move_id: &str, within: Duration) -> anyhow::Result<MoveView> {
+        let deadline = tokio::time::Instant::now() + within;
+        let mut follow = self.api(number).follow(EventFilter { move_id: Some(move_id.to_owned()), ..EventFilter::default() });
+        loop {
+            let view = self.api(number).one_move(move_id).await?;
+            if view.ended {
+                return Ok(view);
+            }
+            ensure!(tokio::time::Instant::now() < deadline, "move {move_id} is still {} after {within:?}", view.phase);
+            // Each event may be the last; none for a while is no matter either.
+            let _ = tokio::time::timeout(Duration::from_millis(200), follow.next()).await;
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for agent in self.agents.iter_mut().flatten() {
+            // It may have ended by itself.
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+    }
+}
