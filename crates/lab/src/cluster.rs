@@ -11,7 +11,6 @@ use api::{EventFilter, MoveView};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::hosts::{Host, Network, UPLINK};
-use crate::wait;
 
 const CONFIG: &str = "/etc/evenkeel/evenkeel.toml";
 const SOCKET: &str = "/run/evenkeel/api.sock";
@@ -48,7 +47,8 @@ impl Cluster {
     /// If it cannot be written.
     pub fn configure(&self, number: usize, sections: &str) -> anyhow::Result<()> {
         let hosts = self.network.hosts();
-        let seeds: Vec<String> = hosts.iter().map(|host| format!("\"{}\"", host.address())).collect();
+        let seeds: Vec<String> =
+            hosts.iter().map(|host| format!("\"{}\"", host.address())).collect();
         let text = format!(
             "[cluster]\nname = \"lab\"\nseeds = [{}]\n[host]\naddress = \"{}\"\nuplink = \"{UPLINK}\"\n{sections}",
             seeds.join(", "),
@@ -56,7 +56,8 @@ impl Cluster {
         );
         let path = hosts[number].path(CONFIG);
         fs::create_dir_all(path.parent().context("the configuration has a folder")?)?;
-        fs::write(&path, text).with_context(|| format!("writing {CONFIG} of {}", hosts[number].name()))
+        fs::write(&path, text)
+            .with_context(|| format!("writing {CONFIG} of {}", hosts[number].name()))
     }
 
     /// Starts one host's agent; its log goes to the host's folder of logs.
@@ -65,7 +66,11 @@ impl Cluster {
     /// If it cannot be started.
     pub fn start_agent(&mut self, number: usize) -> anyhow::Result<()> {
         let host = &self.network.hosts()[number];
-        let log = File::options().create(true).append(true).open(self.log(number)).context("opening an agent's log")?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log(number))
+            .context("opening an agent's log")?;
         let agent = host
             .command(&self.daemon)
             .args(["--insecure", "--config", CONFIG])
@@ -114,7 +119,11 @@ impl Cluster {
         Ok(())
     }
 
-    fn end_agent(&mut self, number: usize, signal: Signal) -> anyhow::Result<std::process::ExitStatus> {
+    fn end_agent(
+        &mut self,
+        number: usize,
+        signal: Signal,
+    ) -> anyhow::Result<std::process::ExitStatus> {
         let mut agent = self.agents[number].take().context("that agent does not run")?;
         let pid = Pid::from_child(&agent);
         kill_process(pid, signal).context("signalling an agent")?;
@@ -132,7 +141,11 @@ impl Cluster {
             {
                 let log = fs::read_to_string(self.log(number)).unwrap_or_default();
                 let last: Vec<&str> = log.lines().rev().take(5).collect();
-                anyhow::bail!("the agent of {} ended with {status}: {}", self.host(number).name(), last.join(" / "));
+                anyhow::bail!(
+                    "the agent of {} ended with {status}: {}",
+                    self.host(number).name(),
+                    last.join(" / ")
+                );
             }
         }
         Ok(())
@@ -148,11 +161,18 @@ impl Cluster {
             loop {
                 self.all_run()?;
                 let hosts = self.api(number).hosts().await.unwrap_or_default();
-                let met = hosts.iter().filter(|host| host.state == "alive" && host.age_seconds < 10.0).count();
+                let met = hosts
+                    .iter()
+                    .filter(|host| host.state == "alive" && host.age_seconds < 10.0)
+                    .count();
                 if met == self.agents.len() {
                     break;
                 }
-                ensure!(tokio::time::Instant::now() < deadline, "{} sees {met} hosts only", self.host(number).name());
+                ensure!(
+                    tokio::time::Instant::now() < deadline,
+                    "{} sees {met} hosts only",
+                    self.host(number).name()
+                );
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -167,10 +187,17 @@ impl Cluster {
         let deadline = tokio::time::Instant::now() + SETTLED_MAX;
         loop {
             let vms = self.api(number).vms().await.unwrap_or_default();
-            if vms.iter().any(|one| one.name == vm && one.trouble.is_none() && one.history_seconds >= 3) {
+            if vms
+                .iter()
+                .any(|one| one.name == vm && one.trouble.is_none() && one.history_seconds >= 3)
+            {
                 return Ok(());
             }
-            ensure!(tokio::time::Instant::now() < deadline, "{} does not watch {vm}: {vms:?}", self.host(number).name());
+            ensure!(
+                tokio::time::Instant::now() < deadline,
+                "{} does not watch {vm}: {vms:?}",
+                self.host(number).name()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -179,15 +206,26 @@ impl Cluster {
     ///
     /// # Errors
     /// If it does not in time, or the agent does not answer.
-    pub async fn ended(&self, number: usize, move_id: &str, within: Duration) -> anyhow::Result<MoveView> {
+    pub async fn ended(
+        &self,
+        number: usize,
+        move_id: &str,
+        within: Duration,
+    ) -> anyhow::Result<MoveView> {
         let deadline = tokio::time::Instant::now() + within;
-        let mut follow = self.api(number).follow(EventFilter { move_id: Some(move_id.to_owned()), ..EventFilter::default() });
+        let mut follow = self
+            .api(number)
+            .follow(EventFilter { move_id: Some(move_id.to_owned()), ..EventFilter::default() });
         loop {
             let view = self.api(number).one_move(move_id).await?;
             if view.ended {
                 return Ok(view);
             }
-            ensure!(tokio::time::Instant::now() < deadline, "move {move_id} is still {} after {within:?}", view.phase);
+            ensure!(
+                tokio::time::Instant::now() < deadline,
+                "move {move_id} is still {} after {within:?}",
+                view.phase
+            );
             // Each event may be the last; none for a while is no matter either.
             let _ = tokio::time::timeout(Duration::from_millis(200), follow.next()).await;
         }

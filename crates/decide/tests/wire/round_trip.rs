@@ -187,7 +187,7 @@ fn move_records() -> impl Strategy<Value = MoveRecord> {
             run,
             journal,
             stage,
-            definition,
+            definition: Some(definition),
         },
     )
 }

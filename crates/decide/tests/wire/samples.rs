@@ -120,6 +120,6 @@ pub(crate) fn move_record() -> MoveRecord {
         run: RunState::Paused,
         journal: JOURNAL,
         stage: MoveStage::HandingOver,
-        definition: definition(),
+        definition: Some(definition()),
     }
 }

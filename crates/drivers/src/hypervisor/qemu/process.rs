@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -139,15 +140,28 @@ fn stat(pid: i32) -> Option<(char, u64)> {
 /// the tools that connect to one do not use.
 fn listens_on(pid: i32, socket: &Path) -> bool {
     let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
-    let socket = socket.to_string_lossy();
-    String::from_utf8_lossy(&line).split('\0').any(|word| {
+    let name = socket.to_string_lossy();
+    let named = String::from_utf8_lossy(&line).split('\0').any(|word| {
         ["unix:", "path="].iter().any(|before| {
-            let needle = format!("{before}{socket}");
+            let needle = format!("{before}{name}");
             word.find(&needle).is_some_and(|at| {
                 matches!(word.as_bytes().get(at + needle.len()), None | Some(b','))
             })
         })
-    })
+    });
+    named && sees_our_folder(pid, socket)
+}
+
+/// Whether the process means the same folder by that name as we do: in a container the same name may be another folder.
+/// In doubt it does.
+fn sees_our_folder(pid: i32, socket: &Path) -> bool {
+    let Some(folder) = socket.parent() else { return true };
+    let theirs = std::fs::metadata(format!("/proc/{pid}/root{}", folder.display()));
+    match (theirs, std::fs::metadata(folder)) {
+        (Ok(theirs), Ok(ours)) => (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()),
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => false,
+        _ => true,
+    }
 }
 
 #[cfg(test)]
