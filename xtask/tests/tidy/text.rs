@@ -19,7 +19,7 @@ pub(crate) fn unsafety(file: &File) -> Vec<String> {
     if file.path.starts_with("crates/drivers/") {
         return Vec::new();
     }
-    complain(file, "unsafe code", |line| {
+    complain(file, concat!("un", "safe code"), |line| {
         code(line) && words(line).any(|word| word == concat!("un", "safe"))
     })
 }
@@ -40,9 +40,9 @@ const EMPTY: [&str; 7] = ["Manager", "Helper", "Util", "Utils", "Handler", "Data
 
 pub(crate) fn empty_names(file: &File) -> Vec<String> {
     complain(file, "a name that says nothing", |line| {
-        let mut words = words(line).skip_while(|word| !["struct", "enum", "trait"].contains(word));
-        words.next();
-        let named = code(line).then(|| words.next()).flatten().unwrap_or_default();
+        let mut words = words(line).skip_while(|word| ["pub", "crate", "super"].contains(word));
+        let kind = words.next().filter(|word| ["struct", "enum", "trait"].contains(word));
+        let named = kind.filter(|_| code(line)).and_then(|_| words.next()).unwrap_or_default();
         camel_words(named).iter().any(|word| EMPTY.contains(&word.as_str()))
     })
 }
