@@ -61,6 +61,11 @@ impl Incoming {
             ended,
         }
     }
+
+    /// Whether an incoming side is, or may be, here.
+    pub(super) fn open(&self) -> bool {
+        self.migrate.is_some() && !self.ended
+    }
 }
 
 impl Host {
@@ -104,7 +109,7 @@ impl Host {
             return Err(format!("a VM {} is here already", request.vm));
         }
         let other = self.incoming.iter().find(|(other, i)| {
-            **other != id && i.vm == request.vm && !i.ended && self.holds(other)
+            **other != id && i.vm == request.vm && self.holds(other)
         });
         if let Some((other, _)) = other {
             return Err(format!("move {other} of the same VM is not over"));
@@ -123,7 +128,7 @@ impl Host {
     /// Whether anything is kept here for the move.
     fn holds(&self, id: &MoveId) -> bool {
         self.target.offers().contains_key(id)
-            || self.incoming.get(id).is_some_and(|i| i.migrate.is_some())
+            || self.incoming.get(id).is_some_and(Incoming::open)
     }
 
     fn not_busy(&self, but: MoveId) -> Result<(), String> {

@@ -36,9 +36,8 @@ impl Host {
             .incoming
             .iter()
             .filter(|(id, incoming)| Some(**id) != but && !self.vms.contains_key(&incoming.vm));
-        let reserved = coming.filter(|(id, incoming)| {
-            self.target.offers().contains_key(id) || incoming.migrate.is_some()
-        });
+        let reserved =
+            coming.filter(|(id, incoming)| self.target.offers().contains_key(id) || incoming.open());
         reserved.fold(here, |sum, (_, incoming)| sum.plus(incoming.demand))
     }
 
@@ -56,7 +55,7 @@ impl Host {
         let coming = self
             .incoming
             .iter()
-            .filter(|(id, incoming)| confirmed(id) || incoming.migrate.is_some());
+            .filter(|(id, incoming)| confirmed(id) || incoming.open());
         self.outgoing.len() + coming.count()
     }
 }
