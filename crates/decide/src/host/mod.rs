@@ -368,6 +368,9 @@ impl Host {
 
     fn persist(&mut self, writer: Writer, records: Vec<Record>, actions: &mut Vec<Action>) {
         self.writes += 1;
+        // Each write of a machine holds all that the one before it said: only its last is waited for. The answer to an
+        // earlier one must not be taken for it.
+        self.writers.retain(|_, earlier| *earlier != writer);
         self.writers.insert(self.writes, writer);
         actions.push(Action::Persist { number: self.writes, records });
     }
