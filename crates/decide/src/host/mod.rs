@@ -288,6 +288,10 @@ impl Host {
         let due: Vec<TimerKey> =
             self.timers.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
         for key in due {
+            // An earlier one may have ended or renewed it.
+            if self.timers.get(&key).is_none_or(|at| *at > now) {
+                continue;
+            }
             self.timers.remove(&key);
             match key {
                 TimerKey::Asking(id, timer) => {
