@@ -214,18 +214,23 @@ impl Host {
         cost: Cost,
         actions: &mut Vec<Action>,
     ) {
-        if !self.is_asking(id, from) {
-            // Too late, or for a move that is over: its room is free again.
+        let Some(out) = self.outgoing.get(&id) else {
+            // Its move is over: its room is free again.
             return self.send(from, id, Body::Release, actions);
+        };
+        if !out.negotiation.as_ref().is_some_and(|n| n.asked().contains(&from)) {
+            return;
         }
-        self.tales.tell(id, |story| story.acceptances += 1);
-        self.note_move(
-            id,
-            Step::Acceptance,
-            &format!("it would cost {cost} there"),
-            |n| n.with(from).at(cost),
-            actions,
-        );
+        if self.is_new(id, from, &Answer::Acceptance(cost)) {
+            self.tales.tell(id, |story| story.acceptances += 1);
+            self.note_move(
+                id,
+                Step::Acceptance,
+                &format!("it would cost {cost} there"),
+                |n| n.with(from).at(cost),
+                actions,
+            );
+        }
         self.asking(
             now,
             id,
@@ -234,13 +239,13 @@ impl Host {
         );
     }
 
-    /// Whether this host's first answer is still awaited.
-    fn is_asking(&self, id: MoveId, from: HostId) -> bool {
+    /// Whether this answer is of use to the move, and not the same again.
+    fn is_new(&self, id: MoveId, from: HostId, answer: &Answer) -> bool {
         let negotiation = self.outgoing.get(&id).and_then(|out| out.negotiation.as_ref());
         negotiation.is_some_and(|n| {
             matches!(n.phase(), Phase::Asking | Phase::Confirmed(_))
                 && n.asked().contains(&from)
-                && !n.answers().contains_key(&from)
+                && n.answers().get(&from) != Some(answer)
         })
     }
 
@@ -261,14 +266,12 @@ impl Host {
                 actions,
             );
         }
-        self.tales.tell(id, |story| story.refusals += 1);
-        self.note_move(id, Step::Refusal, &why, |n| n.with(from), actions);
-        self.asking(
-            now,
-            id,
-            negotiate_source::Event::Answered(from, Answer::Refusal(why)),
-            actions,
-        );
+        let answer = Answer::Refusal(why.clone());
+        if self.is_new(id, from, &answer) {
+            self.tales.tell(id, |story| story.refusals += 1);
+            self.note_move(id, Step::Refusal, &why, |n| n.with(from), actions);
+        }
+        self.asking(now, id, negotiate_source::Event::Answered(from, answer), actions);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
