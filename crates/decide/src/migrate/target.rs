@@ -20,6 +20,8 @@ use crate::wire::message::Standing;
 
 /// How often a complete copy without a hand-over, or a guest that does not come up, is asked about again.
 const REPEAT: Duration = Duration::from_secs(2);
+/// After this long without an answer the hypervisor is asked to resume, or to look, once more.
+const RESUME_AGAIN: Duration = Duration::from_secs(20);
 /// Repetitions after which a person is called.
 const REPEATS_BEFORE_ALARM: u32 = 5;
 
@@ -192,7 +194,7 @@ impl Target {
         match (self.phase, self.record.stage) {
             (Phase::Recording | Phase::Voiding, _) => self.persist(actions),
             (Phase::Looking, MoveStage::Voiding) => self.destroy(actions),
-            (Phase::Looking, _) => actions.push(Action::Hypervisor(HypervisorCommand::Look)),
+            (Phase::Looking, _) => self.look(actions),
             _ => {}
         }
     }
@@ -203,10 +205,7 @@ impl Target {
                 self.wait(actions);
                 actions.push(Action::Recorded);
             }
-            Phase::Owning => {
-                self.phase = Phase::Resuming;
-                actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)));
-            }
+            Phase::Owning => self.resume(actions),
             Phase::Confirming => {
                 self.phase = Phase::Arrived;
                 actions.push(Action::Standing(Standing::Running));
@@ -265,6 +264,11 @@ impl Target {
         }
     }
 
+    fn look(&self, actions: &mut Vec<Action>) {
+        actions.push(Action::Hypervisor(HypervisorCommand::Look));
+        actions.push(Action::Arm(Timer::Repeat, RESUME_AGAIN));
+    }
+
     /// What was found after a restart.
     fn looked(&mut self, seen: Seen, actions: &mut Vec<Action>) {
         let owner = self.record.stage == MoveStage::Owning;
@@ -278,11 +282,16 @@ impl Target {
                 self.why = "its incoming side was gone when the agent came back".to_owned();
                 self.void(actions);
             }
-            // `Owner` is on disk: to resume a complete copy is what the record is for.
-            Seen::IncomingComplete | Seen::Paused | Seen::Running => {
-                self.phase = Phase::Resuming;
-                actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)));
+            // Somebody let it run past us, and the source's copy may run too. Nothing is started, resumed or ended to mend it.
+            Seen::Running if !owner => {
+                actions.push(Action::Alarm(
+                    "the guest runs here though it was never handed over: two copies may be running"
+                        .to_owned(),
+                ));
+                actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
+            // `Owner` is on disk: to resume a complete copy is what the record is for.
+            Seen::IncomingComplete | Seen::Paused | Seen::Running => self.resume(actions),
             Seen::Gone => {
                 self.lost("its process was gone when the agent came back".to_owned(), actions)
             }
@@ -343,6 +352,12 @@ impl Target {
         self.persist(actions);
     }
 
+    fn resume(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Resuming;
+        actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)));
+        actions.push(Action::Arm(Timer::Repeat, RESUME_AGAIN));
+    }
+
     fn resume_failed(&mut self, why: String, seen: Seen, actions: &mut Vec<Action>) {
         if seen == Seen::Gone {
             return self.lost(why, actions);
@@ -382,15 +397,9 @@ impl Target {
                 actions.push(Action::Remind);
                 actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
-            (Timer::Repeat, Phase::Resuming) => {
-                actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)))
-            }
-            (Timer::Repeat, Phase::Destroying) => {
-                actions.push(Action::Hypervisor(HypervisorCommand::DestroyIncoming))
-            }
-            (Timer::Repeat, Phase::Looking) => {
-                actions.push(Action::Hypervisor(HypervisorCommand::Look))
-            }
+            (Timer::Repeat, Phase::Resuming) => self.resume(actions),
+            (Timer::Repeat, Phase::Destroying) => self.destroy(actions),
+            (Timer::Repeat, Phase::Looking) => self.look(actions),
             (Timer::Repeat, Phase::Owning | Phase::Voiding) => self.persist(actions),
             (Timer::Repeat, Phase::Confirming) => self.persist_end(actions),
             _ => {}
