@@ -227,6 +227,7 @@ impl Target {
                 actions.push(Action::Alarm(format!("the journal cannot be written: {why}")));
                 actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
+            Phase::Void => actions.push(Action::Arm(Timer::Repeat, REPEAT)),
             _ => {}
         }
     }
@@ -239,9 +240,16 @@ impl Target {
             // Nobody has resumed it and nobody will: the source's stopped copy is as good as ever.
             (
                 HypervisorReport::IncomingFailed(why),
-                Phase::Recording | Phase::Waiting | Phase::Complete,
+                Phase::Recording | Phase::Waiting | Phase::Complete | Phase::Owning,
             ) => {
                 self.why = why;
+                self.void(actions);
+            }
+            (
+                HypervisorReport::IncomingGone,
+                Phase::Recording | Phase::Waiting | Phase::Complete | Phase::Owning,
+            ) => {
+                self.why = "its incoming side is gone".to_owned();
                 self.void(actions);
             }
             (HypervisorReport::Resumed, Phase::Resuming) => {
@@ -255,7 +263,7 @@ impl Target {
             }
             (HypervisorReport::IncomingGone, Phase::Destroying) => {
                 self.phase = Phase::Void;
-                self.persist_end(actions);
+                self.forget(actions);
                 actions.push(Action::Standing(Standing::Void));
                 self.over(Outcome::Void(self.why.clone()), actions);
             }
@@ -344,9 +352,18 @@ impl Target {
     }
 
     fn own(&mut self, actions: &mut Vec<Action>) {
+        if self.vm.floor > self.record.epoch {
+            self.why = format!(
+                "it was handed over under epoch {}, but {} is known here",
+                self.record.epoch + 1,
+                self.vm.floor
+            );
+            actions.push(Action::Alarm(self.why.clone()));
+            return self.void(actions);
+        }
         self.phase = Phase::Owning;
         self.record.stage = MoveStage::Owning;
-        self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
+        self.vm.floor = self.record.epoch + 1;
         self.vm.ownership = Ownership::Owner;
         actions.push(Action::Disarm(Timer::Repeat));
         self.persist(actions);
@@ -402,6 +419,7 @@ impl Target {
             (Timer::Repeat, Phase::Looking) => self.look(actions),
             (Timer::Repeat, Phase::Owning | Phase::Voiding) => self.persist(actions),
             (Timer::Repeat, Phase::Confirming) => self.persist_end(actions),
+            (Timer::Repeat, Phase::Void) => self.forget(actions),
             _ => {}
         }
     }
@@ -411,6 +429,8 @@ impl Target {
         self.phase = Phase::Voiding;
         self.record.stage = MoveStage::Voiding;
         self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
+        // It may have been about to become ours; nothing was resumed since.
+        self.vm.ownership = Ownership::Away;
         actions.extend([Timer::Arrival, Timer::Repeat].map(Action::Disarm));
         self.persist(actions);
     }
@@ -439,6 +459,11 @@ impl Target {
         let vm = Record::Vm(self.record.vm, self.vm);
         actions
             .push(Action::Persist(vec![vm, Record::Move(self.move_id, Some(self.record.clone()))]));
+    }
+
+    /// The promise stays on disk for ever; what it was about need not. The VM's record is not touched: it may have moved on.
+    fn forget(&self, actions: &mut Vec<Action>) {
+        actions.push(Action::Persist(vec![Record::Move(self.move_id, None)]));
     }
 
     fn persist_end(&self, actions: &mut Vec<Action>) {
