@@ -53,7 +53,7 @@ pub enum Phase {
     HandingOver,
     /// The guest runs at the target; the stopped copy is being ended.
     Discarding,
-    /// The end of the move is being written.
+    /// The end of the move, whatever it was, is being written.
     Closing,
     /// The target is void; the higher epoch is being written.
     Reclaiming,
@@ -149,6 +149,8 @@ pub struct Source {
     figures: Option<CopyFigures>,
     why: String,
     repeats: u32,
+    /// How it will have ended, once that is on disk.
+    outcome: Option<Outcome>,
 }
 
 impl Source {
@@ -170,6 +172,7 @@ impl Source {
             figures: None,
             why: String::new(),
             repeats: 0,
+            outcome: None,
         }
     }
 
@@ -187,6 +190,7 @@ impl Source {
             figures: None,
             why,
             repeats: 0,
+            outcome: None,
         }
     }
 
@@ -250,7 +254,10 @@ impl Source {
                 self.phase = Phase::Resuming;
                 actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
             }
-            Phase::Closing => self.over(Outcome::Done, actions),
+            Phase::Closing => {
+                let outcome = self.outcome.clone().expect("`close` has set it");
+                self.over(outcome, actions);
+            }
             _ => {}
         }
     }
@@ -308,9 +315,8 @@ impl Source {
                 actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
             (HypervisorReport::Discarded, Phase::Discarding) => {
-                self.phase = Phase::Closing;
                 self.vm.ownership = Ownership::Away;
-                self.persist_end(actions);
+                self.close(Outcome::Done, actions);
             }
             (HypervisorReport::Resumed, Phase::Resuming) => self.undo(actions),
             (HypervisorReport::ResumeFailed(why, _), Phase::Resuming) => {
@@ -470,8 +476,11 @@ impl Source {
 
     fn undone(&mut self, actions: &mut Vec<Action>) {
         let why = self.why.clone();
-        self.persist_end(actions);
-        self.over(Outcome::Undone(why), actions);
+        // The target has promised, or will, never to own the VM under the next epoch: nobody ever shall. The number is used
+        // up, so that the same target can take the VM in another move.
+        self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
+        self.vm.ran = self.vm.floor;
+        self.close(Outcome::Undone(why), actions);
     }
 
     fn down(&mut self, why: String, actions: &mut Vec<Action>) {
@@ -479,8 +488,15 @@ impl Source {
             self.vm.ownership = Ownership::Down;
         }
         actions.push(Action::Release);
+        self.close(Outcome::Down(why), actions);
+    }
+
+    /// A move is over once its end is on disk: before, another of the same VM could be written down beside it.
+    fn close(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
+        self.phase = Phase::Closing;
+        self.outcome = Some(outcome);
+        actions.extend([Timer::Copy, Timer::Switch, Timer::Repeat].map(Action::Disarm));
         self.persist_end(actions);
-        self.over(Outcome::Down(why), actions);
     }
 
     fn over(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
