@@ -19,7 +19,7 @@
 use std::time::Duration;
 
 use super::hypervisor::{
-    CopyFigures, CopyParameters, Endpoint, HypervisorCommand, HypervisorReport, Seen,
+    CopyFigures, CopyParameters, Endpoint, HypervisorCommand, HypervisorReport, RunState, Seen,
 };
 use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
 use crate::units::{MoveId, VmId};
@@ -27,6 +27,8 @@ use crate::wire::message::Standing;
 
 /// How long the last round may take before it is cancelled.
 const SWITCH_MAX: Duration = Duration::from_secs(10);
+/// After this long without an answer the hypervisor is asked once more.
+const COMMAND_AGAIN: Duration = Duration::from_secs(20);
 /// How often the hand-over or the release is repeated until the target answers.
 const REPEAT: Duration = Duration::from_millis(500);
 /// Repetitions of the hand-over after which a person is called.
@@ -236,7 +238,7 @@ impl Source {
         match self.phase {
             Phase::Recording => self.persist(actions),
             Phase::Looking if self.record.stage == MoveStage::HandingOver => self.fence(actions),
-            Phase::Looking => actions.push(Action::Hypervisor(HypervisorCommand::Look)),
+            Phase::Looking => self.look(actions),
             _ => {}
         }
     }
@@ -250,10 +252,7 @@ impl Source {
                 actions.push(Action::Arm(Timer::Copy, self.copy_max));
             }
             Phase::Releasing => self.fence(actions),
-            Phase::Reclaiming => {
-                self.phase = Phase::Resuming;
-                actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
-            }
+            Phase::Reclaiming => self.take_back(actions),
             Phase::Closing => {
                 let outcome = self.outcome.clone().expect("`close` has set it");
                 self.over(outcome, actions);
@@ -275,8 +274,7 @@ impl Source {
                 self.record.stage = MoveStage::Copying;
                 self.vm =
                     VmRecord { floor: self.record.epoch, ownership: Ownership::Owner, ..self.vm };
-                self.phase = Phase::Resuming;
-                actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
+                self.take_back(actions);
             }
             Phase::Reclaiming | Phase::Closing => {
                 actions.push(Action::Alarm(format!("the journal cannot be written: {why}")));
@@ -319,10 +317,12 @@ impl Source {
                 self.close(Outcome::Done, actions);
             }
             (HypervisorReport::Resumed, Phase::Resuming) => self.undo(actions),
-            (HypervisorReport::ResumeFailed(why, _), Phase::Resuming) => {
+            (HypervisorReport::ResumeFailed(why, seen), Phase::Resuming) => {
                 let why = format!("taken back, but it does not come up: {why}");
                 actions.push(Action::Alarm(why.clone()));
-                self.down(why, actions);
+                if seen == Seen::Gone {
+                    self.down(why, actions);
+                }
             }
             _ => {}
         }
@@ -339,15 +339,24 @@ impl Source {
             (Seen::Gone, _) => {
                 self.down(format!("its process ended during the copy: {}", self.why), actions)
             }
+            // The last round had ended after all: the target's copy may be complete. It says void if not.
+            (Seen::PostMigrate, _) => self.release(actions),
+            // QEMU lets it run by itself as a rule, but not always (a target killed at `pre-switchover`).
+            (Seen::Paused, _) if self.record.run == RunState::Running => self.take_back(actions),
             _ => self.undo(actions),
         }
+    }
+
+    fn take_back(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Resuming;
+        actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
+        actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
     }
 
     /// What was found after a restart, with nothing promised on disk (`Copying`) or the VM taken back (`TakingBack`).
     fn looked(&mut self, seen: Seen, actions: &mut Vec<Action>) {
         if self.record.stage == MoveStage::TakingBack {
-            self.phase = Phase::Resuming;
-            return actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
+            return self.take_back(actions);
         }
         match seen {
             Seen::Copying => {
@@ -371,24 +380,41 @@ impl Source {
         self.record.stage = MoveStage::HandingOver;
         self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
         self.vm.ownership = Ownership::Released(self.record.peer, self.move_id);
-        actions.extend([Timer::Copy, Timer::Switch].map(Action::Disarm));
+        actions.extend([Timer::Copy, Timer::Switch, Timer::Repeat].map(Action::Disarm));
         self.persist(actions);
     }
 
     fn fence(&mut self, actions: &mut Vec<Action>) {
         self.phase = Phase::Fencing;
         actions.push(Action::Hypervisor(HypervisorCommand::Fence));
+        actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
+    }
+
+    fn discard(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Discarding;
+        actions.push(Action::Hypervisor(HypervisorCommand::Discard));
+        actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
+    }
+
+    fn look(&mut self, actions: &mut Vec<Action>) {
+        actions.push(Action::Hypervisor(HypervisorCommand::Look));
+        actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
+    }
+
+    fn cancel_copy(&mut self, actions: &mut Vec<Action>) {
+        actions.push(Action::Hypervisor(HypervisorCommand::CancelCopy));
+        actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
     }
 
     /// The target's word counts only after we have released, and only once.
     fn standing(&mut self, standing: Standing, actions: &mut Vec<Action>) {
         match (self.phase, standing) {
             (Phase::Undoing, Standing::Void) => self.undone(actions),
-            (Phase::HandingOver, Standing::Running) => {
-                self.phase = Phase::Discarding;
-                actions.push(Action::Disarm(Timer::Repeat));
-                actions.push(Action::Hypervisor(HypervisorCommand::Discard));
+            // The copy has no one to go to. Should it be complete all the same, the hand-over will hear of it.
+            (Phase::Copying | Phase::SwitchingOver, Standing::Void) => {
+                self.cancel("the target gave up".to_owned(), actions);
             }
+            (Phase::HandingOver, Standing::Running) => self.discard(actions),
             (Phase::HandingOver, Standing::Void) => self.reclaim(actions),
             (Phase::HandingOver, Standing::OwnerCopyGone) => {
                 actions.push(Action::Alarm(format!(
@@ -431,9 +457,11 @@ impl Source {
             (Timer::Repeat, Phase::Undoing) => self.undone(actions),
             (Timer::Repeat, Phase::Reclaiming) => self.persist(actions),
             (Timer::Repeat, Phase::Closing) => self.persist_end(actions),
-            (Timer::Repeat, Phase::Looking) => {
-                actions.push(Action::Hypervisor(HypervisorCommand::Look))
-            }
+            (Timer::Repeat, Phase::Looking) => self.look(actions),
+            (Timer::Repeat, Phase::Cancelling) => self.cancel_copy(actions),
+            (Timer::Repeat, Phase::Fencing) => self.fence(actions),
+            (Timer::Repeat, Phase::Discarding) => self.discard(actions),
+            (Timer::Repeat, Phase::Resuming) => self.take_back(actions),
             _ => {}
         }
     }
@@ -458,7 +486,7 @@ impl Source {
                 self.phase = Phase::Cancelling;
                 self.why = why;
                 actions.extend([Timer::Copy, Timer::Switch].map(Action::Disarm));
-                actions.push(Action::Hypervisor(HypervisorCommand::CancelCopy));
+                self.cancel_copy(actions);
             }
             // After `released` there is no cancel.
             _ => {}
