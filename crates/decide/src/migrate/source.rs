@@ -153,6 +153,8 @@ pub struct Source {
     repeats: u32,
     /// How it will have ended, once that is on disk.
     outcome: Option<Outcome>,
+    /// Our own process is known to have ended before `released` was written.
+    gone: bool,
 }
 
 impl Source {
@@ -175,6 +177,7 @@ impl Source {
             why: String::new(),
             repeats: 0,
             outcome: None,
+            gone: false,
         }
     }
 
@@ -193,6 +196,7 @@ impl Source {
             why,
             repeats: 0,
             outcome: None,
+            gone: false,
         }
     }
 
@@ -268,6 +272,11 @@ impl Source {
                 self.why = format!("the journal cannot be written: {why}");
                 self.undo(actions);
             }
+            // There is nothing to go on with here, and the only complete copy may wait at the target for our word.
+            Phase::Releasing if self.gone => {
+                actions.push(Action::Alarm(format!("the journal cannot be written: {why}")));
+                actions.push(Action::Arm(Timer::Repeat, REPEAT));
+            }
             // `Released` is proven not to be on disk, so nothing is promised and the VM is still ours: it goes on here.
             Phase::Releasing => {
                 self.why = format!("the journal cannot be written: {why}");
@@ -335,7 +344,10 @@ impl Source {
         }
         match (seen, self.phase) {
             // Our copy cannot run any more. The target's may be complete: it is given the VM if so, and says void if not.
-            (Seen::Gone, Phase::SwitchingOver | Phase::Cancelling) => self.release(actions),
+            (Seen::Gone, Phase::SwitchingOver | Phase::Cancelling) => {
+                self.gone = true;
+                self.release(actions);
+            }
             (Seen::Gone, _) => {
                 self.down(format!("its process ended during the copy: {}", self.why), actions)
             }
@@ -364,7 +376,10 @@ impl Source {
                 self.cancel(self.why.clone(), actions);
             }
             // Complete, or ended with a copy that may be complete elsewhere: hand it over; a void brings it back.
-            Seen::PostMigrate | Seen::Gone => self.release(actions),
+            Seen::PostMigrate | Seen::Gone => {
+                self.gone = seen == Seen::Gone;
+                self.release(actions);
+            }
             Seen::Running | Seen::Paused => self.undo(actions),
             Seen::Incoming | Seen::IncomingComplete | Seen::Unknown => {
                 actions.push(Action::Alarm(format!(
@@ -455,7 +470,7 @@ impl Source {
                 actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
             (Timer::Repeat, Phase::Undoing) => self.undone(actions),
-            (Timer::Repeat, Phase::Reclaiming) => self.persist(actions),
+            (Timer::Repeat, Phase::Releasing | Phase::Reclaiming) => self.persist(actions),
             (Timer::Repeat, Phase::Closing) => self.persist_end(actions),
             (Timer::Repeat, Phase::Looking) => self.look(actions),
             (Timer::Repeat, Phase::Cancelling) => self.cancel_copy(actions),
