@@ -181,6 +181,9 @@ impl Host {
                 if !out.by_hand {
                     self.back_off(now, &why);
                 }
+                if let Some(how) = out.process_gone {
+                    self.gone(now, out.vm, &how, actions);
+                }
             }
             Outcome::Down(why) => {
                 self.tales.end(now, id, "down", &why);

@@ -41,6 +41,8 @@ pub(super) struct Outgoing {
     /// Absent for a move that was found open when the agent started.
     pub(super) negotiation: Option<negotiate_source::Source>,
     pub(super) migrate: Option<migrate_source::Source>,
+    /// The VM's process was seen to end during the copy, and how.
+    pub(super) process_gone: Option<String>,
 }
 
 impl Host {
@@ -63,9 +65,11 @@ impl Host {
         let by_hand = useful_max.is_none();
         let demand = self.demand(now, vm);
         self.tales.begin(Story::new(move_id, vm, name, why, now));
-        let outgoing =
-            Outgoing { vm, demand, memory, by_hand, negotiation: Some(negotiation), migrate: None };
-        self.outgoing.insert(move_id, outgoing);
+        let (negotiation, migrate, process_gone) = (Some(negotiation), None, None);
+        self.outgoing.insert(
+            move_id,
+            Outgoing { vm, demand, memory, by_hand, negotiation, migrate, process_gone },
+        );
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
     }

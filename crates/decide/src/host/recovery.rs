@@ -54,8 +54,11 @@ impl Host {
         self.tales.begin(story);
         let migrate = Some(source::Source::recovered(id, record, known));
         let demand = Load { memory, ..Load::default() };
-        self.outgoing
-            .insert(id, Outgoing { vm, demand, memory, by_hand: true, negotiation: None, migrate });
+        let (by_hand, negotiation, process_gone) = (true, None, None);
+        self.outgoing.insert(
+            id,
+            Outgoing { vm, demand, memory, by_hand, negotiation, migrate, process_gone },
+        );
         self.out(now, id, source::Event::Begin, actions);
     }
 
