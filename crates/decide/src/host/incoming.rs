@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::story::{Note, Step};
 use super::{Action, Host, TimerKey};
-use crate::migrate::hypervisor::{Endpoint, HypervisorCommand};
+use crate::migrate::hypervisor::Endpoint;
 use crate::migrate::target as migrate_target;
 use crate::negotiate::target::{self as negotiate_target, Stage};
 use crate::placement::admission::{capable, fits, size_with_overhead};
@@ -199,10 +199,10 @@ impl Host {
                         actions,
                     );
                 }
-                negotiate_target::Action::Prepare(vm) => self.prepare(id, vm, actions),
+                negotiate_target::Action::Prepare(_) => self.record_incoming(now, id, actions),
                 negotiate_target::Action::Ready { cost } => self.say_ready(id, cost, actions),
-                negotiate_target::Action::Undo(vm) => {
-                    actions.push(Action::Hypervisor(id, vm, HypervisorCommand::DestroyIncoming));
+                negotiate_target::Action::Undo(_) => {
+                    self.inward(now, id, migrate_target::Event::Release, actions)
                 }
                 negotiate_target::Action::Arm(other, timer, after) => {
                     self.arm(now, TimerKey::Offering(other, timer), after)
@@ -228,17 +228,6 @@ impl Host {
             let oldest = self.incoming.iter().find(|(_, i)| i.ended).map(|(id, _)| *id);
             oldest.map(|id| self.incoming.remove(&id));
         }
-    }
-
-    fn prepare(&mut self, id: MoveId, vm: VmId, actions: &mut Vec<Action>) {
-        let Some(confirmation) =
-            self.incoming.get(&id).and_then(|incoming| incoming.confirmation.as_ref())
-        else {
-            return;
-        };
-        let command =
-            HypervisorCommand::Prepare(confirmation.definition.clone(), confirmation.copy);
-        actions.push(Action::Hypervisor(id, vm, command));
     }
 
     pub(super) fn say_ready(&mut self, id: MoveId, cost: Cost, actions: &mut Vec<Action>) {
@@ -335,7 +324,9 @@ impl Host {
     }
 
     pub(super) fn released(&mut self, now: Time, id: MoveId, actions: &mut Vec<Action>) {
-        if self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some()) {
+        let preparing =
+            self.target.offers().get(&id).is_some_and(|offer| offer.stage == Stage::Preparing);
+        if !preparing && self.incoming.get(&id).is_some_and(|i| i.migrate.is_some()) {
             self.inward(now, id, migrate_target::Event::Release, actions);
         } else {
             if self.target.offers().contains_key(&id) {

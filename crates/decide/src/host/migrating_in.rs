@@ -3,11 +3,13 @@
 use super::incoming::Incoming;
 use super::story::{Note, Step};
 use super::{Action, Host, TimerKey, Vm, Writer};
-use crate::migrate::hypervisor::{CopyParameters, HypervisorReport, RunState};
+use crate::migrate::hypervisor::{
+    CopyParameters, HypervisorCommand, HypervisorReport, RunState,
+};
 use crate::migrate::precopy;
 use crate::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
 use crate::migrate::target::{Action as Wanted, Event, Outcome, Target};
-use crate::negotiate::target::{self as negotiate_target, Stage};
+use crate::negotiate::target as negotiate_target;
 use crate::units::{Cost, Epoch, Mib, MoveId, Time, VmId};
 use crate::usage::load::Load;
 use crate::wire::message::{Body, JournalMark, Standing};
@@ -20,31 +22,26 @@ impl Host {
         report: HypervisorReport,
         actions: &mut Vec<Action>,
     ) {
-        let has_machine = self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some());
         match report {
-            report if has_machine => self.inward(now, id, Event::Report(report), actions),
-            HypervisorReport::Prepared(endpoint) => self.prepared(now, id, endpoint, actions),
+            HypervisorReport::Prepared(endpoint) => {
+                if let Some(incoming) = self.incoming.get_mut(&id) {
+                    incoming.endpoint = Some(endpoint);
+                }
+                self.offering(now, id, negotiate_target::Event::Prepared, actions);
+            }
             HypervisorReport::PrepareFailed(why) => {
+                let failed = HypervisorReport::IncomingFailed(why.clone());
+                self.inward(now, id, Event::Report(failed), actions);
                 self.offering(now, id, negotiate_target::Event::PrepareFailed(why), actions);
             }
-            HypervisorReport::IncomingGone | HypervisorReport::IncomingFailed(_) => {
-                self.offering(now, id, negotiate_target::Event::Ended, actions);
-            }
-            _ => {}
+            report => self.inward(now, id, Event::Report(report), actions),
         }
     }
 
-    /// The incoming side listens. It goes on record before the source hears of it.
-    fn prepared(
-        &mut self,
-        now: Time,
-        id: MoveId,
-        endpoint: crate::migrate::hypervisor::Endpoint,
-        actions: &mut Vec<Action>,
-    ) {
-        let preparing =
-            self.target.offers().get(&id).is_some_and(|offer| offer.stage == Stage::Preparing);
-        let Some(incoming) = self.incoming.get_mut(&id).filter(|_| preparing) else { return };
+    /// That an incoming side may be here goes on record before it is started: an agent that is killed in between
+    /// would leave a process behind that nobody knows.
+    pub(super) fn record_incoming(&mut self, now: Time, id: MoveId, actions: &mut Vec<Action>) {
+        let Some(incoming) = self.incoming.get_mut(&id) else { return };
         let Some(confirmation) = incoming.confirmation.as_ref() else { return };
         let record = MoveRecord {
             vm: incoming.vm,
@@ -57,9 +54,18 @@ impl Host {
         };
         let vm = self.records.get(&incoming.vm).copied().unwrap_or(NEVER_HERE);
         let arrival_max = arrival_max(incoming.memory, confirmation.copy);
-        incoming.endpoint = Some(endpoint);
         incoming.migrate = Some(Target::new(id, record, vm, arrival_max));
         self.inward(now, id, Event::Begin, actions);
+    }
+
+    /// It is on record: the incoming side may be started.
+    fn prepare(&self, id: MoveId, actions: &mut Vec<Action>) {
+        let Some(incoming) = self.incoming.get(&id) else { return };
+        if let Some(confirmation) = incoming.confirmation.as_ref() {
+            let command =
+                HypervisorCommand::Prepare(confirmation.definition.clone(), confirmation.copy);
+            actions.push(Action::Hypervisor(id, incoming.vm, command));
+        }
     }
 
     /// Drives the incoming side, and does what it wants.
@@ -82,9 +88,7 @@ impl Host {
                     self.persist(Writer::In(id), records, actions);
                 }
                 Wanted::Hypervisor(command) => actions.push(Action::Hypervisor(id, vm, command)),
-                Wanted::Recorded => {
-                    self.offering(now, id, negotiate_target::Event::Prepared, actions)
-                }
+                Wanted::Recorded => self.prepare(id, actions),
                 Wanted::Remind => self.remind(id, actions),
                 Wanted::Standing(standing) => self.say_standing(id, vm, epoch, standing, actions),
                 Wanted::Arm(timer, after) => self.arm(now, TimerKey::In(id, timer), after),

@@ -100,7 +100,7 @@ pub enum Action {
     Persist(Vec<Record>),
     /// Ask the hypervisor.
     Hypervisor(HypervisorCommand),
-    /// The incoming side is on record: readiness may be said.
+    /// That an incoming side may be here is on record: it may be started.
     Recorded,
     /// Remind the source that a complete copy waits here.
     Remind,
@@ -131,7 +131,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// An incoming side that has just been started. `arrival_max` is the longest that the copy may take to come in.
+    /// An incoming side that is about to be started. `arrival_max` is the longest that the copy may take to come in.
     pub fn new(move_id: MoveId, record: MoveRecord, vm: VmRecord, arrival_max: Duration) -> Target {
         let (phase, handed_over, why, repeats) = (Phase::Recording, false, String::new(), 0);
         Target { move_id, record, vm, phase, arrival_max, handed_over, why, repeats }
