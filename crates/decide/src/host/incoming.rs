@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::migrating_in::NEVER_HERE;
 use super::story::{Note, Step};
 use super::{Action, Host, TimerKey};
 use crate::migrate::hypervisor::Endpoint;
@@ -108,9 +109,10 @@ impl Host {
         if self.vms.contains_key(&request.vm) {
             return Err(format!("a VM {} is here already", request.vm));
         }
-        let other = self.incoming.iter().find(|(other, i)| {
-            **other != id && i.vm == request.vm && self.holds(other)
-        });
+        let other = self
+            .incoming
+            .iter()
+            .find(|(other, i)| **other != id && i.vm == request.vm && self.holds(other));
         if let Some((other, _)) = other {
             return Err(format!("move {other} of the same VM is not over"));
         }
@@ -127,8 +129,7 @@ impl Host {
 
     /// Whether anything is kept here for the move.
     fn holds(&self, id: &MoveId) -> bool {
-        self.target.offers().contains_key(id)
-            || self.incoming.get(id).is_some_and(Incoming::open)
+        self.target.offers().contains_key(id) || self.incoming.get(id).is_some_and(Incoming::open)
     }
 
     fn not_busy(&self, but: MoveId) -> Result<(), String> {
@@ -252,34 +253,54 @@ impl Host {
         confirmation: Confirmation,
         actions: &mut Vec<Action>,
     ) {
-        let floor = confirmation.definition.vm;
-        let known = self.records.get(&floor).map_or(0, |record| record.floor);
-        if known > confirmation.epoch.number {
-            let why = format!(
-                "epoch {} of the VM is known here, the source claims {}",
-                known, confirmation.epoch.number
-            );
-            self.alarm_once(
-                Note::new(Step::Alarm, why.clone()).of(id, floor).with(id.host),
-                actions,
-            );
+        let stage = self.target.offers().get(&id).map(|offer| offer.stage);
+        if self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some()) {
+            return;
+        }
+        if stage == Some(Stage::Offered)
+            && let Err(why) = self.judge_confirmation(id, &confirmation, actions)
+        {
             self.offering(now, id, negotiate_target::Event::Release, actions);
             return self.refuse(id, why, actions);
         }
         if let Some(incoming) = self.incoming.get_mut(&id)
             && incoming.confirmation.is_none()
-            && incoming.vm == confirmation.definition.vm
         {
             incoming.confirmation = Some(confirmation);
-            self.note_move(
-                id,
-                Step::Confirmation,
-                "this host was chosen",
-                |n| n.with(id.host),
-                actions,
-            );
+            let why = "this host was chosen";
+            self.note_move(id, Step::Confirmation, why, |n| n.with(id.host), actions);
         }
         self.offering(now, id, negotiate_target::Event::Confirmed, actions);
+        let early = self.incoming.get_mut(&id).map(|i| std::mem::take(&mut i.history));
+        if let Some(samples) = early.filter(|samples| !samples.is_empty()) {
+            self.history_came(now, id, &samples, actions);
+        }
+    }
+
+    /// Whether the VM that is to come is the one that was asked about, under an epoch that can be handed over.
+    fn judge_confirmation(
+        &mut self,
+        id: MoveId,
+        confirmation: &Confirmation,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), String> {
+        let (vm, claimed) = (confirmation.definition.vm, confirmation.epoch.number);
+        let asked_about = self.incoming.get(&id).map(|i| (i.vm, i.memory));
+        if asked_about != Some((vm, confirmation.definition.memory)) {
+            return Err("the VM confirmed is not the one that was asked about".to_owned());
+        }
+        let known = self.records.get(&vm).copied().unwrap_or(NEVER_HERE);
+        if known.floor <= claimed && claimed < u64::MAX {
+            return Ok(());
+        }
+        let why =
+            format!("epoch {} of the VM is known here, the source claims {claimed}", known.floor);
+        // A promise made in a move that the source's agent did not survive lifts the floor too. That the VM ran here
+        // under a later epoch than its source's is another matter.
+        if known.ran > claimed {
+            self.alarm_once(Note::new(Step::Alarm, why.clone()).of(id, vm).with(id.host), actions);
+        }
+        Err(why)
     }
 
     /// Reads the history, and judges once more with what it shows.
@@ -291,14 +312,13 @@ impl Host {
         actions: &mut Vec<Action>,
     ) {
         let stage = self.target.offers().get(&id).map(|offer| offer.stage);
-        let Some(incoming) = self.incoming.get_mut(&id).filter(|i| i.confirmation.is_some()) else {
-            return self.offering(
-                now,
-                id,
-                negotiate_target::Event::HistoryRead { verdict: Err(String::new()) },
-                actions,
-            );
-        };
+        let incoming = self.incoming.get_mut(&id);
+        let Some(incoming) = incoming.filter(|incoming| incoming.migrate.is_none()) else { return };
+        if stage == Some(Stage::Offered) {
+            // It has overtaken the confirmation.
+            incoming.history = samples.to_vec();
+            return;
+        }
         if stage != Some(Stage::Confirmed) {
             return;
         }

@@ -36,8 +36,8 @@ impl Host {
             .incoming
             .iter()
             .filter(|(id, incoming)| Some(**id) != but && !self.vms.contains_key(&incoming.vm));
-        let reserved =
-            coming.filter(|(id, incoming)| self.target.offers().contains_key(id) || incoming.open());
+        let reserved = coming
+            .filter(|(id, incoming)| self.target.offers().contains_key(id) || incoming.open());
         reserved.fold(here, |sum, (_, incoming)| sum.plus(incoming.demand))
     }
 
@@ -52,10 +52,7 @@ impl Host {
         let confirmed = |id: &MoveId| {
             self.target.offers().get(id).is_some_and(|offer| offer.stage != Stage::Offered)
         };
-        let coming = self
-            .incoming
-            .iter()
-            .filter(|(id, incoming)| confirmed(id) || incoming.open());
+        let coming = self.incoming.iter().filter(|(id, incoming)| confirmed(id) || incoming.open());
         self.outgoing.len() + coming.count()
     }
 }

@@ -3,9 +3,7 @@
 use super::incoming::Incoming;
 use super::story::{Note, Step};
 use super::{Action, Host, TimerKey, Vm, Writer};
-use crate::migrate::hypervisor::{
-    CopyParameters, HypervisorCommand, HypervisorReport, RunState,
-};
+use crate::migrate::hypervisor::{CopyParameters, HypervisorCommand, HypervisorReport, RunState};
 use crate::migrate::precopy;
 use crate::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
 use crate::migrate::target::{Action as Wanted, Event, Outcome, Target};

@@ -151,8 +151,7 @@ fn adopted(known: Option<VmRecord>) -> (VmRecord, &'static str) {
             Ownership::Owner => (record, "it is this host's, as the journal says"),
             // It ran under its epoch, whoever asks about an old hand-over: never void.
             Ownership::Down => {
-                let record =
-                    VmRecord { ran: record.floor, ownership: Ownership::Owner, ..record };
+                let record = VmRecord { ran: record.floor, ownership: Ownership::Owner, ..record };
                 (record, "it was down and is back")
             }
             // Its move is open and its machine decides; it is shown, not touched.
