@@ -36,6 +36,8 @@ pub(super) struct Outgoing {
     /// What the VM asks, frozen for this move.
     pub(super) demand: Load,
     pub(super) memory: Mib,
+    /// Some target was told that it was chosen.
+    pub(super) confirmed: bool,
     /// A person asked for it: any cost will do.
     pub(super) by_hand: bool,
     /// Absent for a move that was found open when the agent started.
@@ -66,9 +68,10 @@ impl Host {
         let demand = self.demand(now, vm);
         self.tales.begin(Story::new(move_id, vm, name, why, now));
         let (negotiation, migrate, process_gone) = (Some(negotiation), None, None);
+        let confirmed = false;
         self.outgoing.insert(
             move_id,
-            Outgoing { vm, demand, memory, by_hand, negotiation, migrate, process_gone },
+            Outgoing { vm, demand, memory, confirmed, by_hand, negotiation, migrate, process_gone },
         );
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
@@ -180,7 +183,9 @@ impl Host {
         why: &str,
         actions: &mut Vec<Action>,
     ) {
-        let vm = self.outgoing[&id].vm;
+        let out = self.outgoing.get_mut(&id).expect("its negotiation has just spoken");
+        out.confirmed = true;
+        let vm = out.vm;
         let here = &self.vms[&vm];
         let epoch = Epoch { number: here.record.floor, owner: self.id };
         let confirmation = Confirmation {
@@ -368,11 +373,23 @@ impl Host {
     fn abandon(&mut self, now: Time, id: MoveId, why: &str, actions: &mut Vec<Action>) {
         self.note_move(id, Step::Abandoned, why, |n| n, actions);
         self.tales.end(now, id, "abandoned", why);
-        if let Some(out) = self.outgoing.remove(&id)
-            && !out.by_hand
-        {
+        let Some(out) = self.outgoing.remove(&id) else { return };
+        if out.confirmed {
+            self.use_up_epoch(out.vm, actions);
+        }
+        if !out.by_hand {
             self.back_off(now, why);
         }
+    }
+
+    /// A target that was confirmed may have promised never to own the VM under the next epoch: that number is left out, so
+    /// that it can take the VM another time.
+    fn use_up_epoch(&mut self, vm: VmId, actions: &mut Vec<Action>) {
+        let Some(here) = self.vms.get_mut(&vm) else { return };
+        here.record.floor += 1;
+        here.record.ran = here.record.floor;
+        here.recorded = false;
+        self.record_vms(actions);
     }
 
     /// After a failure: wait longer each time, by lot, so that hosts do not step on each other for ever.

@@ -54,10 +54,10 @@ impl Host {
         self.tales.begin(story);
         let migrate = Some(source::Source::recovered(id, record, known));
         let demand = Load { memory, ..Load::default() };
-        let (by_hand, negotiation, process_gone) = (true, None, None);
+        let (confirmed, by_hand, negotiation, process_gone) = (true, true, None, None);
         self.outgoing.insert(
             id,
-            Outgoing { vm, demand, memory, by_hand, negotiation, migrate, process_gone },
+            Outgoing { vm, demand, memory, confirmed, by_hand, negotiation, migrate, process_gone },
         );
         self.out(now, id, source::Event::Begin, actions);
     }

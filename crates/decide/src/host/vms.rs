@@ -12,6 +12,8 @@ use crate::units::{Time, VmId};
 /// VMs found in the agent's first seconds were here before it; later ones came without it and are left alone for a while.
 const SETTLING: Duration = Duration::from_secs(10);
 
+const NOT_WRITTEN: &str = "the journal cannot be written";
+
 impl Host {
     pub(super) fn sighting(&mut self, now: Time, sighting: Sighting, actions: &mut Vec<Action>) {
         match sighting {
@@ -66,9 +68,18 @@ impl Host {
         actions.push(Action::Note(note));
         let recorded = known == Some(record);
         self.vms.insert(vm, Vm { definition, run, record, recorded, rest_until, trouble: None });
-        if !recorded {
+        self.record_vms(actions);
+    }
+
+    /// Writes down each VM that is not, unless that is under way: also again, after a write that failed.
+    pub(super) fn record_vms(&mut self, actions: &mut Vec<Action>) {
+        let lacking = self.vms.iter().filter(|(_, here)| !here.recorded);
+        let lacking: Vec<(VmId, VmRecord)> = lacking.map(|(vm, here)| (*vm, here.record)).collect();
+        for (vm, record) in lacking {
             self.records.insert(vm, record);
-            self.persist(Writer::Adoption(vm), vec![Record::Vm(vm, record)], actions);
+            if !self.writers.values().any(|writer| *writer == Writer::Adoption(vm)) {
+                self.persist(Writer::Adoption(vm), vec![Record::Vm(vm, record)], actions);
+            }
         }
     }
 
@@ -96,12 +107,12 @@ impl Host {
     pub(super) fn adoption_stored(&mut self, vm: VmId) {
         if let Some(here) = self.vms.get_mut(&vm) {
             here.recorded = true;
+            here.trouble = here.trouble.take().filter(|why| !why.starts_with(NOT_WRITTEN));
         }
     }
 
     pub(super) fn adoption_failed(&mut self, vm: VmId, why: &str, actions: &mut Vec<Action>) {
-        let words =
-            format!("the journal cannot be written, so the VM is watched but not moved: {why}");
+        let words = format!("{NOT_WRITTEN}, so the VM is watched but not moved: {why}");
         if let Some(here) = self.vms.get_mut(&vm) {
             here.trouble = Some(words.clone());
         }

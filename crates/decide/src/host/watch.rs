@@ -27,6 +27,7 @@ impl Host {
             .values()
             .fold(Mib(0), |sum, vm| sum.plus(size_with_overhead(vm.definition.memory)));
         self.target.set_room(room(&self.settings.target, reading.memory_total), guests);
+        self.record_vms(actions);
         self.note_missing_taps(actions);
         self.say_digest(now, actions);
         self.doing = self.balance(now, actions);
