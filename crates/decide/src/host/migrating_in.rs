@@ -186,7 +186,7 @@ impl Host {
     ) {
         let same_journal =
             journal.id == self.journal.id && journal.generation <= self.journal.generation;
-        if !same_journal || epoch.owner != self.id {
+        if !same_journal || epoch.owner != self.id || epoch.number == 0 {
             let why = "a hand-over names another journal than this host's: it was replaced or set back; look at both hosts";
             self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
             return self.say_standing(id, vm, epoch.number, Standing::Unknown, actions);
@@ -196,18 +196,22 @@ impl Host {
             return self.inward(now, id, Event::HandOver(run), actions);
         }
         let record = self.records.get(&vm).copied().unwrap_or(NEVER_HERE);
-        if record.ran >= epoch.number {
-            return self.say_standing(id, vm, epoch.number, Standing::Running, actions);
-        }
-        if record.floor >= epoch.number {
-            let standing = if record.ownership == Ownership::Down {
-                Standing::OwnerCopyGone
-            } else {
-                Standing::Void
-            };
-            return self.say_standing(id, vm, epoch.number, standing, actions);
-        }
-        self.promise_void(now, id, vm, epoch, run, journal, record, actions);
+        let elsewhere = self.incoming.values().any(|i| i.vm == vm && i.open());
+        let standing = match record.ownership {
+            _ if record.ran >= epoch.number => Standing::Running,
+            Ownership::Down if record.floor >= epoch.number => Standing::OwnerCopyGone,
+            Ownership::Away if record.floor >= epoch.number => Standing::Void,
+            Ownership::Away if !elsewhere && !self.vms.contains_key(&vm) => {
+                return self.promise_void(now, id, vm, epoch, run, journal, record, actions);
+            }
+            // What is here is this host's by another way. Void would let the source run its copy beside it.
+            _ => {
+                let why = "a hand-over names a VM that is here by another way; look at both hosts";
+                self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
+                Standing::Unknown
+            }
+        };
+        self.say_standing(id, vm, epoch.number, standing, actions);
     }
 
     /// This journal was named, and has no record of the move: nothing can be here that matters. Void, in the right order.

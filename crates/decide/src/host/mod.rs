@@ -341,8 +341,8 @@ impl Host {
             Body::Readiness { cost, endpoint, journal } if move_id.host == self.id => {
                 self.ready(now, move_id, from, cost, endpoint, journal, actions);
             }
-            Body::Standing { epoch, standing, .. } if move_id.host == self.id => {
-                self.stands(now, move_id, from, epoch, standing, actions);
+            Body::Standing { vm, epoch, standing } if move_id.host == self.id => {
+                self.stands(now, move_id, from, (vm, epoch), standing, actions);
             }
             other => {
                 let what = format!(

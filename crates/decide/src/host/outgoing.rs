@@ -330,7 +330,7 @@ impl Host {
         now: Time,
         id: MoveId,
         from: HostId,
-        epoch: Epoch,
+        (vm, epoch): (VmId, Epoch),
         standing: Standing,
         actions: &mut Vec<Action>,
     ) {
@@ -338,7 +338,8 @@ impl Host {
             return;
         };
         let asked_about = migrate.record().epoch + 1;
-        if migrate.record().peer != from || epoch.number != asked_about {
+        let about = (migrate.vm(), Epoch { number: asked_about, owner: from });
+        if migrate.record().peer != from || (vm, epoch) != about {
             return;
         }
         if standing == Standing::Unknown {
