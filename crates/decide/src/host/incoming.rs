@@ -78,9 +78,12 @@ impl Host {
         actions: &mut Vec<Action>,
     ) {
         let asked = request.asked.is_empty() || request.asked.contains(&self.id);
-        if !asked || self.address_of(id.host).is_none() {
+        // A move that has come further, or is over, is not asked about any more: the request was late.
+        let late = self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some());
+        if !asked || late || self.address_of(id.host).is_none() {
             return;
         }
+        self.count_room();
         let verdict = self.judge_request(now, id, &request);
         let cost = verdict.as_ref().map_or(Cost(0), |cost| *cost);
         let event = negotiate_target::Event::Asked {
@@ -136,7 +139,7 @@ impl Host {
         let own = usize::from(
             self.target.offers().get(&but).is_some_and(|offer| offer.stage != Stage::Offered),
         );
-        let busy = self.moves_under_way() - own;
+        let busy = self.moves_under_way().saturating_sub(own);
         let max = self.settings.limits.moves_per_host;
         if busy < usize::try_from(max).unwrap_or(usize::MAX) {
             return Ok(());
@@ -330,7 +333,9 @@ impl Host {
         incoming.history = samples.to_vec();
         incoming.demand = peak.map_or(incoming.demand, |peak| incoming.demand.highest(peak));
         let (demand, memory, useful_max) = (incoming.demand, incoming.memory, incoming.useful_max);
+        self.count_room();
         let verdict = read
+            .and_then(|()| self.target.has_room())
             .and_then(|()| self.not_busy(id))
             .and_then(|()| self.judge_load(now, id, demand, memory, useful_max));
         let words = format!(

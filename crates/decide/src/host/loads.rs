@@ -2,7 +2,8 @@
 
 use super::Host;
 use crate::negotiate::target::Stage;
-use crate::units::{MilliCores, MoveId, Time, VmId};
+use crate::placement::admission::{room, size_with_overhead};
+use crate::units::{Mib, MilliCores, MoveId, Time, VmId};
 use crate::usage::load::Load;
 
 impl Host {
@@ -13,7 +14,7 @@ impl Host {
 
     /// What one VM asks of this host.
     pub fn demand(&self, now: Time, vm: VmId) -> Load {
-        let memory = self.vms.get(&vm).map_or(crate::units::Mib(0), |vm| vm.definition.memory);
+        let memory = self.vms.get(&vm).map_or(Mib(0), |vm| vm.definition.memory);
         self.usage.demand(now, vm, memory)
     }
 
@@ -39,6 +40,20 @@ impl Host {
         let reserved = coming
             .filter(|(id, incoming)| self.target.offers().contains_key(id) || incoming.open());
         reserved.fold(here, |sum, (_, incoming)| sum.plus(incoming.demand))
+    }
+
+    /// Counts what guests here take, those on their way in without a reservation (after a restart) included.
+    pub(super) fn count_room(&mut self) {
+        let here = self.vms.values().map(|vm| vm.definition.memory);
+        let coming = self.incoming.iter().filter(|(id, incoming)| {
+            incoming.open()
+                && !self.target.offers().contains_key(id)
+                && !self.vms.contains_key(&incoming.vm)
+        });
+        let used = here
+            .chain(coming.map(|(_, incoming)| incoming.memory))
+            .fold(Mib(0), |sum, memory| sum.plus(size_with_overhead(memory)));
+        self.target.set_room(room(&self.settings.target, self.usage.capacity().memory), used);
     }
 
     /// What the host itself uses beside its VMs: processors only, since its traffic is mostly the copies.

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use super::story::{Note, Step};
 use super::{Action, Host};
-use crate::placement::admission::{room, size_with_overhead};
 use crate::placement::candidates::{Candidate, Offer, ranked};
 use crate::policy::settings::Balance;
-use crate::units::{Mib, Time, VmId};
+use crate::units::{Time, VmId};
 use crate::usage::reading::Reading;
 
 /// A VM's demand is not known before it has been watched for so long.
@@ -22,11 +21,7 @@ impl Host {
         self.usage.observe(now, reading, self.settings.hot.packets_per_second);
         let load = self.demand_of_vms(now);
         self.hot.observe(now, &self.settings.hot, self.usage.host(), load, self.usage.capacity());
-        let guests = self
-            .vms
-            .values()
-            .fold(Mib(0), |sum, vm| sum.plus(size_with_overhead(vm.definition.memory)));
-        self.target.set_room(room(&self.settings.target, reading.memory_total), guests);
+        self.count_room();
         self.record_vms(actions);
         self.note_missing_taps(actions);
         self.say_digest(now, actions);

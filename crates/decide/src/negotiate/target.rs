@@ -122,6 +122,18 @@ impl Target {
         (self.room, self.used) = (room, used);
     }
 
+    /// Whether all reservations still fit beside the guests: VMs may have come by another way since.
+    ///
+    /// # Errors
+    /// By how much they do not.
+    pub fn has_room(&self) -> Result<(), String> {
+        let taken = self.used.plus(self.reserved());
+        if taken <= self.room {
+            return Ok(());
+        }
+        Err(format!("no room any more: {taken} taken and reserved, there is {}", self.room))
+    }
+
     /// The reservations, by move.
     pub fn offers(&self) -> &BTreeMap<MoveId, Offer> {
         &self.offers
