@@ -242,5 +242,7 @@ pub(super) const NEVER_HERE: VmRecord = VmRecord { floor: 0, ran: 0, ownership: 
 
 /// The target gives up later than the source does, so that the source's word comes first.
 pub(super) fn arrival_max(memory: Mib, copy: CopyParameters) -> std::time::Duration {
-    precopy::longest(memory, copy.bandwidth) * 2 + std::time::Duration::from_secs(60)
+    precopy::longest(memory, copy.bandwidth)
+        .saturating_mul(2)
+        .saturating_add(std::time::Duration::from_secs(60))
 }
