@@ -195,7 +195,7 @@ pub struct Host {
     rest_until: Time,
     rest_reason: String,
     failures: u32,
-    /// Starts of balancing moves, of the last day.
+    /// When the copies of balancing moves began, of the last day.
     recent: Vec<Time>,
     /// What was last said of why nothing is done, so that it is said once.
     doing: String,

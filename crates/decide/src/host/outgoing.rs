@@ -399,8 +399,7 @@ impl Host {
         self.failures = self.failures.saturating_add(1);
         let jitter = u32::try_from(self.rng.next_u64() % 512).unwrap_or(0);
         let wait = base * (768 + jitter) / 1024;
-        self.rest_until = now.plus(wait);
-        self.rest_reason = format!("the last move was not made ({why})");
+        self.rest_at_least(now.plus(wait), format!("the last move was not made ({why})"));
     }
 
     pub(super) fn note_move(

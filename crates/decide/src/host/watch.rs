@@ -133,7 +133,6 @@ impl Host {
             return format!("hot ({crossed}); recommended: move {name}");
         }
         actions.push(Action::Note(Note::new(Step::VmPolicy, words).about(vm).at(relief)));
-        self.recent.push(now);
         let useful_max = offer.useful_max(self.settings.worth_it.gain_min);
         self.begin_move(now, vm, crossed.to_owned(), None, Some(useful_max), actions);
         format!("hot ({crossed}); moving {name}")
