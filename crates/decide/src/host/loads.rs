@@ -27,12 +27,12 @@ impl Host {
             .map(|(_, out)| out.vm)
             .collect();
         let staying = self.vms.keys().filter(|vm| !leaving.contains(vm));
-        staying.fold(self.own_load(now), |sum, vm| sum.plus(self.demand(now, *vm)))
+        staying.fold(own_load(self.usage.own_cpu().0), |sum, vm| sum.plus(self.demand(now, *vm)))
     }
 
     /// The most load that this host may come to have: departures still here, every reservation and arrival in (but `but`).
     pub(super) fn highest_load(&self, now: Time, but: Option<MoveId>) -> Load {
-        let here = self.demand_of_vms(now).plus(self.own_load(now));
+        let here = self.demand_of_vms(now).plus(own_load(self.usage.own_cpu().1));
         let coming = self
             .incoming
             .iter()
@@ -56,12 +56,6 @@ impl Host {
         self.target.set_room(room(&self.settings.target, self.usage.capacity().memory), used);
     }
 
-    /// What the host itself uses beside its VMs: processors only, since its traffic is mostly the copies.
-    fn own_load(&self, now: Time) -> Load {
-        let cpu = self.usage.host().cpu.minus(self.demand_of_vms(now).cpu);
-        Load { cpu: MilliCores(cpu.0), ..Load::default() }
-    }
-
     /// Moves from here, and moves to here that were confirmed.
     pub(super) fn moves_under_way(&self) -> usize {
         let confirmed = |id: &MoveId| {
@@ -70,4 +64,9 @@ impl Host {
         let coming = self.incoming.iter().filter(|(id, incoming)| confirmed(id) || incoming.open());
         self.outgoing.len() + coming.count()
     }
+}
+
+/// What the host itself uses beside its VMs: processors only, since its traffic is mostly the copies.
+fn own_load(cpu: MilliCores) -> Load {
+    Load { cpu, ..Load::default() }
 }

@@ -261,7 +261,7 @@ impl Host {
         match event {
             Event::Tick => {}
             Event::Join(address) => self.join(now, address, actions),
-            Event::Reading(reading) => self.reading(now, &reading, actions),
+            Event::Reading(reading) => self.reading(now, reading, actions),
             Event::Message(message) => self.message(now, message, actions),
             Event::Undelivered { to, message, why } => {
                 self.undelivered(now, to, &message, &why, actions)

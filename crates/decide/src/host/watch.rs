@@ -17,8 +17,10 @@ const WATCHED_MIN: Duration = Duration::from_secs(3);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Host {
-    pub(super) fn reading(&mut self, now: Time, reading: &Reading, actions: &mut Vec<Action>) {
-        self.usage.observe(now, reading, self.settings.hot.packets_per_second);
+    pub(super) fn reading(&mut self, now: Time, mut reading: Reading, actions: &mut Vec<Action>) {
+        // An incoming side does nothing yet: seconds of idleness would hide what its VM asks once it has arrived.
+        reading.vms.retain(|vm| self.vms.contains_key(&vm.vm));
+        self.usage.observe(now, &reading, self.settings.hot.packets_per_second);
         let load = self.demand_of_vms(now);
         self.hot.observe(now, &self.settings.hot, self.usage.host(), load, self.usage.capacity());
         self.count_room();
