@@ -162,6 +162,8 @@ enum Writer {
     Out(MoveId),
     In(MoveId),
     Adoption(VmId),
+    /// The end of a move that was found open although its VM had gone on.
+    Leftover(MoveId),
 }
 
 /// One host of the cluster.
@@ -399,6 +401,8 @@ impl Host {
             (Writer::In(id), Err(why)) => {
                 self.inward(now, id, migrate_target::Event::StoreFailed(why), actions)
             }
+            // If it cannot be written now, it is found again at the next start.
+            (Writer::Leftover(_), _) => {}
             (Writer::Adoption(vm), Ok(_)) => self.adoption_stored(vm),
             (Writer::Adoption(vm), Err(why)) => self.adoption_failed(vm, &why, actions),
         }
