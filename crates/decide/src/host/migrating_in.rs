@@ -13,6 +13,7 @@ use crate::usage::load::Load;
 use crate::wire::message::{Body, JournalMark, Standing};
 
 impl Host {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the machine takes all other reports")]
     pub(super) fn in_report(
         &mut self,
         now: Time,
@@ -205,7 +206,7 @@ impl Host {
                 return self.promise_void(now, id, vm, epoch, run, journal, record, actions);
             }
             // What is here is this host's by another way. Void would let the source run its copy beside it.
-            _ => {
+            Ownership::Owner | Ownership::Released(..) | Ownership::Away | Ownership::Down => {
                 let why = "a hand-over names a VM that is here by another way; look at both hosts";
                 self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
                 Standing::Unknown

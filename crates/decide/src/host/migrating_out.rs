@@ -97,6 +97,7 @@ impl Host {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few commands are worth a note")]
     fn note_command(
         &mut self,
         now: Time,
@@ -140,6 +141,7 @@ impl Host {
         self.send(peer, id, Body::HandOver { vm, epoch, run, journal }, actions);
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few reports change the story")]
     pub(super) fn out_report(
         &mut self,
         now: Time,

@@ -313,6 +313,10 @@ impl Host {
         self.tick_membership(now, actions);
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever is not its sender's part is bad input"
+    )]
     fn message(&mut self, now: Time, message: Message, actions: &mut Vec<Action>) {
         let Message { from, move_id, body } = message;
         if from == self.id {
@@ -338,7 +342,7 @@ impl Host {
                 self.accepted(now, move_id, from, cost, actions)
             }
             Body::Refusal { why } if move_id.host == self.id => {
-                self.refused(now, move_id, from, why, actions)
+                self.refused(now, move_id, from, &why, actions)
             }
             Body::Readiness { cost, endpoint, journal } if move_id.host == self.id => {
                 self.ready(now, move_id, from, cost, endpoint, journal, actions);

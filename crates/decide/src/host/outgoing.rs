@@ -263,7 +263,7 @@ impl Host {
         now: Time,
         id: MoveId,
         from: HostId,
-        why: String,
+        why: &str,
         actions: &mut Vec<Action>,
     ) {
         let Some(out) = self.outgoing.get(&id) else { return };
@@ -275,10 +275,10 @@ impl Host {
                 actions,
             );
         }
-        let answer = Answer::Refusal(why.clone());
+        let answer = Answer::Refusal(why.to_owned());
         if self.is_new(id, from, &answer) {
             self.tales.tell(id, |story| story.refusals += 1);
-            self.note_move(id, Step::Refusal, &why, |n| n.with(from), actions);
+            self.note_move(id, Step::Refusal, why, |n| n.with(from), actions);
         }
         self.asking(now, id, negotiate_source::Event::Answered(from, answer), actions);
     }

@@ -89,7 +89,7 @@ fn fits(id: MoveId, record: &MoveRecord, vm: VmRecord) -> bool {
         MoveStage::Copying => vm.ownership == Ownership::Owner && vm.floor == record.epoch,
         MoveStage::HandingOver => vm.ownership == Ownership::Released(record.peer, id),
         MoveStage::TakingBack => vm.ownership == Ownership::Owner && vm.floor > record.epoch,
-        MoveStage::Prepared => vm.floor <= record.epoch,
+        MoveStage::Prepared => vm.floor <= record.epoch && vm.ownership != Ownership::Owner,
         MoveStage::Owning => vm.ownership == Ownership::Owner && vm.floor == next,
         MoveStage::Voiding => vm.ownership == Ownership::Away && vm.floor >= next,
     }

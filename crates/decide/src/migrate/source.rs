@@ -16,6 +16,8 @@
 //! and only after a higher epoch is on disk. In doubt it stays paused.
 //! **Invariant:** the stopped copy is discarded only after the guest was seen running at the target.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what does not fit the phase is passed over")]
+
 use std::time::Duration;
 
 use super::hypervisor::{
@@ -230,7 +232,7 @@ impl Source {
         match event {
             Event::Begin => self.begin(actions),
             Event::Stored => self.stored(actions),
-            Event::StoreFailed(why) => self.store_failed(why, actions),
+            Event::StoreFailed(why) => self.store_failed(&why, actions),
             Event::Report(report) => self.report(report, actions),
             Event::Standing(standing) => self.standing(standing, actions),
             Event::Timeout(timer) => self.timeout(timer, actions),
@@ -266,7 +268,7 @@ impl Source {
     }
 
     /// Nothing that depended on the record has been done. What was promised before stays so.
-    fn store_failed(&mut self, why: String, actions: &mut Vec<Action>) {
+    fn store_failed(&mut self, why: &str, actions: &mut Vec<Action>) {
         match self.phase {
             Phase::Recording => {
                 self.why = format!("the journal cannot be written: {why}");

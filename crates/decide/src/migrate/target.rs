@@ -11,6 +11,8 @@
 //! **Invariant:** void is answered only after the floor is on disk and the incoming side is proven gone; it is kept for ever.
 //! **Invariant:** a complete copy is never discarded but on the source's word.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what does not fit the phase is passed over")]
+
 use std::time::Duration;
 
 use super::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Seen};

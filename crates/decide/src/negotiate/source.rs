@@ -271,7 +271,9 @@ impl Source {
         match self.phase {
             Phase::Confirmed(target) if target == from => {}
             Phase::Ready(target) if target == from => return,
-            _ => return actions.push(Action::Release(from)),
+            Phase::Asking | Phase::Confirmed(_) | Phase::Ready(_) | Phase::Over => {
+                return actions.push(Action::Release(from));
+            }
         }
         if let Err(why) = worth_it {
             actions.push(Action::Release(from));
