@@ -47,17 +47,29 @@ pub(super) struct Outgoing {
     pub(super) process_gone: Option<String>,
 }
 
+/// That a VM should leave, and why.
+#[derive(Debug)]
+pub(super) struct Departure {
+    pub(super) vm: VmId,
+    /// In a few words, for the move's story.
+    pub(super) why: String,
+    /// The verdict as it is noted.
+    pub(super) policy: Note,
+    /// The one host to ask; absent: all.
+    pub(super) only: Option<HostId>,
+    /// The highest cost at a target that would be useful; absent: any, since a person asks.
+    pub(super) useful_max: Option<Cost>,
+}
+
 impl Host {
-    /// Begins to ask the others about a VM. `only` names the one host to ask.
+    /// Begins to ask the others about a VM.
     pub(super) fn begin_move(
         &mut self,
         now: Time,
-        vm: VmId,
-        why: String,
-        only: Option<HostId>,
-        useful_max: Option<Cost>,
+        departure: Departure,
         actions: &mut Vec<Action>,
     ) -> MoveId {
+        let Departure { vm, why, policy, only, useful_max } = departure;
         self.moves += 1;
         let move_id = MoveId { host: self.id, incarnation: self.incarnation, counter: self.moves };
         let definition = &self.vms[&vm].definition;
@@ -66,6 +78,8 @@ impl Host {
         let negotiation = negotiate_source::Source::new(self.limits, useful_max, asked);
         let by_hand = useful_max.is_none();
         let demand = self.demand(now, vm);
+        self.note_readings(now, move_id, vm, actions);
+        actions.push(Action::Note(policy.of(move_id, vm)));
         self.tales.begin(Story::new(move_id, vm, name, why, now));
         let (negotiation, migrate, process_gone) = (Some(negotiation), None, None);
         let confirmed = false;
@@ -75,6 +89,19 @@ impl Host {
         );
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
+    }
+
+    /// What the monitor had read when the move began.
+    fn note_readings(&self, now: Time, id: MoveId, vm: VmId, actions: &mut Vec<Action>) {
+        let (all, own) = (self.demand_of_vms(now), self.demand(now, vm));
+        let crossed: Vec<&str> = self.crossed().iter().map(|crossed| &*crossed.words).collect();
+        let over =
+            if crossed.is_empty() { "no threshold crossed".to_owned() } else { crossed.join(", ") };
+        let words = format!(
+            "{over}; {} packets/s at the taps here, {} of them its own; it uses {}",
+            all.packets.0, own.packets.0, own.cpu
+        );
+        actions.push(Action::Note(Note::new(Step::Monitoring, words).of(id, vm)));
     }
 
     /// The hosts to ask: all that are alive, or a few of very many, by lot.
@@ -444,9 +471,9 @@ impl Host {
         }
         let words =
             to.map_or("by hand".to_owned(), |host| format!("by hand, to {}", self.name_of(host)));
-        actions
-            .push(Action::Note(Note::new(Step::VmPolicy, format!("asked for {words}")).about(vm)));
-        Ok(self.begin_move(now, vm, words, to, None, actions))
+        let policy = Note::new(Step::VmPolicy, format!("asked for {words}"));
+        let departure = Departure { vm, why: words, policy, only: to, useful_max: None };
+        Ok(self.begin_move(now, departure, actions))
     }
 
     pub(super) fn cancel_by_hand(

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::outgoing::Departure;
 use super::story::{Note, Step};
 use super::{Action, Host};
 use crate::placement::candidates::{Candidate, Offer, ranked};
@@ -134,9 +135,10 @@ impl Host {
             }
             return format!("hot ({crossed}); recommended: move {name}");
         }
-        actions.push(Action::Note(Note::new(Step::VmPolicy, words).about(vm).at(relief)));
-        let useful_max = offer.useful_max(self.settings.worth_it.gain_min);
-        self.begin_move(now, vm, crossed.to_owned(), None, Some(useful_max), actions);
+        let policy = Note::new(Step::VmPolicy, words).at(relief);
+        let useful_max = Some(offer.useful_max(self.settings.worth_it.gain_min));
+        let departure = Departure { vm, why: crossed.to_owned(), policy, only: None, useful_max };
+        self.begin_move(now, departure, actions);
         format!("hot ({crossed}); moving {name}")
     }
 }

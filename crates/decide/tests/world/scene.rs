@@ -127,7 +127,8 @@ impl World {
     pub(crate) fn restart(&mut self, at: u8) {
         let site = self.sites.get_mut(&at).unwrap();
         site.life += 1;
-        let journal = JournalMark { id: JournalId(u128::from(at)), generation: site.journal.generation };
+        let journal =
+            JournalMark { id: JournalId(u128::from(at)), generation: site.journal.generation };
         let start = Start {
             id: host_id(at),
             name: format!("host{at}"),
