@@ -15,7 +15,8 @@ impl Host {
     /// What one VM asks of this host.
     pub fn demand(&self, now: Time, vm: VmId) -> Load {
         let memory = self.vms.get(&vm).map_or(Mib(0), |vm| vm.definition.memory);
-        self.usage.demand(now, vm, memory)
+        // What makes the host hot has lasted for its window: a longer look back would see the calm before.
+        self.usage.demand(now, vm, memory, self.settings.hot.window)
     }
 
     /// The least load that this host may come to have: every departure under way already gone (but `but`), no arrival counted.

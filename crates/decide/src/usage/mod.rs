@@ -17,8 +17,10 @@ use load::{Capacity, Load};
 use rates::{CpuMeter, LinkMeter, LinkRates};
 use reading::{Pressure, Reading, VmReading};
 
-/// Demand is a mean over this long: short enough to see a flood, long enough not to see a blip.
+/// Demand is a mean over this long at the most: short enough to see a flood.
 pub const DEMAND_WINDOW: Duration = Duration::from_secs(10);
+/// Demand is a mean over this long at the least: long enough not to see a blip.
+const DEMAND_WINDOW_MIN: Duration = Duration::from_secs(3);
 
 /// One VM's meters and history.
 #[derive(Clone, Debug, Default)]
@@ -129,12 +131,14 @@ impl Usage {
         self.vms.entry(vm).or_default().history.import(now, sent)
     }
 
-    /// What the VM asks of its host, `memory` being its full size. Without samples: nothing but its memory.
-    pub fn demand(&self, now: Time, vm: VmId, memory: Mib) -> Load {
+    /// What the VM asks of its host, `memory` being its full size: a mean over `window`, within limits. Without samples: nothing but its memory.
+    pub fn demand(&self, now: Time, vm: VmId, memory: Mib, window: Duration) -> Load {
         let only_memory = Load { memory, ..Load::default() };
         self.vms
             .get(&vm)
-            .and_then(|u| u.history.mean(now, DEMAND_WINDOW, memory))
+            .and_then(|u| {
+                u.history.mean(now, window.clamp(DEMAND_WINDOW_MIN, DEMAND_WINDOW), memory)
+            })
             .unwrap_or(only_memory)
     }
 
