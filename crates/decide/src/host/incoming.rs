@@ -37,6 +37,8 @@ pub(super) struct Incoming {
     pub(super) migrate: Option<migrate_target::Target>,
     /// Void; kept to be answered for.
     pub(super) ended: bool,
+    /// Its process ended, and how: told by the hypervisor beside the move's own reports.
+    pub(super) process_gone: Option<String>,
 }
 
 impl Incoming {
@@ -60,6 +62,7 @@ impl Incoming {
             endpoint,
             migrate,
             ended,
+            process_gone: None,
         }
     }
 

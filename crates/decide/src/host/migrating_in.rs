@@ -139,8 +139,12 @@ impl Host {
             }
             Outcome::Arrived => {
                 let incoming = self.incoming.remove(&id).expect("it was there a line before");
+                let process_gone = incoming.process_gone.clone();
                 self.arrive(now, incoming, actions);
                 actions.push(note(Step::Running, "the VM runs here".to_owned()));
+                if let Some(how) = process_gone {
+                    self.gone(now, vm, &how, actions);
+                }
             }
             Outcome::Down(why) => {
                 let incoming = self.incoming.remove(&id).expect("it was there a line before");

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::story::{Note, Step};
 use super::{Action, Host, Vm, Writer};
-use crate::migrate::hypervisor::{RunState, Sighting, VmDefinition};
+use crate::migrate::hypervisor::{HypervisorReport, RunState, Sighting, VmDefinition};
 use crate::migrate::record::{Ownership, Record, VmRecord};
+use crate::migrate::target as migrate_target;
 use crate::negotiate::source as negotiate_source;
 use crate::units::{Time, VmId};
 
@@ -84,6 +85,13 @@ impl Host {
     }
 
     pub(super) fn gone(&mut self, now: Time, vm: VmId, how: &str, actions: &mut Vec<Action>) {
+        let coming = self.incoming.iter_mut().find(|(_, i)| i.vm == vm && i.open());
+        if let Some((id, incoming)) = coming {
+            let id = *id;
+            incoming.process_gone = Some(how.to_owned());
+            let report = HypervisorReport::IncomingFailed(how.to_owned());
+            return self.inward(now, id, migrate_target::Event::Report(report), actions);
+        }
         let moving = self.outgoing.iter_mut().find(|(_, out)| out.vm == vm);
         if let Some((_, out)) = moving.filter(|(_, out)| out.migrate.is_some()) {
             // The move hears of it by its own reports; what is left is settled when it is over.
