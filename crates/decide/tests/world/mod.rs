@@ -39,7 +39,7 @@ pub(crate) struct Site {
 }
 
 /// What the network does to messages, of a thousand each.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Net {
     pub(crate) lost: u32,
     pub(crate) twice: u32,
@@ -87,7 +87,7 @@ pub(crate) fn address(n: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, n], 7400))
 }
 
-fn number(host: HostId) -> u8 {
+pub(crate) fn number(host: HostId) -> u8 {
     u8::try_from(host.0 >> 96).unwrap()
 }
 
