@@ -72,7 +72,9 @@ fn ends_at(world: &mut World, at: u8) {
 fn the_flooded_vm_leaves_for_the_cheapest_acceptor() {
     let mut world = flooded(settings());
     until_noted(&mut world, Step::Done);
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
         host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
         host1 Request: 2 hosts asked, a cost up to 148.97 % will do
@@ -95,7 +97,8 @@ fn the_flooded_vm_leaves_for_the_cheapest_acceptor() {
         host3 Running [host1]: the VM runs here
         host1 Running [host3]: it was seen running there
         host1 Done [host3]: the VM runs at host3
-    "#]]);
+    "#]],
+    );
     ends_at(&mut world, 3);
 }
 
@@ -106,7 +109,9 @@ fn when_all_refuse_the_vm_stays_and_the_host_backs_off() {
         world.guests.get_mut(&vm_id(vm)).unwrap().packets = 900;
     }
     until_noted(&mut world, Step::Abandoned);
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
         host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
         host1 Request: 2 hosts asked, a cost up to 148.97 % will do
@@ -115,7 +120,8 @@ fn when_all_refuse_the_vm_stays_and_the_host_backs_off() {
         host3 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
         host1 Refusal [host3]: packets_per_second: would reach 1700, allowed 1000
         host1 Abandoned: 2 answered, 0 accepted
-    "#]]);
+    "#]],
+    );
     world.run(secs(2));
     expect!["hot (packets_per_second 1100 over 1000), but this host rests for 2 s: the last move was not made (2 answered, 0 accepted)"].assert_eq(world.sites[&1].host.as_ref().unwrap().doing());
     world.run(secs(300));
@@ -128,7 +134,9 @@ fn a_late_refusal_leads_to_the_next_best_acceptor() {
     let mut world = flooded(settings());
     world.sites.get_mut(&3).unwrap().hypervisor.refuses = true;
     until_noted(&mut world, Step::Done);
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
         host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
         host1 Request: 2 hosts asked, a cost up to 148.97 % will do
@@ -157,7 +165,8 @@ fn a_late_refusal_leads_to_the_next_best_acceptor() {
         host2 Running [host1]: the VM runs here
         host1 Running [host2]: it was seen running there
         host1 Done [host2]: the VM runs at host2
-    "#]]);
+    "#]],
+    );
     ends_at(&mut world, 2);
 }
 
@@ -166,7 +175,9 @@ fn a_silent_target_leads_to_the_next_best_acceptor() {
     let mut world = flooded(settings());
     world.filter = Some(Box::new(|_, to, m| to != 3 || !matches!(m.body, Body::Confirmation(_))));
     until_noted(&mut world, Step::Done);
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
         host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
         host1 Request: 2 hosts asked, a cost up to 148.97 % will do
@@ -192,7 +203,8 @@ fn a_silent_target_leads_to_the_next_best_acceptor() {
         host2 Running [host1]: the VM runs here
         host1 Running [host2]: it was seen running there
         host1 Done [host2]: the VM runs at host2
-    "#]]);
+    "#]],
+    );
     ends_at(&mut world, 2);
 }
 
@@ -201,7 +213,9 @@ fn one_acceptor_will_do_after_the_deadline() {
     let mut world = flooded(settings());
     world.filter = Some(Box::new(|_, to, m| to != 3 || !matches!(m.body, Body::Request(_))));
     until_noted(&mut world, Step::Choice);
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
         host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
         host1 Request: 2 hosts asked, a cost up to 148.97 % will do
@@ -212,7 +226,8 @@ fn one_acceptor_will_do_after_the_deadline() {
         host1 Choice [host2]: the only acceptor: 99.47 %
         host1 Confirmation [host2]: chosen; told so
         host1 UsageHistory [host2]: 6 samples of packets, bytes, processor and memory sent
-    "#]]);
+    "#]],
+    );
     ends_at(&mut world, 2);
 }
 
@@ -221,7 +236,9 @@ fn a_move_by_hand_goes_where_it_is_told() {
     let mut world = calm(settings());
     move_by_hand(&mut world, Some(2));
     until_noted(&mut world, Step::Done);
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 VmPolicy: asked for by hand, to host2
         host1 Request: 1 hosts asked, any cost will do
         host2 Acceptance [host1]: room is kept for 45 s
@@ -239,7 +256,8 @@ fn a_move_by_hand_goes_where_it_is_told() {
         host2 Running [host1]: the VM runs here
         host1 Running [host2]: it was seen running there
         host1 Done [host2]: the VM runs at host2
-    "#]]);
+    "#]],
+    );
     ends_at(&mut world, 2);
 }
 
@@ -249,7 +267,9 @@ fn a_cancelled_copy_leaves_the_source_running_and_the_target_void_and_the_vm_can
     world.run(secs(3));
     world.ask(1, Ask::Cancel(id)).unwrap();
     world.run(secs(2));
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 VmPolicy: asked for by hand, to host2
         host1 Request: 1 hosts asked, any cost will do
         host2 Acceptance [host1]: room is kept for 45 s
@@ -265,7 +285,8 @@ fn a_cancelled_copy_leaves_the_source_running_and_the_target_void_and_the_vm_can
         host1 Undo: cancelling the copy
         host2 Undo [host1]: cancelled; the incoming side is gone, the VM stays at its source
         host1 Abandoned [host2]: cancelled by hand; the VM stays here
-    "#]]);
+    "#]],
+    );
     ends_at(&mut world, 1);
     move_by_hand(&mut world, Some(2));
     ends_at(&mut world, 2);
@@ -277,7 +298,9 @@ fn a_target_process_that_dies_in_mid_copy_leaves_the_source_running() {
     world.run(secs(3));
     hypervisor::kill(&mut world, 2, vm_id(1));
     world.run(secs(2));
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 VmPolicy: asked for by hand, to host2
         host1 Request: 1 hosts asked, any cost will do
         host2 Acceptance [host1]: room is kept for 45 s
@@ -292,7 +315,8 @@ fn a_target_process_that_dies_in_mid_copy_leaves_the_source_running() {
         host1 Copy: copying memory to sim:2, at most 500 Mbit/s
         host2 Undo [host1]: killed by signal 9; the incoming side is gone, the VM stays at its source
         host1 Abandoned [host2]: killed by signal 9; the VM stays here
-    "#]]);
+    "#]],
+    );
     ends_at(&mut world, 1);
 }
 
@@ -302,7 +326,9 @@ fn a_source_agent_killed_in_mid_copy_cancels_it_when_it_is_back() {
     world.run(secs(3));
     world.crash_for(1, secs(2));
     world.run(secs(10));
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 VmPolicy: asked for by hand, to host2
         host1 Request: 1 hosts asked, any cost will do
         host2 Acceptance [host1]: room is kept for 45 s
@@ -318,7 +344,8 @@ fn a_source_agent_killed_in_mid_copy_cancels_it_when_it_is_back() {
         host1 Undo: cancelling the copy
         host2 Undo [host1]: cancelled; the incoming side is gone, the VM stays at its source
         host1 Abandoned [host2]: the agent was restarted; the VM stays here
-    "#]]);
+    "#]],
+    );
     ends_at(&mut world, 1);
 }
 
@@ -327,7 +354,9 @@ fn a_source_agent_killed_after_released_hands_over_when_it_is_back() {
     let (mut world, _) = moving(1, "Fence");
     world.crash_for(1, secs(2));
     world.run(secs(10));
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 VmPolicy: asked for by hand, to host2
         host1 Request: 1 hosts asked, any cost will do
         host2 Acceptance [host1]: room is kept for 45 s
@@ -345,7 +374,8 @@ fn a_source_agent_killed_after_released_hands_over_when_it_is_back() {
         host2 Running [host1]: the VM runs here
         host1 Running [host2]: it was seen running there
         host1 Done [host2]: the VM runs at host2
-    "#]]);
+    "#]],
+    );
     ends_at(&mut world, 2);
 }
 
@@ -356,7 +386,9 @@ fn a_target_agent_killed_with_a_complete_copy_takes_it_when_it_is_back() {
     assert!(world.until(secs(60), complete));
     world.crash_for(2, secs(2));
     world.run(secs(10));
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 VmPolicy: asked for by hand, to host2
         host1 Request: 1 hosts asked, any cost will do
         host2 Acceptance [host1]: room is kept for 45 s
@@ -374,7 +406,8 @@ fn a_target_agent_killed_with_a_complete_copy_takes_it_when_it_is_back() {
         host2 Running [host1]: the VM runs here
         host1 Running [host2]: it was seen running there
         host1 Done [host2]: the VM runs at host2
-    "#]]);
+    "#]],
+    );
     ends_at(&mut world, 2);
 }
 
@@ -404,7 +437,9 @@ fn lost_answers_to_the_hand_over_are_asked_for_again() {
     }));
     move_by_hand(&mut world, Some(2));
     world.run(secs(60));
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 VmPolicy: asked for by hand, to host2
         host1 Request: 1 hosts asked, any cost will do
         host2 Acceptance [host1]: room is kept for 45 s
@@ -423,7 +458,8 @@ fn lost_answers_to_the_hand_over_are_asked_for_again() {
         host1 Alarm: no word from the target since the hand-over: the VM stays paused here until it answers
         host1 Running [host2]: it was seen running there
         host1 Done [host2]: the VM runs at host2
-    "#]]);
+    "#]],
+    );
     ends_at(&mut world, 2);
 }
 
@@ -433,10 +469,13 @@ fn recommend_moves_nothing() {
     recommend.mode.balance = Balance::Recommend;
     let mut world = flooded(recommend);
     world.run(secs(120));
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
         host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %); balance is "recommend", so it stays until somebody moves it
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -475,13 +514,16 @@ fn messages_of_a_third_host_about_anothers_move_change_nothing() {
         let (mut twin, _) = moving(1, like);
         world.run(Duration::from_millis(3));
         for from in [host_id(3), host_id(9)] {
-            for (to, body) in [1, 2].into_iter().flat_map(|to| forged().into_iter().map(move |b| (to, b))) {
+            for (to, body) in
+                [1, 2].into_iter().flat_map(|to| forged().into_iter().map(move |b| (to, b)))
+            {
                 world.handle(to, Event::Message(Message { from, move_id: id, body }));
             }
         }
         ends_at(&mut world, 2);
         ends_at(&mut twin, 2);
-        let commands = |w: &World| w.commands.iter().map(|c| (c.0, c.3.clone())).collect::<Vec<_>>();
+        let commands =
+            |w: &World| w.commands.iter().map(|c| (c.0, c.3.clone())).collect::<Vec<_>>();
         assert_eq!(commands(&world), commands(&twin));
         let stories = |w: &World| {
             let all = w.sites.values().flat_map(|site| site.host.as_ref().unwrap().stories());
@@ -496,11 +538,15 @@ fn a_vm_without_a_tap_is_not_moved() {
     let mut world = flooded(settings());
     world.guests.get_mut(&vm_id(1)).unwrap().has_tap = false;
     world.run(secs(60));
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         host1 BadInput: vm1: its tap is missing: its traffic cannot be seen and it is not moved; create the tap, or mend its name in the VM's definition
-    "#]]);
+    "#]],
+    );
     let refused = world.ask(1, Ask::Move { vm: vm_id(1), to: None });
-    expect!["its tap is missing: its traffic cannot be seen and it is not moved"].assert_eq(&refused.unwrap_err());
+    expect!["its tap is missing: its traffic cannot be seen and it is not moved"]
+        .assert_eq(&refused.unwrap_err());
 }
 
 #[test]
@@ -515,8 +561,10 @@ fn a_vm_found_here_though_the_journal_says_away_is_adopted_under_the_next_epoch(
     world.crash_for(1, secs(1));
     world.run(secs(5));
     let adopted = world.notes.iter().rev().find(|(_, at, n)| *at == 1 && n.vm == Some(vm_id(1)));
-    expect!["vm1 found here; it came here without Evenkeel: adopted under the next epoch"].assert_eq(&adopted.unwrap().2.reason);
-    expect!["VmRecord { floor: 3, ran: 3, ownership: Owner }"].assert_eq(&format!("{:?}", world.sites[&1].journal.vms[&vm_id(1)]));
+    expect!["vm1 found here; it came here without Evenkeel: adopted under the next epoch"]
+        .assert_eq(&adopted.unwrap().2.reason);
+    expect!["VmRecord { floor: 3, ran: 3, ownership: Owner }"]
+        .assert_eq(&format!("{:?}", world.sites[&1].journal.vms[&vm_id(1)]));
 }
 
 #[test]

@@ -49,9 +49,9 @@ impl Hypervisor {
     }
 
     pub(crate) fn executes(&self, vm: VmId) -> bool {
-        self.processes.get(&vm).is_some_and(|p| {
-            p.seen == Seen::Running || (p.seen == Seen::Copying && !p.stopped)
-        })
+        self.processes
+            .get(&vm)
+            .is_some_and(|p| p.seen == Seen::Running || (p.seen == Seen::Copying && !p.stopped))
     }
 
     fn set(&mut self, vm: VmId, seen: Seen) {

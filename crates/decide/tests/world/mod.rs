@@ -245,8 +245,7 @@ impl World {
                 self.later(delay, Coming::Message { to, message: message.clone() });
             } else if self.draw(2) == 0 {
                 let why = "no answer".to_owned();
-                let event =
-                    Event::Undelivered { to: host_id(to), message: message.clone(), why };
+                let event = Event::Undelivered { to: host_id(to), message: message.clone(), why };
                 self.tell(from, Duration::from_millis(500), event);
             }
         }
