@@ -1,4 +1,5 @@
 //! The bare machines of a move under any order of events: their `**Invariant:**` lines hold.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
 
 use std::time::Duration;
 
