@@ -3,6 +3,7 @@
 //! Everything happens at an instant of the simulated clock, which jumps to the next one; what is drawn is drawn from the seed.
 //! The checkers (`check`) look at the hypervisors and journals, not at what the hosts believe.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a world for tests only")]
 
 pub(crate) mod check;
 pub(crate) mod hypervisor;
@@ -39,7 +40,7 @@ pub(crate) struct Site {
 }
 
 /// What the network does to messages, of a thousand each.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Net {
     pub(crate) lost: u32,
     pub(crate) twice: u32,
@@ -87,7 +88,7 @@ pub(crate) fn address(n: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, n], 7400))
 }
 
-fn number(host: HostId) -> u8 {
+pub(crate) fn number(host: HostId) -> u8 {
     u8::try_from(host.0 >> 96).unwrap()
 }
 
@@ -204,9 +205,9 @@ impl World {
                 writeln!(trace, "{} {at} {action:?}", self.now.0).unwrap();
             }
             match action {
-                Action::Send { to, message, .. } => self.send(at, number(to), message),
+                Action::Send { to, message, .. } => self.send(at, number(to), &message),
                 Action::Cast { message, known } => {
-                    known.into_iter().for_each(|to| self.send(at, site_at(to), message.clone()));
+                    known.into_iter().for_each(|to| self.send(at, site_at(to), &message));
                 }
                 Action::Gossip { to, bytes } => {
                     let coming = Coming::Gossip { to: site_at(to), from: address(at), bytes };
@@ -234,8 +235,8 @@ impl World {
         Duration::from_micros(100 + u64::from(self.draw(micros)))
     }
 
-    fn send(&mut self, from: u8, to: u8, message: Message) {
-        if self.filter.as_mut().is_some_and(|filter| !filter(from, to, &message)) {
+    fn send(&mut self, from: u8, to: u8, message: &Message) {
+        if self.filter.as_mut().is_some_and(|filter| !filter(from, to, message)) {
             return;
         }
         let copies = if self.draw(1000) < self.net.twice { 2 } else { 1 };

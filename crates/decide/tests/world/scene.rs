@@ -78,9 +78,14 @@ pub(crate) fn settings() -> Settings {
 impl World {
     /// Hosts 1 to `n`, alike, in touch with each other.
     pub(crate) fn of(seed: u64, n: u8, settings: Settings) -> World {
+        World::of_size(seed, n, settings, 65_536)
+    }
+
+    /// The same with so much memory each.
+    pub(crate) fn of_size(seed: u64, n: u8, settings: Settings, memory: u64) -> World {
         let mut world = World::new(seed, settings);
         let packets = world.settings.hot.packets_per_second.map_or(1000, |max| max.0);
-        (1..=n).for_each(|at| world.add(at, Machine::new(16, 65_536, packets)));
+        (1..=n).for_each(|at| world.add(at, Machine::new(16, memory, packets)));
         world.run(Duration::from_secs(5));
         world
     }
