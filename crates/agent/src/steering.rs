@@ -218,11 +218,6 @@ impl Steering {
             .find(|view| view.peer.address == address)
             .map(|view| view.peer.host)
     }
-
-    /// The events of the log, for `http`.
-    pub(crate) fn events(&self) -> Arc<Events> {
-        Arc::clone(&self.events)
-    }
 }
 
 fn of_hypervisor(heard: FromHypervisor) -> Event {
