@@ -3,6 +3,7 @@
 //! Every task installs what it needs, prints a table for people, and with `--json` exactly one JSON document as the last
 //! thing on standard output. Progress goes to standard error. The exit code is 0 only if all held.
 
+mod ci;
 mod setup;
 
 use std::process::ExitCode;
@@ -18,6 +19,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run the gate: format, lints, all tests, documentation
+    #[command(after_help = "Example: cargo xtask ci --json")]
+    Ci(ci::Ci),
     /// Install and build what test guests need
     #[command(after_help = "Example: cargo xtask setup --json")]
     Setup(setup::Setup),
@@ -25,6 +29,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
+        Task::Ci(task) => task.run(),
         Task::Setup(task) => task.run(),
     };
     match done {

@@ -1,0 +1,57 @@
+//! The config that operators copy, read by the agent's own reader.
+
+use std::path::Path;
+
+use agent::config::Config;
+use decide::policy::settings::Settings;
+
+fn example() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/evenkeel.toml");
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn read(text: &str) -> anyhow::Result<Config> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("evenkeel.toml");
+    std::fs::write(&path, text).unwrap();
+    Config::read(&path)
+}
+
+/// The example with each `# key = value` taken at its word.
+fn with_every_key() -> String {
+    let key = |line: &&str| line.starts_with("# ") && line.contains(" = ");
+    example()
+        .lines()
+        .map(|line| if key(&line) { line.trim_start_matches("# ") } else { line })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn the_example_config_is_read_as_it_is() {
+    assert_eq!(read(&example()).unwrap().settings(), Settings::default());
+}
+
+#[test]
+fn every_default_that_the_example_shows_is_the_default() {
+    let (plain, shown) = (read(&example()).unwrap(), read(&with_every_key()).unwrap());
+    let mut settings = shown.settings();
+    assert!(settings.hot.packets_per_second.take().is_some(), "shown, and off by default");
+    assert_eq!(settings, Settings::default());
+    let cluster = |config: &Config| {
+        let cluster = &config.cluster;
+        (cluster.name.clone(), cluster.seeds.clone(), cluster.request, cluster.group)
+    };
+    assert_eq!(cluster(&shown), cluster(&plain));
+    let host = |config: &Config| {
+        let host = &config.host;
+        (host.address, host.port, host.state.clone(), host.qemu.clone(), host.api.clone())
+    };
+    assert_eq!(host(&shown), host(&plain));
+}
+
+#[test]
+fn a_key_that_the_agent_does_not_know_is_refused() {
+    let wrong = with_every_key().replace("cpu_used =", "cpu_usd =");
+    assert!(read(&wrong).is_err(), "the reader still refuses unknown keys");
+}

@@ -1,0 +1,166 @@
+//! The phases of the gate, in order.
+
+use std::env;
+use std::io::{BufRead, BufReader, stderr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use lab::setup;
+
+use super::summary::Summary;
+use crate::say;
+
+/// One phase. Test runs leave what they ended with.
+pub(super) struct Phase {
+    pub(super) name: &'static str,
+    /// What it does, for people.
+    pub(super) what: &'static str,
+    pub(super) run: fn(&mut Vec<Summary>) -> anyhow::Result<()>,
+}
+
+/// What everything is measured by.
+pub(super) const GATE: &[Phase] = FULL.split_at(6).0;
+
+/// The gate, then the demo and the benchmark of a move.
+pub(super) const FULL: &[Phase] = &[
+    Phase {
+        name: "setup",
+        what: "installing what is missing",
+        run: |_| install_nextest().and(setup::ensure(&mut |step| say(step))),
+    },
+    Phase {
+        name: "fmt",
+        what: "formatting",
+        run: |_| finish(cargo(&["fmt", "--all", "--", "--check"])),
+    },
+    Phase {
+        name: "clippy",
+        what: "lints",
+        run: |_| finish(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+    },
+    Phase {
+        name: "tests",
+        what: "tests that need nothing but a processor",
+        run: |summaries| nextest("default", summaries),
+    },
+    Phase {
+        name: "doc",
+        what: "documentation",
+        run: |_| {
+            let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
+            doc.env("RUSTDOCFLAGS", "-D warnings");
+            finish(doc)
+        },
+    },
+    Phase { name: "real", what: "tests on namespaces and real VMs", run: real },
+    Phase {
+        name: "demo",
+        what: "a VM that moves by itself",
+        run: |_| finish(cargo(&["xtask", "demo", "--json"])),
+    },
+    Phase {
+        name: "bench",
+        what: "a move against the same by hand",
+        run: |_| finish(cargo(&["xtask", "bench", "move", "--json"])),
+    },
+];
+
+fn install_nextest() -> anyhow::Result<()> {
+    let mut version = cargo(&["nextest", "--version"]);
+    let there = version.stderr(Stdio::null()).stdout(Stdio::null()).status();
+    if there.context("running cargo")?.success() {
+        return Ok(());
+    }
+    say("installing cargo-nextest");
+    // Unoptimised: built in a fraction of the time, and its own work is little.
+    finish(cargo(&["install", "cargo-nextest", "--locked", "--debug"]))
+}
+
+fn real(summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        let config = std::fs::read_to_string(root().join(".config/nextest.toml"))
+            .context("reading .config/nextest.toml")?;
+        let binaries = real_binaries(&config).join(", ");
+        bail!("making network namespaces and taps needs root; not run: {binaries}. Use sudo");
+    }
+    nextest("real", summaries)
+}
+
+/// The test binaries of profile `real`, as its filter names them.
+fn real_binaries(config: &str) -> Vec<&str> {
+    let of_real = config.split_once("[profile.real]").map_or("", |(_, section)| section);
+    let filter = of_real.lines().find(|line| line.starts_with("default-filter")).unwrap_or("");
+    filter.split("binary_id(").skip(1).filter_map(|rest| rest.split(')').next()).collect()
+}
+
+/// Runs the tests of a profile and keeps the closing line.
+fn nextest(profile: &str, summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
+    let mut command =
+        cargo(&["nextest", "run", "--workspace", "--color", "never", "--profile", profile]);
+    let mut running = command.stderr(Stdio::piped()).spawn().context("running cargo nextest")?;
+    let lines = running.stderr.take().context("its standard error is a pipe")?;
+    let mut closing = None;
+    for line in BufReader::new(lines).split(b'\n') {
+        let line =
+            String::from_utf8_lossy(&line.context("reading what nextest says")?).into_owned();
+        closing = Summary::read(&line).or(closing);
+        say(&line);
+    }
+    let status = running.wait().context("waiting for nextest")?;
+    let closing =
+        closing.with_context(|| format!("no tests were run: nextest ended with {status}"))?;
+    let good = closing.good();
+    summaries.push(closing);
+    ensure!(status.success() && good, "nextest ended with {status}");
+    Ok(())
+}
+
+/// Cargo in this repository, as all phases call it: so that none builds again what another has built.
+/// What it prints goes to standard error.
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(arguments)
+        .current_dir(root())
+        .env("CARGO_INCREMENTAL", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(stderr()));
+    cargo
+}
+
+fn finish(mut command: Command) -> anyhow::Result<()> {
+    let status = command.status().context("running cargo")?;
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+    ensure!(status.success(), "cargo {} ended with {status}", words.join(" "));
+    Ok(())
+}
+
+fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().expect("xtask lies in the repository's folder").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_ends_with_the_real_tests() {
+        let names: Vec<&str> = GATE.iter().map(|phase| phase.name).collect();
+        assert_eq!(names, ["setup", "fmt", "clippy", "tests", "doc", "real"]);
+    }
+
+    #[test]
+    fn binaries_of_the_real_profile_are_read_from_its_filter() {
+        let config = "[profile.default]\ndefault-filter = \"not binary_id(a::b)\"\n\
+                      [profile.real]\ndefault-filter = \"binary_id(a::b) | binary_id(c::d)\"\n";
+        assert_eq!(real_binaries(config), ["a::b", "c::d"]);
+    }
+
+    #[test]
+    fn a_command_that_fails_is_named() {
+        let error = finish(cargo(&["no-such-task"])).unwrap_err().to_string();
+        assert!(error.starts_with("cargo no-such-task ended with exit status"), "{error}");
+    }
+}
