@@ -76,29 +76,30 @@ fn the_flooded_vm_leaves_for_the_cheapest_acceptor() {
     check(
         &world,
         expect![[r#"
-        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
-        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
-        host1 Request: 2 hosts asked, a cost up to 148.97 % will do
-        host3 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host3]: it would cost 62.23 % there
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host2]: it would cost 99.47 % there
-        host1 Choice [host3]: lowest cost of 2: 62.23 %, the next 99.47 %
-        host1 Confirmation [host3]: chosen; told so
-        host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
-        host3 Confirmation [host1]: this host was chosen
-        host3 UsageHistory [host1]: 6 samples read; at its peak 800 packets/s, 2000 mcores
-        host3 Readiness [host1]: the incoming side listens, paused
-        host1 Release [host2]: its room is not needed
-        host1 Readiness [host3]: it has read the history, the VM may come
-        host2 Release [host1]: the source let go; the room is free
-        host1 Copy: copying memory to sim:3, at most 500 Mbit/s
-        host1 SwitchOver: paused for the last round
-        host1 HandOver [host3]: released on disk, the tap is off; epoch 2 is the target's
-        host3 Running [host1]: the VM runs here
-        host1 Running [host3]: it was seen running there
-        host1 Done [host3]: the VM runs at host3
-    "#]],
+            host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+            host1 Monitoring: packets_per_second 1100 over 1000; 1100 packets/s at the taps here, 800 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
+            host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+            host3 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host3]: it would cost 62.23 % there
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host2]: it would cost 99.47 % there
+            host1 Choice [host3]: lowest cost of 2: 62.23 %, the next 99.47 %
+            host1 Confirmation [host3]: chosen; told so
+            host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
+            host3 Confirmation [host1]: this host was chosen
+            host3 UsageHistory [host1]: 6 samples read; at its peak 800 packets/s, 2000 mcores
+            host3 Readiness [host1]: the incoming side listens, paused
+            host1 Release [host2]: its room is not needed
+            host1 Readiness [host3]: it has read the history, the VM may come
+            host2 Release [host1]: the source let go; the room is free
+            host1 Copy: copying memory to sim:3, at most 500 Mbit/s
+            host1 SwitchOver: paused for the last round
+            host1 HandOver [host3]: released on disk, the tap is off; epoch 2 is the target's
+            host3 Running [host1]: the VM runs here
+            host1 Running [host3]: it was seen running there
+            host1 Done [host3]: the VM runs at host3
+        "#]],
     );
     ends_at(&mut world, 3);
 }
@@ -113,15 +114,16 @@ fn when_all_refuse_the_vm_stays_and_the_host_backs_off() {
     check(
         &world,
         expect![[r#"
-        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
-        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
-        host1 Request: 2 hosts asked, a cost up to 148.97 % will do
-        host2 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
-        host1 Refusal [host2]: packets_per_second: would reach 1700, allowed 1000
-        host3 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
-        host1 Refusal [host3]: packets_per_second: would reach 1700, allowed 1000
-        host1 Abandoned: 2 answered, 0 accepted
-    "#]],
+            host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+            host1 Monitoring: packets_per_second 1100 over 1000; 1100 packets/s at the taps here, 800 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
+            host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+            host2 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
+            host1 Refusal [host2]: packets_per_second: would reach 1700, allowed 1000
+            host3 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
+            host1 Refusal [host3]: packets_per_second: would reach 1700, allowed 1000
+            host1 Abandoned: 2 answered, 0 accepted
+        "#]],
     );
     world.run(secs(2));
     expect!["hot (packets_per_second 1100 over 1000), but this host rests for 2 s: the last move was not made (2 answered, 0 accepted)"].assert_eq(world.sites[&1].host.as_ref().unwrap().doing());
@@ -138,35 +140,36 @@ fn a_late_refusal_leads_to_the_next_best_acceptor() {
     check(
         &world,
         expect![[r#"
-        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
-        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
-        host1 Request: 2 hosts asked, a cost up to 148.97 % will do
-        host3 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host3]: it would cost 62.23 % there
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host2]: it would cost 99.47 % there
-        host1 Choice [host3]: lowest cost of 2: 62.23 %, the next 99.47 %
-        host1 Confirmation [host3]: chosen; told so
-        host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
-        host3 Confirmation [host1]: this host was chosen
-        host3 UsageHistory [host1]: 6 samples read; at its peak 800 packets/s, 2000 mcores
-        host3 Refusal [host1]: no port free
-        host1 Refusal [host3]: no port free
-        host1 Choice [host2]: the only acceptor: 99.47 %
-        host1 Confirmation [host2]: chosen; told so
-        host1 UsageHistory [host2]: 6 samples of packets, bytes, processor and memory sent
-        host2 Confirmation [host1]: this host was chosen
-        host2 UsageHistory [host1]: 6 samples read; at its peak 800 packets/s, 2000 mcores
-        host3 Undo [host1]: no port free; the incoming side is gone, the VM stays at its source
-        host2 Readiness [host1]: the incoming side listens, paused
-        host1 Readiness [host2]: it has read the history, the VM may come
-        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
-        host1 SwitchOver: paused for the last round
-        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
-        host2 Running [host1]: the VM runs here
-        host1 Running [host2]: it was seen running there
-        host1 Done [host2]: the VM runs at host2
-    "#]],
+            host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+            host1 Monitoring: packets_per_second 1100 over 1000; 1100 packets/s at the taps here, 800 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
+            host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+            host3 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host3]: it would cost 62.23 % there
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host2]: it would cost 99.47 % there
+            host1 Choice [host3]: lowest cost of 2: 62.23 %, the next 99.47 %
+            host1 Confirmation [host3]: chosen; told so
+            host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
+            host3 Confirmation [host1]: this host was chosen
+            host3 UsageHistory [host1]: 6 samples read; at its peak 800 packets/s, 2000 mcores
+            host3 Refusal [host1]: no port free
+            host1 Refusal [host3]: no port free
+            host1 Choice [host2]: the only acceptor: 99.47 %
+            host1 Confirmation [host2]: chosen; told so
+            host1 UsageHistory [host2]: 6 samples of packets, bytes, processor and memory sent
+            host2 Confirmation [host1]: this host was chosen
+            host2 UsageHistory [host1]: 6 samples read; at its peak 800 packets/s, 2000 mcores
+            host3 Undo [host1]: no port free; the incoming side is gone, the VM stays at its source
+            host2 Readiness [host1]: the incoming side listens, paused
+            host1 Readiness [host2]: it has read the history, the VM may come
+            host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+            host1 SwitchOver: paused for the last round
+            host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+            host2 Running [host1]: the VM runs here
+            host1 Running [host2]: it was seen running there
+            host1 Done [host2]: the VM runs at host2
+        "#]],
     );
     ends_at(&mut world, 2);
 }
@@ -179,32 +182,33 @@ fn a_silent_target_leads_to_the_next_best_acceptor() {
     check(
         &world,
         expect![[r#"
-        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
-        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
-        host1 Request: 2 hosts asked, a cost up to 148.97 % will do
-        host3 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host3]: it would cost 62.23 % there
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host2]: it would cost 99.47 % there
-        host1 Choice [host3]: lowest cost of 2: 62.23 %, the next 99.47 %
-        host1 Confirmation [host3]: chosen; told so
-        host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
-        host1 Release [host3]: its room is not needed
-        host1 Choice [host2]: the only acceptor: 99.47 %
-        host1 Confirmation [host2]: chosen; told so
-        host1 UsageHistory [host2]: 21 samples of packets, bytes, processor and memory sent
-        host3 Release [host1]: the source let go; the room is free
-        host2 Confirmation [host1]: this host was chosen
-        host2 UsageHistory [host1]: 21 samples read; at its peak 800 packets/s, 2000 mcores
-        host2 Readiness [host1]: the incoming side listens, paused
-        host1 Readiness [host2]: it has read the history, the VM may come
-        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
-        host1 SwitchOver: paused for the last round
-        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
-        host2 Running [host1]: the VM runs here
-        host1 Running [host2]: it was seen running there
-        host1 Done [host2]: the VM runs at host2
-    "#]],
+            host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+            host1 Monitoring: packets_per_second 1100 over 1000; 1100 packets/s at the taps here, 800 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
+            host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+            host3 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host3]: it would cost 62.23 % there
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host2]: it would cost 99.47 % there
+            host1 Choice [host3]: lowest cost of 2: 62.23 %, the next 99.47 %
+            host1 Confirmation [host3]: chosen; told so
+            host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
+            host1 Release [host3]: its room is not needed
+            host1 Choice [host2]: the only acceptor: 99.47 %
+            host1 Confirmation [host2]: chosen; told so
+            host1 UsageHistory [host2]: 21 samples of packets, bytes, processor and memory sent
+            host3 Release [host1]: the source let go; the room is free
+            host2 Confirmation [host1]: this host was chosen
+            host2 UsageHistory [host1]: 21 samples read; at its peak 800 packets/s, 2000 mcores
+            host2 Readiness [host1]: the incoming side listens, paused
+            host1 Readiness [host2]: it has read the history, the VM may come
+            host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+            host1 SwitchOver: paused for the last round
+            host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+            host2 Running [host1]: the VM runs here
+            host1 Running [host2]: it was seen running there
+            host1 Done [host2]: the VM runs at host2
+        "#]],
     );
     ends_at(&mut world, 2);
 }
@@ -217,17 +221,18 @@ fn one_acceptor_will_do_after_the_deadline() {
     check(
         &world,
         expect![[r#"
-        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
-        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
-        host1 Request: 2 hosts asked, a cost up to 148.97 % will do
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host2]: it would cost 99.47 % there
-        host1 Request: asked again
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Choice [host2]: the only acceptor: 99.47 %
-        host1 Confirmation [host2]: chosen; told so
-        host1 UsageHistory [host2]: 6 samples of packets, bytes, processor and memory sent
-    "#]],
+            host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+            host1 Monitoring: packets_per_second 1100 over 1000; 1100 packets/s at the taps here, 800 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
+            host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host2]: it would cost 99.47 % there
+            host1 Request: asked again
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Choice [host2]: the only acceptor: 99.47 %
+            host1 Confirmation [host2]: chosen; told so
+            host1 UsageHistory [host2]: 6 samples of packets, bytes, processor and memory sent
+        "#]],
     );
     ends_at(&mut world, 2);
 }
@@ -240,24 +245,25 @@ fn a_move_by_hand_goes_where_it_is_told() {
     check(
         &world,
         expect![[r#"
-        host1 VmPolicy: asked for by hand, to host2
-        host1 Request: 1 hosts asked, any cost will do
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host2]: it would cost 3.95 % there
-        host1 Choice [host2]: the only acceptor: 3.95 %
-        host1 Confirmation [host2]: chosen; told so
-        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
-        host2 Confirmation [host1]: this host was chosen
-        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
-        host2 Readiness [host1]: the incoming side listens, paused
-        host1 Readiness [host2]: it has read the history, the VM may come
-        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
-        host1 SwitchOver: paused for the last round
-        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
-        host2 Running [host1]: the VM runs here
-        host1 Running [host2]: it was seen running there
-        host1 Done [host2]: the VM runs at host2
-    "#]],
+            host1 Monitoring: no threshold crossed; 200 packets/s at the taps here, 100 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: asked for by hand, to host2
+            host1 Request: 1 hosts asked, any cost will do
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host2]: it would cost 3.95 % there
+            host1 Choice [host2]: the only acceptor: 3.95 %
+            host1 Confirmation [host2]: chosen; told so
+            host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+            host2 Confirmation [host1]: this host was chosen
+            host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+            host2 Readiness [host1]: the incoming side listens, paused
+            host1 Readiness [host2]: it has read the history, the VM may come
+            host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+            host1 SwitchOver: paused for the last round
+            host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+            host2 Running [host1]: the VM runs here
+            host1 Running [host2]: it was seen running there
+            host1 Done [host2]: the VM runs at host2
+        "#]],
     );
     ends_at(&mut world, 2);
 }
@@ -271,22 +277,23 @@ fn a_cancelled_copy_leaves_the_source_running_and_the_target_void_and_the_vm_can
     check(
         &world,
         expect![[r#"
-        host1 VmPolicy: asked for by hand, to host2
-        host1 Request: 1 hosts asked, any cost will do
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host2]: it would cost 3.95 % there
-        host1 Choice [host2]: the only acceptor: 3.95 %
-        host1 Confirmation [host2]: chosen; told so
-        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
-        host2 Confirmation [host1]: this host was chosen
-        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
-        host2 Readiness [host1]: the incoming side listens, paused
-        host1 Readiness [host2]: it has read the history, the VM may come
-        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
-        host1 Undo: cancelling the copy
-        host2 Undo [host1]: cancelled; the incoming side is gone, the VM stays at its source
-        host1 Abandoned [host2]: cancelled by hand; the VM stays here
-    "#]],
+            host1 Monitoring: no threshold crossed; 200 packets/s at the taps here, 100 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: asked for by hand, to host2
+            host1 Request: 1 hosts asked, any cost will do
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host2]: it would cost 3.95 % there
+            host1 Choice [host2]: the only acceptor: 3.95 %
+            host1 Confirmation [host2]: chosen; told so
+            host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+            host2 Confirmation [host1]: this host was chosen
+            host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+            host2 Readiness [host1]: the incoming side listens, paused
+            host1 Readiness [host2]: it has read the history, the VM may come
+            host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+            host1 Undo: cancelling the copy
+            host2 Undo [host1]: cancelled; the incoming side is gone, the VM stays at its source
+            host1 Abandoned [host2]: cancelled by hand; the VM stays here
+        "#]],
     );
     ends_at(&mut world, 1);
     move_by_hand(&mut world, Some(2));
@@ -302,21 +309,22 @@ fn a_target_process_that_dies_in_mid_copy_leaves_the_source_running() {
     check(
         &world,
         expect![[r#"
-        host1 VmPolicy: asked for by hand, to host2
-        host1 Request: 1 hosts asked, any cost will do
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host2]: it would cost 3.95 % there
-        host1 Choice [host2]: the only acceptor: 3.95 %
-        host1 Confirmation [host2]: chosen; told so
-        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
-        host2 Confirmation [host1]: this host was chosen
-        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
-        host2 Readiness [host1]: the incoming side listens, paused
-        host1 Readiness [host2]: it has read the history, the VM may come
-        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
-        host2 Undo [host1]: killed by signal 9; the incoming side is gone, the VM stays at its source
-        host1 Abandoned [host2]: killed by signal 9; the VM stays here
-    "#]],
+            host1 Monitoring: no threshold crossed; 200 packets/s at the taps here, 100 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: asked for by hand, to host2
+            host1 Request: 1 hosts asked, any cost will do
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host2]: it would cost 3.95 % there
+            host1 Choice [host2]: the only acceptor: 3.95 %
+            host1 Confirmation [host2]: chosen; told so
+            host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+            host2 Confirmation [host1]: this host was chosen
+            host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+            host2 Readiness [host1]: the incoming side listens, paused
+            host1 Readiness [host2]: it has read the history, the VM may come
+            host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+            host2 Undo [host1]: killed by signal 9; the incoming side is gone, the VM stays at its source
+            host1 Abandoned [host2]: killed by signal 9; the VM stays here
+        "#]],
     );
     ends_at(&mut world, 1);
 }
@@ -330,22 +338,23 @@ fn a_source_agent_killed_in_mid_copy_cancels_it_when_it_is_back() {
     check(
         &world,
         expect![[r#"
-        host1 VmPolicy: asked for by hand, to host2
-        host1 Request: 1 hosts asked, any cost will do
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host2]: it would cost 3.95 % there
-        host1 Choice [host2]: the only acceptor: 3.95 %
-        host1 Confirmation [host2]: chosen; told so
-        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
-        host2 Confirmation [host1]: this host was chosen
-        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
-        host2 Readiness [host1]: the incoming side listens, paused
-        host1 Readiness [host2]: it has read the history, the VM may come
-        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
-        host1 Undo: cancelling the copy
-        host2 Undo [host1]: cancelled; the incoming side is gone, the VM stays at its source
-        host1 Abandoned [host2]: the agent was restarted; the VM stays here
-    "#]],
+            host1 Monitoring: no threshold crossed; 200 packets/s at the taps here, 100 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: asked for by hand, to host2
+            host1 Request: 1 hosts asked, any cost will do
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host2]: it would cost 3.95 % there
+            host1 Choice [host2]: the only acceptor: 3.95 %
+            host1 Confirmation [host2]: chosen; told so
+            host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+            host2 Confirmation [host1]: this host was chosen
+            host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+            host2 Readiness [host1]: the incoming side listens, paused
+            host1 Readiness [host2]: it has read the history, the VM may come
+            host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+            host1 Undo: cancelling the copy
+            host2 Undo [host1]: cancelled; the incoming side is gone, the VM stays at its source
+            host1 Abandoned [host2]: the agent was restarted; the VM stays here
+        "#]],
     );
     ends_at(&mut world, 1);
 }
@@ -358,24 +367,25 @@ fn a_source_agent_killed_after_released_hands_over_when_it_is_back() {
     check(
         &world,
         expect![[r#"
-        host1 VmPolicy: asked for by hand, to host2
-        host1 Request: 1 hosts asked, any cost will do
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host2]: it would cost 3.95 % there
-        host1 Choice [host2]: the only acceptor: 3.95 %
-        host1 Confirmation [host2]: chosen; told so
-        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
-        host2 Confirmation [host1]: this host was chosen
-        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
-        host2 Readiness [host1]: the incoming side listens, paused
-        host1 Readiness [host2]: it has read the history, the VM may come
-        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
-        host1 SwitchOver: paused for the last round
-        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
-        host2 Running [host1]: the VM runs here
-        host1 Running [host2]: it was seen running there
-        host1 Done [host2]: the VM runs at host2
-    "#]],
+            host1 Monitoring: no threshold crossed; 200 packets/s at the taps here, 100 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: asked for by hand, to host2
+            host1 Request: 1 hosts asked, any cost will do
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host2]: it would cost 3.95 % there
+            host1 Choice [host2]: the only acceptor: 3.95 %
+            host1 Confirmation [host2]: chosen; told so
+            host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+            host2 Confirmation [host1]: this host was chosen
+            host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+            host2 Readiness [host1]: the incoming side listens, paused
+            host1 Readiness [host2]: it has read the history, the VM may come
+            host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+            host1 SwitchOver: paused for the last round
+            host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+            host2 Running [host1]: the VM runs here
+            host1 Running [host2]: it was seen running there
+            host1 Done [host2]: the VM runs at host2
+        "#]],
     );
     ends_at(&mut world, 2);
 }
@@ -390,24 +400,25 @@ fn a_target_agent_killed_with_a_complete_copy_takes_it_when_it_is_back() {
     check(
         &world,
         expect![[r#"
-        host1 VmPolicy: asked for by hand, to host2
-        host1 Request: 1 hosts asked, any cost will do
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host2]: it would cost 3.95 % there
-        host1 Choice [host2]: the only acceptor: 3.95 %
-        host1 Confirmation [host2]: chosen; told so
-        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
-        host2 Confirmation [host1]: this host was chosen
-        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
-        host2 Readiness [host1]: the incoming side listens, paused
-        host1 Readiness [host2]: it has read the history, the VM may come
-        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
-        host1 SwitchOver: paused for the last round
-        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
-        host2 Running [host1]: the VM runs here
-        host1 Running [host2]: it was seen running there
-        host1 Done [host2]: the VM runs at host2
-    "#]],
+            host1 Monitoring: no threshold crossed; 200 packets/s at the taps here, 100 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: asked for by hand, to host2
+            host1 Request: 1 hosts asked, any cost will do
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host2]: it would cost 3.95 % there
+            host1 Choice [host2]: the only acceptor: 3.95 %
+            host1 Confirmation [host2]: chosen; told so
+            host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+            host2 Confirmation [host1]: this host was chosen
+            host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+            host2 Readiness [host1]: the incoming side listens, paused
+            host1 Readiness [host2]: it has read the history, the VM may come
+            host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+            host1 SwitchOver: paused for the last round
+            host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+            host2 Running [host1]: the VM runs here
+            host1 Running [host2]: it was seen running there
+            host1 Done [host2]: the VM runs at host2
+        "#]],
     );
     ends_at(&mut world, 2);
 }
@@ -441,25 +452,26 @@ fn lost_answers_to_the_hand_over_are_asked_for_again() {
     check(
         &world,
         expect![[r#"
-        host1 VmPolicy: asked for by hand, to host2
-        host1 Request: 1 hosts asked, any cost will do
-        host2 Acceptance [host1]: room is kept for 45 s
-        host1 Acceptance [host2]: it would cost 3.95 % there
-        host1 Choice [host2]: the only acceptor: 3.95 %
-        host1 Confirmation [host2]: chosen; told so
-        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
-        host2 Confirmation [host1]: this host was chosen
-        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
-        host2 Readiness [host1]: the incoming side listens, paused
-        host1 Readiness [host2]: it has read the history, the VM may come
-        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
-        host1 SwitchOver: paused for the last round
-        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
-        host2 Running [host1]: the VM runs here
-        host1 Alarm: no word from the target since the hand-over: the VM stays paused here until it answers
-        host1 Running [host2]: it was seen running there
-        host1 Done [host2]: the VM runs at host2
-    "#]],
+            host1 Monitoring: no threshold crossed; 200 packets/s at the taps here, 100 of them at the tap of this VM; it uses 2000 mcores
+            host1 VmPolicy: asked for by hand, to host2
+            host1 Request: 1 hosts asked, any cost will do
+            host2 Acceptance [host1]: room is kept for 45 s
+            host1 Acceptance [host2]: it would cost 3.95 % there
+            host1 Choice [host2]: the only acceptor: 3.95 %
+            host1 Confirmation [host2]: chosen; told so
+            host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+            host2 Confirmation [host1]: this host was chosen
+            host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+            host2 Readiness [host1]: the incoming side listens, paused
+            host1 Readiness [host2]: it has read the history, the VM may come
+            host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+            host1 SwitchOver: paused for the last round
+            host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+            host2 Running [host1]: the VM runs here
+            host1 Alarm: no word from the target since the hand-over: the VM stays paused here until it answers
+            host1 Running [host2]: it was seen running there
+            host1 Done [host2]: the VM runs at host2
+        "#]],
     );
     ends_at(&mut world, 2);
 }

@@ -1,12 +1,12 @@
 //! Moves to here, from the incoming side to the end.
 
 use super::incoming::Incoming;
-use super::story::{Note, Step};
+use super::story::{Note, Step, Story};
 use super::{Action, Host, TimerKey, Vm, Writer};
 use crate::migrate::hypervisor::{CopyParameters, HypervisorCommand, HypervisorReport, RunState};
 use crate::migrate::precopy;
 use crate::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
-use crate::migrate::target::{Action as Wanted, Event, Outcome, Target};
+use crate::migrate::target::{Action as Wanted, Event, Outcome, Phase, Target};
 use crate::negotiate::target as negotiate_target;
 use crate::units::{Cost, Epoch, Mib, MoveId, Time, VmId};
 use crate::usage::load::Load;
@@ -78,8 +78,15 @@ impl Host {
         let Some(incoming) = self.incoming.get_mut(&id) else { return };
         let Some(migrate) = incoming.migrate.as_mut() else { return };
         let (vm, epoch) = (incoming.vm, migrate.record().epoch + 1);
+        if event == Event::Begin {
+            let why = "to here: see its source for why".to_owned();
+            self.tales.begin(Story::new(id, vm, incoming.name.clone(), why, now));
+            self.tales.tell(id, |story| story.to = Some(self.id));
+        }
         let mut wanted = Vec::new();
         migrate.handle(event, &mut wanted);
+        let phase = word(migrate.phase());
+        self.tales.tell(id, |story| story.phase = phase);
         for action in wanted {
             match action {
                 Wanted::Persist(records) => {
@@ -131,6 +138,7 @@ impl Host {
         let note = |step, why: String| Action::Note(Note::new(step, why).of(id, vm).with(id.host));
         match outcome {
             Outcome::Void(why) => {
+                self.tales.end(now, id, "abandoned", &why);
                 incoming.ended = true;
                 actions.push(note(
                     Step::Undo,
@@ -140,6 +148,7 @@ impl Host {
             Outcome::Arrived => {
                 let incoming = self.incoming.remove(&id).expect("it was there a line before");
                 let process_gone = incoming.process_gone.clone();
+                self.tales.end(now, id, "done", "the VM runs here");
                 self.arrive(now, incoming, actions);
                 actions.push(note(Step::Running, "the VM runs here".to_owned()));
                 if let Some(how) = process_gone {
@@ -147,6 +156,7 @@ impl Host {
                 }
             }
             Outcome::Down(why) => {
+                self.tales.end(now, id, "down", &why);
                 let incoming = self.incoming.remove(&id).expect("it was there a line before");
                 self.arrive(now, incoming, actions);
                 if let Some(here) = self.vms.get_mut(&vm) {
@@ -250,4 +260,16 @@ pub(super) fn arrival_max(memory: Mib, copy: CopyParameters) -> std::time::Durat
     precopy::longest(memory, copy.bandwidth)
         .saturating_mul(2)
         .saturating_add(std::time::Duration::from_secs(60))
+}
+
+fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Recording => "confirmed",
+        Phase::Waiting => "copying",
+        Phase::Complete | Phase::Owning | Phase::Resuming | Phase::Confirming => "handing-over",
+        Phase::Voiding | Phase::Destroying | Phase::Void => "undoing",
+        Phase::Looking => "recovering",
+        Phase::Arrived => "done",
+        Phase::Lost => "down",
+    }
 }

@@ -98,7 +98,7 @@ impl Host {
         let over =
             if crossed.is_empty() { "no threshold crossed".to_owned() } else { crossed.join(", ") };
         let words = format!(
-            "{over}; {} packets/s at the taps here, {} of them its own; it uses {}",
+            "{over}; {} packets/s at the taps here, {} of them at the tap of this VM; it uses {}",
             all.packets.0, own.packets.0, own.cpu
         );
         actions.push(Action::Note(Note::new(Step::Monitoring, words).of(id, vm)));
@@ -407,6 +407,11 @@ impl Host {
         }
         if !out.by_hand {
             self.back_off(now, why);
+            // It rests for longer than its host, so that one VM that nobody takes does not keep the others from being asked about.
+            let rest = self.rest_until.since(now) * 2;
+            if let Some(vm) = self.vms.get_mut(&out.vm) {
+                vm.rest_until = vm.rest_until.max(now.plus(rest));
+            }
         }
     }
 
