@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use decide::host::{Event, Host, Start};
 use decide::migrate::record::{MoveRecord, VmRecord};
@@ -20,7 +20,7 @@ use crate::answers::Answers;
 use crate::clock::{Clock, unix_seconds};
 use crate::config::{Config, RequestMode};
 use crate::http::{self, ApiSocket};
-use crate::net::{self, Net, NetSettings};
+use crate::net::{self, Net, NetSettings, seal};
 use crate::steering::{Ears, Hands, Steering};
 use crate::{journal, local, monitoring};
 
@@ -52,6 +52,9 @@ pub struct Args {
 /// Whatever keeps it from starting, named with its file, key or address.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let config = Config::read(&args.config)?;
+    // Before anything is touched.
+    seal::admit(args.insecure, &[config.host.address])
+        .with_context(|| format!("{}, key host.address", args.config.display()))?;
     let clock = Clock::start();
     let machine_id = local::machine_id()?;
     let opened =
@@ -73,7 +76,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     let Opened { journal, id, incarnation, generation, vms, moves, .. } = opened;
     let (vms, moves) = (decoded_vms(vms)?, decoded_moves(moves)?);
-    let (journal, journal_ears) = journal::start(journal, moves.len())?;
+    let journal::Thread { orders: journal, heard: journal_ears, thread: journal_thread } =
+        journal::start(journal, moves.len())?;
     let born = local::born(id);
     let start = Start {
         id: local::host_id(&machine_id),
@@ -100,7 +104,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     steering.carry_out(actions);
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));
 
-    let answers = Answers::new(questions, events, newest_seen);
+    let answers = Answers::new(questions, Arc::clone(&events), newest_seen);
     let (stop_http, http_stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(http::serve(socket, answers, async {
         // An error means that the sender is gone, which is the end too.
@@ -114,15 +118,26 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         readings,
         questions: question_ears,
     };
-    let steering = tokio::spawn(steering.go(ears, stopped));
-    told_to_stop().await?;
-    tracing::info!(
-        "told to stop; VMs and copies under way go on, and are taken up at the next start"
-    );
-    // Both may have ended by themselves; the joins below tell.
-    let _ = (stop_http.send(()), stop.send(()));
-    steering.await.context("the loop")?;
-    serving.await.context("the API")?
+    let mut steering = tokio::spawn(steering.go(ears, stopped));
+    let ended = tokio::select! {
+        told = told_to_stop() => {
+            told?;
+            tracing::info!("told to stop; VMs and copies under way go on, and are taken up at the next start");
+            // It may have ended by itself; the wait below tells.
+            let _ = stop.send(());
+            (&mut steering).await
+        }
+        ended = &mut steering => ended,
+    };
+    // The API may have ended by itself; the wait below tells.
+    let _ = stop_http.send(());
+    serving.await.context("the API")??;
+    events.sync().context("keeping the last events")?;
+    // Whatever was to be written is: a write takes milliseconds, and one that cannot succeed is given up.
+    if journal_thread.join().is_err() {
+        bail!("the journal's thread panicked");
+    }
+    ended.context("the loop")?.context("the loop")
 }
 
 async fn told_to_stop() -> anyhow::Result<()> {
