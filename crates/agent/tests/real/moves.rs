@@ -8,7 +8,7 @@ use decide::units::PacketsPerSec;
 use lab::clients::{Flood, Pinger, TcpProbe};
 use lab::cluster::Cluster;
 
-use crate::bed::{MOVE_MAX, at_phase, copying, fast, idle, moved, roomy, slow, with_cluster};
+use crate::bed::{MOVE_MAX, at_phase, copying, fast, idle, moved, roomy, send, slow, with_cluster};
 use crate::sight::{never_rebooted, nothing_left, owned, runs_only, steps, vm};
 
 /// The steps of the method, as the source tells them.
@@ -93,11 +93,8 @@ fn a_guest_moved_by_hand_goes_where_it_is_told_and_comes_back() {
             let there = copying(cluster, "web1", 0, 1).await?;
             let first = at_phase(cluster, 0, &there, "copying").await?;
             ensure!(first.copied_bytes < first.total_bytes, "{first:?}");
-            let again = cluster.api(0).start_move(&api::MoveRequest {
-                vm: "web1".to_owned(),
-                to: None,
-            });
-            let refused = again.await.err().context("a second move of the same VM")?.to_string();
+            let again = send(cluster, "web1", 0, 2).await.err();
+            let refused = again.context("a second move of the same VM")?.to_string();
             ensure!(refused.contains("it is being moved already"), "{refused}");
             fast(cluster, 1)?;
             let view = cluster.ended(0, &there, MOVE_MAX).await?;
