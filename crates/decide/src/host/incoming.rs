@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::migrating_in::NEVER_HERE;
 use super::story::{Note, Step};
 use super::{Action, Host, TimerKey};
-use crate::migrate::hypervisor::{Endpoint, HypervisorCommand};
+use crate::migrate::hypervisor::Endpoint;
 use crate::migrate::target as migrate_target;
 use crate::negotiate::target::{self as negotiate_target, Stage};
 use crate::placement::admission::{capable, fits, size_with_overhead};
@@ -36,6 +37,8 @@ pub(super) struct Incoming {
     pub(super) migrate: Option<migrate_target::Target>,
     /// Void; kept to be answered for.
     pub(super) ended: bool,
+    /// Its process ended, and how: told by the hypervisor beside the move's own reports.
+    pub(super) process_gone: Option<String>,
 }
 
 impl Incoming {
@@ -59,7 +62,13 @@ impl Incoming {
             endpoint,
             migrate,
             ended,
+            process_gone: None,
         }
+    }
+
+    /// Whether an incoming side is, or may be, here.
+    pub(super) fn open(&self) -> bool {
+        self.migrate.is_some() && !self.ended
     }
 }
 
@@ -72,9 +81,12 @@ impl Host {
         actions: &mut Vec<Action>,
     ) {
         let asked = request.asked.is_empty() || request.asked.contains(&self.id);
-        if !asked || self.address_of(id.host).is_none() {
+        // A move that has come further, or is over, is not asked about any more: the request was late.
+        let late = self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some());
+        if !asked || late || self.address_of(id.host).is_none() {
             return;
         }
+        self.count_room();
         let verdict = self.judge_request(now, id, &request);
         let cost = verdict.as_ref().map_or(Cost(0), |cost| *cost);
         let event = negotiate_target::Event::Asked {
@@ -103,9 +115,10 @@ impl Host {
         if self.vms.contains_key(&request.vm) {
             return Err(format!("a VM {} is here already", request.vm));
         }
-        let other = self.incoming.iter().find(|(other, i)| {
-            **other != id && i.vm == request.vm && !i.ended && self.holds(other)
-        });
+        let other = self
+            .incoming
+            .iter()
+            .find(|(other, i)| **other != id && i.vm == request.vm && self.holds(other));
         if let Some((other, _)) = other {
             return Err(format!("move {other} of the same VM is not over"));
         }
@@ -122,15 +135,14 @@ impl Host {
 
     /// Whether anything is kept here for the move.
     fn holds(&self, id: &MoveId) -> bool {
-        self.target.offers().contains_key(id)
-            || self.incoming.get(id).is_some_and(|i| i.migrate.is_some())
+        self.target.offers().contains_key(id) || self.incoming.get(id).is_some_and(Incoming::open)
     }
 
     fn not_busy(&self, but: MoveId) -> Result<(), String> {
         let own = usize::from(
             self.target.offers().get(&but).is_some_and(|offer| offer.stage != Stage::Offered),
         );
-        let busy = self.moves_under_way() - own;
+        let busy = self.moves_under_way().saturating_sub(own);
         let max = self.settings.limits.moves_per_host;
         if busy < usize::try_from(max).unwrap_or(usize::MAX) {
             return Ok(());
@@ -194,10 +206,10 @@ impl Host {
                         actions,
                     );
                 }
-                negotiate_target::Action::Prepare(vm) => self.prepare(id, vm, actions),
+                negotiate_target::Action::Prepare(_) => self.record_incoming(now, id, actions),
                 negotiate_target::Action::Ready { cost } => self.say_ready(id, cost, actions),
-                negotiate_target::Action::Undo(vm) => {
-                    actions.push(Action::Hypervisor(id, vm, HypervisorCommand::DestroyIncoming));
+                negotiate_target::Action::Undo(_) => {
+                    self.inward(now, id, migrate_target::Event::Release, actions)
                 }
                 negotiate_target::Action::Arm(other, timer, after) => {
                     self.arm(now, TimerKey::Offering(other, timer), after)
@@ -225,17 +237,6 @@ impl Host {
         }
     }
 
-    fn prepare(&mut self, id: MoveId, vm: VmId, actions: &mut Vec<Action>) {
-        let Some(confirmation) =
-            self.incoming.get(&id).and_then(|incoming| incoming.confirmation.as_ref())
-        else {
-            return;
-        };
-        let command =
-            HypervisorCommand::Prepare(confirmation.definition.clone(), confirmation.copy);
-        actions.push(Action::Hypervisor(id, vm, command));
-    }
-
     pub(super) fn say_ready(&mut self, id: MoveId, cost: Cost, actions: &mut Vec<Action>) {
         let Some(endpoint) = self.incoming.get(&id).and_then(|incoming| incoming.endpoint.clone())
         else {
@@ -258,34 +259,54 @@ impl Host {
         confirmation: Confirmation,
         actions: &mut Vec<Action>,
     ) {
-        let floor = confirmation.definition.vm;
-        let known = self.records.get(&floor).map_or(0, |record| record.floor);
-        if known > confirmation.epoch.number {
-            let why = format!(
-                "epoch {} of the VM is known here, the source claims {}",
-                known, confirmation.epoch.number
-            );
-            self.alarm_once(
-                Note::new(Step::Alarm, why.clone()).of(id, floor).with(id.host),
-                actions,
-            );
+        let stage = self.target.offers().get(&id).map(|offer| offer.stage);
+        if self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some()) {
+            return;
+        }
+        if stage == Some(Stage::Offered)
+            && let Err(why) = self.judge_confirmation(id, &confirmation, actions)
+        {
             self.offering(now, id, negotiate_target::Event::Release, actions);
             return self.refuse(id, why, actions);
         }
         if let Some(incoming) = self.incoming.get_mut(&id)
             && incoming.confirmation.is_none()
-            && incoming.vm == confirmation.definition.vm
         {
             incoming.confirmation = Some(confirmation);
-            self.note_move(
-                id,
-                Step::Confirmation,
-                "this host was chosen",
-                |n| n.with(id.host),
-                actions,
-            );
+            let why = "this host was chosen";
+            self.note_move(id, Step::Confirmation, why, |n| n.with(id.host), actions);
         }
         self.offering(now, id, negotiate_target::Event::Confirmed, actions);
+        let early = self.incoming.get_mut(&id).map(|i| std::mem::take(&mut i.history));
+        if let Some(samples) = early.filter(|samples| !samples.is_empty()) {
+            self.history_came(now, id, &samples, actions);
+        }
+    }
+
+    /// Whether the VM that is to come is the one that was asked about, under an epoch that can be handed over.
+    fn judge_confirmation(
+        &mut self,
+        id: MoveId,
+        confirmation: &Confirmation,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), String> {
+        let (vm, claimed) = (confirmation.definition.vm, confirmation.epoch.number);
+        let asked_about = self.incoming.get(&id).map(|i| (i.vm, i.memory));
+        if asked_about != Some((vm, confirmation.definition.memory)) {
+            return Err("the VM confirmed is not the one that was asked about".to_owned());
+        }
+        let known = self.records.get(&vm).copied().unwrap_or(NEVER_HERE);
+        if known.floor <= claimed && claimed < u64::MAX {
+            return Ok(());
+        }
+        let why =
+            format!("epoch {} of the VM is known here, the source claims {claimed}", known.floor);
+        // A promise made in a move that the source's agent did not survive lifts the floor too. That the VM ran here
+        // under a later epoch than its source's is another matter.
+        if known.ran > claimed {
+            self.alarm_once(Note::new(Step::Alarm, why.clone()).of(id, vm).with(id.host), actions);
+        }
+        Err(why)
     }
 
     /// Reads the history, and judges once more with what it shows.
@@ -297,14 +318,13 @@ impl Host {
         actions: &mut Vec<Action>,
     ) {
         let stage = self.target.offers().get(&id).map(|offer| offer.stage);
-        let Some(incoming) = self.incoming.get_mut(&id).filter(|i| i.confirmation.is_some()) else {
-            return self.offering(
-                now,
-                id,
-                negotiate_target::Event::HistoryRead { verdict: Err(String::new()) },
-                actions,
-            );
-        };
+        let incoming = self.incoming.get_mut(&id);
+        let Some(incoming) = incoming.filter(|incoming| incoming.migrate.is_none()) else { return };
+        if stage == Some(Stage::Offered) {
+            // It has overtaken the confirmation.
+            incoming.history = samples.to_vec();
+            return;
+        }
         if stage != Some(Stage::Confirmed) {
             return;
         }
@@ -316,7 +336,9 @@ impl Host {
         incoming.history = samples.to_vec();
         incoming.demand = peak.map_or(incoming.demand, |peak| incoming.demand.highest(peak));
         let (demand, memory, useful_max) = (incoming.demand, incoming.memory, incoming.useful_max);
+        self.count_room();
         let verdict = read
+            .and_then(|()| self.target.has_room())
             .and_then(|()| self.not_busy(id))
             .and_then(|()| self.judge_load(now, id, demand, memory, useful_max));
         let words = format!(
@@ -330,7 +352,9 @@ impl Host {
     }
 
     pub(super) fn released(&mut self, now: Time, id: MoveId, actions: &mut Vec<Action>) {
-        if self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some()) {
+        let preparing =
+            self.target.offers().get(&id).is_some_and(|offer| offer.stage == Stage::Preparing);
+        if !preparing && self.incoming.get(&id).is_some_and(|i| i.migrate.is_some()) {
             self.inward(now, id, migrate_target::Event::Release, actions);
         } else {
             if self.target.offers().contains_key(&id) {

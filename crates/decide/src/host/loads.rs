@@ -2,7 +2,8 @@
 
 use super::Host;
 use crate::negotiate::target::Stage;
-use crate::units::{MilliCores, MoveId, Time, VmId};
+use crate::placement::admission::{room, size_with_overhead};
+use crate::units::{Mib, MilliCores, MoveId, Time, VmId};
 use crate::usage::load::Load;
 
 impl Host {
@@ -13,8 +14,9 @@ impl Host {
 
     /// What one VM asks of this host.
     pub fn demand(&self, now: Time, vm: VmId) -> Load {
-        let memory = self.vms.get(&vm).map_or(crate::units::Mib(0), |vm| vm.definition.memory);
-        self.usage.demand(now, vm, memory)
+        let memory = self.vms.get(&vm).map_or(Mib(0), |vm| vm.definition.memory);
+        // What makes the host hot has lasted for its window: a longer look back would see the calm before.
+        self.usage.demand(now, vm, memory, self.settings.hot.window)
     }
 
     /// The least load that this host may come to have: every departure under way already gone (but `but`), no arrival counted.
@@ -26,26 +28,33 @@ impl Host {
             .map(|(_, out)| out.vm)
             .collect();
         let staying = self.vms.keys().filter(|vm| !leaving.contains(vm));
-        staying.fold(self.own_load(now), |sum, vm| sum.plus(self.demand(now, *vm)))
+        staying.fold(own_load(self.usage.own_cpu().0), |sum, vm| sum.plus(self.demand(now, *vm)))
     }
 
     /// The most load that this host may come to have: departures still here, every reservation and arrival in (but `but`).
     pub(super) fn highest_load(&self, now: Time, but: Option<MoveId>) -> Load {
-        let here = self.demand_of_vms(now).plus(self.own_load(now));
+        let here = self.demand_of_vms(now).plus(own_load(self.usage.own_cpu().1));
         let coming = self
             .incoming
             .iter()
             .filter(|(id, incoming)| Some(**id) != but && !self.vms.contains_key(&incoming.vm));
-        let reserved = coming.filter(|(id, incoming)| {
-            self.target.offers().contains_key(id) || incoming.migrate.is_some()
-        });
+        let reserved = coming
+            .filter(|(id, incoming)| self.target.offers().contains_key(id) || incoming.open());
         reserved.fold(here, |sum, (_, incoming)| sum.plus(incoming.demand))
     }
 
-    /// What the host itself uses beside its VMs: processors only, since its traffic is mostly the copies.
-    fn own_load(&self, now: Time) -> Load {
-        let cpu = self.usage.host().cpu.minus(self.demand_of_vms(now).cpu);
-        Load { cpu: MilliCores(cpu.0), ..Load::default() }
+    /// Counts what guests here take, those on their way in without a reservation (after a restart) included.
+    pub(super) fn count_room(&mut self) {
+        let here = self.vms.values().map(|vm| vm.definition.memory);
+        let coming = self.incoming.iter().filter(|(id, incoming)| {
+            incoming.open()
+                && !self.target.offers().contains_key(id)
+                && !self.vms.contains_key(&incoming.vm)
+        });
+        let used = here
+            .chain(coming.map(|(_, incoming)| incoming.memory))
+            .fold(Mib(0), |sum, memory| sum.plus(size_with_overhead(memory)));
+        self.target.set_room(room(&self.settings.target, self.usage.capacity().memory), used);
     }
 
     /// Moves from here, and moves to here that were confirmed.
@@ -53,10 +62,12 @@ impl Host {
         let confirmed = |id: &MoveId| {
             self.target.offers().get(id).is_some_and(|offer| offer.stage != Stage::Offered)
         };
-        let coming = self
-            .incoming
-            .iter()
-            .filter(|(id, incoming)| confirmed(id) || incoming.migrate.is_some());
+        let coming = self.incoming.iter().filter(|(id, incoming)| confirmed(id) || incoming.open());
         self.outgoing.len() + coming.count()
     }
+}
+
+/// What the host itself uses beside its VMs: processors only, since its traffic is mostly the copies.
+fn own_load(cpu: MilliCores) -> Load {
+    Load { cpu, ..Load::default() }
 }

@@ -3,16 +3,17 @@
 use super::incoming::Incoming;
 use super::story::{Note, Step};
 use super::{Action, Host, TimerKey, Vm, Writer};
-use crate::migrate::hypervisor::{CopyParameters, HypervisorReport, RunState};
+use crate::migrate::hypervisor::{CopyParameters, HypervisorCommand, HypervisorReport, RunState};
 use crate::migrate::precopy;
 use crate::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
 use crate::migrate::target::{Action as Wanted, Event, Outcome, Target};
-use crate::negotiate::target::{self as negotiate_target, Stage};
+use crate::negotiate::target as negotiate_target;
 use crate::units::{Cost, Epoch, Mib, MoveId, Time, VmId};
 use crate::usage::load::Load;
 use crate::wire::message::{Body, JournalMark, Standing};
 
 impl Host {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the machine takes all other reports")]
     pub(super) fn in_report(
         &mut self,
         now: Time,
@@ -20,31 +21,26 @@ impl Host {
         report: HypervisorReport,
         actions: &mut Vec<Action>,
     ) {
-        let has_machine = self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some());
         match report {
-            report if has_machine => self.inward(now, id, Event::Report(report), actions),
-            HypervisorReport::Prepared(endpoint) => self.prepared(now, id, endpoint, actions),
+            HypervisorReport::Prepared(endpoint) => {
+                if let Some(incoming) = self.incoming.get_mut(&id) {
+                    incoming.endpoint = Some(endpoint);
+                }
+                self.offering(now, id, negotiate_target::Event::Prepared, actions);
+            }
             HypervisorReport::PrepareFailed(why) => {
+                let failed = HypervisorReport::IncomingFailed(why.clone());
+                self.inward(now, id, Event::Report(failed), actions);
                 self.offering(now, id, negotiate_target::Event::PrepareFailed(why), actions);
             }
-            HypervisorReport::IncomingGone | HypervisorReport::IncomingFailed(_) => {
-                self.offering(now, id, negotiate_target::Event::Ended, actions);
-            }
-            _ => {}
+            report => self.inward(now, id, Event::Report(report), actions),
         }
     }
 
-    /// The incoming side listens. It goes on record before the source hears of it.
-    fn prepared(
-        &mut self,
-        now: Time,
-        id: MoveId,
-        endpoint: crate::migrate::hypervisor::Endpoint,
-        actions: &mut Vec<Action>,
-    ) {
-        let preparing =
-            self.target.offers().get(&id).is_some_and(|offer| offer.stage == Stage::Preparing);
-        let Some(incoming) = self.incoming.get_mut(&id).filter(|_| preparing) else { return };
+    /// That an incoming side may be here goes on record before it is started: an agent that is killed in between
+    /// would leave a process behind that nobody knows.
+    pub(super) fn record_incoming(&mut self, now: Time, id: MoveId, actions: &mut Vec<Action>) {
+        let Some(incoming) = self.incoming.get_mut(&id) else { return };
         let Some(confirmation) = incoming.confirmation.as_ref() else { return };
         let record = MoveRecord {
             vm: incoming.vm,
@@ -57,9 +53,18 @@ impl Host {
         };
         let vm = self.records.get(&incoming.vm).copied().unwrap_or(NEVER_HERE);
         let arrival_max = arrival_max(incoming.memory, confirmation.copy);
-        incoming.endpoint = Some(endpoint);
         incoming.migrate = Some(Target::new(id, record, vm, arrival_max));
         self.inward(now, id, Event::Begin, actions);
+    }
+
+    /// It is on record: the incoming side may be started.
+    fn prepare(&self, id: MoveId, actions: &mut Vec<Action>) {
+        let Some(incoming) = self.incoming.get(&id) else { return };
+        if let Some(confirmation) = incoming.confirmation.as_ref() {
+            let command =
+                HypervisorCommand::Prepare(confirmation.definition.clone(), confirmation.copy);
+            actions.push(Action::Hypervisor(id, incoming.vm, command));
+        }
     }
 
     /// Drives the incoming side, and does what it wants.
@@ -82,9 +87,7 @@ impl Host {
                     self.persist(Writer::In(id), records, actions);
                 }
                 Wanted::Hypervisor(command) => actions.push(Action::Hypervisor(id, vm, command)),
-                Wanted::Recorded => {
-                    self.offering(now, id, negotiate_target::Event::Prepared, actions)
-                }
+                Wanted::Recorded => self.prepare(id, actions),
                 Wanted::Remind => self.remind(id, actions),
                 Wanted::Standing(standing) => self.say_standing(id, vm, epoch, standing, actions),
                 Wanted::Arm(timer, after) => self.arm(now, TimerKey::In(id, timer), after),
@@ -136,8 +139,12 @@ impl Host {
             }
             Outcome::Arrived => {
                 let incoming = self.incoming.remove(&id).expect("it was there a line before");
+                let process_gone = incoming.process_gone.clone();
                 self.arrive(now, incoming, actions);
                 actions.push(note(Step::Running, "the VM runs here".to_owned()));
+                if let Some(how) = process_gone {
+                    self.gone(now, vm, &how, actions);
+                }
             }
             Outcome::Down(why) => {
                 let incoming = self.incoming.remove(&id).expect("it was there a line before");
@@ -184,7 +191,7 @@ impl Host {
     ) {
         let same_journal =
             journal.id == self.journal.id && journal.generation <= self.journal.generation;
-        if !same_journal || epoch.owner != self.id {
+        if !same_journal || epoch.owner != self.id || epoch.number == 0 {
             let why = "a hand-over names another journal than this host's: it was replaced or set back; look at both hosts";
             self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
             return self.say_standing(id, vm, epoch.number, Standing::Unknown, actions);
@@ -194,18 +201,22 @@ impl Host {
             return self.inward(now, id, Event::HandOver(run), actions);
         }
         let record = self.records.get(&vm).copied().unwrap_or(NEVER_HERE);
-        if record.ran >= epoch.number {
-            return self.say_standing(id, vm, epoch.number, Standing::Running, actions);
-        }
-        if record.floor >= epoch.number {
-            let standing = if record.ownership == Ownership::Down {
-                Standing::OwnerCopyGone
-            } else {
-                Standing::Void
-            };
-            return self.say_standing(id, vm, epoch.number, standing, actions);
-        }
-        self.promise_void(now, id, vm, epoch, run, journal, record, actions);
+        let elsewhere = self.incoming.values().any(|i| i.vm == vm && i.open());
+        let standing = match record.ownership {
+            _ if record.ran >= epoch.number => Standing::Running,
+            Ownership::Down if record.floor >= epoch.number => Standing::OwnerCopyGone,
+            Ownership::Away if record.floor >= epoch.number => Standing::Void,
+            Ownership::Away if !elsewhere && !self.vms.contains_key(&vm) => {
+                return self.promise_void(now, id, vm, epoch, run, journal, record, actions);
+            }
+            // What is here is this host's by another way. Void would let the source run its copy beside it.
+            Ownership::Owner | Ownership::Released(..) | Ownership::Away | Ownership::Down => {
+                let why = "a hand-over names a VM that is here by another way; look at both hosts";
+                self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
+                Standing::Unknown
+            }
+        };
+        self.say_standing(id, vm, epoch.number, standing, actions);
     }
 
     /// This journal was named, and has no record of the move: nothing can be here that matters. Void, in the right order.
@@ -236,5 +247,7 @@ pub(super) const NEVER_HERE: VmRecord = VmRecord { floor: 0, ran: 0, ownership: 
 
 /// The target gives up later than the source does, so that the source's word comes first.
 pub(super) fn arrival_max(memory: Mib, copy: CopyParameters) -> std::time::Duration {
-    precopy::longest(memory, copy.bandwidth) * 2 + std::time::Duration::from_secs(60)
+    precopy::longest(memory, copy.bandwidth)
+        .saturating_mul(2)
+        .saturating_add(std::time::Duration::from_secs(60))
 }

@@ -32,6 +32,9 @@ impl Host {
             definition: Some(vm.definition.clone()),
         };
         let copy_max = precopy::longest(out.memory, copy.bandwidth);
+        if !out.by_hand {
+            self.recent.push(now);
+        }
         out.migrate = Some(Source::new(id, record, vm.record, (endpoint, copy), copy_max));
         self.out(now, id, Event::Begin, actions);
     }
@@ -94,6 +97,7 @@ impl Host {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few commands are worth a note")]
     fn note_command(
         &mut self,
         now: Time,
@@ -137,6 +141,7 @@ impl Host {
         self.send(peer, id, Body::HandOver { vm, epoch, run, journal }, actions);
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few reports change the story")]
     pub(super) fn out_report(
         &mut self,
         now: Time,
@@ -181,6 +186,9 @@ impl Host {
                 if !out.by_hand {
                     self.back_off(now, &why);
                 }
+                if let Some(how) = out.process_gone {
+                    self.gone(now, out.vm, &how, actions);
+                }
             }
             Outcome::Down(why) => {
                 self.tales.end(now, id, "down", &why);
@@ -194,8 +202,15 @@ impl Host {
 
     /// After a move that was made, no other by itself for a while.
     pub(super) fn rest(&mut self, now: Time, why: &str) {
-        self.rest_until = now.plus(self.settings.worth_it.host_rest);
-        self.rest_reason = why.to_owned();
+        let until = now.plus(self.settings.worth_it.host_rest);
+        self.rest_at_least(until, why.to_owned());
+    }
+
+    /// A shorter rest never ends a longer one.
+    pub(super) fn rest_at_least(&mut self, until: Time, why: String) {
+        if until > self.rest_until {
+            (self.rest_until, self.rest_reason) = (until, why);
+        }
     }
 }
 

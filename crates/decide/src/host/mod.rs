@@ -162,6 +162,8 @@ enum Writer {
     Out(MoveId),
     In(MoveId),
     Adoption(VmId),
+    /// The end of a move that was found open although its VM had gone on.
+    Leftover(MoveId),
 }
 
 /// One host of the cluster.
@@ -196,7 +198,7 @@ pub struct Host {
     rest_until: Time,
     rest_reason: String,
     failures: u32,
-    /// Starts of balancing moves, of the last day.
+    /// When the copies of balancing moves began, of the last day.
     recent: Vec<Time>,
     /// What was last said of why nothing is done, so that it is said once.
     doing: String,
@@ -263,7 +265,7 @@ impl Host {
         match event {
             Event::Tick => {}
             Event::Join(address) => self.join(now, address, actions),
-            Event::Reading(reading) => self.reading(now, &reading, actions),
+            Event::Reading(reading) => self.reading(now, reading, actions),
             Event::Message(message) => self.message(now, message, actions),
             Event::Undelivered { to, message, why } => {
                 self.undelivered(now, to, &message, &why, actions)
@@ -290,6 +292,10 @@ impl Host {
         let due: Vec<TimerKey> =
             self.timers.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
         for key in due {
+            // An earlier one may have ended or renewed it.
+            if self.timers.get(&key).is_none_or(|at| *at > now) {
+                continue;
+            }
             self.timers.remove(&key);
             match key {
                 TimerKey::Asking(id, timer) => {
@@ -309,6 +315,10 @@ impl Host {
         self.tick_membership(now, actions);
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever is not its sender's part is bad input"
+    )]
     fn message(&mut self, now: Time, message: Message, actions: &mut Vec<Action>) {
         let Message { from, move_id, body } = message;
         if from == self.id {
@@ -334,13 +344,13 @@ impl Host {
                 self.accepted(now, move_id, from, cost, actions)
             }
             Body::Refusal { why } if move_id.host == self.id => {
-                self.refused(now, move_id, from, why, actions)
+                self.refused(now, move_id, from, &why, actions)
             }
             Body::Readiness { cost, endpoint, journal } if move_id.host == self.id => {
                 self.ready(now, move_id, from, cost, endpoint, journal, actions);
             }
-            Body::Standing { epoch, standing, .. } if move_id.host == self.id => {
-                self.stands(now, move_id, from, epoch, standing, actions);
+            Body::Standing { vm, epoch, standing } if move_id.host == self.id => {
+                self.stands(now, move_id, from, (vm, epoch), standing, actions);
             }
             other => {
                 let what = format!(
@@ -370,6 +380,9 @@ impl Host {
 
     fn persist(&mut self, writer: Writer, records: Vec<Record>, actions: &mut Vec<Action>) {
         self.writes += 1;
+        // Each write of a machine holds all that the one before it said: only its last is waited for. The answer to an
+        // earlier one must not be taken for it.
+        self.writers.retain(|_, earlier| *earlier != writer);
         self.writers.insert(self.writes, writer);
         actions.push(Action::Persist { number: self.writes, records });
     }
@@ -394,6 +407,8 @@ impl Host {
             (Writer::In(id), Err(why)) => {
                 self.inward(now, id, migrate_target::Event::StoreFailed(why), actions)
             }
+            // If it cannot be written now, it is found again at the next start.
+            (Writer::Leftover(_), _) => {}
             (Writer::Adoption(vm), Ok(_)) => self.adoption_stored(vm),
             (Writer::Adoption(vm), Err(why)) => self.adoption_failed(vm, &why, actions),
         }

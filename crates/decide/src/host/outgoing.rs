@@ -36,24 +36,40 @@ pub(super) struct Outgoing {
     /// What the VM asks, frozen for this move.
     pub(super) demand: Load,
     pub(super) memory: Mib,
+    /// Some target was told that it was chosen.
+    pub(super) confirmed: bool,
     /// A person asked for it: any cost will do.
     pub(super) by_hand: bool,
     /// Absent for a move that was found open when the agent started.
     pub(super) negotiation: Option<negotiate_source::Source>,
     pub(super) migrate: Option<migrate_source::Source>,
+    /// The VM's process was seen to end during the copy, and how.
+    pub(super) process_gone: Option<String>,
+}
+
+/// That a VM should leave, and why.
+#[derive(Debug)]
+pub(super) struct Departure {
+    pub(super) vm: VmId,
+    /// In a few words, for the move's story.
+    pub(super) why: String,
+    /// The verdict as it is noted.
+    pub(super) policy: Note,
+    /// The one host to ask; absent: all.
+    pub(super) only: Option<HostId>,
+    /// The highest cost at a target that would be useful; absent: any, since a person asks.
+    pub(super) useful_max: Option<Cost>,
 }
 
 impl Host {
-    /// Begins to ask the others about a VM. `only` names the one host to ask.
+    /// Begins to ask the others about a VM.
     pub(super) fn begin_move(
         &mut self,
         now: Time,
-        vm: VmId,
-        why: String,
-        only: Option<HostId>,
-        useful_max: Option<Cost>,
+        departure: Departure,
         actions: &mut Vec<Action>,
     ) -> MoveId {
+        let Departure { vm, why, policy, only, useful_max } = departure;
         self.moves += 1;
         let move_id = MoveId { host: self.id, incarnation: self.incarnation, counter: self.moves };
         let definition = &self.vms[&vm].definition;
@@ -62,12 +78,30 @@ impl Host {
         let negotiation = negotiate_source::Source::new(self.limits, useful_max, asked);
         let by_hand = useful_max.is_none();
         let demand = self.demand(now, vm);
+        self.note_readings(now, move_id, vm, actions);
+        actions.push(Action::Note(policy.of(move_id, vm)));
         self.tales.begin(Story::new(move_id, vm, name, why, now));
-        let outgoing =
-            Outgoing { vm, demand, memory, by_hand, negotiation: Some(negotiation), migrate: None };
-        self.outgoing.insert(move_id, outgoing);
+        let (negotiation, migrate, process_gone) = (Some(negotiation), None, None);
+        let confirmed = false;
+        self.outgoing.insert(
+            move_id,
+            Outgoing { vm, demand, memory, confirmed, by_hand, negotiation, migrate, process_gone },
+        );
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
+    }
+
+    /// What the monitor had read when the move began.
+    fn note_readings(&self, now: Time, id: MoveId, vm: VmId, actions: &mut Vec<Action>) {
+        let (all, own) = (self.demand_of_vms(now), self.demand(now, vm));
+        let crossed: Vec<&str> = self.crossed().iter().map(|crossed| &*crossed.words).collect();
+        let over =
+            if crossed.is_empty() { "no threshold crossed".to_owned() } else { crossed.join(", ") };
+        let words = format!(
+            "{over}; {} packets/s at the taps here, {} of them its own; it uses {}",
+            all.packets.0, own.packets.0, own.cpu
+        );
+        actions.push(Action::Note(Note::new(Step::Monitoring, words).of(id, vm)));
     }
 
     /// The hosts to ask: all that are alive, or a few of very many, by lot.
@@ -176,7 +210,9 @@ impl Host {
         why: &str,
         actions: &mut Vec<Action>,
     ) {
-        let vm = self.outgoing[&id].vm;
+        let out = self.outgoing.get_mut(&id).expect("its negotiation has just spoken");
+        out.confirmed = true;
+        let vm = out.vm;
         let here = &self.vms[&vm];
         let epoch = Epoch { number: here.record.floor, owner: self.id };
         let confirmation = Confirmation {
@@ -214,18 +250,23 @@ impl Host {
         cost: Cost,
         actions: &mut Vec<Action>,
     ) {
-        if !self.is_asking(id, from) {
-            // Too late, or for a move that is over: its room is free again.
+        let Some(out) = self.outgoing.get(&id) else {
+            // Its move is over: its room is free again.
             return self.send(from, id, Body::Release, actions);
+        };
+        if !out.negotiation.as_ref().is_some_and(|n| n.asked().contains(&from)) {
+            return;
         }
-        self.tales.tell(id, |story| story.acceptances += 1);
-        self.note_move(
-            id,
-            Step::Acceptance,
-            &format!("it would cost {cost} there"),
-            |n| n.with(from).at(cost),
-            actions,
-        );
+        if self.is_new(id, from, &Answer::Acceptance(cost)) {
+            self.tales.tell(id, |story| story.acceptances += 1);
+            self.note_move(
+                id,
+                Step::Acceptance,
+                &format!("it would cost {cost} there"),
+                |n| n.with(from).at(cost),
+                actions,
+            );
+        }
         self.asking(
             now,
             id,
@@ -234,13 +275,13 @@ impl Host {
         );
     }
 
-    /// Whether this host's first answer is still awaited.
-    fn is_asking(&self, id: MoveId, from: HostId) -> bool {
+    /// Whether this answer is of use to the move, and not the same again.
+    fn is_new(&self, id: MoveId, from: HostId, answer: &Answer) -> bool {
         let negotiation = self.outgoing.get(&id).and_then(|out| out.negotiation.as_ref());
         negotiation.is_some_and(|n| {
             matches!(n.phase(), Phase::Asking | Phase::Confirmed(_))
                 && n.asked().contains(&from)
-                && !n.answers().contains_key(&from)
+                && n.answers().get(&from) != Some(answer)
         })
     }
 
@@ -249,7 +290,7 @@ impl Host {
         now: Time,
         id: MoveId,
         from: HostId,
-        why: String,
+        why: &str,
         actions: &mut Vec<Action>,
     ) {
         let Some(out) = self.outgoing.get(&id) else { return };
@@ -261,14 +302,12 @@ impl Host {
                 actions,
             );
         }
-        self.tales.tell(id, |story| story.refusals += 1);
-        self.note_move(id, Step::Refusal, &why, |n| n.with(from), actions);
-        self.asking(
-            now,
-            id,
-            negotiate_source::Event::Answered(from, Answer::Refusal(why)),
-            actions,
-        );
+        let answer = Answer::Refusal(why.to_owned());
+        if self.is_new(id, from, &answer) {
+            self.tales.tell(id, |story| story.refusals += 1);
+            self.note_move(id, Step::Refusal, why, |n| n.with(from), actions);
+        }
+        self.asking(now, id, negotiate_source::Event::Answered(from, answer), actions);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
@@ -318,7 +357,7 @@ impl Host {
         now: Time,
         id: MoveId,
         from: HostId,
-        epoch: Epoch,
+        (vm, epoch): (VmId, Epoch),
         standing: Standing,
         actions: &mut Vec<Action>,
     ) {
@@ -326,7 +365,8 @@ impl Host {
             return;
         };
         let asked_about = migrate.record().epoch + 1;
-        if migrate.record().peer != from || epoch.number != asked_about {
+        let about = (migrate.vm(), Epoch { number: asked_about, owner: from });
+        if migrate.record().peer != from || (vm, epoch) != about {
             return;
         }
         if standing == Standing::Unknown {
@@ -361,11 +401,23 @@ impl Host {
     fn abandon(&mut self, now: Time, id: MoveId, why: &str, actions: &mut Vec<Action>) {
         self.note_move(id, Step::Abandoned, why, |n| n, actions);
         self.tales.end(now, id, "abandoned", why);
-        if let Some(out) = self.outgoing.remove(&id)
-            && !out.by_hand
-        {
+        let Some(out) = self.outgoing.remove(&id) else { return };
+        if out.confirmed {
+            self.use_up_epoch(out.vm, actions);
+        }
+        if !out.by_hand {
             self.back_off(now, why);
         }
+    }
+
+    /// A target that was confirmed may have promised never to own the VM under the next epoch: that number is left out, so
+    /// that it can take the VM another time.
+    fn use_up_epoch(&mut self, vm: VmId, actions: &mut Vec<Action>) {
+        let Some(here) = self.vms.get_mut(&vm) else { return };
+        here.record.floor += 1;
+        here.record.ran = here.record.floor;
+        here.recorded = false;
+        self.record_vms(actions);
     }
 
     /// After a failure: wait longer each time, by lot, so that hosts do not step on each other for ever.
@@ -374,8 +426,7 @@ impl Host {
         self.failures = self.failures.saturating_add(1);
         let jitter = u32::try_from(self.rng.next_u64() % 512).unwrap_or(0);
         let wait = base * (768 + jitter) / 1024;
-        self.rest_until = now.plus(wait);
-        self.rest_reason = format!("the last move was not made ({why})");
+        self.rest_at_least(now.plus(wait), format!("the last move was not made ({why})"));
     }
 
     pub(super) fn note_move(
@@ -420,9 +471,9 @@ impl Host {
         }
         let words =
             to.map_or("by hand".to_owned(), |host| format!("by hand, to {}", self.name_of(host)));
-        actions
-            .push(Action::Note(Note::new(Step::VmPolicy, format!("asked for {words}")).about(vm)));
-        Ok(self.begin_move(now, vm, words, to, None, actions))
+        let policy = Note::new(Step::VmPolicy, format!("asked for {words}"));
+        let departure = Departure { vm, why: words, policy, only: to, useful_max: None };
+        Ok(self.begin_move(now, departure, actions))
     }
 
     pub(super) fn cancel_by_hand(

@@ -6,8 +6,8 @@ use super::incoming::Incoming;
 use super::migrating_in::{NEVER_HERE, arrival_max};
 use super::outgoing::Outgoing;
 use super::story::Story;
-use super::{Action, Host, Vm};
-use crate::migrate::record::{MoveRecord, MoveStage};
+use super::{Action, Host, Vm, Writer};
+use crate::migrate::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
 use crate::migrate::{source, target};
 use crate::units::{Mib, MoveId, Time};
 use crate::usage::load::Load;
@@ -22,6 +22,11 @@ impl Host {
         actions: &mut Vec<Action>,
     ) {
         for (id, record) in moves {
+            let known = self.records.get(&record.vm).copied().unwrap_or(NEVER_HERE);
+            if !fits(id, &record, known) {
+                self.persist(Writer::Leftover(id), vec![Record::Move(id, None)], actions);
+                continue;
+            }
             match record.stage {
                 MoveStage::Copying | MoveStage::HandingOver | MoveStage::TakingBack => {
                     self.recover_out(now, id, record, actions)
@@ -54,8 +59,11 @@ impl Host {
         self.tales.begin(story);
         let migrate = Some(source::Source::recovered(id, record, known));
         let demand = Load { memory, ..Load::default() };
-        self.outgoing
-            .insert(id, Outgoing { vm, demand, memory, by_hand: true, negotiation: None, migrate });
+        let (confirmed, by_hand, negotiation, process_gone) = (true, true, None, None);
+        self.outgoing.insert(
+            id,
+            Outgoing { vm, demand, memory, confirmed, by_hand, negotiation, migrate, process_gone },
+        );
         self.out(now, id, source::Event::Begin, actions);
     }
 
@@ -70,5 +78,19 @@ impl Host {
         incoming.migrate = Some(target::Target::recovered(id, record, known, longest));
         self.incoming.insert(id, incoming);
         self.inward(now, id, target::Event::Begin, actions);
+    }
+}
+
+/// Whether an open move still is what the VM is about. One whose end could not be written is not: the VM's own record has
+/// gone on since, and nothing of the move may be taken up again.
+fn fits(id: MoveId, record: &MoveRecord, vm: VmRecord) -> bool {
+    let next = record.epoch.saturating_add(1);
+    match record.stage {
+        MoveStage::Copying => vm.ownership == Ownership::Owner && vm.floor == record.epoch,
+        MoveStage::HandingOver => vm.ownership == Ownership::Released(record.peer, id),
+        MoveStage::TakingBack => vm.ownership == Ownership::Owner && vm.floor > record.epoch,
+        MoveStage::Prepared => vm.floor <= record.epoch && vm.ownership != Ownership::Owner,
+        MoveStage::Owning => vm.ownership == Ownership::Owner && vm.floor == next,
+        MoveStage::Voiding => vm.ownership == Ownership::Away && vm.floor >= next,
     }
 }

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use super::story::{Note, Step};
 use super::{Action, Host, Vm, Writer};
-use crate::migrate::hypervisor::{RunState, Sighting, VmDefinition};
+use crate::migrate::hypervisor::{HypervisorReport, RunState, Sighting, VmDefinition};
 use crate::migrate::record::{Ownership, Record, VmRecord};
+use crate::migrate::target as migrate_target;
+use crate::negotiate::source as negotiate_source;
 use crate::units::{Time, VmId};
 
 /// VMs found in the agent's first seconds were here before it; later ones came without it and are left alone for a while.
 const SETTLING: Duration = Duration::from_secs(10);
+
+const NOT_WRITTEN: &str = "the journal cannot be written";
 
 impl Host {
     pub(super) fn sighting(&mut self, now: Time, sighting: Sighting, actions: &mut Vec<Action>) {
@@ -21,17 +25,19 @@ impl Host {
                 }
                 actions.push(Action::Note(Note { vm, ..Note::bad_input(why) }));
             }
-            Sighting::Gone(vm, how) => self.gone(vm, &how, actions),
+            Sighting::Gone(vm, how) => self.gone(now, vm, &how, actions),
             Sighting::RunStateChanged(vm, run) => {
-                if let Some(here) = self
-                    .vms
-                    .get_mut(&vm)
-                    .filter(|_| !self.outgoing.values().any(|out| out.vm == vm))
-                {
+                let copying = self.copies(vm);
+                if let Some(here) = self.vms.get_mut(&vm).filter(|_| !copying) {
                     here.run = run;
                 }
             }
         }
+    }
+
+    /// Whether a copy of the VM to elsewhere is, or is about to be, under way: then what its process does is the move's.
+    fn copies(&self, vm: VmId) -> bool {
+        self.outgoing.values().any(|out| out.vm == vm && out.migrate.is_some())
     }
 
     fn found(
@@ -45,9 +51,11 @@ impl Host {
         if self.incoming.values().any(|incoming| incoming.vm == vm && !incoming.ended) {
             return;
         }
-        if let Some(here) = self.vms.get_mut(&vm) {
+        let copying = self.copies(vm);
+        let known_here = self.vms.get_mut(&vm);
+        if let Some(here) = known_here.filter(|here| here.record.ownership != Ownership::Down) {
             (here.definition, here.trouble) = (definition, None);
-            if !self.outgoing.values().any(|out| out.vm == vm) {
+            if !copying {
                 here.run = run;
             }
             return;
@@ -61,18 +69,41 @@ impl Host {
         actions.push(Action::Note(note));
         let recorded = known == Some(record);
         self.vms.insert(vm, Vm { definition, run, record, recorded, rest_until, trouble: None });
-        if !recorded {
+        self.record_vms(actions);
+    }
+
+    /// Writes down each VM that is not, unless that is under way: also again, after a write that failed.
+    pub(super) fn record_vms(&mut self, actions: &mut Vec<Action>) {
+        let lacking = self.vms.iter().filter(|(_, here)| !here.recorded);
+        let lacking: Vec<(VmId, VmRecord)> = lacking.map(|(vm, here)| (*vm, here.record)).collect();
+        for (vm, record) in lacking {
             self.records.insert(vm, record);
-            self.persist(Writer::Adoption(vm), vec![Record::Vm(vm, record)], actions);
+            if !self.writers.values().any(|writer| *writer == Writer::Adoption(vm)) {
+                self.persist(Writer::Adoption(vm), vec![Record::Vm(vm, record)], actions);
+            }
         }
     }
 
-    fn gone(&mut self, vm: VmId, how: &str, actions: &mut Vec<Action>) {
-        let moving = self.outgoing.values().any(|out| out.vm == vm && out.migrate.is_some());
-        if moving || !self.vms.contains_key(&vm) {
+    pub(super) fn gone(&mut self, now: Time, vm: VmId, how: &str, actions: &mut Vec<Action>) {
+        let coming = self.incoming.iter_mut().find(|(_, i)| i.vm == vm && i.open());
+        if let Some((id, incoming)) = coming {
+            let id = *id;
+            incoming.process_gone = Some(how.to_owned());
+            let report = HypervisorReport::IncomingFailed(how.to_owned());
+            return self.inward(now, id, migrate_target::Event::Report(report), actions);
+        }
+        let moving = self.outgoing.iter_mut().find(|(_, out)| out.vm == vm);
+        if let Some((_, out)) = moving.filter(|(_, out)| out.migrate.is_some()) {
+            // The move hears of it by its own reports; what is left is settled when it is over.
+            out.process_gone = Some(how.to_owned());
             return;
         }
-        let here = self.vms.remove(&vm).expect("it was there a line before");
+        let asking = self.outgoing.iter().find(|(_, out)| out.vm == vm).map(|(id, _)| *id);
+        if let Some(id) = asking {
+            let why = format!("the VM ended: {how}");
+            self.asking(now, id, negotiate_source::Event::Cancel(why), actions);
+        }
+        let Some(here) = self.vms.remove(&vm) else { return };
         self.usage.forget(vm);
         let words = format!(
             "{} ended: {how}; its definition is kept, nothing is started elsewhere",
@@ -84,12 +115,12 @@ impl Host {
     pub(super) fn adoption_stored(&mut self, vm: VmId) {
         if let Some(here) = self.vms.get_mut(&vm) {
             here.recorded = true;
+            here.trouble = here.trouble.take().filter(|why| !why.starts_with(NOT_WRITTEN));
         }
     }
 
     pub(super) fn adoption_failed(&mut self, vm: VmId, why: &str, actions: &mut Vec<Action>) {
-        let words =
-            format!("the journal cannot be written, so the VM is watched but not moved: {why}");
+        let words = format!("{NOT_WRITTEN}, so the VM is watched but not moved: {why}");
         if let Some(here) = self.vms.get_mut(&vm) {
             here.trouble = Some(words.clone());
         }
@@ -137,8 +168,10 @@ fn adopted(known: Option<VmRecord>) -> (VmRecord, &'static str) {
         None => (VmRecord { floor: 1, ran: 1, ownership: Ownership::Owner }, "adopted"),
         Some(record) => match record.ownership {
             Ownership::Owner => (record, "it is this host's, as the journal says"),
+            // It ran under its epoch, whoever asks about an old hand-over: never void.
             Ownership::Down => {
-                (VmRecord { ownership: Ownership::Owner, ..record }, "it was down and is back")
+                let record = VmRecord { ran: record.floor, ownership: Ownership::Owner, ..record };
+                (record, "it was down and is back")
             }
             // Its move is open and its machine decides; it is shown, not touched.
             Ownership::Released(..) => (record, "released; its move is not over"),

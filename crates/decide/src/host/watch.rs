@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
+use super::outgoing::Departure;
 use super::story::{Note, Step};
 use super::{Action, Host};
-use crate::placement::admission::{room, size_with_overhead};
 use crate::placement::candidates::{Candidate, Offer, ranked};
 use crate::policy::settings::Balance;
-use crate::units::{Mib, Time, VmId};
+use crate::units::{Time, VmId};
 use crate::usage::reading::Reading;
 
 /// A VM's demand is not known before it has been watched for so long.
@@ -18,15 +18,14 @@ const WATCHED_MIN: Duration = Duration::from_secs(3);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Host {
-    pub(super) fn reading(&mut self, now: Time, reading: &Reading, actions: &mut Vec<Action>) {
-        self.usage.observe(now, reading, self.settings.hot.packets_per_second);
+    pub(super) fn reading(&mut self, now: Time, mut reading: Reading, actions: &mut Vec<Action>) {
+        // An incoming side does nothing yet: seconds of idleness would hide what its VM asks once it has arrived.
+        reading.vms.retain(|vm| self.vms.contains_key(&vm.vm));
+        self.usage.observe(now, &reading, self.settings.hot.packets_per_second);
         let load = self.demand_of_vms(now);
         self.hot.observe(now, &self.settings.hot, self.usage.host(), load, self.usage.capacity());
-        let guests = self
-            .vms
-            .values()
-            .fold(Mib(0), |sum, vm| sum.plus(size_with_overhead(vm.definition.memory)));
-        self.target.set_room(room(&self.settings.target, reading.memory_total), guests);
+        self.count_room();
+        self.record_vms(actions);
         self.note_missing_taps(actions);
         self.say_digest(now, actions);
         self.doing = self.balance(now, actions);
@@ -136,10 +135,10 @@ impl Host {
             }
             return format!("hot ({crossed}); recommended: move {name}");
         }
-        actions.push(Action::Note(Note::new(Step::VmPolicy, words).about(vm).at(relief)));
-        self.recent.push(now);
-        let useful_max = offer.useful_max(self.settings.worth_it.gain_min);
-        self.begin_move(now, vm, crossed.to_owned(), None, Some(useful_max), actions);
+        let policy = Note::new(Step::VmPolicy, words).at(relief);
+        let useful_max = Some(offer.useful_max(self.settings.worth_it.gain_min));
+        let departure = Departure { vm, why: crossed.to_owned(), policy, only: None, useful_max };
+        self.begin_move(now, departure, actions);
         format!("hot ({crossed}); moving {name}")
     }
 }

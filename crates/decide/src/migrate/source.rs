@@ -16,10 +16,12 @@
 //! and only after a higher epoch is on disk. In doubt it stays paused.
 //! **Invariant:** the stopped copy is discarded only after the guest was seen running at the target.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what does not fit the phase is passed over")]
+
 use std::time::Duration;
 
 use super::hypervisor::{
-    CopyFigures, CopyParameters, Endpoint, HypervisorCommand, HypervisorReport, Seen,
+    CopyFigures, CopyParameters, Endpoint, HypervisorCommand, HypervisorReport, RunState, Seen,
 };
 use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
 use crate::units::{MoveId, VmId};
@@ -27,6 +29,8 @@ use crate::wire::message::Standing;
 
 /// How long the last round may take before it is cancelled.
 const SWITCH_MAX: Duration = Duration::from_secs(10);
+/// After this long without an answer the hypervisor is asked once more.
+const COMMAND_AGAIN: Duration = Duration::from_secs(20);
 /// How often the hand-over or the release is repeated until the target answers.
 const REPEAT: Duration = Duration::from_millis(500);
 /// Repetitions of the hand-over after which a person is called.
@@ -53,7 +57,7 @@ pub enum Phase {
     HandingOver,
     /// The guest runs at the target; the stopped copy is being ended.
     Discarding,
-    /// The end of the move is being written.
+    /// The end of the move, whatever it was, is being written.
     Closing,
     /// The target is void; the higher epoch is being written.
     Reclaiming,
@@ -149,6 +153,10 @@ pub struct Source {
     figures: Option<CopyFigures>,
     why: String,
     repeats: u32,
+    /// How it will have ended, once that is on disk.
+    outcome: Option<Outcome>,
+    /// Our own process is known to have ended before `released` was written.
+    gone: bool,
 }
 
 impl Source {
@@ -170,6 +178,8 @@ impl Source {
             figures: None,
             why: String::new(),
             repeats: 0,
+            outcome: None,
+            gone: false,
         }
     }
 
@@ -187,6 +197,8 @@ impl Source {
             figures: None,
             why,
             repeats: 0,
+            outcome: None,
+            gone: false,
         }
     }
 
@@ -220,7 +232,7 @@ impl Source {
         match event {
             Event::Begin => self.begin(actions),
             Event::Stored => self.stored(actions),
-            Event::StoreFailed(why) => self.store_failed(why, actions),
+            Event::StoreFailed(why) => self.store_failed(&why, actions),
             Event::Report(report) => self.report(report, actions),
             Event::Standing(standing) => self.standing(standing, actions),
             Event::Timeout(timer) => self.timeout(timer, actions),
@@ -232,7 +244,7 @@ impl Source {
         match self.phase {
             Phase::Recording => self.persist(actions),
             Phase::Looking if self.record.stage == MoveStage::HandingOver => self.fence(actions),
-            Phase::Looking => actions.push(Action::Hypervisor(HypervisorCommand::Look)),
+            Phase::Looking => self.look(actions),
             _ => {}
         }
     }
@@ -246,21 +258,26 @@ impl Source {
                 actions.push(Action::Arm(Timer::Copy, self.copy_max));
             }
             Phase::Releasing => self.fence(actions),
-            Phase::Reclaiming => {
-                self.phase = Phase::Resuming;
-                actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
+            Phase::Reclaiming => self.take_back(actions),
+            Phase::Closing => {
+                let outcome = self.outcome.clone().expect("`close` has set it");
+                self.over(outcome, actions);
             }
-            Phase::Closing => self.over(Outcome::Done, actions),
             _ => {}
         }
     }
 
     /// Nothing that depended on the record has been done. What was promised before stays so.
-    fn store_failed(&mut self, why: String, actions: &mut Vec<Action>) {
+    fn store_failed(&mut self, why: &str, actions: &mut Vec<Action>) {
         match self.phase {
             Phase::Recording => {
                 self.why = format!("the journal cannot be written: {why}");
                 self.undo(actions);
+            }
+            // There is nothing to go on with here, and the only complete copy may wait at the target for our word.
+            Phase::Releasing if self.gone => {
+                actions.push(Action::Alarm(format!("the journal cannot be written: {why}")));
+                actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
             // `Released` is proven not to be on disk, so nothing is promised and the VM is still ours: it goes on here.
             Phase::Releasing => {
@@ -268,8 +285,7 @@ impl Source {
                 self.record.stage = MoveStage::Copying;
                 self.vm =
                     VmRecord { floor: self.record.epoch, ownership: Ownership::Owner, ..self.vm };
-                self.phase = Phase::Resuming;
-                actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
+                self.take_back(actions);
             }
             Phase::Reclaiming | Phase::Closing => {
                 actions.push(Action::Alarm(format!("the journal cannot be written: {why}")));
@@ -308,15 +324,16 @@ impl Source {
                 actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
             (HypervisorReport::Discarded, Phase::Discarding) => {
-                self.phase = Phase::Closing;
                 self.vm.ownership = Ownership::Away;
-                self.persist_end(actions);
+                self.close(Outcome::Done, actions);
             }
             (HypervisorReport::Resumed, Phase::Resuming) => self.undo(actions),
-            (HypervisorReport::ResumeFailed(why, _), Phase::Resuming) => {
+            (HypervisorReport::ResumeFailed(why, seen), Phase::Resuming) => {
                 let why = format!("taken back, but it does not come up: {why}");
                 actions.push(Action::Alarm(why.clone()));
-                self.down(why, actions);
+                if seen == Seen::Gone {
+                    self.down(why, actions);
+                }
             }
             _ => {}
         }
@@ -329,19 +346,31 @@ impl Source {
         }
         match (seen, self.phase) {
             // Our copy cannot run any more. The target's may be complete: it is given the VM if so, and says void if not.
-            (Seen::Gone, Phase::SwitchingOver | Phase::Cancelling) => self.release(actions),
+            (Seen::Gone, Phase::SwitchingOver | Phase::Cancelling) => {
+                self.gone = true;
+                self.release(actions);
+            }
             (Seen::Gone, _) => {
                 self.down(format!("its process ended during the copy: {}", self.why), actions)
             }
+            // The last round had ended after all: the target's copy may be complete. It says void if not.
+            (Seen::PostMigrate, _) => self.release(actions),
+            // QEMU lets it run by itself as a rule, but not always (a target killed at `pre-switchover`).
+            (Seen::Paused, _) if self.record.run == RunState::Running => self.take_back(actions),
             _ => self.undo(actions),
         }
+    }
+
+    fn take_back(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Resuming;
+        actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
+        actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
     }
 
     /// What was found after a restart, with nothing promised on disk (`Copying`) or the VM taken back (`TakingBack`).
     fn looked(&mut self, seen: Seen, actions: &mut Vec<Action>) {
         if self.record.stage == MoveStage::TakingBack {
-            self.phase = Phase::Resuming;
-            return actions.push(Action::Hypervisor(HypervisorCommand::TakeBack(self.record.run)));
+            return self.take_back(actions);
         }
         match seen {
             Seen::Copying => {
@@ -349,7 +378,10 @@ impl Source {
                 self.cancel(self.why.clone(), actions);
             }
             // Complete, or ended with a copy that may be complete elsewhere: hand it over; a void brings it back.
-            Seen::PostMigrate | Seen::Gone => self.release(actions),
+            Seen::PostMigrate | Seen::Gone => {
+                self.gone = seen == Seen::Gone;
+                self.release(actions);
+            }
             Seen::Running | Seen::Paused => self.undo(actions),
             Seen::Incoming | Seen::IncomingComplete | Seen::Unknown => {
                 actions.push(Action::Alarm(format!(
@@ -365,24 +397,41 @@ impl Source {
         self.record.stage = MoveStage::HandingOver;
         self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
         self.vm.ownership = Ownership::Released(self.record.peer, self.move_id);
-        actions.extend([Timer::Copy, Timer::Switch].map(Action::Disarm));
+        actions.extend([Timer::Copy, Timer::Switch, Timer::Repeat].map(Action::Disarm));
         self.persist(actions);
     }
 
     fn fence(&mut self, actions: &mut Vec<Action>) {
         self.phase = Phase::Fencing;
         actions.push(Action::Hypervisor(HypervisorCommand::Fence));
+        actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
+    }
+
+    fn discard(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Discarding;
+        actions.push(Action::Hypervisor(HypervisorCommand::Discard));
+        actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
+    }
+
+    fn look(&mut self, actions: &mut Vec<Action>) {
+        actions.push(Action::Hypervisor(HypervisorCommand::Look));
+        actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
+    }
+
+    fn cancel_copy(&mut self, actions: &mut Vec<Action>) {
+        actions.push(Action::Hypervisor(HypervisorCommand::CancelCopy));
+        actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
     }
 
     /// The target's word counts only after we have released, and only once.
     fn standing(&mut self, standing: Standing, actions: &mut Vec<Action>) {
         match (self.phase, standing) {
             (Phase::Undoing, Standing::Void) => self.undone(actions),
-            (Phase::HandingOver, Standing::Running) => {
-                self.phase = Phase::Discarding;
-                actions.push(Action::Disarm(Timer::Repeat));
-                actions.push(Action::Hypervisor(HypervisorCommand::Discard));
+            // The copy has no one to go to. Should it be complete all the same, the hand-over will hear of it.
+            (Phase::Copying | Phase::SwitchingOver, Standing::Void) => {
+                self.cancel("the target gave up".to_owned(), actions);
             }
+            (Phase::HandingOver, Standing::Running) => self.discard(actions),
             (Phase::HandingOver, Standing::Void) => self.reclaim(actions),
             (Phase::HandingOver, Standing::OwnerCopyGone) => {
                 actions.push(Action::Alarm(format!(
@@ -423,11 +472,13 @@ impl Source {
                 actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
             (Timer::Repeat, Phase::Undoing) => self.undone(actions),
-            (Timer::Repeat, Phase::Reclaiming) => self.persist(actions),
+            (Timer::Repeat, Phase::Releasing | Phase::Reclaiming) => self.persist(actions),
             (Timer::Repeat, Phase::Closing) => self.persist_end(actions),
-            (Timer::Repeat, Phase::Looking) => {
-                actions.push(Action::Hypervisor(HypervisorCommand::Look))
-            }
+            (Timer::Repeat, Phase::Looking) => self.look(actions),
+            (Timer::Repeat, Phase::Cancelling) => self.cancel_copy(actions),
+            (Timer::Repeat, Phase::Fencing) => self.fence(actions),
+            (Timer::Repeat, Phase::Discarding) => self.discard(actions),
+            (Timer::Repeat, Phase::Resuming) => self.take_back(actions),
             _ => {}
         }
     }
@@ -452,7 +503,7 @@ impl Source {
                 self.phase = Phase::Cancelling;
                 self.why = why;
                 actions.extend([Timer::Copy, Timer::Switch].map(Action::Disarm));
-                actions.push(Action::Hypervisor(HypervisorCommand::CancelCopy));
+                self.cancel_copy(actions);
             }
             // After `released` there is no cancel.
             _ => {}
@@ -470,8 +521,11 @@ impl Source {
 
     fn undone(&mut self, actions: &mut Vec<Action>) {
         let why = self.why.clone();
-        self.persist_end(actions);
-        self.over(Outcome::Undone(why), actions);
+        // The target has promised, or will, never to own the VM under the next epoch: nobody ever shall. The number is used
+        // up, so that the same target can take the VM in another move.
+        self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
+        self.vm.ran = self.vm.floor;
+        self.close(Outcome::Undone(why), actions);
     }
 
     fn down(&mut self, why: String, actions: &mut Vec<Action>) {
@@ -479,8 +533,15 @@ impl Source {
             self.vm.ownership = Ownership::Down;
         }
         actions.push(Action::Release);
+        self.close(Outcome::Down(why), actions);
+    }
+
+    /// A move is over once its end is on disk: before, another of the same VM could be written down beside it.
+    fn close(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
+        self.phase = Phase::Closing;
+        self.outcome = Some(outcome);
+        actions.extend([Timer::Copy, Timer::Switch, Timer::Repeat].map(Action::Disarm));
         self.persist_end(actions);
-        self.over(Outcome::Down(why), actions);
     }
 
     fn over(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {

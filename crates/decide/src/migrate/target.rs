@@ -11,6 +11,8 @@
 //! **Invariant:** void is answered only after the floor is on disk and the incoming side is proven gone; it is kept for ever.
 //! **Invariant:** a complete copy is never discarded but on the source's word.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what does not fit the phase is passed over")]
+
 use std::time::Duration;
 
 use super::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Seen};
@@ -20,6 +22,8 @@ use crate::wire::message::Standing;
 
 /// How often a complete copy without a hand-over, or a guest that does not come up, is asked about again.
 const REPEAT: Duration = Duration::from_secs(2);
+/// After this long without an answer the hypervisor is asked to resume, or to look, once more.
+const RESUME_AGAIN: Duration = Duration::from_secs(20);
 /// Repetitions after which a person is called.
 const REPEATS_BEFORE_ALARM: u32 = 5;
 
@@ -98,7 +102,7 @@ pub enum Action {
     Persist(Vec<Record>),
     /// Ask the hypervisor.
     Hypervisor(HypervisorCommand),
-    /// The incoming side is on record: readiness may be said.
+    /// That an incoming side may be here is on record: it may be started.
     Recorded,
     /// Remind the source that a complete copy waits here.
     Remind,
@@ -129,7 +133,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// An incoming side that has just been started. `arrival_max` is the longest that the copy may take to come in.
+    /// An incoming side that is about to be started. `arrival_max` is the longest that the copy may take to come in.
     pub fn new(move_id: MoveId, record: MoveRecord, vm: VmRecord, arrival_max: Duration) -> Target {
         let (phase, handed_over, why, repeats) = (Phase::Recording, false, String::new(), 0);
         Target { move_id, record, vm, phase, arrival_max, handed_over, why, repeats }
@@ -192,7 +196,7 @@ impl Target {
         match (self.phase, self.record.stage) {
             (Phase::Recording | Phase::Voiding, _) => self.persist(actions),
             (Phase::Looking, MoveStage::Voiding) => self.destroy(actions),
-            (Phase::Looking, _) => actions.push(Action::Hypervisor(HypervisorCommand::Look)),
+            (Phase::Looking, _) => self.look(actions),
             _ => {}
         }
     }
@@ -203,10 +207,7 @@ impl Target {
                 self.wait(actions);
                 actions.push(Action::Recorded);
             }
-            Phase::Owning => {
-                self.phase = Phase::Resuming;
-                actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)));
-            }
+            Phase::Owning => self.resume(actions),
             Phase::Confirming => {
                 self.phase = Phase::Arrived;
                 actions.push(Action::Standing(Standing::Running));
@@ -228,6 +229,7 @@ impl Target {
                 actions.push(Action::Alarm(format!("the journal cannot be written: {why}")));
                 actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
+            Phase::Void => actions.push(Action::Arm(Timer::Repeat, REPEAT)),
             _ => {}
         }
     }
@@ -240,9 +242,16 @@ impl Target {
             // Nobody has resumed it and nobody will: the source's stopped copy is as good as ever.
             (
                 HypervisorReport::IncomingFailed(why),
-                Phase::Recording | Phase::Waiting | Phase::Complete,
+                Phase::Recording | Phase::Waiting | Phase::Complete | Phase::Owning,
             ) => {
                 self.why = why;
+                self.void(actions);
+            }
+            (
+                HypervisorReport::IncomingGone,
+                Phase::Recording | Phase::Waiting | Phase::Complete | Phase::Owning,
+            ) => {
+                self.why = "its incoming side is gone".to_owned();
                 self.void(actions);
             }
             (HypervisorReport::Resumed, Phase::Resuming) => {
@@ -256,13 +265,18 @@ impl Target {
             }
             (HypervisorReport::IncomingGone, Phase::Destroying) => {
                 self.phase = Phase::Void;
-                self.persist_end(actions);
+                self.forget(actions);
                 actions.push(Action::Standing(Standing::Void));
                 self.over(Outcome::Void(self.why.clone()), actions);
             }
             (HypervisorReport::Looked(seen), Phase::Looking) => self.looked(seen, actions),
             _ => {}
         }
+    }
+
+    fn look(&self, actions: &mut Vec<Action>) {
+        actions.push(Action::Hypervisor(HypervisorCommand::Look));
+        actions.push(Action::Arm(Timer::Repeat, RESUME_AGAIN));
     }
 
     /// What was found after a restart.
@@ -278,11 +292,16 @@ impl Target {
                 self.why = "its incoming side was gone when the agent came back".to_owned();
                 self.void(actions);
             }
-            // `Owner` is on disk: to resume a complete copy is what the record is for.
-            Seen::IncomingComplete | Seen::Paused | Seen::Running => {
-                self.phase = Phase::Resuming;
-                actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)));
+            // Somebody let it run past us, and the source's copy may run too. Nothing is started, resumed or ended to mend it.
+            Seen::Running if !owner => {
+                actions.push(Action::Alarm(
+                    "the guest runs here though it was never handed over: two copies may be running"
+                        .to_owned(),
+                ));
+                actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
+            // `Owner` is on disk: to resume a complete copy is what the record is for.
+            Seen::IncomingComplete | Seen::Paused | Seen::Running => self.resume(actions),
             Seen::Gone => {
                 self.lost("its process was gone when the agent came back".to_owned(), actions)
             }
@@ -335,12 +354,27 @@ impl Target {
     }
 
     fn own(&mut self, actions: &mut Vec<Action>) {
+        if self.vm.floor > self.record.epoch {
+            self.why = format!(
+                "it was handed over under epoch {}, but {} is known here",
+                self.record.epoch + 1,
+                self.vm.floor
+            );
+            actions.push(Action::Alarm(self.why.clone()));
+            return self.void(actions);
+        }
         self.phase = Phase::Owning;
         self.record.stage = MoveStage::Owning;
-        self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
+        self.vm.floor = self.record.epoch + 1;
         self.vm.ownership = Ownership::Owner;
         actions.push(Action::Disarm(Timer::Repeat));
         self.persist(actions);
+    }
+
+    fn resume(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Resuming;
+        actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)));
+        actions.push(Action::Arm(Timer::Repeat, RESUME_AGAIN));
     }
 
     fn resume_failed(&mut self, why: String, seen: Seen, actions: &mut Vec<Action>) {
@@ -382,17 +416,12 @@ impl Target {
                 actions.push(Action::Remind);
                 actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
-            (Timer::Repeat, Phase::Resuming) => {
-                actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)))
-            }
-            (Timer::Repeat, Phase::Destroying) => {
-                actions.push(Action::Hypervisor(HypervisorCommand::DestroyIncoming))
-            }
-            (Timer::Repeat, Phase::Looking) => {
-                actions.push(Action::Hypervisor(HypervisorCommand::Look))
-            }
+            (Timer::Repeat, Phase::Resuming) => self.resume(actions),
+            (Timer::Repeat, Phase::Destroying) => self.destroy(actions),
+            (Timer::Repeat, Phase::Looking) => self.look(actions),
             (Timer::Repeat, Phase::Owning | Phase::Voiding) => self.persist(actions),
             (Timer::Repeat, Phase::Confirming) => self.persist_end(actions),
+            (Timer::Repeat, Phase::Void) => self.forget(actions),
             _ => {}
         }
     }
@@ -402,6 +431,8 @@ impl Target {
         self.phase = Phase::Voiding;
         self.record.stage = MoveStage::Voiding;
         self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
+        // It may have been about to become ours; nothing was resumed since.
+        self.vm.ownership = Ownership::Away;
         actions.extend([Timer::Arrival, Timer::Repeat].map(Action::Disarm));
         self.persist(actions);
     }
@@ -430,6 +461,11 @@ impl Target {
         let vm = Record::Vm(self.record.vm, self.vm);
         actions
             .push(Action::Persist(vec![vm, Record::Move(self.move_id, Some(self.record.clone()))]));
+    }
+
+    /// The promise stays on disk for ever; what it was about need not. The VM's record is not touched: it may have moved on.
+    fn forget(&self, actions: &mut Vec<Action>) {
+        actions.push(Action::Persist(vec![Record::Move(self.move_id, None)]));
     }
 
     fn persist_end(&self, actions: &mut Vec<Action>) {

@@ -146,6 +146,10 @@ impl Source {
             Event::Begin => self.begin(actions),
             Event::Answered(from, answer) => self.answered(from, answer, actions),
             Event::Unreachable(host) => {
+                // What it answers may be lost, not what it heard.
+                if self.phase == Phase::Confirmed(host) {
+                    actions.push(Action::Release(host));
+                }
                 self.answered(host, Answer::Refusal("cannot be reached".to_owned()), actions)
             }
             Event::Readiness { from, cost, endpoint, journal, worth_it } => {
@@ -271,7 +275,9 @@ impl Source {
         match self.phase {
             Phase::Confirmed(target) if target == from => {}
             Phase::Ready(target) if target == from => return,
-            _ => return actions.push(Action::Release(from)),
+            Phase::Asking | Phase::Confirmed(_) | Phase::Ready(_) | Phase::Over => {
+                return actions.push(Action::Release(from));
+            }
         }
         if let Err(why) = worth_it {
             actions.push(Action::Release(from));

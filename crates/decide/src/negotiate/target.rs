@@ -43,6 +43,8 @@ pub struct Offer {
     pub stage: Stage,
     /// Whether the acceptance has been sent.
     answered: bool,
+    /// Whether what was prepared is being undone: it is not wanted any more, but not gone yet.
+    undone: bool,
 }
 
 /// What the machine waits for, for one move.
@@ -66,7 +68,7 @@ pub enum Event {
     HistoryRead { verdict: Result<Cost, String> },
     /// The incoming side listens.
     Prepared,
-    /// It could not be started; nothing of it is left.
+    /// It could not be started, and why; `Ended` follows once nothing of it is left.
     PrepareFailed(String),
     /// The source releases us.
     Release,
@@ -118,6 +120,18 @@ impl Target {
     /// How much room there is, and how much of it guests take. Reservations made before stay, also when it shrinks.
     pub fn set_room(&mut self, room: Mib, used: Mib) {
         (self.room, self.used) = (room, used);
+    }
+
+    /// Whether all reservations still fit beside the guests: VMs may have come by another way since.
+    ///
+    /// # Errors
+    /// By how much they do not.
+    pub fn has_room(&self) -> Result<(), String> {
+        let taken = self.used.plus(self.reserved());
+        if taken <= self.room {
+            return Ok(());
+        }
+        Err(format!("no room any more: {taken} taken and reserved, there is {}", self.room))
     }
 
     /// The reservations, by move.
@@ -174,7 +188,7 @@ impl Target {
         }
         self.offers.insert(
             move_id,
-            Offer { vm, size, cost, gain, stage: Stage::Offered, answered: false },
+            Offer { vm, size, cost, gain, stage: Stage::Offered, answered: false, undone: false },
         );
         assert!(self.used.plus(self.reserved()) <= self.room, "overcommitted: {self:?}");
         actions.push(Action::Arm(move_id, Timer::Offer, self.limits.reserved));
@@ -206,11 +220,11 @@ impl Target {
         let weaker = |o: &&Offer| o.stage == Stage::Offered && o.gain < gain;
         let yielding = self.offers.values().filter(weaker).fold(Mib(0), |sum, o| sum.plus(o.size));
         let kept = self.used.plus(self.reserved().minus(yielding));
-        if size > self.room.minus(kept) {
+        if kept.plus(size) > self.room {
             let free = self.room.minus(self.used).minus(self.reserved());
             return Err(format!("no room: {size} asked, {free} free of {}", self.room));
         }
-        while size > self.room.minus(self.used).minus(self.reserved()) {
+        while self.used.plus(self.reserved()).plus(size) > self.room {
             let weakest =
                 self.offers.iter().filter(|(_, o)| weaker(o)).min_by_key(|(id, o)| (o.gain, **id));
             let id = *weakest.expect("the sum above counted enough of them").0;
@@ -267,7 +281,7 @@ impl Target {
 
     fn prepared(&mut self, move_id: MoveId, actions: &mut Vec<Action>) {
         let Some(offer) = self.offers.get_mut(&move_id) else { return };
-        if offer.stage == Stage::Preparing {
+        if offer.stage == Stage::Preparing && !offer.undone {
             offer.stage = Stage::Ready;
             actions.push(Action::Disarm(move_id, Timer::Offer));
             actions.push(Action::Ready { cost: offer.cost });
@@ -275,9 +289,12 @@ impl Target {
     }
 
     fn prepare_failed(&mut self, move_id: MoveId, why: String, actions: &mut Vec<Action>) {
-        if self.offers.get(&move_id).is_some_and(|offer| offer.stage == Stage::Preparing) {
-            self.forget(move_id, actions);
-            actions.push(Action::Refuse(move_id, why));
+        let offer = self.offers.get(&move_id).filter(|offer| offer.stage == Stage::Preparing);
+        if let Some((vm, undone)) = offer.map(|offer| (offer.vm, offer.undone)) {
+            if !undone {
+                actions.push(Action::Refuse(move_id, why));
+            }
+            self.undo(move_id, vm, actions);
         }
     }
 
@@ -286,9 +303,15 @@ impl Target {
         match self.offers.get(&move_id).map(|offer| (offer.stage, offer.vm)) {
             Some((Stage::Offered | Stage::Confirmed, _)) => self.forget(move_id, actions),
             // The room stays taken until the incoming side is gone: `Ended` tells.
-            Some((Stage::Preparing, vm)) => actions.push(Action::Undo(vm)),
+            Some((Stage::Preparing, vm)) => self.undo(move_id, vm, actions),
             Some((Stage::Ready, _)) | None => {}
         }
+    }
+
+    fn undo(&mut self, move_id: MoveId, vm: VmId, actions: &mut Vec<Action>) {
+        self.offers.get_mut(&move_id).expect("its caller has just seen it").undone = true;
+        actions.push(Action::Undo(vm));
+        actions.push(Action::Arm(move_id, Timer::Offer, self.limits.readiness_within));
     }
 
     fn expire(&mut self, move_id: MoveId, actions: &mut Vec<Action>) {
@@ -299,11 +322,11 @@ impl Target {
                 actions.push(Action::Refuse(move_id, "no usage history came in time".to_owned()));
             }
             Some((Stage::Preparing, vm)) => {
-                actions.push(Action::Undo(vm));
-                actions.push(Action::Refuse(
-                    move_id,
-                    "the incoming side was not up in time".to_owned(),
-                ));
+                if !self.offers.get(&move_id).is_some_and(|offer| offer.undone) {
+                    let why = "the incoming side was not up in time".to_owned();
+                    actions.push(Action::Refuse(move_id, why));
+                }
+                self.undo(move_id, vm, actions);
             }
             Some((Stage::Ready, _)) | None => {}
         }

@@ -22,7 +22,7 @@ pub struct Offered {
 /// Memory that a guest takes on a host: its own, and the hypervisor's overhead for it
 /// (measured on QEMU: 60 MiB and about 5 % for page tables and device state).
 pub fn size_with_overhead(memory: Mib) -> Mib {
-    Mib(memory.0 + memory.0 / 20 + 64)
+    memory.plus(Mib(memory.0 / 20)).plus(Mib(64))
 }
 
 /// Room for guests: what `[target]` leaves of all memory.

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a reading never stops the host: what cannot be told from it is left out for that cycle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::units::{BitsPerSec, Mib, MilliCores, PacketsPerSec, Time, VmId};
@@ -17,8 +17,10 @@ use load::{Capacity, Load};
 use rates::{CpuMeter, LinkMeter, LinkRates};
 use reading::{Pressure, Reading, VmReading};
 
-/// Demand is a mean over this long: short enough to see a flood, long enough not to see a blip.
+/// Demand is a mean over this long at the most: short enough to see a flood.
 pub const DEMAND_WINDOW: Duration = Duration::from_secs(10);
+/// Demand is a mean over this long at the least: long enough not to see a blip.
+const DEMAND_WINDOW_MIN: Duration = Duration::from_secs(3);
 
 /// One VM's meters and history.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +55,8 @@ pub struct Usage {
     host: HostUse,
     capacity: Capacity,
     read: Option<Time>,
+    /// Processor use of the host beside its VMs, of the last [`DEMAND_WINDOW`].
+    own: VecDeque<(Time, MilliCores)>,
 }
 
 impl Usage {
@@ -65,9 +69,8 @@ impl Usage {
             bits: reading.uplink_speed.map(|one_way| BitsPerSec(one_way.0.saturating_mul(2))),
             packets: packets_max,
         };
-        if let Some(cpu) = self.cpu.observe(now, 0, reading.cpu_us) {
-            self.host.cpu = MilliCores(cpu);
-        }
+        let cpu = self.cpu.observe(now, 0, reading.cpu_us).map(MilliCores);
+        self.host.cpu = cpu.unwrap_or(self.host.cpu);
         self.host.memory = reading.memory_total.minus(reading.memory_available);
         self.host.pressure = reading.pressure;
         match reading.uplink {
@@ -78,6 +81,12 @@ impl Usage {
         }
         let dropped: u64 = reading.vms.iter().map(|vm| self.observe_vm(now, vm)).sum();
         self.host.dropped = dropped.saturating_add(self.host.uplink.dropped);
+        if let Some(cpu) = cpu {
+            let newest = reading.vms.iter().filter_map(|vm| self.vms.get(&vm.vm)?.history.newest());
+            let guests = newest.fold(MilliCores(0), |sum, sample| sum.plus(sample.cpu));
+            self.own.push_back((now, cpu.minus(guests)));
+            self.own.retain(|(at, _)| now.since(*at) <= DEMAND_WINDOW);
+        }
     }
 
     /// Takes one VM's part; gives the packets per second that its tap dropped.
@@ -122,12 +131,14 @@ impl Usage {
         self.vms.entry(vm).or_default().history.import(now, sent)
     }
 
-    /// What the VM asks of its host, `memory` being its full size. Without samples: nothing but its memory.
-    pub fn demand(&self, now: Time, vm: VmId, memory: Mib) -> Load {
+    /// What the VM asks of its host, `memory` being its full size: a mean over `window`, within limits. Without samples: nothing but its memory.
+    pub fn demand(&self, now: Time, vm: VmId, memory: Mib, window: Duration) -> Load {
         let only_memory = Load { memory, ..Load::default() };
         self.vms
             .get(&vm)
-            .and_then(|u| u.history.mean(now, DEMAND_WINDOW, memory))
+            .and_then(|u| {
+                u.history.mean(now, window.clamp(DEMAND_WINDOW_MIN, DEMAND_WINDOW), memory)
+            })
             .unwrap_or(only_memory)
     }
 
@@ -144,6 +155,13 @@ impl Usage {
     /// What the last cycle told of the host.
     pub fn host(&self) -> &HostUse {
         &self.host
+    }
+
+    /// The least and the most processor time that the host itself used of late, beside its VMs. In the second in which a VM
+    /// comes or goes its share cannot be told from the host's: only the least is sure.
+    pub fn own_cpu(&self) -> (MilliCores, MilliCores) {
+        let own = || self.own.iter().map(|(_, cpu)| *cpu);
+        (own().min().unwrap_or_default(), own().max().unwrap_or_default())
     }
 
     /// What the host has to give; zero before the first reading.

@@ -1,0 +1,236 @@
+//! What must hold whatever happens, over worlds drawn by lot. The checkers of `world::check` look on after every event.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
+
+mod world;
+
+use std::time::Duration;
+
+use decide::host::Ask;
+use decide::migrate::hypervisor::Seen;
+use decide::policy::settings::Settings;
+use decide::units::Mib;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use world::World;
+use world::hypervisor;
+use world::scene::{settings, vm_id};
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// What may go wrong, or be asked for.
+#[derive(Clone, Debug)]
+enum Turn {
+    Crash { host: u8, down_ms: u64 },
+    Move { vm: u8, to: Option<u8> },
+    Cancel,
+    FailCopy { vm: u8 },
+    FailWrites { host: u8, writes: u32 },
+    Refuse { host: u8, refuses: bool },
+}
+
+const HOSTS: u8 = 3;
+const VMS: u8 = 4;
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let (host, vm) = (1..=HOSTS, 1..=VMS);
+    prop_oneof![
+        2 => (host.clone(), 0..8000u64).prop_map(|(host, down_ms)| Turn::Crash { host, down_ms }),
+        6 => (vm.clone(), proptest::option::of(host.clone())).prop_map(|(vm, to)| Turn::Move { vm, to }),
+        1 => Just(Turn::Cancel),
+        1 => vm.prop_map(|vm| Turn::FailCopy { vm }),
+        1 => (host.clone(), 1..4u32).prop_map(|(host, writes)| Turn::FailWrites { host, writes }),
+        1 => (host, any::<bool>()).prop_map(|(host, refuses)| Turn::Refuse { host, refuses }),
+    ]
+}
+
+fn restless() -> Settings {
+    let mut settings = settings();
+    settings.target.memory_reserve = Mib(0);
+    settings.limits.moves_per_host = 3;
+    settings.limits.moves_per_day = 10_000;
+    settings.worth_it.vm_rest = secs(1);
+    settings.worth_it.host_rest = secs(1);
+    settings
+}
+
+fn take(world: &mut World, turn: &Turn) {
+    match *turn {
+        Turn::Crash { host, down_ms } => world.crash_for(host, Duration::from_millis(down_ms)),
+        Turn::Move { vm, to } => {
+            let vm = vm_id(vm);
+            let to = to.map(world::host_id);
+            for at in world.runs_at(vm) {
+                if world.sites[&at].host.is_some() {
+                    let _refused_is_fine = world.ask(at, Ask::Move { vm, to });
+                }
+            }
+        }
+        Turn::Cancel => {
+            let last = world.commands.last().map(|(_, id, ..)| *id);
+            if let Some((at, id)) = last.map(|id| (world::number(id.host), id))
+                && world.sites[&at].host.is_some()
+            {
+                let _refused_is_fine = world.ask(at, Ask::Cancel(id));
+            }
+        }
+        Turn::FailCopy { vm } => {
+            for at in world.runs_at(vm_id(vm)) {
+                hypervisor::fail(world, at, vm_id(vm), "connection reset");
+            }
+        }
+        Turn::FailWrites { host, writes } => {
+            world.sites.get_mut(&host).unwrap().journal.fails = writes;
+        }
+        Turn::Refuse { host, refuses } => {
+            world.sites.get_mut(&host).unwrap().hypervisor.refuses = refuses;
+        }
+    }
+}
+
+fn troubled(seed: u64, net: world::Net, turns: &[(u64, Turn)]) -> World {
+    // Room is short: most hosts can take one VM more, and not any.
+    let mut world = World::of_size(seed, HOSTS, restless(), 1000);
+    world.trace = Some(String::new());
+    for vm in 1..=VMS {
+        world.boot(1 + vm % HOSTS, vm, 128 * u64::from(vm), 1000, 200 * u64::from(vm));
+    }
+    world.run(secs(4));
+    world.net = net;
+    for (after, turn) in turns {
+        world.run(Duration::from_millis(*after));
+        take(&mut world, turn);
+    }
+    world
+}
+
+fn net() -> impl Strategy<Value = world::Net> {
+    (0..150u32, 0..300u32, 1..400u64).prop_map(|(lost, twice, ms)| world::Net {
+        lost,
+        twice,
+        delay_max: Duration::from_millis(ms),
+    })
+}
+
+/// Nothing goes wrong any more, and nobody is hot.
+fn heal(world: &mut World) {
+    world.net = world::Net { delay_max: Duration::from_millis(1), ..world::Net::default() };
+    world.guests.values_mut().for_each(|guest| guest.packets = 10);
+    for site in world.sites.values_mut() {
+        (site.journal.fails, site.hypervisor.refuses) = (0, false);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_lost_repeated_or_killed_one_copy_runs_and_every_move_settles_once_healed(
+        seed in any::<u64>(), net in net(), turns in vec((0..6000u64, turn()), 1..40)
+    ) {
+        let mut world = troubled(seed, net, &turns);
+        heal(&mut world);
+        let settled = world.until(secs(900), |world| world.settled().is_ok());
+        prop_assert!(settled, "{:?}\n{}", world.settled(), world.story());
+        world.run(secs(60));
+        prop_assert_eq!(world.settled(), Ok(()), "{}", world.story());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_seed_and_events_give_the_same_actions(
+        seed in any::<u64>(), net in net(), turns in vec((0..6000u64, turn()), 1..20)
+    ) {
+        let [one, other] = [(); 2].map(|()| troubled(seed, net, &turns).trace);
+        prop_assert_eq!(one, other);
+    }
+
+    #[test]
+    fn every_balancing_move_lowers_the_sum_of_costs_by_the_margin_and_moves_end(
+        seed in any::<u64>(), loads in vec((0..6u8, 0..8u64, 1..7u64, 1..9u64), 4..14)
+    ) {
+        let mut world = World::of(seed, 4, restless());
+        for (vm, (at, cpu, packets, memory)) in (1u8..).zip(&loads) {
+            // Two hosts of four have most.
+            world.boot([1, 1, 2, 2, 3, 4][usize::from(*at)], vm, memory * 128, cpu * 500, packets * 70);
+        }
+        let margin = world.settings.worth_it.gain_min;
+        let first = world.checks.sum_of_costs(&world.guests, &world.sites);
+        world.run(secs(400));
+        for passed in &world.checks.passed {
+            let lower = passed.before.minus(passed.after);
+            prop_assert!(lower > margin, "{passed:?} by {lower}: {}", world.story());
+        }
+        let moves = world.checks.passed.len();
+        prop_assert!(i64::try_from(moves).unwrap() <= first.0 / margin.0, "{moves} moves from {first}");
+        world.run(secs(300));
+        prop_assert_eq!(world.checks.passed.len(), moves, "{}", world.story());
+        prop_assert_eq!(world.settled(), Ok(()), "{}", world.story());
+    }
+}
+
+#[test]
+fn worlds_of_the_properties_do_move_vms_several_at_once() {
+    let mut world = World::of(7, 4, restless());
+    for vm in 1..=12 {
+        world.boot(1 + vm % 2, vm, 512, 1500, 300);
+    }
+    let most = |w: &World| {
+        w.sites
+            .values()
+            .map(|s| s.hypervisor.processes.values().filter(|p| p.seen == Seen::Copying).count())
+            .sum::<usize>()
+    };
+    let mut at_once = 0;
+    for _ in 0..400 {
+        world.run(Duration::from_millis(500));
+        at_once = at_once.max(most(&world));
+    }
+    assert!(
+        at_once >= 2 && world.checks.passed.len() >= 4,
+        "{at_once} at once, {:?}",
+        world.checks.passed
+    );
+    assert!(world.checks.offers_ended > 4);
+}
+
+#[test]
+fn two_sources_cannot_both_win_the_same_room() {
+    for seed in 0..20 {
+        let mut world = World::of_size(seed, 3, restless(), 2000);
+        world.boot(1, 1, 1024, 100, 10);
+        world.boot(2, 2, 1024, 100, 10);
+        world.run(secs(5));
+        let answers =
+            [1, 2].map(|n| world.ask(n, Ask::Move { vm: vm_id(n), to: Some(world::host_id(3)) }));
+        assert!(answers.iter().all(Result::is_ok));
+        world.run(secs(400));
+        assert_eq!(world.settled(), Ok(()), "{}", world.story());
+        assert_eq!(world.checks.passed.len(), 1, "seed {seed}: {}", world.story());
+    }
+}
+
+#[test]
+fn a_reservation_that_nobody_confirms_ends_by_itself() {
+    let mut world = World::of(1, 3, settings());
+    world.boot(1, 1, 1024, 100, 10);
+    world.run(secs(5));
+    world.filter = Some(Box::new(|from, _, _| from == 1));
+    world.ask(1, Ask::Move { vm: vm_id(1), to: None }).unwrap();
+    world.run(Duration::from_millis(50));
+    world.crash(1);
+    let reserved = |w: &World| {
+        w.sites
+            .values()
+            .filter_map(|s| s.host.as_ref())
+            .any(|h| !h.reservations().offers().is_empty())
+    };
+    world.run(Duration::from_millis(50));
+    assert!(reserved(&world), "{}", world.story());
+    world.run(secs(46));
+    assert!(!reserved(&world), "{}", world.story());
+}

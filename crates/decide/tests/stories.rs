@@ -1,0 +1,582 @@
+//! Moves told as stories: what happens goes in, what hosts note comes out.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
+
+mod world;
+
+use std::time::Duration;
+
+use decide::host::story::Step;
+use decide::host::{Ask, Event};
+use decide::migrate::hypervisor::{Endpoint, RunState, Seen, Sighting};
+use decide::policy::settings::{Balance, Settings};
+use decide::units::{Cost, Epoch, JournalId, MoveId};
+use decide::wire::message::{Body, JournalMark, Message, Standing};
+use expect_test::{Expect, expect};
+use world::scene::{settings, vm_id};
+use world::{World, host_id, hypervisor};
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "`expect!` is written where it is used")]
+fn check(world: &World, expect: Expect) {
+    expect.assert_eq(&world.story());
+}
+
+/// Host 1 has vm1, which is flooded, and vm2; host 2 has vm3; host 3, with vm4, has least to do.
+fn flooded(settings: Settings) -> World {
+    let mut world = World::of(1, 3, settings);
+    world.boot(1, 1, 1024, 2000, 800);
+    world.boot(1, 2, 1024, 500, 300);
+    world.boot(2, 3, 512, 500, 200);
+    world.boot(3, 4, 512, 500, 100);
+    world
+}
+
+/// The same with nobody hot.
+fn calm(settings: Settings) -> World {
+    let mut world = flooded(settings);
+    world.guests.values_mut().for_each(|guest| guest.packets = 100);
+    world.run(secs(5));
+    world
+}
+
+/// vm1 is moved to host 2 by hand, as far as this command at this host.
+fn moving(at: u8, like: &str) -> (World, MoveId) {
+    let mut world = calm(settings());
+    let id = move_by_hand(&mut world, Some(2));
+    until_command(&mut world, at, like);
+    (world, id)
+}
+
+fn move_by_hand(world: &mut World, to: Option<u8>) -> MoveId {
+    world.ask(1, Ask::Move { vm: vm_id(1), to: to.map(host_id) }).expect("it may be moved")
+}
+
+fn until_command(world: &mut World, at: u8, like: &str) {
+    let given = |w: &World| w.commands.iter().any(|(n, _, _, c)| *n == at && c.starts_with(like));
+    assert!(world.until(secs(60), given), "no {like} at host{at}: {}", world.story());
+}
+
+fn until_noted(world: &mut World, step: Step) {
+    assert!(world.until(secs(60), |w| w.noted(step)), "no {step:?}: {}", world.story());
+}
+
+fn ends_at(world: &mut World, at: u8) {
+    world.run(secs(400));
+    assert_eq!(world.settled(), Ok(()), "{}", world.story());
+    assert_eq!(world.runs_at(vm_id(1)).into_iter().collect::<Vec<_>>(), [at], "{}", world.story());
+}
+
+#[test]
+fn the_flooded_vm_leaves_for_the_cheapest_acceptor() {
+    let mut world = flooded(settings());
+    until_noted(&mut world, Step::Done);
+    check(
+        &world,
+        expect![[r#"
+        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
+        host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+        host3 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host3]: it would cost 62.23 % there
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host2]: it would cost 99.47 % there
+        host1 Choice [host3]: lowest cost of 2: 62.23 %, the next 99.47 %
+        host1 Confirmation [host3]: chosen; told so
+        host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
+        host3 Confirmation [host1]: this host was chosen
+        host3 UsageHistory [host1]: 6 samples read; at its peak 800 packets/s, 2000 mcores
+        host3 Readiness [host1]: the incoming side listens, paused
+        host1 Release [host2]: its room is not needed
+        host1 Readiness [host3]: it has read the history, the VM may come
+        host2 Release [host1]: the source let go; the room is free
+        host1 Copy: copying memory to sim:3, at most 500 Mbit/s
+        host1 SwitchOver: paused for the last round
+        host1 HandOver [host3]: released on disk, the tap is off; epoch 2 is the target's
+        host3 Running [host1]: the VM runs here
+        host1 Running [host3]: it was seen running there
+        host1 Done [host3]: the VM runs at host3
+    "#]],
+    );
+    ends_at(&mut world, 3);
+}
+
+#[test]
+fn when_all_refuse_the_vm_stays_and_the_host_backs_off() {
+    let mut world = flooded(settings());
+    for vm in [3, 4] {
+        world.guests.get_mut(&vm_id(vm)).unwrap().packets = 900;
+    }
+    until_noted(&mut world, Step::Abandoned);
+    check(
+        &world,
+        expect![[r#"
+        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
+        host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+        host2 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
+        host1 Refusal [host2]: packets_per_second: would reach 1700, allowed 1000
+        host3 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
+        host1 Refusal [host3]: packets_per_second: would reach 1700, allowed 1000
+        host1 Abandoned: 2 answered, 0 accepted
+    "#]],
+    );
+    world.run(secs(2));
+    expect!["hot (packets_per_second 1100 over 1000), but this host rests for 2 s: the last move was not made (2 answered, 0 accepted)"].assert_eq(world.sites[&1].host.as_ref().unwrap().doing());
+    world.run(secs(300));
+    let requests = world.notes.iter().filter(|(_, _, n)| n.step == Step::Request).count();
+    assert!((4..=9).contains(&requests), "{requests} requests in 5 minutes");
+}
+
+#[test]
+fn a_late_refusal_leads_to_the_next_best_acceptor() {
+    let mut world = flooded(settings());
+    world.sites.get_mut(&3).unwrap().hypervisor.refuses = true;
+    until_noted(&mut world, Step::Done);
+    check(
+        &world,
+        expect![[r#"
+        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
+        host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+        host3 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host3]: it would cost 62.23 % there
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host2]: it would cost 99.47 % there
+        host1 Choice [host3]: lowest cost of 2: 62.23 %, the next 99.47 %
+        host1 Confirmation [host3]: chosen; told so
+        host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
+        host3 Confirmation [host1]: this host was chosen
+        host3 UsageHistory [host1]: 6 samples read; at its peak 800 packets/s, 2000 mcores
+        host3 Refusal [host1]: no port free
+        host1 Refusal [host3]: no port free
+        host1 Choice [host2]: the only acceptor: 99.47 %
+        host1 Confirmation [host2]: chosen; told so
+        host1 UsageHistory [host2]: 6 samples of packets, bytes, processor and memory sent
+        host2 Confirmation [host1]: this host was chosen
+        host2 UsageHistory [host1]: 6 samples read; at its peak 800 packets/s, 2000 mcores
+        host3 Undo [host1]: no port free; the incoming side is gone, the VM stays at its source
+        host2 Readiness [host1]: the incoming side listens, paused
+        host1 Readiness [host2]: it has read the history, the VM may come
+        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+        host1 SwitchOver: paused for the last round
+        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+        host2 Running [host1]: the VM runs here
+        host1 Running [host2]: it was seen running there
+        host1 Done [host2]: the VM runs at host2
+    "#]],
+    );
+    ends_at(&mut world, 2);
+}
+
+#[test]
+fn a_silent_target_leads_to_the_next_best_acceptor() {
+    let mut world = flooded(settings());
+    world.filter = Some(Box::new(|_, to, m| to != 3 || !matches!(m.body, Body::Confirmation(_))));
+    until_noted(&mut world, Step::Done);
+    check(
+        &world,
+        expect![[r#"
+        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
+        host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+        host3 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host3]: it would cost 62.23 % there
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host2]: it would cost 99.47 % there
+        host1 Choice [host3]: lowest cost of 2: 62.23 %, the next 99.47 %
+        host1 Confirmation [host3]: chosen; told so
+        host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
+        host1 Release [host3]: its room is not needed
+        host1 Choice [host2]: the only acceptor: 99.47 %
+        host1 Confirmation [host2]: chosen; told so
+        host1 UsageHistory [host2]: 21 samples of packets, bytes, processor and memory sent
+        host3 Release [host1]: the source let go; the room is free
+        host2 Confirmation [host1]: this host was chosen
+        host2 UsageHistory [host1]: 21 samples read; at its peak 800 packets/s, 2000 mcores
+        host2 Readiness [host1]: the incoming side listens, paused
+        host1 Readiness [host2]: it has read the history, the VM may come
+        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+        host1 SwitchOver: paused for the last round
+        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+        host2 Running [host1]: the VM runs here
+        host1 Running [host2]: it was seen running there
+        host1 Done [host2]: the VM runs at host2
+    "#]],
+    );
+    ends_at(&mut world, 2);
+}
+
+#[test]
+fn one_acceptor_will_do_after_the_deadline() {
+    let mut world = flooded(settings());
+    world.filter = Some(Box::new(|_, to, m| to != 3 || !matches!(m.body, Body::Request(_))));
+    until_noted(&mut world, Step::Choice);
+    check(
+        &world,
+        expect![[r#"
+        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
+        host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host2]: it would cost 99.47 % there
+        host1 Request: asked again
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Choice [host2]: the only acceptor: 99.47 %
+        host1 Confirmation [host2]: chosen; told so
+        host1 UsageHistory [host2]: 6 samples of packets, bytes, processor and memory sent
+    "#]],
+    );
+    ends_at(&mut world, 2);
+}
+
+#[test]
+fn a_move_by_hand_goes_where_it_is_told() {
+    let mut world = calm(settings());
+    move_by_hand(&mut world, Some(2));
+    until_noted(&mut world, Step::Done);
+    check(
+        &world,
+        expect![[r#"
+        host1 VmPolicy: asked for by hand, to host2
+        host1 Request: 1 hosts asked, any cost will do
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host2]: it would cost 3.95 % there
+        host1 Choice [host2]: the only acceptor: 3.95 %
+        host1 Confirmation [host2]: chosen; told so
+        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+        host2 Confirmation [host1]: this host was chosen
+        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+        host2 Readiness [host1]: the incoming side listens, paused
+        host1 Readiness [host2]: it has read the history, the VM may come
+        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+        host1 SwitchOver: paused for the last round
+        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+        host2 Running [host1]: the VM runs here
+        host1 Running [host2]: it was seen running there
+        host1 Done [host2]: the VM runs at host2
+    "#]],
+    );
+    ends_at(&mut world, 2);
+}
+
+#[test]
+fn a_cancelled_copy_leaves_the_source_running_and_the_target_void_and_the_vm_can_go_there_later() {
+    let (mut world, id) = moving(1, "StartCopy");
+    world.run(secs(3));
+    world.ask(1, Ask::Cancel(id)).unwrap();
+    world.run(secs(2));
+    check(
+        &world,
+        expect![[r#"
+        host1 VmPolicy: asked for by hand, to host2
+        host1 Request: 1 hosts asked, any cost will do
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host2]: it would cost 3.95 % there
+        host1 Choice [host2]: the only acceptor: 3.95 %
+        host1 Confirmation [host2]: chosen; told so
+        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+        host2 Confirmation [host1]: this host was chosen
+        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+        host2 Readiness [host1]: the incoming side listens, paused
+        host1 Readiness [host2]: it has read the history, the VM may come
+        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+        host1 Undo: cancelling the copy
+        host2 Undo [host1]: cancelled; the incoming side is gone, the VM stays at its source
+        host1 Abandoned [host2]: cancelled by hand; the VM stays here
+    "#]],
+    );
+    ends_at(&mut world, 1);
+    move_by_hand(&mut world, Some(2));
+    ends_at(&mut world, 2);
+}
+
+#[test]
+fn a_target_process_that_dies_in_mid_copy_leaves_the_source_running() {
+    let (mut world, _) = moving(1, "StartCopy");
+    world.run(secs(3));
+    hypervisor::kill(&mut world, 2, vm_id(1));
+    world.run(secs(2));
+    check(
+        &world,
+        expect![[r#"
+        host1 VmPolicy: asked for by hand, to host2
+        host1 Request: 1 hosts asked, any cost will do
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host2]: it would cost 3.95 % there
+        host1 Choice [host2]: the only acceptor: 3.95 %
+        host1 Confirmation [host2]: chosen; told so
+        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+        host2 Confirmation [host1]: this host was chosen
+        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+        host2 Readiness [host1]: the incoming side listens, paused
+        host1 Readiness [host2]: it has read the history, the VM may come
+        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+        host2 Undo [host1]: killed by signal 9; the incoming side is gone, the VM stays at its source
+        host1 Abandoned [host2]: killed by signal 9; the VM stays here
+    "#]],
+    );
+    ends_at(&mut world, 1);
+}
+
+#[test]
+fn a_source_agent_killed_in_mid_copy_cancels_it_when_it_is_back() {
+    let (mut world, _) = moving(1, "StartCopy");
+    world.run(secs(3));
+    world.crash_for(1, secs(2));
+    world.run(secs(10));
+    check(
+        &world,
+        expect![[r#"
+        host1 VmPolicy: asked for by hand, to host2
+        host1 Request: 1 hosts asked, any cost will do
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host2]: it would cost 3.95 % there
+        host1 Choice [host2]: the only acceptor: 3.95 %
+        host1 Confirmation [host2]: chosen; told so
+        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+        host2 Confirmation [host1]: this host was chosen
+        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+        host2 Readiness [host1]: the incoming side listens, paused
+        host1 Readiness [host2]: it has read the history, the VM may come
+        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+        host1 Undo: cancelling the copy
+        host2 Undo [host1]: cancelled; the incoming side is gone, the VM stays at its source
+        host1 Abandoned [host2]: the agent was restarted; the VM stays here
+    "#]],
+    );
+    ends_at(&mut world, 1);
+}
+
+#[test]
+fn a_source_agent_killed_after_released_hands_over_when_it_is_back() {
+    let (mut world, _) = moving(1, "Fence");
+    world.crash_for(1, secs(2));
+    world.run(secs(10));
+    check(
+        &world,
+        expect![[r#"
+        host1 VmPolicy: asked for by hand, to host2
+        host1 Request: 1 hosts asked, any cost will do
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host2]: it would cost 3.95 % there
+        host1 Choice [host2]: the only acceptor: 3.95 %
+        host1 Confirmation [host2]: chosen; told so
+        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+        host2 Confirmation [host1]: this host was chosen
+        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+        host2 Readiness [host1]: the incoming side listens, paused
+        host1 Readiness [host2]: it has read the history, the VM may come
+        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+        host1 SwitchOver: paused for the last round
+        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+        host2 Running [host1]: the VM runs here
+        host1 Running [host2]: it was seen running there
+        host1 Done [host2]: the VM runs at host2
+    "#]],
+    );
+    ends_at(&mut world, 2);
+}
+
+#[test]
+fn a_target_agent_killed_with_a_complete_copy_takes_it_when_it_is_back() {
+    let (mut world, _) = moving(1, "StartCopy");
+    let complete = |w: &World| w.sites[&2].hypervisor.seen(vm_id(1)) == Seen::IncomingComplete;
+    assert!(world.until(secs(60), complete));
+    world.crash_for(2, secs(2));
+    world.run(secs(10));
+    check(
+        &world,
+        expect![[r#"
+        host1 VmPolicy: asked for by hand, to host2
+        host1 Request: 1 hosts asked, any cost will do
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host2]: it would cost 3.95 % there
+        host1 Choice [host2]: the only acceptor: 3.95 %
+        host1 Confirmation [host2]: chosen; told so
+        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+        host2 Confirmation [host1]: this host was chosen
+        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+        host2 Readiness [host1]: the incoming side listens, paused
+        host1 Readiness [host2]: it has read the history, the VM may come
+        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+        host1 SwitchOver: paused for the last round
+        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+        host2 Running [host1]: the VM runs here
+        host1 Running [host2]: it was seen running there
+        host1 Done [host2]: the VM runs at host2
+    "#]],
+    );
+    ends_at(&mut world, 2);
+}
+
+#[test]
+fn agents_killed_at_any_command_settle_the_move() {
+    for (at, like, ends) in [
+        (1, "StartCopy", 1),
+        (1, "SwitchOver", 2),
+        (1, "Fence", 2),
+        (1, "Discard", 2),
+        (2, "Prepare", 1),
+        (2, "Resume", 2),
+    ] {
+        let (mut world, _) = moving(at, like);
+        world.crash_for(at, secs(2));
+        ends_at(&mut world, ends);
+    }
+}
+
+#[test]
+fn lost_answers_to_the_hand_over_are_asked_for_again() {
+    let mut world = calm(settings());
+    let mut lost = 0;
+    world.filter = Some(Box::new(move |_, _, m| {
+        lost += u32::from(matches!(m.body, Body::Standing { .. }));
+        !matches!(m.body, Body::Standing { .. }) || lost > 12
+    }));
+    move_by_hand(&mut world, Some(2));
+    world.run(secs(60));
+    check(
+        &world,
+        expect![[r#"
+        host1 VmPolicy: asked for by hand, to host2
+        host1 Request: 1 hosts asked, any cost will do
+        host2 Acceptance [host1]: room is kept for 45 s
+        host1 Acceptance [host2]: it would cost 3.95 % there
+        host1 Choice [host2]: the only acceptor: 3.95 %
+        host1 Confirmation [host2]: chosen; told so
+        host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
+        host2 Confirmation [host1]: this host was chosen
+        host2 UsageHistory [host1]: 4 samples read; at its peak 100 packets/s, 2000 mcores
+        host2 Readiness [host1]: the incoming side listens, paused
+        host1 Readiness [host2]: it has read the history, the VM may come
+        host1 Copy: copying memory to sim:2, at most 500 Mbit/s
+        host1 SwitchOver: paused for the last round
+        host1 HandOver [host2]: released on disk, the tap is off; epoch 2 is the target's
+        host2 Running [host1]: the VM runs here
+        host1 Alarm: no word from the target since the hand-over: the VM stays paused here until it answers
+        host1 Running [host2]: it was seen running there
+        host1 Done [host2]: the VM runs at host2
+    "#]],
+    );
+    ends_at(&mut world, 2);
+}
+
+#[test]
+fn recommend_moves_nothing() {
+    let mut recommend = settings();
+    recommend.mode.balance = Balance::Recommend;
+    let mut world = flooded(recommend);
+    world.run(secs(120));
+    check(
+        &world,
+        expect![[r#"
+        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %); balance is "recommend", so it stays until somebody moves it
+    "#]],
+    );
+}
+
+#[test]
+fn a_blip_moves_nothing() {
+    let mut world = calm(settings());
+    for _ in 0..30 {
+        world.guests.get_mut(&vm_id(1)).unwrap().packets = 5000;
+        world.run(secs(1));
+        world.guests.get_mut(&vm_id(1)).unwrap().packets = 0;
+        world.run(secs(30));
+    }
+    check(&world, expect![[""]]);
+}
+
+/// All that a third host could say about a move, to either side.
+fn forged() -> Vec<Body> {
+    let (vm, run, cost) = (vm_id(1), RunState::Running, Cost(0));
+    let epoch = Epoch { number: 2, owner: host_id(3) };
+    let journal = JournalMark { id: JournalId(3), generation: 0 };
+    vec![
+        Body::Release,
+        Body::Refusal { why: "no".to_owned() },
+        Body::Acceptance { cost, reserved: secs(1) },
+        Body::Readiness { cost, endpoint: Endpoint::default(), journal },
+        Body::HandOver { vm, epoch, run, journal },
+        Body::Standing { vm, epoch, standing: Standing::Void },
+        Body::Standing { vm, epoch, standing: Standing::Running },
+        Body::Standing { vm, epoch, standing: Standing::OwnerCopyGone },
+    ]
+}
+
+#[test]
+fn messages_of_a_third_host_about_anothers_move_change_nothing() {
+    for like in ["StartCopy", "Fence"] {
+        let (mut world, id) = moving(1, like);
+        let (mut twin, _) = moving(1, like);
+        world.run(Duration::from_millis(3));
+        for from in [host_id(3), host_id(9)] {
+            for (to, body) in
+                [1, 2].into_iter().flat_map(|to| forged().into_iter().map(move |b| (to, b)))
+            {
+                world.handle(to, Event::Message(Message { from, move_id: id, body }));
+            }
+        }
+        ends_at(&mut world, 2);
+        ends_at(&mut twin, 2);
+        let commands =
+            |w: &World| w.commands.iter().map(|c| (c.0, c.3.clone())).collect::<Vec<_>>();
+        assert_eq!(commands(&world), commands(&twin));
+        let stories = |w: &World| {
+            let all = w.sites.values().flat_map(|site| site.host.as_ref().unwrap().stories());
+            all.map(|s| (s.phase, s.acceptances, s.refusals)).collect::<Vec<_>>()
+        };
+        assert_eq!(stories(&world), stories(&twin));
+    }
+}
+
+#[test]
+fn a_vm_without_a_tap_is_not_moved() {
+    let mut world = flooded(settings());
+    world.guests.get_mut(&vm_id(1)).unwrap().has_tap = false;
+    world.run(secs(60));
+    check(
+        &world,
+        expect![[r#"
+        host1 BadInput: vm1: its tap is missing: its traffic cannot be seen and it is not moved; create the tap, or mend its name in the VM's definition
+    "#]],
+    );
+    let refused = world.ask(1, Ask::Move { vm: vm_id(1), to: None });
+    expect!["its tap is missing: its traffic cannot be seen and it is not moved"]
+        .assert_eq(&refused.unwrap_err());
+}
+
+#[test]
+fn a_vm_found_here_though_the_journal_says_away_is_adopted_under_the_next_epoch() {
+    let mut world = calm(settings());
+    move_by_hand(&mut world, Some(2));
+    ends_at(&mut world, 2);
+    // Somebody moves it back past us.
+    world.sites.get_mut(&2).unwrap().hypervisor.processes.remove(&vm_id(1));
+    world.sites.get_mut(&1).unwrap().hypervisor.start(vm_id(1), Seen::Running, None);
+    world.handle(2, Event::Sighting(Sighting::Gone(vm_id(1), "it has left".to_owned())));
+    world.crash_for(1, secs(1));
+    world.run(secs(5));
+    let adopted = world.notes.iter().rev().find(|(_, at, n)| *at == 1 && n.vm == Some(vm_id(1)));
+    expect!["vm1 found here; it came here without Evenkeel: adopted under the next epoch"]
+        .assert_eq(&adopted.unwrap().2.reason);
+    expect!["VmRecord { floor: 3, ran: 3, ownership: Owner }"]
+        .assert_eq(&format!("{:?}", world.sites[&1].journal.vms[&vm_id(1)]));
+}
+
+#[test]
+fn messages_that_come_twice_make_one_incoming_side() {
+    let mut world = calm(settings());
+    world.net.twice = 1000;
+    move_by_hand(&mut world, Some(2));
+    ends_at(&mut world, 2);
+    for like in ["Prepare", "StartCopy", "Resume", "Discard"] {
+        let count = world.commands.iter().filter(|c| c.3.starts_with(like)).count();
+        assert_eq!(count, 1, "{like}: {}", world.story());
+    }
+    assert!(!world.noted(Step::Alarm), "{}", world.story());
+}
