@@ -135,13 +135,15 @@ impl Steering {
     pub(crate) fn handle(&mut self, event: Event) {
         let of_network = matches!(
             event,
-            Event::Message(_) | Event::Gossip { .. } | Event::BadInput(_) | Event::Undelivered { .. }
+            Event::Message(_)
+                | Event::Gossip { .. }
+                | Event::BadInput(_)
+                | Event::Undelivered { .. }
         );
         let mut actions = Vec::new();
         self.host.handle(self.clock.now(), event, &mut actions);
         let notes = self.act(actions);
-        let notes =
-            if of_network { self.noise.quieted(self.clock.now(), notes) } else { notes };
+        let notes = if of_network { self.noise.quieted(self.clock.now(), notes) } else { notes };
         self.tell(&notes);
     }
 

@@ -7,9 +7,7 @@ use api::Step;
 use lab::clients::Pinger;
 
 use crate::bed::{MOVE_MAX, busy, copying, fast, moved, roomy, slow, with_cluster};
-use crate::sight::{
-    kill_qemu, never_rebooted, nothing_left, owned, qemus, runs_only, steps, told,
-};
+use crate::sight::{kill_qemu, never_rebooted, nothing_left, owned, qemus, runs_only, steps, told};
 
 #[test]
 fn a_cancelled_copy_leaves_the_guest_where_it_was_and_nothing_at_the_target() {
@@ -19,8 +17,11 @@ fn a_cancelled_copy_leaves_the_guest_where_it_was_and_nothing_at_the_target() {
         &[(busy("web1", 1), 0)],
         async |cluster, guests| {
             let web1 = &guests[0].plan;
-            let pinger =
-                Pinger::start(cluster.network.client(), web1.address(), Duration::from_millis(200))?;
+            let pinger = Pinger::start(
+                cluster.network.client(),
+                web1.address(),
+                Duration::from_millis(200),
+            )?;
             slow(cluster, 1)?;
             let id = copying(cluster, "web1", 0, 1).await?;
             ensure!(qemus(cluster.host(1), web1)?.len() == 1, "an incoming side is there");

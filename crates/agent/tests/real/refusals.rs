@@ -14,43 +14,47 @@ use crate::sight::{events, owned, runs_only, told};
 fn a_guest_that_every_host_refuses_stays_and_why_says_so() {
     with_cluster(
         "refusals::a_guest_that_every_host_refuses_stays_and_why_says_so",
-        &sections("automatic", "[target]\ncpu_used_max = \"1000%\"\nmemory_used_max = \"1%\"\n"),
-        &[(idle("web1", 1), 0)],
+        &sections(
+            "automatic",
+            "[target]\ncpu_used_max = \"1000%\"\nmemory_reserve = \"1000GiB\"\n",
+        ),
+        &[(idle("web1", 1), 0), (idle("db1", 2), 0)],
         async |cluster, guests| {
             let web1 = &guests[0].plan;
-            let flood =
-                Flood::start(cluster.network.client(), web1.address(), PacketsPerSec(2000), 200)?;
-            let refusals = ["host2", "host3"];
-            for _ in refusals {
-                told(cluster, 0, Step::Refusal, &["memory_used_max"]).await?;
-            }
-            let view = cluster.api(0).moves().await?.into_iter().next_back();
-            let id = view.map(|view| view.id).unwrap_or_default();
+            // Neither alone is too much for another host: what stands in the way is memory.
+            let client = cluster.network.client();
+            let flood = Flood::start(client, web1.address(), PacketsPerSec(1200), 200)?;
+            let other = Flood::start(client, guests[1].plan.address(), PacketsPerSec(600), 200)?;
+            let refused = told(cluster, 0, Step::Refusal, &["memory_reserve"]).await?;
+            let id = refused.move_id.unwrap_or_default();
             let view = cluster.ended(0, &id, MOVE_MAX).await?;
             println!("{view:?}");
             ensure!(view.phase == "abandoned" && view.refusals == 2, "{view:?}");
             ensure!(view.acceptances == 0 && view.to.is_none(), "{view:?}");
-            for host in refusals {
-                let all = events(cluster, 0).await?;
-                let refused = all.iter().find(|event| {
-                    event.step == Step::Refusal && event.peer.as_deref() == Some(host)
+            let all = events(cluster, 0).await?;
+            for host in ["host2", "host3"] {
+                let refused = all.iter().any(|event| {
+                    event.step == Step::Refusal
+                        && event.move_id.as_deref() == Some(&id)
+                        && event.peer.as_deref() == Some(host)
+                        && event.reason.contains("memory_reserve")
                 });
-                ensure!(
-                    refused.is_some_and(|event| event.reason.contains("memory_used_max")),
-                    "{refused:?}"
-                );
+                ensure!(refused, "{host} gave no such reason: {all:?}");
             }
             let why = cluster.api(0).why(Some("web1")).await?;
             println!("{} {}", why.about, why.verdict);
             ensure!(
-                why.events.iter().any(|event| event.step == Step::Refusal
-                    && event.reason.contains("memory_used_max")),
+                why.events
+                    .iter()
+                    .any(|event| event.step == Step::Refusal
+                        && event.reason.contains("memory_reserve")),
                 "{why:?}"
             );
             let nothing = cluster.api(0).why(None).await?;
             println!("{} {}", nothing.about, nothing.verdict);
             ensure!(nothing.verdict.contains("hot"), "{nothing:?}");
             flood.stop()?;
+            other.stop()?;
             owned(cluster, "web1", 0, 1).await?;
             runs_only(cluster, web1, 0).await
         },

@@ -140,7 +140,10 @@ fn a_source_agent_killed_during_the_copy_settles_it() {
             let paused = beats(cluster, web1);
             tokio::time::sleep(Duration::from_secs(3)).await;
             let still = beats(cluster, web1);
-            println!("while the agent was away: {} more heartbeats", still[0].len() - paused[0].len());
+            println!(
+                "while the agent was away: {} more heartbeats",
+                still[0].len() - paused[0].len()
+            );
             ensure!(still[2].is_empty(), "it runs at the target: {still:?}");
             cluster.start_agent(0)?;
             let phase = found_ended(cluster, 0, &id).await?;

@@ -30,7 +30,11 @@ pub(crate) async fn runs_only(
     .await?;
     let mut seen = BTreeMap::new();
     for (host, all) in after.iter().enumerate() {
-        ensure!(all.is_sorted_by(|a, b| a < b), "heartbeats went back on host{}: {all:?}", host + 1);
+        ensure!(
+            all.is_sorted_by(|a, b| a < b),
+            "heartbeats went back on host{}: {all:?}",
+            host + 1
+        );
         for beat in all {
             let other = seen.insert(*beat, host);
             ensure!(other.is_none(), "heartbeat {beat} on two hosts: two copies ran: {after:?}");
@@ -115,7 +119,10 @@ pub(crate) fn qemus(host: &Host, guest: &GuestPlan) -> anyhow::Result<Vec<u32>> 
         let line = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline"));
         let line = String::from_utf8_lossy(&line.unwrap_or_default()).into_owned();
         // A process that ended meanwhile has no network to compare.
-        if line.starts_with("qemu-system") && line.contains(&uuid) && network(pid).is_ok_and(|n| n == here) {
+        if line.starts_with("qemu-system")
+            && line.contains(&uuid)
+            && network(pid).is_ok_and(|n| n == here)
+        {
             found.push(pid);
         }
     }
