@@ -3,7 +3,9 @@
 //! Every task installs what it needs, prints a table for people, and with `--json` exactly one JSON document as the last
 //! thing on standard output. Progress goes to standard error. The exit code is 0 only if all held.
 
+mod bench;
 mod ci;
+mod demo;
 mod setup;
 
 use std::process::ExitCode;
@@ -22,6 +24,12 @@ enum Task {
     /// Run the gate: format, lints, all tests, documentation
     #[command(after_help = "Example: cargo xtask ci --json")]
     Ci(ci::Ci),
+    /// Measure, against something that is known
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Show a flooded VM leave its host by itself, on three hosts made of namespaces
+    #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --keep")]
+    Demo(demo::Demo),
     /// Install and build what test guests need
     #[command(after_help = "Example: cargo xtask setup --json")]
     Setup(setup::Setup),
@@ -30,6 +38,8 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Ci(task) => task.run(),
+        Task::Bench(task) => task.run(),
+        Task::Demo(task) => task.run(),
         Task::Setup(task) => task.run(),
     };
     match done {

@@ -29,6 +29,8 @@ pub const MACHINE: &str = "pc-i440fx-7.2";
 
 /// Where a host keeps its VMs' QMP sockets and definitions.
 const FOLDER: &str = "/run/evenkeel/qemu";
+/// Where no agent looks.
+const UNWATCHED: &str = "/run/evenkeel/unwatched";
 const CONSOLES: &str = "/run/evenkeel/console";
 const TAP_MAX: usize = 15;
 
@@ -64,6 +66,8 @@ pub struct GuestPlan {
     pub memory: Mib,
     /// How fast it writes to how much of its memory, if it does.
     pub dirty: Option<Dirty>,
+    /// Whether it lies where agents look. QEMU serves one QMP client: what is moved by hand must lie elsewhere.
+    pub watched: bool,
 }
 
 /// A guest's load on its memory.
@@ -78,7 +82,11 @@ pub struct Dirty {
 impl GuestPlan {
     /// A guest of 160 MiB that leaves its memory alone.
     pub fn new(name: &str, number: u8) -> GuestPlan {
-        GuestPlan { name: name.to_owned(), number, memory: Mib(160), dirty: None }
+        GuestPlan { name: name.to_owned(), number, memory: Mib(160), dirty: None, watched: true }
+    }
+
+    fn folder(&self) -> &'static str {
+        if self.watched { FOLDER } else { UNWATCHED }
     }
 
     /// Its UUID.
@@ -180,11 +188,13 @@ fn launch(host: &Host, plan: &GuestPlan, parts: &Parts, more: &[&str]) -> anyhow
     ))
     .with_context(|| format!("making {} on {}", file.tap, host.name()))?;
     let text = toml::to_string(&file).context("writing a VM's definition")?;
-    fs::write(host.path(&format!("{FOLDER}/{uuid}.toml")), text)
+    let folder = plan.folder();
+    fs::create_dir_all(host.path(folder)).with_context(|| format!("making {folder}"))?;
+    fs::write(host.path(&format!("{folder}/{uuid}.toml")), text)
         .context("writing a VM's definition")?;
 
     let errors = host.logs().join(format!("{}.err", plan.name));
-    let qmp = format!("{FOLDER}/{uuid}.sock");
+    let qmp = format!("{folder}/{uuid}.sock");
     let words = file.start.iter().map(|word| {
         word.replace("{tap}", &file.tap).replace("{qmp}", &qmp).replace("{uuid}", &uuid)
     });
@@ -224,7 +234,7 @@ impl Guest {
 
     /// Waits until its QMP socket can be reached on `host`; gives the socket's path as seen from here.
     pub async fn qmp(&self, host: &Host, within: Duration) -> anyhow::Result<PathBuf> {
-        let path = host.path(&format!("{FOLDER}/{}.sock", self.plan.vm()));
+        let path = host.path(&format!("{}/{}.sock", self.plan.folder(), self.plan.vm()));
         wait::until(within, "QEMU's QMP socket", || {
             self.alive()?;
             Ok(fs::metadata(&path).is_ok_and(|found| found.file_type().is_socket()).then_some(()))
@@ -276,4 +286,33 @@ pub fn heartbeats(host: &Host, vm: VmId) -> Vec<u64> {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("HEARTBEAT ")?.parse().ok())
         .collect()
+}
+
+/// Whether the VM lived one life on the hosts that it was on, in that order: its heartbeats went on where they were.
+///
+/// # Errors
+/// In words: a heartbeat that came twice or went back (two running copies, or an old one), or several that are missing.
+pub fn one_life<'a>(hosts: impl IntoIterator<Item = &'a Host>, vm: VmId) -> anyhow::Result<()> {
+    let mut before: Option<(u64, String)> = None;
+    for host in hosts {
+        for beat in heartbeats(host, vm) {
+            if let Some((last, on)) = &before {
+                ensure!(
+                    beat > *last,
+                    "heartbeat {beat} on {} came after {last} on {on}: two copies ran, or an old one",
+                    host.name()
+                );
+                // One may be lost to the eye: its line was begun on one host and ended on the other.
+                ensure!(
+                    beat <= last + 2,
+                    "heartbeats {} to {} are missing between {on} and {}",
+                    last + 1,
+                    beat - 1,
+                    host.name()
+                );
+            }
+            before = Some((beat, host.name()));
+        }
+    }
+    Ok(())
 }

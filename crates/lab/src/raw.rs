@@ -22,9 +22,9 @@ const MULTIFD_CHANNELS: u8 = 2;
 const MOVE_MAX: Duration = Duration::from_secs(120);
 const SOCKET_MAX: Duration = Duration::from_secs(10);
 /// Fine enough to measure a pause of some tens of milliseconds.
-const PING_PACE: Duration = Duration::from_millis(10);
+pub const PING_PACE: Duration = Duration::from_millis(5);
 /// Pings go on so long before and after the move.
-const PING_MARGIN: u32 = 20;
+pub const PING_MARGIN: u32 = 40;
 
 /// Figures of one move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,7 +33,7 @@ pub struct RawMove {
     pub total_ms: u64,
     /// The guest's pause, by QEMU's own count.
     pub downtime_ms: u64,
-    /// Longest silence that a client noticed, pinging each 10 ms.
+    /// Longest silence that a client noticed, pinging each [`PING_PACE`].
     pub client_gap_ms: u64,
     /// Sent over the wire.
     pub bytes: u64,
@@ -123,7 +123,7 @@ async fn drive(source: &mut Qmp, target: &mut Qmp, uri: &str) -> anyhow::Result<
 }
 
 /// Waits until `count` pings have been answered.
-async fn answered(pinger: &Pinger, count: u32) -> anyhow::Result<()> {
+pub async fn answered(pinger: &Pinger, count: u32) -> anyhow::Result<()> {
     let enough = || Ok((pinger.so_far().answered >= count).then_some(()));
     crate::wait::until(Duration::from_secs(10), "the guest answers ping", enough).await
 }

@@ -12,15 +12,21 @@
 //! was killed before a death signal was set, which from a pid namespace cannot be seen by the parent's pid.
 //!
 //! Ctrl-C reaches the outer process too, and ends it: so it ends everything at once.
+//!
+//! A folder of the outer /proc stays open inside, since only there stand the ids by which another terminal knows our
+//! processes: [`pid_outside`].
 
 use std::ffi::OsString;
+use std::fs::{self, File};
 use std::future::Future;
 use std::io::{Read, stdin};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::{env, process, thread};
 
 use anyhow::{Context, bail, ensure};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, WaitOptions, geteuid, wait};
 
 use crate::setup;
@@ -28,6 +34,8 @@ use crate::setup;
 const MARK: &str = "EVENKEEL_SANDBOX";
 const MARK_INIT: &str = "init";
 const MARK_INSIDE: &str = "inside";
+/// Number of the open folder that is the outer /proc.
+const OUTER_PROC: &str = "EVENKEEL_OUTER_PROC";
 
 /// Where the caller finds itself.
 #[derive(Debug)]
@@ -36,6 +44,42 @@ pub enum Entered {
     Inside,
     /// Outside; the program has run inside and ended so.
     Outside(ExitStatus),
+}
+
+/// Whether this process is the outer one: what must be done before [`enter`], and once, is done there.
+#[must_use]
+pub fn outside() -> bool {
+    env::var_os(MARK).is_none()
+}
+
+/// An error unless this process may make a sandbox: said before anything that takes long.
+pub fn allowed() -> anyhow::Result<()> {
+    ensure!(
+        geteuid().is_root(),
+        "making network namespaces and taps needs root: run this with sudo"
+    );
+    Ok(())
+}
+
+/// The id that the sandbox's process `pid` has outside, where another terminal can name it.
+pub fn pid_outside(pid: u32) -> anyhow::Result<u32> {
+    let number = env::var(OUTER_PROC).context("not inside a sandbox")?;
+    let proc = format!("/proc/self/fd/{number}");
+    let own = fs::read_link(format!("{proc}/self/ns/pid")).context("reading the outer /proc")?;
+    for entry in fs::read_dir(&proc)? {
+        let path = entry?.path();
+        // Processes of others end while we look, and are not ours to look at.
+        let Ok(status) = fs::read_to_string(path.join("status")) else { continue };
+        let Some(ids) = status.lines().find_map(|line| line.strip_prefix("NSpid:")) else {
+            continue;
+        };
+        let ids: Vec<u32> = ids.split_whitespace().filter_map(|id| id.parse().ok()).collect();
+        if ids.last() == Some(&pid) && fs::read_link(path.join("ns/pid")).is_ok_and(|ns| ns == own)
+        {
+            return ids.first().copied().context("a process without an id");
+        }
+    }
+    bail!("no process {pid} in this sandbox")
 }
 
 /// Runs this program again, with the same arguments, inside a new sandbox. To be called early in `main`, by the thread
@@ -53,7 +97,7 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     let run = || -> anyhow::Result<()> {
-        if env::var_os(MARK).is_none() {
+        if outside() {
             setup::ensure(&mut |_step| {}).context("setup")?;
         }
         match enter_with([name, "--exact", "--nocapture"].map(OsString::from).to_vec())? {
@@ -85,16 +129,16 @@ fn enter_with(arguments: Vec<OsString>) -> anyhow::Result<Entered> {
 }
 
 fn outer(arguments: Vec<OsString>) -> anyhow::Result<ExitStatus> {
-    ensure!(
-        geteuid().is_root(),
-        "making network namespaces and taps needs root: run this with sudo"
-    );
+    allowed()?;
+    let proc = File::open("/proc").context("opening /proc")?;
+    fcntl_setfd(&proc, FdFlags::empty()).context("handing /proc on")?;
     let mut unshare = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=SIGKILL"])
         .args(["--mount", "--net", "--uts", "--ipc", "--mount-proc"])
         .arg(env::current_exe().context("finding this program")?)
         .args(arguments)
         .env(MARK, MARK_INIT)
+        .env(OUTER_PROC, proc.as_raw_fd().to_string())
         .stdin(Stdio::piped())
         .spawn()
         .context("starting setpriv and unshare (package util-linux)")?;

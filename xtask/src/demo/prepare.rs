@@ -1,0 +1,93 @@
+//! What every task on real guests begins with: what it needs is installed and built, then it runs in a sandbox.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, ensure};
+use clap::ValueEnum;
+use lab::sandbox::{self, Entered};
+
+use crate::say;
+
+/// The exit code for a command line that asks for what there is not.
+pub(crate) const WRONG_USE: u8 = 2;
+
+/// Which hypervisor driver moves the guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Driver {
+    /// QEMU processes, by their QMP sockets.
+    Qemu,
+    /// Domains of libvirt.
+    Libvirt,
+}
+
+impl Driver {
+    /// Whether this version has it; says so if not.
+    pub(crate) fn is_there(self) -> bool {
+        if self == Driver::Libvirt {
+            say("error: --driver libvirt is not in this version: use --driver qemu");
+        }
+        self == Driver::Qemu
+    }
+}
+
+/// Runs `body` in a sandbox, after setup and build outside of it.
+///
+/// Called once outside, and again, from the start of `main`, inside.
+pub(crate) fn in_sandbox(
+    body: impl AsyncFnOnce() -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    if sandbox::outside() {
+        sandbox::allowed()?;
+        lab::setup::ensure(&mut |step| say(step)).context("setup")?;
+        build()?;
+    }
+    match sandbox::enter()? {
+        Entered::Inside => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .context("starting the runtime")?;
+            runtime.block_on(body())
+        }
+        Entered::Outside(status) => {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+        }
+    }
+}
+
+/// The agent, as [`in_sandbox`] built it.
+pub(crate) fn daemon() -> anyhow::Result<PathBuf> {
+    beside("evenkeeld")
+}
+
+/// The CLI, as [`in_sandbox`] built it.
+pub(crate) fn cli() -> anyhow::Result<PathBuf> {
+    beside("evenkeel")
+}
+
+fn beside(program: &str) -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe().context("finding this program")?.with_file_name(program))
+}
+
+/// Builds agent and CLI as this program was built, so that they lie beside it.
+///
+/// `cargo xtask` builds for development, and so do tests: what they built is used again. A release build would take twice
+/// as long on its own and share nothing, and `decide`, where the reckoning is, is optimised in development too.
+fn build() -> anyhow::Result<()> {
+    say("building evenkeeld and evenkeel");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "agent", "--package", "cli"]);
+    cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let status = cargo.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    ensure!(
+        status.context("starting cargo")?.success(),
+        "evenkeeld and evenkeel cannot be built (see above)"
+    );
+    Ok(())
+}
