@@ -7,13 +7,13 @@ use decide::policy::settings::Settings;
 
 fn example() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/evenkeel.toml");
-    std::fs::read_to_string(path).unwrap()
+    std::fs::read_to_string(path).expect("the file is there and the disk takes it")
 }
 
 fn read(text: &str) -> anyhow::Result<Config> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("the file is there and the disk takes it");
     let path = folder.path().join("evenkeel.toml");
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text).expect("the file is there and the disk takes it");
     Config::read(&path)
 }
 
@@ -29,12 +29,18 @@ fn with_every_key() -> String {
 
 #[test]
 fn the_example_config_is_read_as_it_is() {
-    assert_eq!(read(&example()).unwrap().settings(), Settings::default());
+    assert_eq!(
+        read(&example()).expect("the file is there and the disk takes it").settings(),
+        Settings::default()
+    );
 }
 
 #[test]
 fn every_default_that_the_example_shows_is_the_default() {
-    let (plain, shown) = (read(&example()).unwrap(), read(&with_every_key()).unwrap());
+    let (plain, shown) = (
+        read(&example()).expect("the file is there and the disk takes it"),
+        read(&with_every_key()).unwrap(),
+    );
     let mut settings = shown.settings();
     assert!(settings.hot.packets_per_second.take().is_some(), "shown, and off by default");
     assert_eq!(settings, Settings::default());
