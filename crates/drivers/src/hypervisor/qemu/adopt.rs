@@ -66,7 +66,7 @@ impl VmTask {
 
     async fn adopt_or_say_why(&mut self) {
         match self.adopt().await {
-            Ok(None) => self.problem = None,
+            Ok(None) => {}
             Ok(Some(found)) => {
                 self.problem = None;
                 self.sight(found).await;
@@ -75,7 +75,7 @@ impl VmTask {
         }
     }
 
-    /// Adopts the VM if it is not; an error names the file and what to do.
+    /// Adopts the VM if it is not, or if something was wrong with it until now; an error names the file and what to do.
     async fn adopt(&mut self) -> Result<Option<Sighting>, String> {
         let file = self.paths.definition.display().to_string();
         if self.run_state.is_none() {
@@ -113,7 +113,7 @@ impl VmTask {
                 "{file}: there is no tap {tap}: make it and put it on {bridge}, or mend `tap`"
             ));
         }
-        if self.run_state.is_some() {
+        if self.run_state.is_some() && !self.is_mended() {
             return Ok(None);
         }
         if self.place.name_taken(self.vm, &definition.name) {
@@ -126,6 +126,12 @@ impl VmTask {
             self.ask_who_it_is(&definition).await.map_err(|why| format!("{socket}: {why}"))?;
         self.watch(run_state);
         Ok(Some(Sighting::Found(vm_definition(self.vm, &definition, needs), run_state)))
+    }
+
+    /// Whether what was said to be wrong is over, so that the VM is to be found anew. Not in mid-copy, when what the
+    /// guest does is the copy's doing.
+    fn is_mended(&self) -> bool {
+        self.problem.is_some() && matches!(self.following, Following::Nothing)
     }
 
     async fn ask_who_it_is(
