@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** `Stored` is said only after the disk has it; `StoreFailed` only after a reread showed that it does not.
 
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -30,18 +31,23 @@ pub(crate) struct Written {
     pub(crate) result: Result<u64, String>,
 }
 
-/// Starts the thread. It ends when nothing can be sent to it any more.
-pub(crate) fn start(
-    journal: Journal,
-    open_moves: usize,
-) -> anyhow::Result<(mpsc::UnboundedSender<Write>, mpsc::UnboundedReceiver<Written>)> {
+/// The thread, and the two ends of what is said to it and by it.
+pub(crate) struct Thread {
+    pub(crate) orders: mpsc::UnboundedSender<Write>,
+    pub(crate) heard: mpsc::UnboundedReceiver<Written>,
+    /// To be joined at the end, so that the file is closed in order.
+    pub(crate) thread: JoinHandle<()>,
+}
+
+/// Starts the thread. It ends when nothing can be sent to it any more, and what was sent is written.
+pub(crate) fn start(journal: Journal, open_moves: usize) -> anyhow::Result<Thread> {
     let (orders, received) = mpsc::unbounded_channel();
     let (said, heard) = mpsc::unbounded_channel();
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name("journal".to_owned())
         .spawn(move || write_all(journal, open_moves, received, &said))
         .context("starting the journal's thread")?;
-    Ok((orders, heard))
+    Ok(Thread { orders, heard, thread })
 }
 
 fn write_all(
@@ -53,10 +59,9 @@ fn write_all(
     let mut open_moves = open_moves as u64;
     while let Some(Write { number, records }) = orders.blocking_recv() {
         let result = reserve(&mut journal, &records, &mut open_moves)
-            .and_then(|()| write(&mut journal, &records));
-        if said.send(Written { number, result }).is_err() {
-            return;
-        }
+            .and_then(|()| write(&mut journal, &records, said));
+        // Nobody listens any more: the agent is ending. What it still wanted written is written.
+        let _ = said.send(Written { number, result });
     }
 }
 
@@ -79,7 +84,11 @@ fn reserve(journal: &mut Journal, records: &[Record], open_moves: &mut u64) -> R
     Ok(())
 }
 
-fn write(journal: &mut Journal, records: &[Record]) -> Result<u64, String> {
+fn write(
+    journal: &mut Journal,
+    records: &[Record],
+    said: &mpsc::UnboundedSender<Written>,
+) -> Result<u64, String> {
     let entries: Vec<Entry> = records.iter().map(entry).collect();
     let error = match journal.write(&entries) {
         Ok(generation) => return Ok(generation),
@@ -91,6 +100,7 @@ fn write(journal: &mut Journal, records: &[Record]) -> Result<u64, String> {
             Ok(found) if has(&found, &entries) => return Ok(found.generation),
             Ok(_) => return Err(chain(&error)),
             // It cannot be told what is on disk, so nothing is said: whoever waits goes on waiting.
+            Err(again) if said.is_closed() => return Err(chain(&again)),
             Err(again) => {
                 tracing::error!(
                     error = chain(&again),

@@ -18,6 +18,7 @@ mod journal;
 mod local;
 mod monitoring;
 pub mod net;
+mod noise;
 pub mod run;
 mod steering;
 mod views;

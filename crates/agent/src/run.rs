@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use decide::host::{Event, Host, Start};
 use decide::migrate::record::{MoveRecord, VmRecord};
@@ -20,7 +21,7 @@ use crate::answers::Answers;
 use crate::clock::{Clock, unix_seconds};
 use crate::config::{Config, RequestMode};
 use crate::http::{self, ApiSocket};
-use crate::net::{self, Net, NetSettings};
+use crate::net::{self, Net, NetSettings, seal};
 use crate::steering::{Ears, Hands, Steering};
 use crate::{journal, local, monitoring};
 
@@ -51,7 +52,25 @@ pub struct Args {
 /// # Errors
 /// Whatever keeps it from starting, named with its file, key or address.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    let agent = assemble(&args).await?;
+    work(agent).await
+}
+
+/// The parts, joined and ready to go.
+struct Agent {
+    steering: Steering,
+    ears: Ears,
+    answers: Answers,
+    socket: ApiSocket,
+    events: Arc<Events>,
+    journal: JoinHandle<()>,
+}
+
+async fn assemble(args: &Args) -> anyhow::Result<Agent> {
     let config = Config::read(&args.config)?;
+    // Before anything is touched.
+    seal::admit(args.insecure, &[config.host.address])
+        .with_context(|| format!("{}, key host.address", args.config.display()))?;
     let clock = Clock::start();
     let machine_id = local::machine_id()?;
     let opened =
@@ -71,23 +90,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let net = Net::start(net_settings, net_heard).await?;
     let socket = ApiSocket::bind(&config.host.api).await?;
 
-    let Opened { journal, id, incarnation, generation, vms, moves, .. } = opened;
-    let (vms, moves) = (decoded_vms(vms)?, decoded_moves(moves)?);
-    let (journal, journal_ears) = journal::start(journal, moves.len())?;
-    let born = local::born(id);
-    let start = Start {
-        id: local::host_id(&machine_id),
-        name: config.host.name.clone().map_or_else(local::host_name, Ok)?,
-        address: config.address(),
-        journal: JournalMark { id, generation },
-        incarnation: born.saturating_add(incarnation),
-        first_incarnation: born.saturating_add(1),
-        vms,
-        moves,
-        offered: local::offered().await,
-        settings: config.settings(),
-        seed: seed(id.0, incarnation),
-    };
+    let (start, journal) = start(&config, &machine_id, opened).await?;
+    let journal::Thread { orders: journal, heard: journal_ears, thread: journal_thread } =
+        journal::start(journal, start.moves.len())?;
     tracing::info!(host = start.name, id = %start.id, address = %start.address, "evenkeeld {} starts", env!("CARGO_PKG_VERSION"));
 
     let (newest, newest_seen) = watch::channel(newest(&events)?);
@@ -100,13 +105,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     steering.carry_out(actions);
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));
 
-    let answers = Answers::new(questions, events, newest_seen);
-    let (stop_http, http_stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(http::serve(socket, answers, async {
-        // An error means that the sender is gone, which is the end too.
-        let _ = http_stopped.await;
-    }));
-    let (stop, stopped) = oneshot::channel();
     let ears = Ears {
         net: net_ears,
         hypervisor: hypervisor_ears,
@@ -114,15 +112,63 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         readings,
         questions: question_ears,
     };
-    let steering = tokio::spawn(steering.go(ears, stopped));
-    told_to_stop().await?;
-    tracing::info!(
-        "told to stop; VMs and copies under way go on, and are taken up at the next start"
-    );
-    // Both may have ended by themselves; the joins below tell.
-    let _ = (stop_http.send(()), stop.send(()));
-    steering.await.context("the loop")?;
-    serving.await.context("the API")?
+    let answers = Answers::new(questions, Arc::clone(&events), newest_seen);
+    Ok(Agent { steering, ears, answers, socket, events, journal: journal_thread })
+}
+
+/// Who this host is, and what its journal says.
+async fn start(
+    config: &Config,
+    machine_id: &str,
+    opened: Opened,
+) -> anyhow::Result<(Start, Journal)> {
+    let Opened { journal, id, incarnation, generation, vms, moves, .. } = opened;
+    let born = local::born(id);
+    let start = Start {
+        id: local::host_id(machine_id),
+        name: config.host.name.clone().map_or_else(local::host_name, Ok)?,
+        address: config.address(),
+        journal: JournalMark { id, generation },
+        incarnation: born.saturating_add(incarnation),
+        first_incarnation: born.saturating_add(1),
+        vms: decoded_vms(vms)?,
+        moves: decoded_moves(moves)?,
+        offered: local::offered().await,
+        settings: config.settings(),
+        seed: seed(id.0, incarnation),
+    };
+    Ok((start, journal))
+}
+
+/// Goes on until told to stop, or until a part fails.
+async fn work(agent: Agent) -> anyhow::Result<()> {
+    let Agent { steering, ears, answers, socket, events, journal } = agent;
+    let (stop_http, http_stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(http::serve(socket, answers, async {
+        // An error means that the sender is gone, which is the end too.
+        let _ = http_stopped.await;
+    }));
+    let (stop, stopped) = oneshot::channel();
+    let mut steering = tokio::spawn(steering.go(ears, stopped));
+    let ended = tokio::select! {
+        told = told_to_stop() => {
+            told?;
+            tracing::info!("told to stop; VMs and copies under way go on, and are taken up at the next start");
+            // It may have ended by itself; the wait below tells.
+            let _ = stop.send(());
+            (&mut steering).await
+        }
+        ended = &mut steering => ended,
+    };
+    // The API may have ended by itself; the wait below tells.
+    let _ = stop_http.send(());
+    serving.await.context("the API")??;
+    events.sync().context("keeping the last events")?;
+    // Whatever was to be written is: a write takes milliseconds, and one that cannot succeed is given up.
+    if journal.join().is_err() {
+        bail!("the journal's thread panicked");
+    }
+    ended.context("the loop")?.context("the loop")
 }
 
 async fn told_to_stop() -> anyhow::Result<()> {

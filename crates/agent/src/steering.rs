@@ -1,9 +1,12 @@
 //! The loop: whatever is heard goes into `Host::handle`, whatever it wants is carried out, in order.
+//!
+//! **Invariant:** the loop never goes on deaf: if one of the parts that it listens to ends, so does it, and says which.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::Context;
 use api::{Event as Told, Problem};
 use decide::host::story::Note;
 use decide::host::{Action, Ask, Event, Host};
@@ -11,11 +14,12 @@ use decide::units::{HostId, MoveId, Time};
 use drivers::hypervisor::{FromHypervisor, Hypervisor};
 use drivers::store::Events;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use crate::clock::{CYCLE, Clock};
 use crate::journal::{Write, Written};
 use crate::net::{Heard, Net};
+use crate::noise::Noise;
 use crate::{monitoring, views};
 
 /// A look at the host, or a question to it, between two events.
@@ -32,6 +36,7 @@ pub(crate) struct Steering {
     journal: mpsc::UnboundedSender<Write>,
     events: Arc<Events>,
     newest: watch::Sender<u64>,
+    noise: Noise,
     replies: BTreeMap<u64, oneshot::Sender<Result<MoveId, String>>>,
     asked: u64,
 }
@@ -70,7 +75,7 @@ impl Steering {
         hands: Hands,
     ) -> Steering {
         let Hands { net, hypervisor, journal, events, newest } = hands;
-        let (replies, asked) = (BTreeMap::new(), 0);
+        let (noise, replies, asked) = (Noise::default(), BTreeMap::new(), 0);
         Steering {
             host,
             clock,
@@ -81,29 +86,39 @@ impl Steering {
             journal,
             events,
             newest,
+            noise,
             replies,
             asked,
         }
     }
 
-    /// Goes on until `stop`, or until one of the parts that it listens to is gone.
-    pub(crate) async fn go(mut self, mut ears: Ears, mut stop: oneshot::Receiver<()>) {
+    /// Goes on until `stop`.
+    ///
+    /// # Errors
+    /// The part that ended by itself: without it the agent would be deaf.
+    pub(crate) async fn go(
+        mut self,
+        mut ears: Ears,
+        mut stop: oneshot::Receiver<()>,
+    ) -> anyhow::Result<()> {
         let mut sync = tokio::time::interval(CYCLE);
         sync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self.host.deadline();
             let event = tokio::select! {
                 biased;
-                _ = &mut stop => return,
-                Some(report) = ears.hypervisor.recv() => of_hypervisor(report),
-                Some(written) = ears.journal.recv() => of_journal(written),
-                Some(heard) = ears.net.recv() => self.of_net(heard),
+                _ = &mut stop => return Ok(()),
+                heard = ears.hypervisor.recv() => of_hypervisor(heard.context("the driver ended")?),
+                written = ears.journal.recv() => {
+                    of_journal(written.context("the journal's thread ended")?)
+                }
+                heard = ears.net.recv() => self.of_net(heard.context("the network's part ended")?),
                 () = until(self.clock, deadline) => Event::Tick,
-                Some(question) = ears.questions.recv() => {
-                    question(&mut self);
+                question = ears.questions.recv() => {
+                    question.context("the API ended")?(&mut self);
                     continue;
                 }
-                Some(read) = ears.readings.recv() => match read {
+                read = ears.readings.recv() => match read.context("the monitor ended")? {
                     Ok(reading) => Event::Reading(reading),
                     Err(why) => Event::BadInput(why),
                 },
@@ -111,7 +126,6 @@ impl Steering {
                     self.sync_events();
                     continue;
                 }
-                else => return,
             };
             self.handle(event);
         }
@@ -119,9 +133,18 @@ impl Steering {
 
     /// One event, and what follows from it.
     pub(crate) fn handle(&mut self, event: Event) {
+        let of_network = matches!(
+            event,
+            Event::Message(_)
+                | Event::Gossip { .. }
+                | Event::BadInput(_)
+                | Event::Undelivered { .. }
+        );
         let mut actions = Vec::new();
         self.host.handle(self.clock.now(), event, &mut actions);
-        self.carry_out(actions);
+        let notes = self.act(actions);
+        let notes = if of_network { self.noise.quieted(self.clock.now(), notes) } else { notes };
+        self.tell(&notes);
     }
 
     /// Asks the host what only it can answer.
@@ -131,7 +154,14 @@ impl Steering {
         self.handle(Event::Asked { number: self.asked, what });
     }
 
+    /// Does what the host wanted outside of an event: when it was made.
     pub(crate) fn carry_out(&mut self, actions: Vec<Action>) {
+        let notes = self.act(actions);
+        self.tell(&notes);
+    }
+
+    /// Does what the host wants, in order; gives what it wants told.
+    fn act(&mut self, actions: Vec<Action>) -> Vec<Note> {
         let mut notes = Vec::new();
         for action in actions {
             match action {
@@ -139,13 +169,13 @@ impl Steering {
                 Action::Cast { message, known } => self.net.cast(&message, &known),
                 Action::Gossip { to, bytes } => self.net.gossip(to, &bytes),
                 Action::Persist { number, records } => {
-                    // The thread ends only after the loop; if it died, nothing is said to be stored, so nothing goes on.
+                    // If it died, the loop ends for it; until then nothing is said to be stored, so nothing goes on.
                     if self.journal.send(Write { number, records }).is_err() {
                         tracing::error!("the journal's thread is gone: nothing can be written");
                     }
                 }
                 Action::Hypervisor(move_id, vm, command) => {
-                    self.hypervisor.order(move_id, vm, command)
+                    self.hypervisor.order(move_id, vm, command);
                 }
                 Action::Note(note) => notes.push(note),
                 Action::Reply { number, answer } => {
@@ -154,7 +184,7 @@ impl Steering {
                 }
             }
         }
-        self.tell(&notes);
+        notes
     }
 
     /// Writes notes to the event log and the log, and wakes those who follow.
@@ -236,7 +266,7 @@ fn of_journal(written: Written) -> Event {
 
 async fn until(clock: Clock, deadline: Option<Time>) {
     match deadline.map(|at| clock.instant(at)) {
-        Some(at) => tokio::time::sleep_until(Instant::from(at)).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

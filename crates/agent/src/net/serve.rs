@@ -6,11 +6,13 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
+use anyhow::{Context, ensure};
 use decide::wire::limits::MESSAGE_MAX;
 use decide::wire::message::Message;
 use decide::wire::proto;
@@ -34,6 +36,8 @@ const CONNECTIONS_MAX: usize = 2048;
 const CALLS_MAX: u32 = 16;
 /// How often a silent connection is asked whether it is still there, and how long it may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// What every connection of HTTP/2 begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long to wait after the kernel failed to hand over a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -44,6 +48,7 @@ pub(super) async fn serve(
     stopped: oneshot::Receiver<()>,
 ) {
     let inbox = Inbox { heard: heard.clone() };
+    let connected = heard.clone();
     let peer = PeerServer::new(inbox).max_decoding_message_size(MESSAGE_MAX);
     let (welcomed, connections) = mpsc::channel(1);
     let serving = Server::builder()
@@ -58,7 +63,7 @@ pub(super) async fn serve(
         });
     let accepting = async {
         tokio::select! {
-            () = accept(listener, &welcomed) => {}
+            () = accept(listener, &welcomed, &connected) => {}
             () = welcomed.closed() => {}
         }
     };
@@ -68,23 +73,55 @@ pub(super) async fn serve(
 }
 
 /// Takes connections in while there are slots, for ever.
-async fn accept(listener: TcpListener, welcomed: &mpsc::Sender<io::Result<Connection>>) {
+async fn accept(
+    listener: TcpListener,
+    welcomed: &mpsc::Sender<io::Result<Connection>>,
+    heard: &mpsc::Sender<Heard>,
+) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, from)) => match seal::welcome(stream, from) {
-                Ok(stream) => {
-                    if welcomed.send(Ok(Connection { stream, _slot: slot })).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => tracing::warn!(%from, "{error:#}"),
-            },
+            Ok((stream, from)) => {
+                let taken_in = take_in(stream, from, slot, welcomed.clone(), heard.clone());
+                tokio::spawn(taken_in);
+            }
             // Out of file descriptors, mostly: trying again at once would only burn the processor.
             Err(error) => {
                 tracing::warn!(%error, "no connection could be accepted");
                 tokio::time::sleep(PAUSE).await;
             }
+        }
+    }
+}
+
+/// Passes a connection on if who opened it is welcome and speaks HTTP/2. Whoever says nothing for a while, or goes away
+/// again, loses the slot.
+async fn take_in(
+    stream: TcpStream,
+    from: SocketAddr,
+    slot: OwnedSemaphorePermit,
+    welcomed: mpsc::Sender<io::Result<Connection>>,
+    heard: mpsc::Sender<Heard>,
+) {
+    let greeted = async {
+        let stream = seal::welcome(stream, from)?;
+        let mut first = [0; PREFACE.len()];
+        let said = tokio::time::timeout(DELIVERY_MAX, stream.peek(&mut first)).await;
+        let length = said.context("a connection that says nothing")?.context("a connection")?;
+        ensure!(
+            PREFACE.starts_with(&first[..length]),
+            "a connection that is not of this protocol: it does not begin as HTTP/2"
+        );
+        Ok((length > 0).then_some(stream))
+    };
+    // Nobody listens on either channel only if the agent is stopping.
+    match greeted.await {
+        Ok(Some(stream)) => {
+            let _ = welcomed.send(Ok(Connection { stream, _slot: slot })).await;
+        }
+        Ok(None) => {}
+        Err(why) => {
+            let _ = heard.send(Heard::Bad { from, why: format!("{why:#}") }).await;
         }
     }
 }
@@ -107,7 +144,7 @@ impl Connected for Connection {
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut Task<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
@@ -117,17 +154,17 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut Task<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -173,7 +210,7 @@ where
     type Error = Infallible;
     type Future = BoxFuture<http::Response<Body>, Infallible>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, cx: &mut Task<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
