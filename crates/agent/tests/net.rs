@@ -287,11 +287,13 @@ async fn garbled_calls_are_told_of_and_life_goes_on() {
     let (_, why) = agent.hears_bad().await;
     assert!(why.contains("the limit is: 262144 bytes"), "{why}");
 
-    // Not even HTTP: the connection is closed, nothing else.
+    // Not even HTTP: the connection is closed, and told of.
     let mut noise = TcpStream::connect(us).await.unwrap();
     noise.write_all(&[0xa5; 4096]).await.unwrap();
     let mut answer = Vec::new();
     let _ = timeout(PATIENCE, noise.read_to_end(&mut answer)).await.expect("it is closed");
+    let (_, why) = agent.hears_bad().await;
+    assert!(why.ends_with("it does not begin as HTTP/2"), "{why}");
 
     let source = start(peer, RequestMode::FanOut).await;
     source.net.send(us, release(3));
