@@ -108,7 +108,8 @@ fn crossed(hot: &Hot, host: &HostUse, vms: Load, capacity: Capacity) -> Vec<Cros
         allowed,
         format!("drops_per_second {} over {allowed}", host.dropped),
     );
-    let cpu = used(host.cpu.0, capacity.cpu.0);
+    // The kernel counts in ticks: a full second can read as a little more than the whole, and 100 % is to mean never.
+    let cpu = used(host.cpu.0, capacity.cpu.0).min(1000);
     over(Threshold::Cpu, cpu, u64::from(hot.cpu_used.0), words("cpu_used", cpu, hot.cpu_used));
     over(
         Threshold::CpuPressure,
@@ -189,5 +190,15 @@ mod tests {
         let capacity = Capacity { cpu: MilliCores(4000), ..Capacity::default() };
         watch.observe(Time(1), &setting(), &host, Load::default(), capacity);
         assert_eq!(watch.crossed()[0].to_string(), "cpu_used 87.5 % over 80 %");
+    }
+
+    #[test]
+    fn a_threshold_of_all_processors_is_never_crossed() {
+        let mut watch = HotWatch::default();
+        let hot = Hot { cpu_used: Share(1000), ..setting() };
+        let host = HostUse { cpu: MilliCores(4020), ..HostUse::default() };
+        let capacity = Capacity { cpu: MilliCores(4000), ..Capacity::default() };
+        watch.observe(Time(1), &hot, &host, Load::default(), capacity);
+        assert_eq!(watch.crossed(), []);
     }
 }
