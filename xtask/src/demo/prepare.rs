@@ -1,7 +1,8 @@
 //! What every task on real guests begins with: what it needs is installed and built, then it runs in a sandbox.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{self, Command, ExitCode, Stdio};
+use std::thread;
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
@@ -41,6 +42,7 @@ pub(crate) fn in_sandbox(
         sandbox::allowed()?;
         lab::setup::ensure(&mut |step| say(step)).context("setup")?;
         build()?;
+        end_at_ctrl_c()?;
     }
     match sandbox::enter()? {
         Entered::Inside => {
@@ -56,6 +58,23 @@ pub(crate) fn in_sandbox(
             Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
         }
     }
+}
+
+/// Ends this program, and with it the sandbox, at Ctrl-C, also where a shell's script started it in the background: such a
+/// program inherits that interrupts are ignored.
+fn end_at_ctrl_c() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name("ctrl-c".to_owned()).spawn(move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            exit(128 + 2);
+        }
+    })?;
+    Ok(())
+}
+
+#[expect(clippy::exit, reason = "there is nothing to tidy up: all ends with this process")]
+fn exit(code: i32) -> ! {
+    process::exit(code)
 }
 
 /// The agent, as [`in_sandbox`] built it.
