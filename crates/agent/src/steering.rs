@@ -169,12 +169,14 @@ impl Steering {
                 Action::Cast { message, known } => self.net.cast(&message, &known),
                 Action::Gossip { to, bytes } => self.net.gossip(to, &bytes),
                 Action::Persist { number, records } => {
+                    tracing::debug!(number, ?records, "to be stored");
                     // If it died, the loop ends for it; until then nothing is said to be stored, so nothing goes on.
                     if self.journal.send(Write { number, records }).is_err() {
                         tracing::error!("the journal's thread is gone: nothing can be written");
                     }
                 }
                 Action::Hypervisor(move_id, vm, command) => {
+                    tracing::debug!(%move_id, %vm, ?command, "ordered");
                     self.hypervisor.order(move_id, vm, command);
                 }
                 Action::Note(note) => notes.push(note),
@@ -252,14 +254,20 @@ impl Steering {
 
 fn of_hypervisor(heard: FromHypervisor) -> Event {
     match heard {
-        FromHypervisor::Report(move_id, vm, report) => Event::Report(move_id, vm, report),
+        FromHypervisor::Report(move_id, vm, report) => {
+            tracing::debug!(%move_id, %vm, ?report, "reported");
+            Event::Report(move_id, vm, report)
+        }
         FromHypervisor::Sighting(sighting) => Event::Sighting(sighting),
     }
 }
 
 fn of_journal(written: Written) -> Event {
     match written.result {
-        Ok(generation) => Event::Stored { number: written.number, generation },
+        Ok(generation) => {
+            tracing::debug!(number = written.number, generation, "stored");
+            Event::Stored { number: written.number, generation }
+        }
         Err(why) => Event::StoreFailed { number: written.number, why },
     }
 }

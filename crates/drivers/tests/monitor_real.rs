@@ -161,8 +161,8 @@ fn thread_cpu_ns() -> u64 {
 }
 
 #[test]
-fn five_hundred_taps_are_read_in_two_milliseconds_of_processor_time() {
-    if !inside("five_hundred_taps_are_read_in_two_milliseconds_of_processor_time") {
+fn five_hundred_taps_cost_a_tenth_of_what_reading_them_by_sysfs_costs() {
+    if !inside("five_hundred_taps_cost_a_tenth_of_what_reading_them_by_sysfs_costs") {
         return;
     }
     let batch: String =
@@ -185,8 +185,20 @@ fn five_hundred_taps_are_read_in_two_milliseconds_of_processor_time() {
     };
     let links = cost_us(&[]);
     let all = cost_us(&vms);
-    println!("500 links: {links} µs a cycle; with 500 processes: {all} µs");
-    assert!(links <= 2000, "{links} µs for the links alone");
+    let by_sysfs = {
+        let files =
+            ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "rx_dropped", "tx_dropped"];
+        let began = thread_cpu_ns();
+        for n in 0..500 {
+            files.iter().for_each(|file| {
+                sysfs(&format!("tap{n}"), file);
+            });
+        }
+        (thread_cpu_ns() - began) / 1000
+    };
+    println!("500 links: {links} µs a cycle, by sysfs {by_sysfs} µs; with 500 processes: {all} µs");
+    // A ratio of one run: the machine's own speed and load do not matter.
+    assert!(links * 10 <= by_sysfs, "{links} µs for the links alone, {by_sysfs} µs by sysfs");
 
     let reading = monitor.read(&vms).unwrap();
     assert!(reading.vms.iter().all(|vm| vm.link.is_some()));
