@@ -167,7 +167,7 @@ pub(crate) fn one_move(at_work: &Steering, story: &Story) -> MoveView {
         acceptances: story.acceptances,
         refusals: story.refusals,
         copied_bytes: story.progress.transferred.0,
-        total_bytes: story.progress.total.0,
+        total_bytes: story.progress.transferred.plus(story.progress.remaining).0,
         rounds: story.progress.rounds,
         total_ms: between(story.copy_began, story.running),
         downtime_ms: between(story.paused, story.running),

@@ -86,6 +86,7 @@ impl Host {
         if !asked || late || self.address_of(id.host).is_none() {
             return;
         }
+        self.hear_of(request.vm, &request.name);
         self.count_room();
         let verdict = self.judge_request(now, id, &request);
         let cost = verdict.as_ref().map_or(Cost(0), |cost| *cost);

@@ -186,6 +186,8 @@ pub struct Host {
     /// All that the journal knows of VMs, those that are elsewhere too.
     records: BTreeMap<VmId, VmRecord>,
     vms: BTreeMap<VmId, Vm>,
+    /// Names of VMs that others asked about, for people.
+    heard_of: BTreeMap<VmId, String>,
     outgoing: BTreeMap<MoveId, Outgoing>,
     /// Room kept for VMs from elsewhere.
     target: negotiate_target::Target,
@@ -238,6 +240,7 @@ impl Host {
             hot: HotWatch::default(),
             records: start.vms,
             vms: BTreeMap::new(),
+            heard_of: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             target: negotiate_target::Target::new(limits),
             incoming: BTreeMap::new(),

@@ -13,6 +13,9 @@ use crate::units::{Time, VmId};
 /// VMs found in the agent's first seconds were here before it; later ones came without it and are left alone for a while.
 const SETTLING: Duration = Duration::from_secs(10);
 
+/// Names kept of VMs that others asked about.
+const HEARD_OF_MAX: usize = 1000;
+
 const NOT_WRITTEN: &str = "the journal cannot be written";
 
 impl Host {
@@ -158,7 +161,16 @@ impl Host {
         let coming = || self.incoming_name(vm).map(str::to_owned);
         let told =
             || self.stories().rev().find(|story| story.vm == vm).map(|story| story.name.clone());
-        here.or_else(coming).or_else(told).unwrap_or_else(|| vm.to_string())
+        let heard = || self.heard_of.get(&vm).cloned();
+        here.or_else(coming).or_else(told).or_else(heard).unwrap_or_else(|| vm.to_string())
+    }
+
+    /// Keeps the name that another host gave a VM.
+    pub(super) fn hear_of(&mut self, vm: VmId, name: &str) {
+        if self.heard_of.len() >= HEARD_OF_MAX && !self.heard_of.contains_key(&vm) {
+            self.heard_of.pop_first();
+        }
+        self.heard_of.insert(vm, name.to_owned());
     }
 }
 
