@@ -60,8 +60,10 @@ fn of_move(one: &Moved) -> Vec<String> {
         }
         Some(_) => {}
     }
-    if one.tcp_alive == Some(false) {
-        failures.push("the TCP connection broke".to_owned());
+    match one.tcp_alive {
+        None => failures.push("nobody kept a TCP connection to the end".to_owned()),
+        Some(false) => failures.push("the TCP connection broke".to_owned()),
+        Some(true) => {}
     }
     failures
 }
@@ -80,7 +82,11 @@ fn in_order(one: &Moved, steps: &[Event]) -> Option<String> {
 }
 
 fn cheapest(one: &Moved, outcome: &Outcome) -> Option<String> {
-    let lowest = outcome.answers.iter().min_by(|a, b| a.cost_percent.total_cmp(&b.cost_percent))?;
+    let Some(lowest) =
+        outcome.answers.iter().min_by(|a, b| a.cost_percent.total_cmp(&b.cost_percent))
+    else {
+        return Some("no acceptance tells its cost".to_owned());
+    };
     let chosen = outcome.answers.iter().find(|answer| Some(&answer.host) == one.to.as_ref());
     if chosen.is_some_and(|chosen| chosen.cost_percent <= lowest.cost_percent) {
         return None;

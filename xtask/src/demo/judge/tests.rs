@@ -66,6 +66,8 @@ fn each_thing_that_is_wrong_is_named() {
     assert_eq!(found(|o| o.moves[0].pings_lost = Some(3)), "3 pings lost, at most 2 allowed");
     assert_eq!(found(|o| o.moves[0].pings_lost = None), "nobody pinged it to the end");
     assert_eq!(found(|o| o.moves[0].tcp_alive = Some(false)), "the TCP connection broke");
+    assert_eq!(found(|o| o.moves[0].tcp_alive = None), "nobody kept a TCP connection to the end");
+    assert_eq!(found(|o| o.answers.clear()), "no acceptance tells its cost");
     let other = Moved { vm: "db1".to_owned(), reason: "hot".to_owned(), ..Moved::default() };
     assert_eq!(found(|o| o.moves.push(other)), "db1 was moved, and nobody flooded it (hot)");
 }
