@@ -7,6 +7,7 @@ pub mod membership;
 pub mod migrate;
 pub mod negotiate;
 pub mod placement;
+pub mod planted;
 pub mod policy;
 pub mod units;
 pub mod usage;

@@ -7,13 +7,14 @@ use serde_json::Value;
 use crate::tree::File;
 
 /// Whom of ours each crate may depend on; a crate that is not here may not be.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("agent", &["drivers", "api", "decide"]),
     ("api", &[]),
     ("cli", &["api"]),
     ("decide", &[]),
     ("drivers", &["decide"]),
     ("lab", &["api", "decide"]),
+    ("sim", &["decide"]),
     ("xtask", &["lab", "api", "decide"]),
 ];
 /// The same for their tests only.

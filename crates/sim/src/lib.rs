@@ -1,0 +1,1 @@
+//! Thousands of hosts in one process: a simulated network, disks, clocks and hypervisors around the production `Host`.
