@@ -1,5 +1,7 @@
 //! `evenkeel-sim`: what `evenkeel lab` hands over to.
 
+mod tasks;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -16,8 +18,13 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Task {}
+enum Task {
+    /// Clusters that suffer faults drawn from seeds, and must never break a promise
+    Swarm(tasks::Swarm),
+}
 
-fn main() -> ExitCode {
-    match Arguments::parse().task {}
+fn main() -> anyhow::Result<ExitCode> {
+    match Arguments::parse().task {
+        Task::Swarm(swarm) => swarm.run(),
+    }
 }

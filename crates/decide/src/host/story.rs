@@ -55,7 +55,7 @@ pub enum Step {
 }
 
 /// Something that was decided or seen, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Note {
     /// The move it belongs to.
     pub move_id: Option<MoveId>,

@@ -17,7 +17,7 @@ pub struct JournalMark {
 }
 
 /// One message about one move.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
     /// Who says it.
     pub from: HostId,
@@ -28,7 +28,7 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the words of the variant say what its fields are")]
 pub enum Body {
     /// Source to many: who takes this VM?
@@ -69,7 +69,7 @@ impl Body {
 }
 
 /// Who takes this VM?
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// Counts the repetitions of this request from 1.
     pub attempt: u32,
@@ -94,7 +94,7 @@ pub struct Request {
 }
 
 /// You; here is what the VM is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Confirmation {
     /// The VM's epoch now, under the source.
     pub epoch: Epoch,
