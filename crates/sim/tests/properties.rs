@@ -1,4 +1,4 @@
-//! What must hold whatever happens, over worlds drawn by lot. The checkers of `world::check` look on after every event.
+//! What must hold whatever happens, over worlds drawn by lot. The checkers look on after every event.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
 
 use std::hash::Hasher as _;

@@ -7,9 +7,10 @@ use decide::host::story::Step;
 use decide::host::{Ask, Event};
 use decide::migrate::hypervisor::{Endpoint, RunState, Seen, Sighting};
 use decide::policy::settings::{Balance, Settings};
-use decide::units::{Cost, Epoch, JournalId, MoveId};
+use decide::units::{Cost, Epoch, JournalId, Mib, MoveId};
 use decide::wire::message::{Body, JournalMark, Message, Standing};
 use expect_test::{Expect, expect};
+use sim::hypervisor::Memory;
 use sim::world::scene::{settings, vm_id};
 use sim::world::{Ordered, World, host_id};
 
@@ -175,6 +176,21 @@ fn a_late_refusal_leads_to_the_next_best_acceptor() {
         "#]],
     );
     ends_at(&mut world, 2);
+}
+
+#[test]
+fn a_vm_whose_copy_never_ends_does_not_keep_others_from_leaving() {
+    let mut world = World::of(1, 3, settings());
+    // By far the most relief for the least copying, but it dirties its memory faster than the link carries.
+    let restless = Memory { size: Mib(256), working_set: Mib(200), dirty_rate: Mib(500) };
+    world.boot_with(1, 1, restless, 2000, 700);
+    world.boot(1, 2, 1024, 500, 500);
+    assert!(world.until(secs(300), |w| w.noted(Step::Done)), "{}", world.story());
+    let given_up = |w: &World| {
+        w.notes.iter().any(|(.., n)| n.step == Step::Abandoned && n.vm == Some(vm_id(1)))
+    };
+    assert!(given_up(&world), "{}", world.story());
+    assert!(world.runs_at(vm_id(1)).contains(&1) && !world.runs_at(vm_id(2)).contains(&1));
 }
 
 #[test]

@@ -107,8 +107,12 @@ pub struct Checks {
     /// Whose load counts where.
     at: BTreeMap<VmId, u16>,
     balancing: BTreeMap<MoveId, Time>,
-    /// Loads have been steady since: balancing moves that began later are judged.
-    pub steady_since: Option<Time>,
+    /// Since when loads are steady, if they are.
+    steady: Option<costs::Steady>,
+    /// In which order the copies of moves began: a counter.
+    copies: BTreeMap<MoveId, usize>,
+    /// Balancing moves that were judged by the sum of costs.
+    pub judged: u64,
     offers: BTreeMap<u16, BTreeMap<MoveId, Time>>,
     /// Reservations that ended.
     pub offers_ended: u64,
@@ -140,6 +144,12 @@ impl Checks {
         if matches!(&message.body, Body::Request(request) if request.useful_max.is_some()) {
             self.balancing.entry(message.move_id).or_insert(now);
         }
+    }
+
+    /// A copy begins: its source has judged it for the last time.
+    pub(crate) fn copies(&mut self, id: MoveId) {
+        let next = self.copies.len();
+        self.copies.entry(id).or_insert(next);
     }
 
     /// A process is about to be killed: was it the only one with all of the VM's memory as it is now?
@@ -177,9 +187,20 @@ pub(crate) fn fleet(world: &mut World) {
             copies::check(checks, world, vm);
         }
         for passed in std::mem::take(&mut world.fleet.passed) {
-            costs::check(checks, world, passed);
+            costs::passed(checks, world, passed);
         }
     });
+}
+
+/// Loads have changed for the last time, for now, and are known to all from `since` on: balancing moves that begin later are
+/// judged by them, once loads change again or [`judge`] is called.
+pub fn steady(world: &mut World, since: Time) {
+    looked(world, |checks, world| costs::steady(checks, world, since));
+}
+
+/// Judges the balancing moves made while loads were steady, which they are not any more.
+pub fn judge(world: &mut World) {
+    looked(world, |checks, world| costs::judge(checks, world));
 }
 
 /// An agent has done something.

@@ -315,6 +315,7 @@ impl Fleet {
     }
 
     /// An agent orders something.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one order")]
     pub fn command(
         &mut self,
         now: Time,
@@ -509,7 +510,7 @@ impl Fleet {
             Seen::Gone => {}
             Seen::Incoming | Seen::IncomingComplete => {
                 let process = self.forget(at, vm).expect("it was just seen");
-                self.tell_peer(now, reaches, at, vm, &process, out);
+                self.tell_peer(now, reaches, vm, &process, out);
             }
             seen @ (Seen::Running
             | Seen::Paused
@@ -545,7 +546,7 @@ impl Fleet {
         if waits {
             return out.push(Said::Later { after: AGAIN, step });
         }
-        if !self.process(other, vm).is_some_and(|peer| peer.number == about) {
+        if self.process(other, vm).is_none_or(|peer| peer.number != about) {
             return self.fail(now, reaches, at, vm, "connection reset by peer", out);
         }
         match next {
@@ -659,7 +660,7 @@ impl Fleet {
         if let Some((id, _)) = before.moving {
             self.say(at, id, vm, Report::CopyFailed(why.to_owned(), seen), out);
         }
-        self.tell_peer(now, reaches, at, vm, &before, out);
+        self.tell_peer(now, reaches, vm, &before, out);
     }
 
     /// One side of a copy is no more: the other hears of it, at once or when the network lets it.
@@ -667,7 +668,6 @@ impl Fleet {
         &mut self,
         now: Time,
         reaches: Reaches<'_>,
-        at: u16,
         vm: VmId,
         gone: &Process,
         out: &mut Vec<Said>,
@@ -687,7 +687,6 @@ impl Fleet {
                 about: gone.number,
                 next: Next::PeerLost,
             };
-            let _ = at;
             self.step(now, reaches, step, out);
         }
     }
@@ -722,7 +721,7 @@ impl Fleet {
                 _,
             ) => out.push(Said::Gone { at, vm, how: why }),
         }
-        self.tell_peer(now, reaches, at, vm, &process, out);
+        self.tell_peer(now, reaches, vm, &process, out);
     }
 
     /// An operator pauses a guest that runs, or lets it run again; whether it did.

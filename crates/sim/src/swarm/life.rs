@@ -1,17 +1,17 @@
 //! The life of one seed's cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use decide::host::story::Step;
-use decide::units::Time;
+use decide::host::story::{Note, Step};
+use decide::units::{MoveId, Time};
 
 use super::scenario;
 use crate::checks::{self, NotYet, Property, Violation};
 use crate::faults::Kind;
-use crate::world::World;
+use crate::world::{World, host_id};
 
 /// What every seed's cluster goes through.
 #[derive(Clone, Debug)]
@@ -63,8 +63,8 @@ pub struct Life {
 
 /// Between two things that operators or guests do.
 const TURN_EVERY_MS: u32 = 2500;
-/// Loads are known to all after this long.
-const STEADY_AFTER: Duration = Duration::from_secs(25);
+/// Loads are known to all after this long: before, no host that has just become hot has been so for the whole window.
+const STEADY_AFTER: Duration = Duration::from_secs(7);
 /// How often it is looked whether all is whole.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Whole for as long as this.
@@ -105,20 +105,21 @@ fn heal(world: &mut World, options: &Options) {
     let healed = world.now;
     // The last agents are back; what is down is started again once its moves are over.
     world.run(Duration::from_secs(45));
-    scenario::resume_all(world);
+    scenario::all_run_again(world);
     scenario::last_loads(world);
-    world.checks.steady_since = Some(world.now.plus(STEADY_AFTER));
+    steady(world);
     let end = healed.plus(options.healing_max);
     let mut whole_since: Option<Time> = None;
     while world.checks.violations().is_empty() {
-        scenario::start_all_again(world);
-        scenario::resume_all(world);
+        if scenario::all_run_again(world) {
+            steady(world);
+        }
         world.run(LOOK_EVERY);
         match whole(world) {
             Ok(()) => {
                 let since = *whole_since.get_or_insert(world.now);
                 if world.now.since(since) >= WHOLE_FOR {
-                    return;
+                    break;
                 }
             }
             Err((property, not_yet)) => {
@@ -129,6 +130,11 @@ fn heal(world: &mut World, options: &Options) {
             }
         }
     }
+    checks::judge(world);
+}
+
+fn steady(world: &mut World) {
+    checks::steady(world, world.now.plus(STEADY_AFTER));
 }
 
 fn whole(world: &World) -> Result<(), (Property, NotYet)> {
@@ -138,34 +144,21 @@ fn whole(world: &World) -> Result<(), (Property, NotYet)> {
 }
 
 fn told(seed: u64, world: &World) -> Life {
-    let mut outcomes = BTreeMap::new();
-    let mut moves = 0;
-    for (_, at, note) in &world.notes {
-        let own = note.move_id.is_some_and(|id| id.host == crate::world::host_id(*at));
-        let outcome = match note.step {
-            Step::VmPolicy if own => {
-                moves += 1;
-                continue;
-            }
-            Step::Done => "done",
-            Step::Abandoned if own => "abandoned",
-            Step::VmDown if own => "down",
-            _ => continue,
-        };
-        *outcomes.entry(outcome).or_default() += 1;
-    }
+    let own = |at: &u16, note: &Note| note.move_id.is_some_and(|id| id.host == host_id(*at));
+    let notes = world.notes.iter().filter(|(_, at, note)| own(at, note)).map(|(.., note)| note);
+    let moves: BTreeSet<Option<MoveId>> = notes.clone().map(|note| note.move_id).collect();
+    let count = |step: Step| notes.clone().filter(|note| note.step == step).count() as u64;
+    let ends = [(Step::Done, "done"), (Step::Abandoned, "abandoned"), (Step::VmDown, "down")];
     let violations = world.checks.violations().to_vec();
     let story = violations.first().map_or(String::new(), |first| world.tale(first.vm));
-    let judged = |at: Time| world.checks.steady_since.is_some_and(|since| at >= since);
     Life {
         seed,
         events: world.events,
-        moves,
-        outcomes,
+        moves: moves.len() as u64,
+        outcomes: ends.into_iter().map(|(step, name)| (name, count(step))).collect(),
         faults: world.faults.counts().clone(),
         phases: world.faults.phases().clone(),
-        judged: world.checks.passed.iter().filter(|p| p.balancing.is_some_and(judged)).count()
-            as u64,
+        judged: world.checks.judged,
         simulated: world.now.since(Time(1_000_000)),
         hash: world.trace.finish(),
         violations,

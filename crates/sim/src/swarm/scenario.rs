@@ -147,15 +147,24 @@ fn start_one_again(world: &mut World) {
     }
 }
 
-/// Every VM that is down and has an owner is started again.
-pub(super) fn start_all_again(world: &mut World) {
+/// Every VM that is down and has an owner is started again, and every guest that an operator paused goes on; whether any did.
+pub(super) fn all_run_again(world: &mut World) -> bool {
     end_leftovers(world);
-    let down: Vec<VmId> = world.checks.down().iter().copied().collect();
-    for vm in down {
+    let mut any = false;
+    for vm in world.checks.down().iter().copied().collect::<Vec<_>>() {
         if let Some(at) = may_start(world, vm) {
             world.start_again(at, vm);
+            any = true;
         }
     }
+    for vm in world.guests.keys().copied().collect::<Vec<_>>() {
+        let at = world.fleet.of(vm).find(|(_, p)| p.seen == Seen::Paused).map(|(at, _)| at);
+        if let Some(at) = at.filter(|at| owns(world, *at, vm)) {
+            world.pause(at, vm, false);
+            any = true;
+        }
+    }
+    any
 }
 
 /// A VM that died at its new owner, perhaps before it ran there, leaves its stopped copy at the source: nobody may know better
@@ -216,16 +225,6 @@ fn owns(world: &World, at: u16, vm: VmId) -> bool {
     owner && !journal.moves.values().any(|open| open.vm == vm)
 }
 
-/// Every guest that an operator paused goes on.
-pub(super) fn resume_all(world: &mut World) {
-    for vm in world.guests.keys().copied().collect::<Vec<_>>() {
-        let at = world.fleet.of(vm).find(|(_, p)| p.seen == Seen::Paused).map(|(at, _)| at);
-        if let Some(at) = at.filter(|at| owns(world, *at, vm)) {
-            world.pause(at, vm, false);
-        }
-    }
-}
-
 /// Some guests of one host become busy, of those that may.
 fn spot(world: &mut World, may: impl Fn(&World, VmId) -> bool) {
     let hosts = u32::try_from(world.sites.len()).unwrap_or(1);
@@ -261,7 +260,7 @@ pub(super) fn last_loads(world: &mut World) {
         let packets = if quiet { u64::from(10 + world.draw(50)) } else { 1 };
         world.guests.get_mut(&vm).expect("it was listed").packets = packets;
     }
-    for _ in 0..1 + world.sites.len() / 5 {
+    for _ in 0..1 + world.sites.len() / 3 {
         spot(world, |world, vm| world.fleet.memory(vm).dirty_rate <= QUIET);
     }
 }

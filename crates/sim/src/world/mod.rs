@@ -328,6 +328,9 @@ impl World {
                     self.coming.put(written, Coming::Written { at, life, number });
                 }
                 Action::Hypervisor(id, vm, command) => {
+                    if matches!(command, HypervisorCommand::StartCopy(..)) {
+                        self.checks.copies(id);
+                    }
                     let when = self.now;
                     self.commands.push(Ordered { when, at, id, vm, command: command.clone() });
                     self.fleet_does(|fleet, now, reaches, out| {
