@@ -8,5 +8,6 @@ pub mod checks;
 pub mod faults;
 mod hash;
 pub mod hypervisor;
+pub mod replay;
 pub mod swarm;
 pub mod world;

@@ -2,6 +2,7 @@
 
 mod tasks;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -19,12 +20,19 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    Replay(sim::replay::Replay),
     /// Clusters that suffer faults drawn from seeds, and must never break a promise
     Swarm(tasks::Swarm),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    let ended = match Arguments::parse().task {
+        Task::Replay(replay) => replay.run(),
         Task::Swarm(swarm) => swarm.run(),
-    }
+    };
+    ended.unwrap_or_else(|error| {
+        // Where standard error is closed, the exit code alone must do.
+        let _ = writeln!(io::stderr(), "evenkeel-sim: {error:#}");
+        ExitCode::FAILURE
+    })
 }

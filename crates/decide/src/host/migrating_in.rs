@@ -187,7 +187,7 @@ impl Host {
         self.rest(now, "a VM has just arrived");
     }
 
-    /// The source says that the VM is ours.
+    /// The source says that the VM is ours, and what its guest did; or, without that, asks what has become of it.
     #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
     pub(super) fn handed_over(
         &mut self,
@@ -195,7 +195,7 @@ impl Host {
         id: MoveId,
         vm: VmId,
         epoch: Epoch,
-        run: RunState,
+        run: Option<RunState>,
         journal: JournalMark,
         actions: &mut Vec<Action>,
     ) {
@@ -208,7 +208,8 @@ impl Host {
         }
         let machine = self.incoming.get(&id).and_then(|incoming| incoming.migrate.as_ref());
         if machine.is_some_and(|m| m.vm() == vm && m.record().epoch + 1 == epoch.number) {
-            return self.inward(now, id, Event::HandOver(run), actions);
+            let event = run.map_or(Event::Inquiry, Event::HandOver);
+            return self.inward(now, id, event, actions);
         }
         let record = self.records.get(&vm).copied().unwrap_or(NEVER_HERE);
         let elsewhere = self.incoming.values().any(|i| i.vm == vm && i.open());
@@ -217,6 +218,7 @@ impl Host {
             Ownership::Down if record.floor >= epoch.number => Standing::OwnerCopyGone,
             Ownership::Away if record.floor >= epoch.number => Standing::Void,
             Ownership::Away if !elsewhere && !self.vms.contains_key(&vm) => {
+                let run = run.unwrap_or(RunState::Running);
                 return self.promise_void(now, id, vm, epoch, run, journal, record, actions);
             }
             // What is here is this host's by another way. Void would let the source run its copy beside it.

@@ -346,7 +346,10 @@ impl Fleet {
                 Report::Discarded
             }
             Command::TakeBack(run) | Command::Resume(run) => self.resume(now, at, id, vm, run),
-            Command::DestroyIncoming => return self.destroy(now, reaches, at, id, vm, out),
+            Command::DestroyIncomplete if seen == Seen::IncomingComplete => Report::Looked(seen),
+            Command::DestroyIncoming | Command::DestroyIncomplete => {
+                return self.destroy(now, reaches, at, id, vm, out);
+            }
             Command::Look => Report::Looked(seen),
         };
         self.say(at, id, vm, report, out);

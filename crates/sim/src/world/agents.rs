@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use decide::host::{Event, Host, Start};
+use decide::log::{Begin, FORM, Gave, Line};
 use decide::migrate::hypervisor::{RunState, Seen, Sighting};
 use decide::placement::admission::Offered;
 use decide::units::{JournalId, VmId};
@@ -111,8 +112,21 @@ impl World {
             settings,
             seed: u64::from(at) + 1000 * u64::from(site.starts),
         };
+        let shown = site.clock.shown(now);
         let mut actions = Vec::new();
-        site.host = Some(Host::new(start, site.clock.shown(now), &mut actions));
+        let begin = self.logs.is_some().then(|| Begin {
+            form: FORM,
+            version: "simulated".to_owned(),
+            unix_us: 0,
+            now: shown,
+            start: start.clone(),
+        });
+        let site = self.sites.get_mut(&at).expect("a host of this world");
+        let host = site.host.insert(Host::new(start, shown, &mut actions));
+        if let Some((logs, begin)) = self.logs.as_mut().zip(begin) {
+            let gave = Gave::of(&actions, host.deadline());
+            logs.insert(at, vec![Line::Begin(Box::new(begin)), Line::Gave(gave)]);
+        }
         self.perform(at, &mut actions);
         let found: Vec<(VmId, Seen)> =
             self.fleet.processes(at).map(|(vm, p)| (vm, p.seen)).collect();

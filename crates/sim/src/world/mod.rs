@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use decide::host::story::{Note, Step};
 use decide::host::{Action, Ask, Event, Host};
+use decide::log::{Gave, Line};
 use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting};
 use decide::policy::settings::Settings;
 use decide::units::{HostId, MoveId, Time, VmId};
@@ -55,7 +56,7 @@ pub struct Site {
     /// Its clock.
     pub clock: Clock,
     /// Starts and ends of the agent so far: what was on its way to an earlier life is lost.
-    life: u32,
+    pub life: u32,
     starts: u32,
     /// When its deadline is looked at next.
     tick: Option<Time>,
@@ -119,6 +120,8 @@ pub struct World {
     pub checks: Checks,
     /// What goes wrong.
     pub faults: Faults,
+    /// The event logs of all hosts' last lives, as their agents would record them, if wanted.
+    pub logs: Option<BTreeMap<u16, Vec<Line>>>,
     /// Hash of every action of every host, in order.
     pub trace: Trace,
     /// Events so far.
@@ -175,6 +178,7 @@ impl World {
             commands: Vec::new(),
             checks: Checks::default(),
             faults: Faults::new(seed),
+            logs: None,
             trace: Trace::default(),
             events: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -293,10 +297,17 @@ impl World {
     pub fn handle(&mut self, at: u16, event: Event) {
         let now = self.now;
         let mut actions = std::mem::take(&mut self.spare);
-        let site = self.site(at);
+        let site = self.sites.get_mut(&at).expect("a host of this world");
         let Some(host) = site.host.as_mut() else { return };
         let gossip = matches!(event, Event::Gossip { .. } | Event::Tick);
-        host.handle(site.clock.shown(now), event, &mut actions);
+        let shown = site.clock.shown(now);
+        let log = self.logs.as_mut().and_then(|logs| logs.get_mut(&at));
+        let recorded = log.is_some().then(|| event.clone());
+        host.handle(shown, event, &mut actions);
+        if let Some((log, event)) = log.zip(recorded) {
+            log.push(Line::Event { now: shown, event });
+            log.push(Line::Gave(Gave::of(&actions, host.deadline())));
+        }
         let idle = gossip && actions.iter().all(|a| matches!(a, Action::Gossip { .. }));
         self.perform(at, &mut actions);
         self.spare = actions;

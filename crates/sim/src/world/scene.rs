@@ -98,11 +98,16 @@ impl World {
     /// The same with so much memory each.
     pub fn of_size(seed: u64, n: u16, settings: Settings, memory: u64) -> World {
         let mut world = World::new(seed, settings);
-        let packets = world.settings.hot.packets_per_second.map_or(1000, |max| max.0);
-        (1..=n).for_each(|at| world.add(at, Machine::new(16, memory, packets), Clock::default()));
-        (1..=n).for_each(|at| world.restart(at));
+        world.add_alike(n, memory);
         world.run(Duration::from_secs(5));
         world
+    }
+
+    /// Hosts 1 to `n`, alike, with so much memory each, whose agents start.
+    pub fn add_alike(&mut self, n: u16, memory: u64) {
+        let packets = self.settings.hot.packets_per_second.map_or(1000, |max| max.0);
+        (1..=n).for_each(|at| self.add(at, Machine::new(16, memory, packets), Clock::default()));
+        (1..=n).for_each(|at| self.restart(at));
     }
 
     /// A host whose agent does not run yet.
