@@ -30,7 +30,7 @@ pub(crate) fn status(at_work: &Steering) -> Status {
         moves_under_way: count(host.moves_under_way()),
         hot: host.hot(now).map(ToString::to_string),
         doing: host.doing().to_owned(),
-        alarms: host.alarms().iter().rev().cloned().collect(),
+        alarms: host.alarms().rev().map(str::to_owned).collect(),
     }
 }
 
