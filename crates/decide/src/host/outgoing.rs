@@ -258,6 +258,10 @@ impl Host {
         if !out.negotiation.as_ref().is_some_and(|n| n.asked().contains(&from)) {
             return;
         }
+        if self.journals.set_back(from) {
+            let why = "its journal was set back: it may forget what it promises";
+            return self.refused(now, id, from, why, None, actions);
+        }
         if self.is_new(id, from, &Answer::Acceptance(cost)) {
             self.tales.tell(id, |story| story.acceptances += 1);
             self.note_move(

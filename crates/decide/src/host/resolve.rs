@@ -4,11 +4,15 @@ use super::{Action, Host};
 use crate::membership::HostState;
 use crate::migrate::record::MoveRecord;
 use crate::migrate::{Resolution, source, target};
-use crate::units::{HostId, MoveId, Time};
+use crate::units::{HostId, MoveId, Time, VmId};
 
 /// An open move as a person must see it before deciding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsettled {
+    /// The VM.
+    pub vm: VmId,
+    /// The other side.
+    pub peer: HostId,
     /// What is known, one line each.
     pub known: Vec<String>,
     /// Whether each decision may be taken, or what speaks against it.
@@ -37,7 +41,7 @@ impl Host {
         known.extend(of_move.map(|alarm| format!("alarm: {}", alarm.reason)));
         let choices = [Resolution::KeepHere, Resolution::GiveUp];
         let choices = choices.map(|choice| (choice, self.may_resolve(id, choice)));
-        Some(Unsettled { known, choices })
+        Some(Unsettled { vm: record.vm, peer: record.peer, known, choices })
     }
 
     /// What the other side was last seen to be.
