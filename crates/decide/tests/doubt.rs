@@ -148,11 +148,11 @@ impl Pair {
 
     fn commands(&self, n: u8) -> Vec<&Command> {
         let of_host = self.done.iter().filter(|(at, _)| *at == n);
-        let command = |action| match action {
+        let commands = of_host.filter_map(|(_, action)| match action {
             Action::Hypervisor(_, _, command) => Some(command),
             _ => None,
-        };
-        of_host.filter_map(|(_, action)| command(action)).collect()
+        });
+        commands.collect()
     }
 
     fn answer(&self, n: u8) -> Standing {
