@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod demo;
+mod model;
 mod setup;
 
 use std::process::ExitCode;
@@ -30,6 +31,9 @@ enum Task {
     /// Show a flooded VM leave its host by itself, on three hosts made of namespaces
     #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --keep")]
     Demo(demo::Demo),
+    /// Check the machines of a move under every order of events, within budgets
+    #[command(after_help = "Example: cargo xtask model --json")]
+    Model(model::Model),
     /// Install and build what test guests need
     #[command(after_help = "Example: cargo xtask setup --json")]
     Setup(setup::Setup),
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         Task::Ci(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Demo(task) => task.run(),
+        Task::Model(task) => task.run(),
         Task::Setup(task) => task.run(),
     };
     match done {

@@ -192,7 +192,7 @@ impl Host {
         self.rest(now, "a VM has just arrived");
     }
 
-    /// The source says that the VM is ours.
+    /// The source says that the VM is ours, and what its guest did; or, without that, asks what has become of it.
     #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
     pub(super) fn handed_over(
         &mut self,
@@ -200,7 +200,7 @@ impl Host {
         id: MoveId,
         vm: VmId,
         epoch: Epoch,
-        run: RunState,
+        run: Option<RunState>,
         journal: JournalMark,
         actions: &mut Vec<Action>,
     ) {
@@ -211,7 +211,8 @@ impl Host {
         }
         let machine = self.incoming.get(&id).and_then(|incoming| incoming.migrate.as_ref());
         if machine.is_some_and(|m| m.vm() == vm && m.record().epoch + 1 == epoch.number) {
-            return self.inward(now, id, Event::HandOver(run), actions);
+            let event = run.map_or(Event::Inquiry, Event::HandOver);
+            return self.inward(now, id, event, actions);
         }
         let record = self.records.get(&vm).copied().unwrap_or(NEVER_HERE);
         let standing = standing_without_move(record, epoch.number);

@@ -364,7 +364,10 @@ impl Host {
                 self.history_came(now, move_id, &samples, actions)
             }
             Body::HandOver { vm, epoch, run, journal } if from_source => {
-                self.handed_over(now, move_id, vm, epoch, run, journal, actions);
+                self.handed_over(now, move_id, vm, epoch, Some(run), journal, actions);
+            }
+            Body::Inquiry { vm, epoch, journal } if from_source => {
+                self.handed_over(now, move_id, vm, epoch, None, journal, actions);
             }
             Body::Acceptance { cost, .. } if move_id.host == self.id => {
                 self.accepted(now, move_id, from, cost, actions)

@@ -98,6 +98,8 @@ pub enum Event {
     Release,
     /// A person ends what cannot be settled otherwise. The parent has asked [`Target::may_resolve`].
     Resolve(Resolution),
+    /// The source asks what has become of the VM; it promises nothing.
+    Inquiry,
     /// A timer ended.
     Timeout(Timer),
 }
@@ -204,6 +206,7 @@ impl Target {
             Event::HandOver(run) => self.hand_over(run, actions),
             Event::Release => self.release(actions),
             Event::Resolve(resolution) => self.resolve(resolution, actions),
+            Event::Inquiry => self.inquiry(actions),
             Event::Timeout(timer) => self.timeout(timer, actions),
         }
     }
@@ -256,6 +259,15 @@ impl Target {
             (HypervisorReport::IncomingCompleted, Phase::Waiting | Phase::Recording) => {
                 self.complete(actions)
             }
+            (HypervisorReport::Looked(Seen::IncomingComplete), Phase::Waiting) => {
+                self.complete(actions)
+            }
+            (HypervisorReport::Looked(Seen::Unknown), Phase::Waiting) => {
+                actions.push(Action::Alarm(
+                    "the copy did not come in time, and its process does not answer: left alone"
+                        .to_owned(),
+                ));
+            }
             // Nobody has resumed it and nobody will: the source's stopped copy is as good as ever.
             (
                 HypervisorReport::IncomingFailed(why),
@@ -268,7 +280,9 @@ impl Target {
                 HypervisorReport::IncomingGone,
                 Phase::Recording | Phase::Waiting | Phase::Complete | Phase::Owning,
             ) => {
-                self.why = "its incoming side is gone".to_owned();
+                if self.why.is_empty() {
+                    self.why = "its incoming side is gone".to_owned();
+                }
                 self.void(actions);
             }
             (HypervisorReport::Resumed, Phase::Resuming) => {
@@ -298,7 +312,6 @@ impl Target {
 
     /// What was found after a restart.
     fn looked(&mut self, seen: Seen, actions: &mut Vec<Action>) {
-        self.found = Some(seen);
         if self.record.doubtful {
             return self.doubt(seen, actions);
         }
@@ -315,6 +328,7 @@ impl Target {
             }
             // Somebody let it run past us, and the source's copy may run too. Nothing is started, resumed or ended to mend it.
             Seen::Running if !owner => {
+                self.found = Some(seen);
                 actions.push(Action::Alarm(
                     "the guest runs here though it was never handed over: two copies may be running"
                         .to_owned(),
@@ -327,6 +341,7 @@ impl Target {
                 self.lost("its process was gone when the agent came back".to_owned(), actions)
             }
             Seen::Incoming | Seen::Copying | Seen::PostMigrate | Seen::Unknown => {
+                self.found = Some(seen);
                 actions.push(Action::Alarm(format!(
                     "found {seen:?} where an incoming side was expected; left alone"
                 )));
@@ -338,6 +353,7 @@ impl Target {
     /// What the journal says may be long past: nothing is resumed, promised or ended by it.
     fn doubt(&mut self, seen: Seen, actions: &mut Vec<Action>) {
         self.phase = Phase::Doubtful;
+        self.found = Some(seen);
         actions.push(Action::Disarm(Timer::Repeat));
         actions.push(Action::Alarm(format!(
             "the journal was set back while this move was open ({:?}); found {seen:?} here; nothing is done until it is resolved",
@@ -390,6 +406,7 @@ impl Target {
             return;
         }
         self.phase = Phase::Complete;
+        self.why = String::new();
         self.repeats = 0;
         actions.push(Action::Disarm(Timer::Arrival));
         if self.handed_over {
@@ -409,15 +426,39 @@ impl Target {
                 actions.push(Action::Standing(Standing::NotComplete));
             }
             Phase::Complete => self.own(actions),
-            Phase::Owning | Phase::Resuming | Phase::Confirming | Phase::Looking => {
-                actions.push(Action::Standing(Standing::OwnerNotResumed));
-            }
-            Phase::Arrived => actions.push(Action::Standing(Standing::Running)),
-            Phase::Void => actions.push(Action::Standing(Standing::Void)),
-            Phase::Lost => actions.push(Action::Standing(Standing::OwnerCopyGone)),
-            Phase::Doubtful => actions.push(Action::Standing(Standing::Unknown)),
-            Phase::Recording | Phase::Waiting | Phase::Voiding | Phase::Destroying => {}
+            _ => self.say_where_it_stands(actions),
         }
+    }
+
+    /// The source does not know whether its guest ran on: its word is no hand-over, and a complete copy here goes on waiting.
+    fn inquiry(&mut self, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Recording | Phase::Waiting | Phase::Looking
+                if self.record.stage == MoveStage::Prepared =>
+            {
+                actions.push(Action::Standing(Standing::NotComplete));
+            }
+            Phase::Complete => actions.push(Action::Remind),
+            _ => self.say_where_it_stands(actions),
+        }
+    }
+
+    fn say_where_it_stands(&self, actions: &mut Vec<Action>) {
+        let standing = match self.phase {
+            Phase::Owning | Phase::Resuming | Phase::Confirming | Phase::Looking => {
+                Standing::OwnerNotResumed
+            }
+            Phase::Arrived => Standing::Running,
+            Phase::Void => Standing::Void,
+            Phase::Lost => Standing::OwnerCopyGone,
+            Phase::Doubtful => Standing::Unknown,
+            Phase::Recording
+            | Phase::Waiting
+            | Phase::Complete
+            | Phase::Voiding
+            | Phase::Destroying => return,
+        };
+        actions.push(Action::Standing(standing));
     }
 
     fn own(&mut self, actions: &mut Vec<Action>) {
@@ -473,9 +514,11 @@ impl Target {
 
     fn timeout(&mut self, timer: Timer, actions: &mut Vec<Action>) {
         match (timer, self.phase) {
-            (Timer::Arrival, Phase::Waiting) => {
+            // It may be complete all the same: that is for the hypervisor to say, and then it stays.
+            (Timer::Arrival | Timer::Repeat, Phase::Waiting) => {
                 self.why = "the copy did not come in time".to_owned();
-                self.void(actions);
+                actions.push(Action::Hypervisor(HypervisorCommand::DestroyIncomplete));
+                actions.push(Action::Arm(Timer::Repeat, RESUME_AGAIN));
             }
             (Timer::Repeat, Phase::Complete) => {
                 self.repeats = self.repeats.saturating_add(1);

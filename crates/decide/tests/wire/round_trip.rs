@@ -159,6 +159,11 @@ fn body() -> impl Strategy<Value = Body> {
             run,
             journal
         }),
+        (vm(), epoch(), journal()).prop_map(|(vm, epoch, journal)| Body::Inquiry {
+            vm,
+            epoch,
+            journal
+        }),
         (vm(), epoch(), standing(), option::of(journal())).prop_map(
             |(vm, epoch, standing, journal)| Body::Standing { vm, epoch, standing, journal }
         ),

@@ -107,6 +107,7 @@ pub(crate) fn bodies() -> Vec<Body> {
         },
         Body::HandOver { vm: VM, epoch: EPOCH, run: RunState::Running, journal: JOURNAL },
         Body::Standing { vm: VM, epoch: EPOCH, standing: Standing::Void, journal: None },
+        Body::Inquiry { vm: VM, epoch: EPOCH, journal: JOURNAL },
     ]
 }
 
