@@ -97,13 +97,18 @@ impl World {
         site.starts += 1;
         site.tick = None;
         site.written = now;
-        let journal =
-            JournalMark { id: JournalId(u128::from(at)), generation: site.journal.generation };
+        let journal = JournalMark {
+            id: JournalId(u128::from(at)),
+            generation: site.journal.generation,
+            opened: site.journal.generation,
+            life: u64::from(site.starts),
+        };
         let start = Start {
             id: host_id(at),
             name: format!("host{at}"),
             address: address(at),
             journal,
+            doubt: None,
             incarnation: site.starts,
             first_incarnation: 1,
             vms: site.journal.vms.clone(),
