@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod demo;
+mod faults;
 mod setup;
 
 use std::process::ExitCode;
@@ -30,6 +31,9 @@ enum Task {
     /// Show a flooded VM leave its host by itself, on three hosts made of namespaces
     #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --keep")]
     Demo(demo::Demo),
+    /// Break something in each phase of a move, and hold what becomes of the VM against a table
+    #[command(after_help = "Examples:\n  cargo xtask faults --json\n  cargo xtask faults --phase ready --fault 'target cut off'")]
+    Faults(faults::Faults),
     /// Install and build what test guests need
     #[command(after_help = "Example: cargo xtask setup --json")]
     Setup(setup::Setup),
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         Task::Ci(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Demo(task) => task.run(),
+        Task::Faults(task) => task.run(),
         Task::Setup(task) => task.run(),
     };
     match done {

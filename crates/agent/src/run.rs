@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::answers::Answers;
 use crate::clock::{Clock, unix_seconds};
 use crate::config::{Config, RequestMode};
+use crate::hold::Hold;
 use crate::http::{self, ApiSocket};
 use crate::net::{self, Net, NetSettings, seal};
 use crate::steering::{Ears, Hands, Steering};
@@ -100,7 +101,8 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
     let readings = monitoring::start(config.host.uplink.clone(), Arc::clone(&hypervisor))?;
     let mut actions = Vec::new();
     let host = Host::new(start, clock.now(), &mut actions);
-    let hands = Hands { net, hypervisor, journal, events: Arc::clone(&events), newest };
+    let hold = Hold::from_environment();
+    let hands = Hands { net, hypervisor, journal, events: Arc::clone(&events), newest, hold };
     let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request, hands);
     steering.carry_out(actions);
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));

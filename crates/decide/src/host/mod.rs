@@ -206,7 +206,7 @@ pub struct Host {
     doing: String,
     noted_hot: Option<String>,
     recommended: BTreeSet<VmId>,
-    alarms: Vec<String>,
+    alarms: Vec<Note>,
     tales: Tales,
 }
 
@@ -444,7 +444,7 @@ impl Host {
         if self.alarms.len() == ALARMS_MAX {
             self.alarms.remove(0);
         }
-        self.alarms.push(note.reason.clone());
+        self.alarms.push(note.clone());
         actions.push(Action::Note(note));
     }
 
@@ -499,7 +499,7 @@ impl Host {
     }
 
     /// What needs a person, oldest first.
-    pub fn alarms(&self) -> &[String] {
+    pub fn alarms(&self) -> &[Note] {
         &self.alarms
     }
 

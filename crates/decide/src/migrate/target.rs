@@ -22,6 +22,8 @@ use crate::wire::message::Standing;
 
 /// How often a complete copy without a hand-over, or a guest that does not come up, is asked about again.
 const REPEAT: Duration = Duration::from_secs(2);
+/// How often the source is reminded of an incoming side that waits: it lets go of one that it does not know of.
+const REMIND: Duration = Duration::from_secs(5);
 /// After this long without an answer the hypervisor is asked to resume, or to look, once more.
 const RESUME_AGAIN: Duration = Duration::from_secs(20);
 /// Repetitions after which a person is called.
@@ -104,7 +106,7 @@ pub enum Action {
     Hypervisor(HypervisorCommand),
     /// That an incoming side may be here is on record: it may be started.
     Recorded,
-    /// Remind the source that a complete copy waits here.
+    /// Remind the source that a copy, complete or not, waits here.
     Remind,
     /// Tell the source what has become of the VM.
     Standing(Standing),
@@ -317,6 +319,7 @@ impl Target {
     fn wait(&mut self, actions: &mut Vec<Action>) {
         self.phase = Phase::Waiting;
         actions.push(Action::Arm(Timer::Arrival, self.arrival_max));
+        actions.push(Action::Arm(Timer::Repeat, REMIND));
     }
 
     fn complete(&mut self, actions: &mut Vec<Action>) {
@@ -405,6 +408,10 @@ impl Target {
             (Timer::Arrival, Phase::Waiting) => {
                 self.why = "the copy did not come in time".to_owned();
                 self.void(actions);
+            }
+            (Timer::Repeat, Phase::Waiting) => {
+                actions.push(Action::Remind);
+                actions.push(Action::Arm(Timer::Repeat, REMIND));
             }
             (Timer::Repeat, Phase::Complete) => {
                 self.repeats = self.repeats.saturating_add(1);
