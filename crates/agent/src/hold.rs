@@ -17,6 +17,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use rustix::process::{Signal, getpid, kill_process};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::block_in_place;
 
 const VARIABLE: &str = "EVENKEEL_HOLD_FILE";
 
@@ -40,9 +43,13 @@ impl Hold {
         steps.iter().any(|step| step == wanted.trim()) && fs::remove_file(&self.file).is_ok()
     }
 
-    /// Stops this process until it is told to go on.
+    /// Stops this process, and comes back once it was told to go on: a signal to a process may be taken by any of its
+    /// threads, so the one that sent it could run on for a while.
     pub(crate) fn stop(&self) -> anyhow::Result<()> {
-        kill_process(getpid(), Signal::STOP).context("stopping this process")
+        let mut told = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
+        kill_process(getpid(), Signal::STOP).context("stopping this process")?;
+        block_in_place(|| Handle::current().block_on(told.recv()));
+        Ok(())
     }
 }
 

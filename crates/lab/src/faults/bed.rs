@@ -188,7 +188,18 @@ impl Bed {
         self.cluster.host(number).limit_uplink(Some(SLOW))
     }
 
-    /// Waits until all agents see each other, no move is under way, and the guest is watched where it is and nowhere else.
+    /// The hosts to which the guest can be moved.
+    pub(crate) async fn others(&self) -> anyhow::Result<Vec<usize>> {
+        let seen = self.cluster.api(self.at).hosts().await?;
+        let alive = |host: &Host| {
+            seen.iter().any(|view| view.name == host.name() && view.state == "alive" && !view.local)
+        };
+        let hosts = self.hosts();
+        let after = (1..hosts.len()).map(|step| (self.at + step) % hosts.len());
+        Ok(after.filter(|number| alive(&hosts[*number])).collect())
+    }
+
+    /// Waits until the guest's agent sees another host, no move is under way, and the guest is watched where it is and nowhere else.
     pub(crate) async fn quiet(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + QUIET_MAX;
         loop {
@@ -206,8 +217,9 @@ impl Bed {
             let Ok(status) = api.status().await else {
                 return Ok(Some(format!("{} does not answer", host.name())));
             };
-            if usize::try_from(status.hosts_alive)? < self.hosts().len() {
-                return Ok(Some(format!("{} sees {}", host.name(), status.hosts_alive)));
+            // One that was cut off is found again within half a minute: meanwhile there is another.
+            if number == self.at && status.hosts_alive < 2 {
+                return Ok(Some(format!("{} sees no other host", host.name())));
             }
             if status.moves_under_way > 0 {
                 return Ok(Some(format!("{} moves at {}", status.moves_under_way, host.name())));

@@ -27,7 +27,12 @@ const REPORTED_MAX: Duration = Duration::from_secs(10);
 const BEATS_MAX: Duration = Duration::from_secs(30);
 /// An agent, or QEMU, that does not answer for so long may have been stopped meanwhile.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long an agent is asked for its moves while it may stop itself.
+const GLANCE_MAX: Duration = Duration::from_millis(100);
+/// The source waits a second for answers; held for much of it, it hears none.
+const HELD_MAX: Duration = Duration::from_millis(600);
+const HOLDS_MAX: u32 = 5;
+const LOOK_EVERY: Duration = Duration::from_millis(30);
 const AGENT_PORT: u16 = 7946;
 /// The first port of incoming copies; one move at a time takes no other.
 const COPY_PORT: u16 = 49_152;
@@ -108,18 +113,7 @@ impl Bed {
     }
 
     async fn go_watched(&mut self, case: &mut Case, expected: Expected) -> anyhow::Result<()> {
-        let run = self.begin(case.phase).await.context("beginning the move")?;
-        let read = self.read_phase(&run)?;
-        case.phase_read = Some(read.clone());
-        ensure!(read == case.phase.read_as(), "the phase was read as {read:?}");
-        self.break_it(case.fault, &run).await.with_context(|| case.fault.to_string())?;
-        if expected.meanwhile == Some(Outcome::Moved) {
-            self.cluster.host(run.target).limit_uplink(None)?;
-        }
-        let broken = Instant::now();
-        if self.cluster.agent_pid(run.held).is_some() {
-            self.cluster.signal_agent(run.held, Signal::CONT)?;
-        }
+        let (run, broken) = self.break_in_phase(case, expected).await?;
         if let Some(outcome) = expected.meanwhile {
             let state = self.until(outcome, &run, false, case).await.context("while it lasts")?;
             case.keep(state, case.fault.lasts());
@@ -139,12 +133,44 @@ impl Bed {
         self.mend_all(&run)
     }
 
+    /// Holds a move in the phase, breaks what is to break, and lets it go on; gives when.
+    async fn break_in_phase(
+        &mut self,
+        case: &mut Case,
+        expected: Expected,
+    ) -> anyhow::Result<(Run, Instant)> {
+        for _ in 0..HOLDS_MAX {
+            let run = self.begin(case.phase).await.context("beginning the move")?;
+            let held = Instant::now();
+            let read = self.read_phase(&run)?;
+            case.phase_read = Some(read.clone());
+            ensure!(read == case.phase.read_as(), "the phase was read as {read:?}");
+            self.break_it(case.fault, &run).await.with_context(|| case.fault.to_string())?;
+            if expected.meanwhile == Some(Outcome::Moved) {
+                self.cluster.host(run.target).limit_uplink(None)?;
+            }
+            let took = held.elapsed();
+            let broken = Instant::now();
+            if self.cluster.agent_pid(run.held).is_some() {
+                self.cluster.signal_agent(run.held, Signal::CONT)?;
+            }
+            // A source that was stopped for longer than it waits for answers gives up, whatever is broken.
+            let gives_up = case.phase == Phase::Request && took > HELD_MAX;
+            if !(gives_up && expected.meanwhile == Some(Outcome::Moved)) {
+                return Ok((run, broken));
+            }
+            self.mend_all(&run)?;
+            self.quiet().await?;
+        }
+        bail!("held for more than {HELD_MAX:?} each time")
+    }
+
     /// Begins a move, and waits until it is held in the phase. Where one host cannot take the VM yet, another is asked.
     async fn begin(&mut self, phase: Phase) -> anyhow::Result<Run> {
         let (side, step) = phase.held();
-        let hosts = self.hosts().len();
-        for other in 1..hosts {
-            let (source, target) = (self.at, (self.at + other) % hosts);
+        let others = self.others().await?;
+        for target in &others {
+            let (source, target) = (self.at, *target);
             let held = if side == Side::Source { source } else { target };
             let newest = self.newest_events().await?;
             let before = self.cluster.api(source).moves().await?.first().map(|one| one.id.clone());
@@ -162,9 +188,9 @@ impl Bed {
             }
             self.hold_nowhere();
             self.mend(target)?;
-            if other + 1 == hosts {
-                let logs = asked.await.map(|answer| format!("{answer:?}")).unwrap_or_default();
-                bail!("no host takes the VM: {logs}");
+            if others.last() == Some(&target) {
+                let answer = asked.await.map(|answer| format!("{answer:?}")).unwrap_or_default();
+                bail!("no host takes the VM: {answer}");
             }
         }
         bail!("there is no other host")
@@ -188,7 +214,7 @@ impl Bed {
             // It may stop itself while it is asked.
             let api = self.cluster.api(run.source);
             if self.answers(run.source)
-                && let Ok(Ok(moves)) = timeout(ANSWER_MAX, api.moves()).await
+                && let Ok(Ok(moves)) = timeout(GLANCE_MAX, api.moves()).await
                 && let Some(newest) = moves.first()
                 && Some(&newest.id) != run.before.as_ref()
             {

@@ -26,6 +26,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::messages::{AcceptCapabilities, Command, Event, MigrationStatus};
+use super::process;
 
 /// The longest line that is read; QEMU's own limit for what it takes is 64 MiB, its answers to us are a few KiB.
 const LINE_MAX: u64 = 4 << 20;
@@ -98,6 +99,11 @@ impl Qmp {
             .ok()
             .and_then(|peer| peer.pid())
             .ok_or_else(|| mute(&"its process is unknown"))?;
+        // It takes connections, but would let us wait.
+        if process::is_stopped(peer) {
+            let why = format!("process {peer} is stopped by a signal; `kill -CONT {peer}` lets it go on");
+            return Err(ConnectError::Mute(why));
+        }
         let (read, write) = stream.into_split();
         let mut read = BufReader::new(read);
         match timeout(answer_max, greeting(&mut read)).await {
