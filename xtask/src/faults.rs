@@ -60,7 +60,8 @@ impl Faults {
         let began = Instant::now();
         let mut report = Report { cases: Vec::new(), absent: Vec::new(), ok: false, seconds: 0.0 };
         let mut bed = Bed::make(&prepare::daemon()?).await.context("making hosts and a guest")?;
-        for (phase, fault, cell) in table::all().into_iter().filter(|(p, f, _)| self.wants(*p, *f)) {
+        for (phase, fault, cell) in table::all().into_iter().filter(|(p, f, _)| self.wants(*p, *f))
+        {
             match cell {
                 Cell::Absent(reason) => report.absent.push(Absent { phase, fault, reason }),
                 Cell::Case(expected) => {

@@ -32,7 +32,9 @@ enum Task {
     #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --keep")]
     Demo(demo::Demo),
     /// Break something in each phase of a move, and hold what becomes of the VM against a table
-    #[command(after_help = "Examples:\n  cargo xtask faults --json\n  cargo xtask faults --phase ready --fault 'target cut off'")]
+    #[command(
+        after_help = "Examples:\n  cargo xtask faults --json\n  cargo xtask faults --phase ready --fault 'target cut off'"
+    )]
     Faults(faults::Faults),
     /// Install and build what test guests need
     #[command(after_help = "Example: cargo xtask setup --json")]

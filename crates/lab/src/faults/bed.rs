@@ -107,6 +107,15 @@ impl Bed {
         self.quiet().await
     }
 
+    /// Ends the guest and starts it anew where it was.
+    pub(crate) async fn renew(&mut self) -> anyhow::Result<()> {
+        let (host, vm) = (self.cluster.host(self.at), self.plan.vm());
+        guests::kill_qemu(host, vm)?;
+        let gone = || Ok(guests::qemus(host, vm)?.is_empty().then_some(()));
+        wait::until(QUIET_MAX, "QEMU gone", gone).await?;
+        self.boot().await
+    }
+
     /// Ends all agents and guests, forgets all they knew, and begins again on the first host.
     pub(crate) async fn reset(&mut self) -> anyhow::Result<()> {
         for number in 0..self.hosts().len() {
@@ -226,8 +235,9 @@ impl Bed {
             }
             let vms = api.vms().await.unwrap_or_default();
             if number == self.at {
-                let here =
-                    vms.iter().any(|vm| vm.name == self.plan.name && vm.state == "running" && vm.trouble.is_none());
+                let here = vms.iter().any(|vm| {
+                    vm.name == self.plan.name && vm.state == "running" && vm.trouble.is_none()
+                });
                 if !here {
                     return Ok(Some(format!("{} has {vms:?}", host.name())));
                 }

@@ -96,6 +96,9 @@ impl Bed {
             self.reset().await.context("making the bed anew")?;
         } else if expected.end == Outcome::Down {
             self.boot().await.context("starting the guest anew")?;
+        } else if phase == Phase::Ready && case.outcome == Outcome::Stays {
+            // A QEMU whose copy was cancelled before it was connected refuses another one for up to two minutes.
+            self.renew().await.context("starting the guest anew")?;
         }
         Ok(case)
     }
@@ -182,7 +185,8 @@ impl Bed {
             let (api, vm) = (self.cluster.api(source), self.plan.name.clone());
             // An agent that stops itself, or is killed, gives no answer.
             let asked = tokio::spawn(async move { api.start_move(&MoveRequest { vm, to }).await });
-            let mut run = Run { phase, source, target, held, move_id: String::new(), before, newest };
+            let mut run =
+                Run { phase, source, target, held, move_id: String::new(), before, newest };
             if self.comes_to(&mut run).await? {
                 return Ok(run);
             }
@@ -221,7 +225,10 @@ impl Bed {
                 if newest.ended {
                     return Ok(false);
                 }
-                if run.phase == Phase::Copying && newest.phase == "copying" && newest.copied_bytes > 0 {
+                if run.phase == Phase::Copying
+                    && newest.phase == "copying"
+                    && newest.copied_bytes > 0
+                {
                     self.cluster.signal_agent(run.held, Signal::STOP)?;
                 }
             }
@@ -320,7 +327,9 @@ impl Bed {
     ) -> anyhow::Result<bool> {
         let running = running(seen);
         Ok(match outcome {
-            Outcome::Moved => running == [run.target] && (!settled || self.is_over(run, true).await),
+            Outcome::Moved => {
+                running == [run.target] && (!settled || self.is_over(run, true).await)
+            }
             Outcome::Stays => running == [run.source] && self.is_over(run, settled).await,
             Outcome::GoesOn => running == [run.source] && !self.is_over(run, true).await,
             Outcome::Paused => running.is_empty() && !seen.is_empty() && self.alarmed(run).await,

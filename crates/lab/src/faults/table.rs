@@ -27,6 +27,7 @@ const ONLY_COPY_DIED: &str = "the only complete copy died: the VM is down, repor
     started elsewhere";
 
 /// The cell of a phase and a fault.
+#[expect(clippy::wildcard_enum_match_arm, reason = "most phases come out alike")]
 #[must_use]
 pub fn cell(phase: Phase, fault: Fault) -> Cell {
     use Outcome::{Down, GoesOn, Moved, Paused, Stays, Waits};
@@ -84,11 +85,7 @@ pub fn rule(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Paused => Some(OUT_OF_REACH),
         Outcome::Down => Some(ONLY_COPY_DIED),
-        Outcome::Moved
-        | Outcome::Stays
-        | Outcome::GoesOn
-        | Outcome::Waits
-        | Outcome::Other => None,
+        Outcome::Moved | Outcome::Stays | Outcome::GoesOn | Outcome::Waits | Outcome::Other => None,
     }
 }
 

@@ -84,8 +84,11 @@ impl VmTask {
             if self.unasked < FORGOTTEN_AFTER {
                 return Ok(None);
             }
-            let (pid, mark) = (self.process.as_ref().map_or(0, Process::pid), self.paths.fenced.display());
-            return Err(format!("{mark}: QEMU's process {pid} was stopped when the VM was released, and no move asks for it: if the VM runs elsewhere, kill it and remove its files"));
+            let (pid, mark) =
+                (self.process.as_ref().map_or(0, Process::pid), self.paths.fenced.display());
+            return Err(format!(
+                "{mark}: QEMU's process {pid} was stopped when the VM was released, and no move asks for it: if the VM runs elsewhere, kill it and remove its files"
+            ));
         }
         if self.run_state.is_none() {
             let text = std::fs::read_to_string(&self.paths.definition)

@@ -101,7 +101,8 @@ impl Qmp {
             .ok_or_else(|| mute(&"its process is unknown"))?;
         // It takes connections, but would let us wait.
         if process::is_stopped(peer) {
-            let why = format!("process {peer} is stopped by a signal; `kill -CONT {peer}` lets it go on");
+            let why =
+                format!("process {peer} is stopped by a signal; `kill -CONT {peer}` lets it go on");
             return Err(ConnectError::Mute(why));
         }
         let (read, write) = stream.into_split();
