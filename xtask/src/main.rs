@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod demo;
 mod faults;
+mod model;
 mod setup;
 
 use std::process::ExitCode;
@@ -36,6 +37,9 @@ enum Task {
         after_help = "Examples:\n  cargo xtask faults --json\n  cargo xtask faults --phase ready --fault 'target cut off'"
     )]
     Faults(faults::Faults),
+    /// Check the machines of a move under every order of events, within budgets
+    #[command(after_help = "Example: cargo xtask model --json")]
+    Model(model::Model),
     /// Install and build what test guests need
     #[command(after_help = "Example: cargo xtask setup --json")]
     Setup(setup::Setup),
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Task::Bench(task) => task.run(),
         Task::Demo(task) => task.run(),
         Task::Faults(task) => task.run(),
+        Task::Model(task) => task.run(),
         Task::Setup(task) => task.run(),
     };
     match done {

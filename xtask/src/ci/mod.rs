@@ -17,6 +17,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::Instant;
 
+pub(crate) use self::phases::{cargo, root};
 use self::summary::Summary;
 use crate::{print, say};
 

@@ -126,7 +126,7 @@ fn nextest(profile: &str, summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
 
 /// Cargo in this repository, as all phases call it: so that none builds again what another has built.
 /// What it prints goes to standard error.
-fn cargo(arguments: &[&str]) -> Command {
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(arguments)
@@ -144,7 +144,7 @@ fn finish(mut command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().expect("xtask lies in the repository's folder").to_owned()
 }

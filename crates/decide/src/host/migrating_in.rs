@@ -1,5 +1,7 @@
 //! Moves to here, from the incoming side to the end.
 
+use std::time::Duration;
+
 use super::incoming::Incoming;
 use super::story::{Note, Step, Story};
 use super::{Action, Host, TimerKey, Vm, Writer};
@@ -11,6 +13,9 @@ use crate::negotiate::target as negotiate_target;
 use crate::units::{Cost, Epoch, Mib, MoveId, Time, VmId};
 use crate::usage::load::Load;
 use crate::wire::message::{Body, JournalMark, Standing};
+
+/// How often a source is reminded of an incoming side that waits for its copy.
+const REMIND: Duration = Duration::from_secs(5);
 
 impl Host {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the machine takes all other reports")]
@@ -85,8 +90,12 @@ impl Host {
         }
         let mut wanted = Vec::new();
         migrate.handle(event, &mut wanted);
+        let waits = migrate.phase() == Phase::Waiting;
         let phase = word(migrate.phase());
         self.tales.tell(id, |story| story.phase = phase);
+        if waits && !self.timers.contains_key(&TimerKey::Remind(id)) {
+            self.arm(now, TimerKey::Remind(id), REMIND);
+        }
         for action in wanted {
             match action {
                 Wanted::Persist(records) => {
@@ -106,6 +115,15 @@ impl Host {
                 }
                 Wanted::Over(outcome) => self.in_over(now, id, outcome, actions),
             }
+        }
+    }
+
+    /// A source that was restarted, or could not be heard, may have forgotten the move, or have let go: then it says so.
+    pub(super) fn remind_again(&mut self, now: Time, id: MoveId, actions: &mut Vec<Action>) {
+        let incoming = self.incoming.get(&id).and_then(|incoming| incoming.migrate.as_ref());
+        if incoming.is_some_and(|migrate| migrate.phase() == Phase::Waiting) {
+            self.remind(id, actions);
+            self.arm(now, TimerKey::Remind(id), REMIND);
         }
     }
 
@@ -187,7 +205,7 @@ impl Host {
         self.rest(now, "a VM has just arrived");
     }
 
-    /// The source says that the VM is ours.
+    /// The source says that the VM is ours, and what its guest did; or, without that, asks what has become of it.
     #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
     pub(super) fn handed_over(
         &mut self,
@@ -195,7 +213,7 @@ impl Host {
         id: MoveId,
         vm: VmId,
         epoch: Epoch,
-        run: RunState,
+        run: Option<RunState>,
         journal: JournalMark,
         actions: &mut Vec<Action>,
     ) {
@@ -208,7 +226,8 @@ impl Host {
         }
         let machine = self.incoming.get(&id).and_then(|incoming| incoming.migrate.as_ref());
         if machine.is_some_and(|m| m.vm() == vm && m.record().epoch + 1 == epoch.number) {
-            return self.inward(now, id, Event::HandOver(run), actions);
+            let event = run.map_or(Event::Inquiry, Event::HandOver);
+            return self.inward(now, id, event, actions);
         }
         let record = self.records.get(&vm).copied().unwrap_or(NEVER_HERE);
         let elsewhere = self.incoming.values().any(|i| i.vm == vm && i.open());
@@ -217,6 +236,7 @@ impl Host {
             Ownership::Down if record.floor >= epoch.number => Standing::OwnerCopyGone,
             Ownership::Away if record.floor >= epoch.number => Standing::Void,
             Ownership::Away if !elsewhere && !self.vms.contains_key(&vm) => {
+                let run = run.unwrap_or(RunState::Running);
                 return self.promise_void(now, id, vm, epoch, run, journal, record, actions);
             }
             // What is here is this host's by another way. Void would let the source run its copy beside it.
@@ -256,10 +276,10 @@ impl Host {
 pub(super) const NEVER_HERE: VmRecord = VmRecord { floor: 0, ran: 0, ownership: Ownership::Away };
 
 /// The target gives up later than the source does, so that the source's word comes first.
-pub(super) fn arrival_max(memory: Mib, copy: CopyParameters) -> std::time::Duration {
+pub(super) fn arrival_max(memory: Mib, copy: CopyParameters) -> Duration {
     precopy::longest(memory, copy.bandwidth)
         .saturating_mul(2)
-        .saturating_add(std::time::Duration::from_secs(60))
+        .saturating_add(Duration::from_secs(60))
 }
 
 fn word(phase: Phase) -> &'static str {

@@ -68,6 +68,7 @@ impl Host {
                     actions.push(Action::Hypervisor(id, vm, command));
                 }
                 Wanted::HandOver => self.hand_over(id, actions),
+                Wanted::Inquire => self.inquire(id, actions),
                 Wanted::Release => {
                     let peer = self.outgoing[&id].migrate.as_ref().map(|m| m.record().peer);
                     peer.into_iter().for_each(|peer| self.send(peer, id, Body::Release, actions));
@@ -139,6 +140,15 @@ impl Host {
             self.note_move(id, Step::HandOver, &words, |n| n.with(peer), actions);
         }
         self.send(peer, id, Body::HandOver { vm, epoch, run, journal }, actions);
+    }
+
+    fn inquire(&mut self, id: MoveId, actions: &mut Vec<Action>) {
+        let record =
+            self.outgoing.get(&id).and_then(|out| out.migrate.as_ref()).map(Source::record);
+        let Some(record) = record else { return };
+        let (vm, peer, journal) = (record.vm, record.peer, record.journal);
+        let epoch = Epoch { number: record.epoch + 1, owner: peer };
+        self.send(peer, id, Body::Inquiry { vm, epoch, journal }, actions);
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "few reports change the story")]
@@ -225,6 +235,7 @@ fn word(phase: Phase) -> &'static str {
         Phase::Discarding | Phase::Closing => "discarding",
         Phase::Reclaiming | Phase::Resuming => "taking-back",
         Phase::Undoing => "undoing",
+        Phase::Stranded => "stranded",
         Phase::Looking => "recovering",
         Phase::Over => "over",
     }

@@ -154,6 +154,8 @@ enum TimerKey {
     Offering(MoveId, negotiate_target::Timer),
     Out(MoveId, migrate_source::Timer),
     In(MoveId, migrate_target::Timer),
+    /// Remind the source of an incoming side that waits.
+    Remind(MoveId),
 }
 
 /// Who waits for a record.
@@ -313,6 +315,7 @@ impl Host {
                 TimerKey::In(id, timer) => {
                     self.inward(now, id, migrate_target::Event::Timeout(timer), actions)
                 }
+                TimerKey::Remind(id) => self.remind_again(now, id, actions),
             }
         }
         self.tick_membership(now, actions);
@@ -341,7 +344,10 @@ impl Host {
                 self.history_came(now, move_id, &samples, actions)
             }
             Body::HandOver { vm, epoch, run, journal } if from_source => {
-                self.handed_over(now, move_id, vm, epoch, run, journal, actions);
+                self.handed_over(now, move_id, vm, epoch, Some(run), journal, actions);
+            }
+            Body::Inquiry { vm, epoch, journal } if from_source => {
+                self.handed_over(now, move_id, vm, epoch, None, journal, actions);
             }
             Body::Acceptance { cost, .. } if move_id.host == self.id => {
                 self.accepted(now, move_id, from, cost, actions)

@@ -114,6 +114,9 @@ pub enum HypervisorCommand {
     Resume(RunState),
     /// Target: end the incoming side; answered by `IncomingGone` once it is proven gone, also when it never was there.
     DestroyIncoming,
+    /// Target, after it has waited in vain: end the incoming side unless its copy is complete; answered by `IncomingGone`, or
+    /// by `Looked` with what is there.
+    DestroyIncomplete,
     /// Either side, after a restart: look, take up following what is under way, and answer with `Looked`.
     Look,
 }

@@ -8,6 +8,8 @@
 //!                  │ failed: the guest runs here
 //!                  ▼
 //!               Undoing ── the target is void, or enough tries ──▶ Undone
+//!
+//!  our process ended in the last round, `completed` not seen ─▶ Stranded ── the target is void ──▶ Down
 //! ```
 //!
 //! **Invariant:** nothing is promised before the hypervisor's copy is complete and the guest stopped for good.
@@ -15,6 +17,8 @@
 //! **Invariant:** after `released` the guest is let run here only under a void from the journal named in readiness,
 //! and only after a higher epoch is on disk. In doubt it stays paused.
 //! **Invariant:** the stopped copy is discarded only after the guest was seen running at the target.
+//! **Invariant:** a process that ended without having said `completed` is no proof: the guest may have run on here after a
+//! copy that failed, so the target's copy, complete or not, may be stale. It is never handed over by itself.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "what does not fit the phase is passed over")]
 
@@ -65,6 +69,9 @@ pub enum Phase {
     Resuming,
     /// The guest runs here; the target is being told to undo.
     Undoing,
+    /// Our process ended when the target's copy may have been complete, but it may have run on before: the target is asked
+    /// what it has. If that is a complete copy, a person must decide.
+    Stranded,
     /// The agent started anew and looks what is here.
     Looking,
     /// Over.
@@ -128,6 +135,8 @@ pub enum Action {
     Hypervisor(HypervisorCommand),
     /// Tell the target that it owns the VM under the next epoch.
     HandOver,
+    /// Ask the target what has become of the VM; promises nothing.
+    Inquire,
     /// Tell the target to undo what it prepared.
     Release,
     /// Wait for so long.
@@ -155,8 +164,6 @@ pub struct Source {
     repeats: u32,
     /// How it will have ended, once that is on disk.
     outcome: Option<Outcome>,
-    /// Our own process is known to have ended before `released` was written.
-    gone: bool,
 }
 
 impl Source {
@@ -179,7 +186,6 @@ impl Source {
             why: String::new(),
             repeats: 0,
             outcome: None,
-            gone: false,
         }
     }
 
@@ -198,7 +204,6 @@ impl Source {
             why,
             repeats: 0,
             outcome: None,
-            gone: false,
         }
     }
 
@@ -274,11 +279,6 @@ impl Source {
                 self.why = format!("the journal cannot be written: {why}");
                 self.undo(actions);
             }
-            // There is nothing to go on with here, and the only complete copy may wait at the target for our word.
-            Phase::Releasing if self.gone => {
-                actions.push(Action::Alarm(format!("the journal cannot be written: {why}")));
-                actions.push(Action::Arm(Timer::Repeat, REPEAT));
-            }
             // `Released` is proven not to be on disk, so nothing is promised and the VM is still ours: it goes on here.
             Phase::Releasing => {
                 self.why = format!("the journal cannot be written: {why}");
@@ -331,8 +331,10 @@ impl Source {
             (HypervisorReport::ResumeFailed(why, seen), Phase::Resuming) => {
                 let why = format!("taken back, but it does not come up: {why}");
                 actions.push(Action::Alarm(why.clone()));
-                if seen == Seen::Gone {
-                    self.down(why, actions);
+                match (seen, self.record.stage) {
+                    (Seen::Gone, MoveStage::TakingBack) => self.down(why, actions),
+                    (Seen::Gone, _) => self.strand(why, actions),
+                    _ => {}
                 }
             }
             _ => {}
@@ -345,10 +347,9 @@ impl Source {
             self.why = why;
         }
         match (seen, self.phase) {
-            // Our copy cannot run any more. The target's may be complete: it is given the VM if so, and says void if not.
+            // The target's copy may be complete, and ours may have failed and run on before it ended.
             (Seen::Gone, Phase::SwitchingOver | Phase::Cancelling) => {
-                self.gone = true;
-                self.release(actions);
+                self.strand("its process ended in the last round".to_owned(), actions);
             }
             (Seen::Gone, _) => {
                 self.down(format!("its process ended during the copy: {}", self.why), actions)
@@ -377,11 +378,13 @@ impl Source {
                 self.phase = Phase::Copying;
                 self.cancel(self.why.clone(), actions);
             }
-            // Complete, or ended with a copy that may be complete elsewhere: hand it over; a void brings it back.
-            Seen::PostMigrate | Seen::Gone => {
-                self.gone = seen == Seen::Gone;
-                self.release(actions);
+            // Complete: hand it over; a void brings it back.
+            Seen::PostMigrate => self.release(actions),
+            // Nobody watched: it may have run on for long before it ended.
+            Seen::Gone => {
+                self.strand("its process was gone when the agent came back".to_owned(), actions);
             }
+            Seen::Paused if self.record.run == RunState::Running => self.take_back(actions),
             Seen::Running | Seen::Paused => self.undo(actions),
             Seen::Incoming | Seen::IncomingComplete | Seen::Unknown => {
                 actions.push(Action::Alarm(format!(
@@ -431,7 +434,11 @@ impl Source {
             (Phase::Copying | Phase::SwitchingOver, Standing::Void) => {
                 self.cancel("the target gave up".to_owned(), actions);
             }
-            (Phase::HandingOver, Standing::Running) => self.discard(actions),
+            (Phase::HandingOver | Phase::Stranded, Standing::Running) => self.discard(actions),
+            (Phase::Stranded, Standing::Void | Standing::OwnerCopyGone) => {
+                let why = format!("{}, and the target has no copy of it", self.why);
+                self.down(why, actions);
+            }
             (Phase::HandingOver, Standing::Void) => self.reclaim(actions),
             (Phase::HandingOver, Standing::OwnerCopyGone) => {
                 actions.push(Action::Alarm(format!(
@@ -466,6 +473,7 @@ impl Source {
                 self.cancel("the last round took too long".to_owned(), actions)
             }
             (Timer::Repeat, Phase::HandingOver) => self.repeat_hand_over(actions),
+            (Timer::Repeat, Phase::Stranded) => self.ask_again(actions),
             (Timer::Repeat, Phase::Undoing) if self.repeats < RELEASES_MAX => {
                 self.repeats += 1;
                 actions.push(Action::Release);
@@ -490,6 +498,29 @@ impl Source {
             actions.push(Action::Alarm(why.to_owned()));
         }
         actions.push(Action::HandOver);
+        actions.push(Action::Arm(Timer::Repeat, REPEAT));
+    }
+
+    /// Nothing is left here, and nothing is known for certain. The target is asked; it promises nothing either.
+    fn strand(&mut self, why: String, actions: &mut Vec<Action>) {
+        self.phase = Phase::Stranded;
+        self.why = why;
+        self.repeats = 0;
+        actions.extend([Timer::Copy, Timer::Switch].map(Action::Disarm));
+        actions.push(Action::Inquire);
+        actions.push(Action::Arm(Timer::Repeat, REPEAT));
+    }
+
+    fn ask_again(&mut self, actions: &mut Vec<Action>) {
+        self.repeats = self.repeats.saturating_add(1);
+        if self.repeats == REPEATS_BEFORE_ALARM {
+            actions.push(Action::Alarm(format!(
+                "{}: whether the guest ran on before cannot be known, so the copy at the target, if complete, is not let run \
+                 without a person's word",
+                self.why
+            )));
+        }
+        actions.push(Action::Inquire);
         actions.push(Action::Arm(Timer::Repeat, REPEAT));
     }
 
@@ -528,6 +559,7 @@ impl Source {
         self.close(Outcome::Undone(why), actions);
     }
 
+    /// The VM is lost: what the target may hold of it is not complete, or void, or was the last.
     fn down(&mut self, why: String, actions: &mut Vec<Action>) {
         if self.vm.ownership == Ownership::Owner {
             self.vm.ownership = Ownership::Down;

@@ -22,8 +22,6 @@ use crate::wire::message::Standing;
 
 /// How often a complete copy without a hand-over, or a guest that does not come up, is asked about again.
 const REPEAT: Duration = Duration::from_secs(2);
-/// How often the source is reminded of an incoming side that waits: it lets go of one that it does not know of.
-const REMIND: Duration = Duration::from_secs(5);
 /// After this long without an answer the hypervisor is asked to resume, or to look, once more.
 const RESUME_AGAIN: Duration = Duration::from_secs(20);
 /// Repetitions after which a person is called.
@@ -93,6 +91,8 @@ pub enum Event {
     HandOver(RunState),
     /// The source lets go.
     Release,
+    /// The source asks what has become of the VM; it promises nothing.
+    Inquiry,
     /// A timer ended.
     Timeout(Timer),
 }
@@ -106,7 +106,7 @@ pub enum Action {
     Hypervisor(HypervisorCommand),
     /// That an incoming side may be here is on record: it may be started.
     Recorded,
-    /// Remind the source that a copy, complete or not, waits here.
+    /// Remind the source that a complete copy waits here.
     Remind,
     /// Tell the source what has become of the VM.
     Standing(Standing),
@@ -190,6 +190,7 @@ impl Target {
             Event::Report(report) => self.report(report, actions),
             Event::HandOver(run) => self.hand_over(run, actions),
             Event::Release => self.release(actions),
+            Event::Inquiry => self.inquiry(actions),
             Event::Timeout(timer) => self.timeout(timer, actions),
         }
     }
@@ -241,6 +242,15 @@ impl Target {
             (HypervisorReport::IncomingCompleted, Phase::Waiting | Phase::Recording) => {
                 self.complete(actions)
             }
+            (HypervisorReport::Looked(Seen::IncomingComplete), Phase::Waiting) => {
+                self.complete(actions)
+            }
+            (HypervisorReport::Looked(Seen::Unknown), Phase::Waiting) => {
+                actions.push(Action::Alarm(
+                    "the copy did not come in time, and its process does not answer: left alone"
+                        .to_owned(),
+                ));
+            }
             // Nobody has resumed it and nobody will: the source's stopped copy is as good as ever.
             (
                 HypervisorReport::IncomingFailed(why),
@@ -253,7 +263,9 @@ impl Target {
                 HypervisorReport::IncomingGone,
                 Phase::Recording | Phase::Waiting | Phase::Complete | Phase::Owning,
             ) => {
-                self.why = "its incoming side is gone".to_owned();
+                if self.why.is_empty() {
+                    self.why = "its incoming side is gone".to_owned();
+                }
                 self.void(actions);
             }
             (HypervisorReport::Resumed, Phase::Resuming) => {
@@ -319,7 +331,6 @@ impl Target {
     fn wait(&mut self, actions: &mut Vec<Action>) {
         self.phase = Phase::Waiting;
         actions.push(Action::Arm(Timer::Arrival, self.arrival_max));
-        actions.push(Action::Arm(Timer::Repeat, REMIND));
     }
 
     fn complete(&mut self, actions: &mut Vec<Action>) {
@@ -327,6 +338,7 @@ impl Target {
             return;
         }
         self.phase = Phase::Complete;
+        self.why = String::new();
         self.repeats = 0;
         actions.push(Action::Disarm(Timer::Arrival));
         if self.handed_over {
@@ -346,14 +358,38 @@ impl Target {
                 actions.push(Action::Standing(Standing::NotComplete));
             }
             Phase::Complete => self.own(actions),
-            Phase::Owning | Phase::Resuming | Phase::Confirming | Phase::Looking => {
-                actions.push(Action::Standing(Standing::OwnerNotResumed));
-            }
-            Phase::Arrived => actions.push(Action::Standing(Standing::Running)),
-            Phase::Void => actions.push(Action::Standing(Standing::Void)),
-            Phase::Lost => actions.push(Action::Standing(Standing::OwnerCopyGone)),
-            Phase::Recording | Phase::Waiting | Phase::Voiding | Phase::Destroying => {}
+            _ => self.say_where_it_stands(actions),
         }
+    }
+
+    /// The source does not know whether its guest ran on: its word is no hand-over, and a complete copy here goes on waiting.
+    fn inquiry(&mut self, actions: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Recording | Phase::Waiting | Phase::Looking
+                if self.record.stage == MoveStage::Prepared =>
+            {
+                actions.push(Action::Standing(Standing::NotComplete));
+            }
+            Phase::Complete => actions.push(Action::Remind),
+            _ => self.say_where_it_stands(actions),
+        }
+    }
+
+    fn say_where_it_stands(&self, actions: &mut Vec<Action>) {
+        let standing = match self.phase {
+            Phase::Owning | Phase::Resuming | Phase::Confirming | Phase::Looking => {
+                Standing::OwnerNotResumed
+            }
+            Phase::Arrived => Standing::Running,
+            Phase::Void => Standing::Void,
+            Phase::Lost => Standing::OwnerCopyGone,
+            Phase::Recording
+            | Phase::Waiting
+            | Phase::Complete
+            | Phase::Voiding
+            | Phase::Destroying => return,
+        };
+        actions.push(Action::Standing(standing));
     }
 
     fn own(&mut self, actions: &mut Vec<Action>) {
@@ -405,13 +441,11 @@ impl Target {
 
     fn timeout(&mut self, timer: Timer, actions: &mut Vec<Action>) {
         match (timer, self.phase) {
-            (Timer::Arrival, Phase::Waiting) => {
+            // It may be complete all the same: that is for the hypervisor to say, and then it stays.
+            (Timer::Arrival | Timer::Repeat, Phase::Waiting) => {
                 self.why = "the copy did not come in time".to_owned();
-                self.void(actions);
-            }
-            (Timer::Repeat, Phase::Waiting) => {
-                actions.push(Action::Remind);
-                actions.push(Action::Arm(Timer::Repeat, REMIND));
+                actions.push(Action::Hypervisor(HypervisorCommand::DestroyIncomplete));
+                actions.push(Action::Arm(Timer::Repeat, RESUME_AGAIN));
             }
             (Timer::Repeat, Phase::Complete) => {
                 self.repeats = self.repeats.saturating_add(1);

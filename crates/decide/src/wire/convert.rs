@@ -72,6 +72,11 @@ impl From<&Body> for proto::message::Body {
                 run: proto::RunState::from(*run).into(),
                 journal: Some((*journal).into()),
             }),
+            Body::Inquiry { vm, epoch, journal } => Self::Inquiry(proto::Inquiry {
+                vm: id_out(vm.0),
+                epoch: Some((*epoch).into()),
+                journal: Some((*journal).into()),
+            }),
             Body::Standing { vm, epoch, standing } => Self::Standing(proto::StandingUnder {
                 vm: id_out(vm.0),
                 epoch: Some((*epoch).into()),
@@ -117,6 +122,11 @@ impl TryFrom<proto::message::Body> for Body {
                 epoch: need(it.epoch, "hand_over.epoch")?.try_into()?,
                 run: run_state(it.run, "hand_over.run")?,
                 journal: need(it.journal, "hand_over.journal")?.try_into()?,
+            },
+            Form::Inquiry(it) => Body::Inquiry {
+                vm: VmId(id_in(&it.vm, "inquiry.vm")?),
+                epoch: need(it.epoch, "inquiry.epoch")?.try_into()?,
+                journal: need(it.journal, "inquiry.journal")?.try_into()?,
             },
             Form::Standing(it) => Body::Standing {
                 vm: VmId(id_in(&it.vm, "standing.vm")?),

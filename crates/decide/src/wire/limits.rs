@@ -38,7 +38,9 @@ pub fn check(message: &Message) -> Result<(), BadMessage> {
         Body::Readiness { endpoint, .. } => {
             at_most("readiness.endpoint.uri", endpoint.uri.len(), URI_MAX)
         }
-        Body::HandOver { epoch, .. } | Body::Standing { epoch, .. } => check_epoch(*epoch),
+        Body::HandOver { epoch, .. }
+        | Body::Inquiry { epoch, .. }
+        | Body::Standing { epoch, .. } => check_epoch(*epoch),
     }
 }
 

@@ -47,6 +47,9 @@ pub enum Body {
     Readiness { cost: Cost, endpoint: Endpoint, journal: JournalMark },
     /// Source: it is yours as of this epoch. Repeated until answered.
     HandOver { vm: VmId, epoch: Epoch, run: RunState, journal: JournalMark },
+    /// Source: what has become of it under that epoch? Promises nothing: our own copy died in the last round, and may have
+    /// run on before. Repeated until answered.
+    Inquiry { vm: VmId, epoch: Epoch, journal: JournalMark },
     /// Target: what has become of the VM under that epoch.
     Standing { vm: VmId, epoch: Epoch, standing: Standing },
 }
@@ -63,6 +66,7 @@ impl Body {
             Body::History { .. } => "usage history",
             Body::Readiness { .. } => "readiness",
             Body::HandOver { .. } => "hand-over",
+            Body::Inquiry { .. } => "inquiry",
             Body::Standing { .. } => "standing",
         }
     }

@@ -116,11 +116,11 @@ fn what_a_newer_version_adds_is_passed_over_or_named() {
     let mut newer = wire::encode(&message(Body::Release));
     newer.extend([9 << 3, 42]);
     assert_eq!(wire::decode(&newer), Ok(message(Body::Release)));
-    // Kind 19 of body: not known either.
+    // Kind 99 of body: not known either.
     let mut form = proto::Message::from(&message(Body::Release));
     form.body = None;
     let mut newer = form.encode_to_vec();
-    newer.extend([0x9a, 0x01, 0x00]);
+    newer.extend([0x9a, 0x06, 0x00]);
     let why = wire::decode(&newer).unwrap_err().to_string();
     assert_eq!(why, "unknown kind of message, from a newer version?");
     let no_such = |m: &mut proto::Message| {

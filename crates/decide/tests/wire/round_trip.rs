@@ -150,6 +150,11 @@ fn body() -> impl Strategy<Value = Body> {
             run,
             journal
         }),
+        (vm(), epoch(), journal()).prop_map(|(vm, epoch, journal)| Body::Inquiry {
+            vm,
+            epoch,
+            journal
+        }),
         (vm(), epoch(), standing()).prop_map(|(vm, epoch, standing)| Body::Standing {
             vm,
             epoch,

@@ -105,6 +105,7 @@ pub(crate) fn bodies() -> Vec<Body> {
         },
         Body::HandOver { vm: VM, epoch: EPOCH, run: RunState::Running, journal: JOURNAL },
         Body::Standing { vm: VM, epoch: EPOCH, standing: Standing::Void },
+        Body::Inquiry { vm: VM, epoch: EPOCH, journal: JOURNAL },
     ]
 }
 

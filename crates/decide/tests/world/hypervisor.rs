@@ -114,7 +114,8 @@ pub(crate) fn command(world: &mut World, at: u8, id: MoveId, vm: VmId, command: 
                 Report::Resumed
             }
         },
-        Command::DestroyIncoming => match seen {
+        Command::DestroyIncomplete if seen == Seen::IncomingComplete => Report::Looked(seen),
+        Command::DestroyIncoming | Command::DestroyIncomplete => match seen {
             Seen::Gone => Report::IncomingGone,
             Seen::Incoming | Seen::IncomingComplete => {
                 here.processes.remove(&vm);

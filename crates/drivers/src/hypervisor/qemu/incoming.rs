@@ -44,6 +44,11 @@ impl Arriving {
     pub(super) fn new(move_id: MoveId, endpoint: Option<Endpoint>) -> Arriving {
         Arriving { move_id, endpoint, complete: false }
     }
+
+    /// A copy of that move that was found complete.
+    pub(super) fn complete(move_id: MoveId) -> Arriving {
+        Arriving { move_id, endpoint: None, complete: true }
+    }
 }
 
 impl VmTask {
@@ -297,6 +302,16 @@ impl VmTask {
                 self.say_problem(format!("{}: {left}", self.paths.incoming.display())).await;
                 self.report(move_id, HypervisorReport::Looked(Seen::Unknown)).await;
             }
+        }
+    }
+
+    /// Ends the incoming side only if its copy is seen not to be complete.
+    pub(super) async fn destroy_incomplete(&mut self, move_id: MoveId) {
+        let seen = self.look().await;
+        if matches!(seen, Seen::Gone | Seen::Incoming) {
+            self.destroy_incoming(move_id).await;
+        } else {
+            self.report(move_id, HypervisorReport::Looked(seen)).await;
         }
     }
 

@@ -11,8 +11,8 @@
 //! Dropping the driver ends its tasks and connections, never a VM: the next one adopts what runs.
 //!
 //! **Invariant:** the driver starts a guest only by `Resume` or `TakeBack`, and only a copy that is settled.
-//! **Invariant:** it ends a process only by `Discard` or `DestroyIncoming` (or to undo `Prepare`), and never one whose
-//! guest was seen running.
+//! **Invariant:** it ends a process only by `Discard`, `DestroyIncoming` or `DestroyIncomplete` (or to undo `Prepare`), and
+//! never one whose guest was seen running.
 //! **Invariant:** no file, socket or answer of QEMU's stops the driver: each problem is said once, as a sighting.
 //!
 //! Disks must be none or on storage that all hosts share.

@@ -129,6 +129,7 @@ impl VmTask {
             HypervisorCommand::TakeBack(run_state) => self.take_back(move_id, run_state).await,
             HypervisorCommand::Resume(run_state) => self.resume(move_id, run_state).await,
             HypervisorCommand::DestroyIncoming => self.destroy_incoming(move_id).await,
+            HypervisorCommand::DestroyIncomplete => self.destroy_incomplete(move_id).await,
             HypervisorCommand::Look => {
                 let seen = self.look().await;
                 self.report(move_id, HypervisorReport::Looked(seen)).await;
@@ -146,6 +147,10 @@ impl VmTask {
             }
             (Seen::Incoming, Following::Nothing) => {
                 self.following = Following::In(Arriving::new(move_id, None))
+            }
+            // Its end is news.
+            (Seen::IncomingComplete, Following::Nothing) => {
+                self.following = Following::In(Arriving::complete(move_id))
             }
             _ => {}
         }

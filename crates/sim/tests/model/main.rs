@@ -1,0 +1,42 @@
+//! Model checks of the production machines of `decide::negotiate` and `decide::migrate`: every order of messages, losses,
+//! repeats and crashes, within the budgets given here. `cargo xtask model` runs them and prints what was checked.
+//!
+//! The counts are pinned: fewer states mean that something cannot happen any more, more that something new can.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a test")]
+
+mod check;
+mod handover;
+
+use check::check;
+use handover::{Budget, HandOver};
+
+/// One move, no faults, no repeated orders.
+const CALM: Budget = Budget {
+    moves: 1,
+    crashes: 0,
+    power: 0,
+    deaths: 0,
+    writes: 0,
+    copies: 0,
+    cancels: 0,
+    journals: 0,
+    line: 1,
+};
+
+#[test]
+fn a_hand_over_survives_agents_that_crash_disks_that_fail_and_copies_that_end_early() {
+    let budget = Budget { crashes: 2, writes: 1, copies: 1, cancels: 1, ..CALM };
+    check("hand-over, crashes", HandOver { sites: 2, budget }, 230_716);
+}
+
+#[test]
+fn a_hand_over_survives_hypervisors_and_hosts_that_die() {
+    let budget = Budget { crashes: 1, power: 1, deaths: 1, writes: 1, ..CALM };
+    check("hand-over, deaths", HandOver { sites: 2, budget }, 436_970);
+}
+
+#[test]
+fn a_vm_may_move_on_while_messages_of_its_first_move_are_still_under_way() {
+    let budget = Budget { moves: 2, ..CALM };
+    check("hand-over, third host", HandOver { sites: 3, budget }, 175_391);
+}
