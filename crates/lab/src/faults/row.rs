@@ -50,6 +50,13 @@ struct Run {
     newest: Vec<u64>,
 }
 
+impl Run {
+    /// Who owns the VM where it died.
+    fn owner(&self) -> usize {
+        if self.phase == Phase::Done { self.target } else { self.source }
+    }
+}
+
 impl Fault {
     /// Whether the fault goes on until it is mended; else an agent is started again, as by systemd, or nothing can be.
     fn lasts(self) -> bool {
@@ -127,6 +134,7 @@ impl Bed {
             let took = broken.elapsed();
             case.reported_ms = Some(u64::try_from(took.as_millis())?);
             ensure!(took <= REPORTED_MAX, "it was reported after {took:?} only");
+            self.at = run.owner();
         } else {
             self.at = if expected.end == Outcome::Moved { run.target } else { run.source };
             self.quiet().await?;
@@ -360,7 +368,7 @@ impl Bed {
 
     /// Whether the owner of the VM says that it is down, and has kept its definition.
     async fn reported_down(&self, run: &Run) -> bool {
-        let owner = if run.phase == Phase::Done { run.target } else { run.source };
+        let owner = run.owner();
         let told = self.told_since(owner, run.newest[owner], Step::VmDown).await;
         !told.is_empty() && guests::definition(self.cluster.host(owner), self.plan.vm()).exists()
     }

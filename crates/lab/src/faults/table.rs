@@ -99,9 +99,37 @@ pub fn all() -> Vec<(Phase, Fault, Cell)> {
     Phase::ALL.iter().flat_map(of_phase).collect()
 }
 
+/// The table as docs/faults.md shows it: while the fault lasts, and what then comes of it where that is something else.
+#[must_use]
+pub fn markdown() -> String {
+    let head: Vec<String> = Phase::ALL.iter().map(ToString::to_string).collect();
+    let mut lines = vec![
+        format!("| fault | {} |", head.join(" | ")),
+        format!("|---|{}", "---|".repeat(head.len())),
+    ];
+    for fault in Fault::ALL {
+        let of = |phase: &Phase| match cell(*phase, *fault) {
+            Cell::Absent(_) => "–".to_owned(),
+            Cell::Case(Expected { meanwhile: Some(first), end }) if first != end => {
+                format!("{first} → {end}")
+            }
+            Cell::Case(Expected { end, .. }) => end.to_string(),
+        };
+        let cells: Vec<String> = Phase::ALL.iter().map(of).collect();
+        lines.push(format!("| {fault} | {} |", cells.join(" | ")));
+    }
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_documentation_has_this_table() {
+        let docs = include_str!("../../../../docs/faults.md");
+        assert!(docs.contains(&markdown()), "docs/faults.md should have:\n{}", markdown());
+    }
 
     #[test]
     fn there_are_more_than_forty_cases_and_each_phase_has_some() {

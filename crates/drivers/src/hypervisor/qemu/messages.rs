@@ -29,7 +29,7 @@ macro_rules! command {
 }
 
 command!(/// Ends the negotiation that begins every connection.
-    AcceptCapabilities {}, "qmp_capabilities", IgnoredAny);
+    AcceptCapabilities { enable: Vec<&'static str> }, "qmp_capabilities", IgnoredAny);
 command!(/// What the guest's processors do.
     QueryStatus {}, "query-status", RunStateAnswer);
 command!(/// The last migration, out or in.
@@ -60,7 +60,8 @@ command!(/// Goes on from the state named.
     MigrateContinue { state: &'static str }, "migrate-continue", IgnoredAny);
 command!(/// Asks for the end of a migration; only a terminal state settles it.
     MigrateCancel {}, "migrate_cancel", IgnoredAny);
-command!(/// Closes the connections of a migration at once, which a cancel alone may wait on for as long as TCP does.
+command!(/// Closes the connections of a migration at once, which a cancel alone may wait on for as long as TCP does. To be sent
+    /// out of band: QEMU may hang with all else.
     Yank { instances: [YankInstance; 1] }, "yank", IgnoredAny);
 command!(/// Lets the guest run.
     Cont {}, "cont", IgnoredAny);

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::definition::Stage;
 use super::messages::{
-    Command, Event, Migration, MigrationStatus, QueryMigrate, QueryStatus, Status,
+    Command, Event, Migration, MigrationStatus, QueryMigrate, QueryStatus, Status, Yank,
 };
 use super::process::Process;
 use super::qmp::{ConnectError, Qmp};
@@ -100,6 +100,13 @@ impl VmTask {
     pub(super) async fn ask<C: Command>(&mut self, command: C) -> Result<C::Answer, String> {
         let qmp = self.reach().await.map_err(|unreached| unreached.to_string())?;
         qmp.call(command).await.map_err(|error| error.to_string())
+    }
+
+    /// Closes the connections of a migration, also while QEMU hangs with them.
+    pub(super) async fn yank(&mut self) -> Result<(), String> {
+        let qmp = self.reach().await.map_err(|unreached| unreached.to_string())?;
+        let yanked = qmp.call_out_of_band(Yank::MIGRATION).await;
+        yanked.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// What is there.

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::copy::{self, Side};
 use super::definition::Stage;
 use super::messages::{
-    Migrate, MigrateCancel, MigrateContinue, Migration, MigrationStatus, Status, Yank,
+    Migrate, MigrateCancel, MigrateContinue, Migration, MigrationStatus, Status,
 };
 use super::qmp::QmpError;
 use super::vm::{Following, VmTask};
@@ -162,7 +162,7 @@ impl VmTask {
 
     /// Asks how far the copy is; finds what an event should have told.
     pub(super) async fn on_progress(&mut self) {
-        let Ok(migration) = self.migration().await else { return };
+        let Ok(migration) = self.migration().await else { return self.yank_if_it_hangs().await };
         let Following::Out(leaving) = &mut self.following else { return };
         let progress = copy::progress(&migration);
         match migration.status() {
@@ -197,13 +197,14 @@ impl VmTask {
     }
 
     /// A cancelled copy whose bytes nobody acknowledges hangs in QEMU until TCP gives up, which takes a quarter of an hour:
-    /// the threads that send wait in the kernel. Closing their connections ends it.
+    /// the threads that send wait in the kernel, in the last round with all of QEMU behind them. Closing their connections
+    /// ends it.
     async fn yank_if_it_hangs(&mut self) {
         let Following::Out(leaving) = &mut self.following else { return };
         if leaving.cancelled.is_some() && leaving.cancelled_at.elapsed() >= CANCEL_MAX {
             leaving.cancelled_at = Instant::now();
             // An error means that there is nothing to close: its end is settled by what QEMU says later.
-            if let Err(why) = self.ask(Yank::MIGRATION).await {
+            if let Err(why) = self.yank().await {
                 tracing::debug!(vm = %self.vm, why, "nothing to yank");
             }
         }
@@ -277,6 +278,7 @@ impl VmTask {
         }
         if let Err(why) = self.ask(MigrateCancel {}).await {
             tracing::warn!(%move_id, vm = %self.vm, why, "the cancel brought no answer");
+            self.yank_if_it_hangs().await;
             // A process that just ended is reported by the loop.
             if self.look().await == Seen::Gone && self.process.is_none() {
                 self.settle_absent(move_id).await;
