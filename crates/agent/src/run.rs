@@ -23,6 +23,7 @@ use crate::config::{Config, RequestMode};
 use crate::hold::Hold;
 use crate::http::{self, ApiSocket};
 use crate::net::{self, Net, NetSettings, seal};
+use crate::recording::Recording;
 use crate::steering::{Ears, Hands, Steering};
 use crate::{journal, local, monitoring};
 
@@ -65,6 +66,7 @@ struct Agent {
     socket: ApiSocket,
     events: Arc<Events>,
     journal: JoinHandle<()>,
+    recorder: Option<JoinHandle<()>>,
 }
 
 async fn assemble(args: &Args) -> anyhow::Result<Agent> {
@@ -99,10 +101,13 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
     let (newest, newest_seen) = watch::channel(newest(&events)?);
     let (questions, question_ears) = mpsc::channel(WAITING_MAX);
     let readings = monitoring::start(config.host.uplink.clone(), Arc::clone(&hypervisor))?;
-    let mut actions = Vec::new();
-    let host = Host::new(start, clock.now(), &mut actions);
+    let (now, mut actions) = (clock.now(), Vec::new());
+    let (mut recording, recorder) = Recording::start(&config.record, now, &start);
+    let host = Host::new(start, now, &mut actions);
+    recording.gave(&actions, host.deadline());
     let hold = Hold::from_environment();
-    let hands = Hands { net, hypervisor, journal, events: Arc::clone(&events), newest, hold };
+    let told = Arc::clone(&events);
+    let hands = Hands { net, hypervisor, journal, events: told, newest, recording, hold };
     let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request, hands);
     steering.carry_out(actions);
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));
@@ -115,7 +120,7 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
         questions: question_ears,
     };
     let answers = Answers::new(questions, Arc::clone(&events), newest_seen);
-    Ok(Agent { steering, ears, answers, socket, events, journal: journal_thread })
+    Ok(Agent { steering, ears, answers, socket, events, journal: journal_thread, recorder })
 }
 
 /// Who this host is, and what its journal says.
@@ -144,7 +149,7 @@ async fn start(
 
 /// Goes on until told to stop, or until a part fails.
 async fn work(agent: Agent) -> anyhow::Result<()> {
-    let Agent { steering, ears, answers, socket, events, journal } = agent;
+    let Agent { steering, ears, answers, socket, events, journal, recorder } = agent;
     let (stop_http, http_stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(http::serve(socket, answers, async {
         // An error means that the sender is gone, which is the end too.
@@ -169,6 +174,9 @@ async fn work(agent: Agent) -> anyhow::Result<()> {
     // Whatever was to be written is: a write takes milliseconds, and one that cannot succeed is given up.
     if journal.join().is_err() {
         bail!("the journal's thread panicked");
+    }
+    if recorder.is_some_and(|recorder| recorder.join().is_err()) {
+        bail!("the recorder's thread panicked");
     }
     ended.context("the loop")?.context("the loop")
 }

@@ -21,6 +21,7 @@ use crate::hold::Hold;
 use crate::journal::{Write, Written};
 use crate::net::{Heard, Net};
 use crate::noise::Noise;
+use crate::recording::Recording;
 use crate::{monitoring, views};
 
 /// A look at the host, or a question to it, between two events.
@@ -38,6 +39,7 @@ pub(crate) struct Steering {
     events: Arc<Events>,
     newest: watch::Sender<u64>,
     hold: Option<Hold>,
+    recording: Recording,
     noise: Noise,
     replies: BTreeMap<u64, oneshot::Sender<Result<MoveId, String>>>,
     asked: u64,
@@ -67,6 +69,7 @@ pub(crate) struct Hands {
     pub(crate) events: Arc<Events>,
     pub(crate) newest: watch::Sender<u64>,
     pub(crate) hold: Option<Hold>,
+    pub(crate) recording: Recording,
 }
 
 impl Steering {
@@ -77,7 +80,7 @@ impl Steering {
         request: String,
         hands: Hands,
     ) -> Steering {
-        let Hands { net, hypervisor, journal, events, newest, hold } = hands;
+        let Hands { net, hypervisor, journal, events, newest, recording, hold } = hands;
         let (noise, replies, asked) = (Noise::default(), BTreeMap::new(), 0);
         Steering {
             host,
@@ -90,6 +93,7 @@ impl Steering {
             events,
             newest,
             hold,
+            recording,
             noise,
             replies,
             asked,
@@ -145,11 +149,17 @@ impl Steering {
                 | Event::Undelivered { .. }
         );
         let mut actions = Vec::new();
-        self.host.handle(self.clock.now(), event, &mut actions);
+        let now = self.clock.now();
+        self.recording.event(now, &event);
+        self.host.handle(now, event, &mut actions);
+        self.recording.gave(&actions, self.host.deadline());
         self.hold(&mut actions);
         let notes = self.act(actions);
         let notes = if of_network { self.noise.quieted(self.clock.now(), notes) } else { notes };
         self.tell(&notes);
+        if let Some(why) = self.recording.ended() {
+            self.tell(&[Note::bad_input(why)]);
+        }
     }
 
     /// Stops here if a test wants this event held: its notes are told and on disk, nothing else was done.

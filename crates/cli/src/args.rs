@@ -1,5 +1,6 @@
 //! The command line: commands, options, and what `--help` says.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -79,7 +80,27 @@ pub(crate) enum Command {
     /// Move a VM to another host now, or cancel a move.
     #[command(after_help = MOVE_HELP)]
     Move(MoveArgs),
+
+    /// Simulation and replay, by `evenkeel-sim`: go through what an agent recorded again.
+    #[command(after_help = LAB_HELP, disable_help_flag = true, arg_required_else_help = true)]
+    Lab {
+        /// A task of `evenkeel-sim` and its arguments; `--help` lists them.
+        #[arg(
+            value_name = "ARGS", required = true, num_args = 1.., trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        args: Vec<OsString>,
+    },
 }
+
+const LAB_HELP: &str = "\
+All that follows `lab` goes to the program `evenkeel-sim`, which lies beside this one or in PATH; so does its exit code.
+Without it the exit code is 127.
+
+Examples:
+  evenkeel lab --help
+  evenkeel lab replay /var/lib/evenkeel/record/83a68107.1795373297.jsonl.lz4
+  evenkeel lab replay LOG --json | jq .same";
 
 const EVENTS_HELP: &str = "\
 With -o json, one JSON object is printed per line (JSON lines), also without -f.

@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("xtask", &["lab", "api", "decide"]),
 ];
 /// The same for their tests only.
-const ARROWS_OF_TESTS: [(&str, &str); 1] = [("agent", "lab")];
+const ARROWS_OF_TESTS: [(&str, &str); 2] = [("agent", "lab"), ("agent", "sim")];
 
 /// What would let the world into `decide`.
 const WORLD: [&str; 5] = ["tokio", "mio", "socket2", "getrandom", "chrono"];

@@ -8,6 +8,7 @@ mod bed;
 mod cancels;
 mod faults;
 mod moves;
+mod recordings;
 mod refusals;
 mod restarts;
 mod sight;

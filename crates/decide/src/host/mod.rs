@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
 
+use crate::log::form;
 use crate::membership::{Membership, Peer};
 use crate::migrate::hypervisor::{
     HypervisorCommand, HypervisorReport, RunState, Sighting, VmDefinition,
@@ -42,13 +44,14 @@ use outgoing::Outgoing;
 use story::{Note, Story, Tales};
 
 /// Who this host is, and what its journal said when the agent started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {
     /// This host's id.
     pub id: HostId,
     /// This host's name.
     pub name: String,
     /// Where its agent is reached.
+    #[serde(with = "form::address")]
     pub address: SocketAddr,
     /// Its journal.
     pub journal: JournalMark,
@@ -63,19 +66,20 @@ pub struct Start {
     /// What the hypervisor offers.
     pub offered: Offered,
     /// What the operator set.
+    #[serde(with = "form::settings")]
     pub settings: Settings,
     /// For all that is drawn by lot.
     pub seed: u64,
 }
 
 /// What happens to a host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the words of the variant say what its fields are")]
 pub enum Event {
     /// The deadline has come.
     Tick,
     /// Join the cluster through the agent at this address.
-    Join(SocketAddr),
+    Join(#[serde(with = "form::address")] SocketAddr),
     /// The monitor's reading of one cycle.
     Reading(Reading),
     /// A message from a host.
@@ -83,7 +87,12 @@ pub enum Event {
     /// A message could not be delivered.
     Undelivered { to: HostId, message: Message, why: String },
     /// A membership datagram.
-    Gossip { from: SocketAddr, bytes: Vec<u8> },
+    Gossip {
+        #[serde(with = "form::address")]
+        from: SocketAddr,
+        #[serde(with = "form::hex")]
+        bytes: Vec<u8>,
+    },
     /// Something that could not be read, and from where.
     BadInput(String),
     /// A VM seen outside of any move.
@@ -97,11 +106,11 @@ pub enum Event {
     /// A person asks; answered by `Reply` with the same number.
     Asked { number: u64, what: Ask },
     /// New settings.
-    Settings(Box<Settings>),
+    Settings(#[serde(with = "form::settings")] Box<Settings>),
 }
 
 /// What a person asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the words of the variant say what its fields are")]
 pub enum Ask {
     /// Move a VM now, to that host if one is named.

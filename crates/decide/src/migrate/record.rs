@@ -2,12 +2,14 @@
 //!
 //! **Invariant:** a VM's `floor` never falls.
 
+use serde::{Deserialize, Serialize};
+
 use super::hypervisor::{RunState, VmDefinition};
 use crate::units::{HostId, MoveId, VmId};
 use crate::wire::message::JournalMark;
 
 /// What one VM is to this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VmRecord {
     /// The highest epoch number that this journal has seen, given away or voided: nothing at or below it is taken.
     pub floor: u64,
@@ -18,7 +20,7 @@ pub struct VmRecord {
 }
 
 /// Who owns a VM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Ownership {
     /// This host, under epoch `floor`. The guest may run here if it ever ran under it, or the move says so.
     Owner,
@@ -31,7 +33,7 @@ pub enum Ownership {
 }
 
 /// A move that is open, as far as this host has a part in it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MoveRecord {
     /// The VM.
     pub vm: VmId,
@@ -50,7 +52,7 @@ pub struct MoveRecord {
 }
 
 /// How far a move has come on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum MoveStage {
     /// Source: a copy may be under way; nothing was promised.
     Copying,

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use crate::units::{Cost, Epoch, HostId, JournalId, Mib, MoveId, VmId};
 use crate::usage::history::Aged;
 use crate::usage::load::Load;
 
 /// A journal and how far it had come: a journal that is another, or has gone back, may not answer for this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JournalMark {
     /// Which.
     pub id: JournalId,
@@ -17,7 +19,7 @@ pub struct JournalMark {
 }
 
 /// One message about one move.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Who says it.
     pub from: HostId,
@@ -28,7 +30,7 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the words of the variant say what its fields are")]
 pub enum Body {
     /// Source to many: who takes this VM?
@@ -73,7 +75,7 @@ impl Body {
 }
 
 /// Who takes this VM?
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Counts the repetitions of this request from 1.
     pub attempt: u32,
@@ -98,7 +100,7 @@ pub struct Request {
 }
 
 /// You; here is what the VM is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmation {
     /// The VM's epoch now, under the source.
     pub epoch: Epoch,
@@ -109,7 +111,7 @@ pub struct Confirmation {
 }
 
 /// What has become of a VM at the target (DESIGN's lost answers).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Standing {
     /// It is the owner and the guest was seen running there.
     Running,

@@ -16,19 +16,19 @@ use proptest::prelude::*;
 
 use crate::samples::{bodies, message, move_record, vm_record};
 
-fn text(max: usize) -> impl Strategy<Value = String> {
+pub(crate) fn text(max: usize) -> impl Strategy<Value = String> {
     ".{0,60}".prop_map(move |text| text[..text.floor_char_boundary(max)].to_owned())
 }
 
-fn duration() -> impl Strategy<Value = Duration> {
+pub(crate) fn duration() -> impl Strategy<Value = Duration> {
     any::<u64>().prop_map(Duration::from_micros)
 }
 
-fn host() -> impl Strategy<Value = HostId> {
+pub(crate) fn host() -> impl Strategy<Value = HostId> {
     any::<u128>().prop_map(HostId)
 }
 
-fn move_id() -> impl Strategy<Value = MoveId> {
+pub(crate) fn move_id() -> impl Strategy<Value = MoveId> {
     (host(), any::<u32>(), any::<u32>()).prop_map(|(host, incarnation, counter)| MoveId {
         host,
         incarnation,
@@ -40,11 +40,11 @@ fn epoch() -> impl Strategy<Value = Epoch> {
     (0..=limits::EPOCH_MAX, host()).prop_map(|(number, owner)| Epoch { number, owner })
 }
 
-fn journal() -> impl Strategy<Value = JournalMark> {
+pub(crate) fn journal() -> impl Strategy<Value = JournalMark> {
     any::<(u128, u64)>().prop_map(|(id, generation)| JournalMark { id: JournalId(id), generation })
 }
 
-fn run() -> impl Strategy<Value = RunState> {
+pub(crate) fn run() -> impl Strategy<Value = RunState> {
     prop_oneof![Just(RunState::Running), Just(RunState::Paused)]
 }
 
@@ -58,7 +58,7 @@ fn needs() -> impl Strategy<Value = Needs> {
     })
 }
 
-fn definition() -> impl Strategy<Value = VmDefinition> {
+pub(crate) fn definition() -> impl Strategy<Value = VmDefinition> {
     (any::<(u128, u64, u32)>(), text(255), needs(), text(limits::START_MAX)).prop_map(
         |((vm, memory, vcpus), name, needs, start)| VmDefinition {
             vm: VmId(vm),
@@ -131,7 +131,7 @@ fn standing() -> impl Strategy<Value = Standing> {
     ]
 }
 
-fn body() -> impl Strategy<Value = Body> {
+pub(crate) fn body() -> impl Strategy<Value = Body> {
     let cost = || any::<i64>().prop_map(Cost);
     let vm = || any::<u128>().prop_map(VmId);
     prop_oneof![
@@ -163,7 +163,7 @@ fn body() -> impl Strategy<Value = Body> {
     ]
 }
 
-fn ownership() -> impl Strategy<Value = Ownership> {
+pub(crate) fn ownership() -> impl Strategy<Value = Ownership> {
     prop_oneof![
         Just(Ownership::Owner),
         (host(), move_id()).prop_map(|(host, move_id)| Ownership::Released(host, move_id)),
@@ -183,7 +183,7 @@ fn stage() -> impl Strategy<Value = MoveStage> {
     ]
 }
 
-fn move_records() -> impl Strategy<Value = MoveRecord> {
+pub(crate) fn move_records() -> impl Strategy<Value = MoveRecord> {
     (any::<(u128, u64)>(), host(), run(), journal(), stage(), definition()).prop_map(
         |((vm, epoch), peer, run, journal, stage, definition)| MoveRecord {
             vm: VmId(vm),
