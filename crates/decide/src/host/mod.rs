@@ -13,12 +13,13 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
 use crate::log::form;
+use crate::membership::journals::Journals;
 use crate::membership::{Membership, Peer};
 use crate::migrate::hypervisor::{
     HypervisorCommand, HypervisorReport, RunState, Sighting, VmDefinition,
 };
 use crate::migrate::record::{MoveRecord, Record, VmRecord};
-use crate::migrate::{source as migrate_source, target as migrate_target};
+use crate::migrate::{Resolution, source as migrate_source, target as migrate_target};
 use crate::negotiate::{self, source as negotiate_source, target as negotiate_target};
 use crate::placement::admission::Offered;
 use crate::policy::hot::{Crossed, HotWatch};
@@ -35,6 +36,7 @@ mod migrating_in;
 mod migrating_out;
 mod outgoing;
 mod recovery;
+mod resolve;
 pub mod story;
 mod vms;
 mod watch;
@@ -55,6 +57,9 @@ pub struct Start {
     pub address: SocketAddr,
     /// Its journal.
     pub journal: JournalMark,
+    /// What made its former state doubtful, if anything: it was set back, or is another one than before. The moves that it
+    /// had open are marked so.
+    pub doubt: Option<String>,
     /// How often the agent had started with this journal, this time included.
     pub incarnation: u32,
     /// The first incarnation of this journal: what happened before it does not know.
@@ -117,6 +122,9 @@ pub enum Ask {
     Move { vm: VmId, to: Option<HostId> },
     /// Undo a move under way.
     Cancel(MoveId),
+    /// End a move that cannot be settled without a person. `fenced`: the other side, of which the person has made sure that
+    /// the VM does not run there and will not.
+    Resolve { move_id: MoveId, resolution: Resolution, fenced: Option<HostId> },
 }
 
 /// What a host wants done.
@@ -217,8 +225,13 @@ pub struct Host {
     doing: String,
     noted_hot: Option<String>,
     recommended: BTreeSet<VmId>,
+    /// What needs a person; with the end of its move it is over.
     alarms: Vec<Note>,
     tales: Tales,
+    /// The other hosts' journals, as heard.
+    journals: Journals,
+    /// Another host has this one's id: neither may act as if it were alone.
+    frozen: Option<String>,
 }
 
 /// Alarms kept for display.
@@ -268,8 +281,10 @@ impl Host {
             recommended: BTreeSet::new(),
             alarms: Vec::new(),
             tales: Tales::default(),
+            journals: Journals::default(),
+            frozen: None,
         };
-        host.recover(now, start.moves, actions);
+        host.recover(now, start.moves, start.doubt.as_deref(), actions);
         host
     }
 
@@ -336,7 +351,8 @@ impl Host {
     )]
     fn message(&mut self, now: Time, message: Message, actions: &mut Vec<Action>) {
         let Message { from, move_id, body } = message;
-        if from == self.id {
+        // Two hosts with one id cannot be told apart by those who speak to them.
+        if from == self.id || self.frozen.is_some() {
             return;
         }
         // Of a move only its two sides may speak, and each only its own part.
@@ -361,14 +377,14 @@ impl Host {
             Body::Acceptance { cost, .. } if move_id.host == self.id => {
                 self.accepted(now, move_id, from, cost, actions)
             }
-            Body::Refusal { why } if move_id.host == self.id => {
-                self.refused(now, move_id, from, &why, actions)
+            Body::Refusal { why, known_epoch } if move_id.host == self.id => {
+                self.refused(now, move_id, from, &why, known_epoch, actions)
             }
             Body::Readiness { cost, endpoint, journal } if move_id.host == self.id => {
                 self.ready(now, move_id, from, cost, endpoint, journal, actions);
             }
-            Body::Standing { vm, epoch, standing } if move_id.host == self.id => {
-                self.stands(now, move_id, from, (vm, epoch), standing, actions);
+            Body::Standing { vm, epoch, standing, journal } if move_id.host == self.id => {
+                self.stands(now, move_id, from, (vm, epoch), standing, journal, actions);
             }
             other => {
                 let what = format!(
@@ -436,6 +452,9 @@ impl Host {
         let answer = match *what {
             Ask::Move { vm, to } => self.move_by_hand(now, vm, to, actions),
             Ask::Cancel(move_id) => self.cancel_by_hand(now, move_id, actions),
+            Ask::Resolve { move_id, resolution, fenced } => {
+                self.resolve_by_hand(now, move_id, resolution, fenced, actions)
+            }
         };
         actions.push(Action::Reply { number, answer });
     }

@@ -47,8 +47,10 @@ pub struct MoveRecord {
     pub journal: JournalMark,
     /// How far it has come here.
     pub stage: MoveStage,
-    /// What the VM is; absent where a void is promised for a move that was never heard of.
+    /// What the VM is.
     pub definition: Option<VmDefinition>,
+    /// It was found in a journal that had been set back: what happened since is not known, so only a person ends it.
+    pub doubtful: bool,
 }
 
 /// How far a move has come on disk.
@@ -70,6 +72,7 @@ pub enum MoveStage {
 
 /// One thing to be written. What is written together is on disk together, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "there are two of them at a time")]
 pub enum Record {
     /// What a VM is to this host.
     Vm(VmId, VmRecord),

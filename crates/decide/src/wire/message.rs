@@ -10,12 +10,23 @@ use crate::usage::history::Aged;
 use crate::usage::load::Load;
 
 /// A journal and how far it had come: a journal that is another, or has gone back, may not answer for this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JournalMark {
     /// Which.
     pub id: JournalId,
     /// Its durable writes so far.
     pub generation: u64,
+    /// Its durable writes when the agent opened it. Less than another host has heard of before that: it was set back.
+    pub opened: u64,
+    /// Drawn by lot at that opening: tells two openings of one journal apart, also of its copies.
+    pub life: u64,
+}
+
+impl JournalMark {
+    /// Whether this is that journal, and has come at least as far.
+    pub fn continues(&self, named: &JournalMark) -> bool {
+        self.id == named.id && self.generation >= named.generation
+    }
 }
 
 /// One message about one move.
@@ -37,8 +48,9 @@ pub enum Body {
     Request(Box<Request>),
     /// Target: I would, at this cost; room is reserved for so long.
     Acceptance { cost: Cost, reserved: Duration },
-    /// Target: no, and why; also late, instead of readiness.
-    Refusal { why: String },
+    /// Target: no, and why; also late, instead of readiness. `known_epoch`: the VM's, where it is known here to be above
+    /// the one that was asked under.
+    Refusal { why: String, known_epoch: Option<u64> },
     /// Source: not you, or not any more; all that was kept or prepared for this move may go.
     Release,
     /// Source to the chosen target: you; here is what the VM is.
@@ -52,8 +64,8 @@ pub enum Body {
     /// Source: what has become of it under that epoch? Promises nothing: our own copy died in the last round, and may have
     /// run on before. Repeated until answered.
     Inquiry { vm: VmId, epoch: Epoch, journal: JournalMark },
-    /// Target: what has become of the VM under that epoch.
-    Standing { vm: VmId, epoch: Epoch, standing: Standing },
+    /// Target: what has become of the VM under that epoch, by this journal.
+    Standing { vm: VmId, epoch: Epoch, standing: Standing, journal: Option<JournalMark> },
 }
 
 impl Body {
@@ -97,6 +109,8 @@ pub struct Request {
     pub asked: Vec<HostId>,
     /// How long the source waits for answers, from when it sent.
     pub answer_within: Duration,
+    /// The VM's epoch number, by the source's journal.
+    pub epoch: u64,
 }
 
 /// You; here is what the VM is.

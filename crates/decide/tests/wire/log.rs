@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use decide::host::{Ask, Event, Start};
 use decide::log::{Begin, FORM, Gave, Line};
+use decide::migrate::Resolution;
 use decide::migrate::hypervisor::{
     CopyFigures, CopyProgress, Endpoint, HypervisorReport as Report, Seen, Sighting,
 };
@@ -176,6 +177,12 @@ fn event() -> impl Strategy<Value = Event> {
     let ask = prop_oneof![
         (vm(), proptest::option::of(host())).prop_map(|(vm, to)| Ask::Move { vm, to }),
         move_id().prop_map(Ask::Cancel),
+        (move_id(), any::<bool>(), proptest::option::of(host())).prop_map(
+            |(move_id, keep, fenced)| {
+                let resolution = if keep { Resolution::KeepHere } else { Resolution::GiveUp };
+                Ask::Resolve { move_id, resolution, fenced }
+            }
+        ),
     ];
     prop_oneof![
         Just(Event::Tick),
@@ -228,13 +235,15 @@ fn start() -> impl Strategy<Value = Start> {
         (words(), some(), some(), some()).prop_map(|(driver, machines, accelerators, bridges)| {
             Offered { driver, machines, accelerators, bridges }
         });
-    let who = (host(), words(), address(), journal());
+    let journal = (journal(), proptest::option::of(words()));
+    let who = (host(), words(), address(), journal);
     (who, any::<(u32, u32, u64)>(), vms, moves, offered, settings()).prop_map(
-        |((id, name, address, journal), n, vms, moves, offered, settings)| Start {
+        |((id, name, address, (journal, doubt)), n, vms, moves, offered, settings)| Start {
             id,
             name,
             address,
             journal,
+            doubt,
             incarnation: n.0,
             first_incarnation: n.1,
             vms,
@@ -319,7 +328,10 @@ fn the_form_of_lines_stays() {
         journal: decide::wire::message::JournalMark {
             id: decide::units::JournalId(7),
             generation: 3,
+            opened: 2,
+            life: 8,
         },
+        doubt: None,
         incarnation: 5,
         first_incarnation: 4,
         vms: [(samples::VM, samples::vm_record())].into(),
@@ -329,7 +341,7 @@ fn the_form_of_lines_stays() {
         seed: 9,
     };
     let begin = Begin { form: FORM, version: "0.1.0".to_owned(), unix_us: 1, now: Time(2), start };
-    expect![[r#"{"begin":{"form":1,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3},"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n"}}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[]},"settings":{"mode":{"balance":"recommend"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000}}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
+    expect![[r#"{"begin":{"form":1,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3,"opened":2,"life":8},"doubt":null,"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300,"opened":0,"life":0},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n"},"doubtful":false}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[]},"settings":{"mode":{"balance":"recommend"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000}}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
     let event = Event::Gossip { from: "[fe80::1%3]:7946".parse().unwrap(), bytes: vec![1, 0xab] };
     expect![[
         r#"{"event":{"now":3,"event":{"Gossip":{"from":["fe80::1",7946,0,3],"bytes":"01ab"}}}}"#

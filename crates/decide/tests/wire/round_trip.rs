@@ -12,6 +12,7 @@ use decide::usage::load::Load;
 use decide::wire::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
 use decide::wire::{self, limits};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 use crate::samples::{bodies, message, move_record, vm_record};
@@ -41,7 +42,12 @@ fn epoch() -> impl Strategy<Value = Epoch> {
 }
 
 pub(crate) fn journal() -> impl Strategy<Value = JournalMark> {
-    any::<(u128, u64)>().prop_map(|(id, generation)| JournalMark { id: JournalId(id), generation })
+    any::<(u128, u64, u64, u64)>().prop_map(|(id, generation, opened, life)| JournalMark {
+        id: JournalId(id),
+        generation,
+        opened,
+        life,
+    })
 }
 
 pub(crate) fn run() -> impl Strategy<Value = RunState> {
@@ -74,8 +80,9 @@ pub(crate) fn definition() -> impl Strategy<Value = VmDefinition> {
 fn request() -> impl Strategy<Value = Request> {
     let figures = any::<(u32, u128, [u64; 6], Option<i64>)>();
     let asked = vec(host(), 0..=limits::ASKED_MAX);
-    (figures, text(255), needs(), asked, duration()).prop_map(
-        |((attempt, vm, n, useful_max), name, needs, asked, answer_within)| Request {
+    let waits = (duration(), 0..=limits::EPOCH_MAX);
+    (figures, text(255), needs(), asked, waits).prop_map(
+        |((attempt, vm, n, useful_max), name, needs, asked, (answer_within, epoch))| Request {
             attempt,
             vm: VmId(vm),
             name,
@@ -91,6 +98,7 @@ fn request() -> impl Strategy<Value = Request> {
             policy_hash: n[5],
             asked,
             answer_within,
+            epoch,
         },
     )
 }
@@ -137,7 +145,8 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         request().prop_map(|it| Body::Request(Box::new(it))),
         (cost(), duration()).prop_map(|(cost, reserved)| Body::Acceptance { cost, reserved }),
-        text(limits::WHY_MAX).prop_map(|why| Body::Refusal { why }),
+        (text(limits::WHY_MAX), option::of(0..=limits::EPOCH_MAX))
+            .prop_map(|(why, known_epoch)| Body::Refusal { why, known_epoch }),
         Just(Body::Release),
         confirmation().prop_map(|it| Body::Confirmation(Box::new(it))),
         vec(aged(), 0..SAMPLES_MAX).prop_map(|samples| Body::History { samples }),
@@ -155,11 +164,9 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
             epoch,
             journal
         }),
-        (vm(), epoch(), standing()).prop_map(|(vm, epoch, standing)| Body::Standing {
-            vm,
-            epoch,
-            standing
-        }),
+        (vm(), epoch(), standing(), option::of(journal())).prop_map(
+            |(vm, epoch, standing, journal)| Body::Standing { vm, epoch, standing, journal }
+        ),
     ]
 }
 
@@ -184,8 +191,8 @@ fn stage() -> impl Strategy<Value = MoveStage> {
 }
 
 pub(crate) fn move_records() -> impl Strategy<Value = MoveRecord> {
-    (any::<(u128, u64)>(), host(), run(), journal(), stage(), definition()).prop_map(
-        |((vm, epoch), peer, run, journal, stage, definition)| MoveRecord {
+    (any::<(u128, u64, bool)>(), host(), run(), journal(), stage(), definition()).prop_map(
+        |((vm, epoch, doubtful), peer, run, journal, stage, definition)| MoveRecord {
             vm: VmId(vm),
             peer,
             epoch,
@@ -193,6 +200,7 @@ pub(crate) fn move_records() -> impl Strategy<Value = MoveRecord> {
             journal,
             stage,
             definition: Some(definition),
+            doubtful,
         },
     )
 }

@@ -133,13 +133,18 @@ impl World {
     pub(crate) fn restart(&mut self, at: u8) {
         let site = self.sites.get_mut(&at).unwrap();
         site.life += 1;
-        let journal =
-            JournalMark { id: JournalId(u128::from(at)), generation: site.journal.generation };
+        let journal = JournalMark {
+            id: JournalId(u128::from(at)),
+            generation: site.journal.generation,
+            opened: site.journal.generation,
+            life: u64::from(site.life),
+        };
         let start = Start {
             id: host_id(at),
             name: format!("host{at}"),
             address: address(at),
             journal,
+            doubt: None,
             incarnation: site.life,
             first_incarnation: 1,
             vms: site.journal.vms.clone(),

@@ -22,6 +22,8 @@ use crate::wait;
 
 /// Where agents are told at which step to stop themselves.
 const HOLD: &str = "/run/evenkeel/hold";
+/// What the journal was last seen to be.
+pub(crate) const WITNESS: &str = "/run/evenkeel/journal-seen";
 /// A copy over such a link takes far longer than a case.
 const SLOW: BitsPerSec = BitsPerSec(15_000_000);
 const BOOT_MAX: Duration = Duration::from_secs(120);
@@ -138,6 +140,8 @@ impl Bed {
                     fs::remove_file(entry?.path())?;
                 }
             }
+            // As after a boot: what is new then is not taken for replaced.
+            fs::remove_file(host.path(WITNESS))?;
         }
         for number in 0..self.hosts().len() {
             self.cluster.start_agent(number)?;

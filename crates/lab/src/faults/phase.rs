@@ -8,7 +8,7 @@ use api::Event;
 use decide::migrate::record::MoveStage;
 use decide::units::JournalId;
 use decide::wire;
-use drivers::store::{Events, Journal};
+use drivers::store::{Events, Journal, Opening};
 use serde::Serialize;
 
 use super::case::Phase;
@@ -91,7 +91,14 @@ pub(crate) fn last_event(host: &Host, scratch: &Path) -> anyhow::Result<Event> {
 pub(crate) fn stage(host: &Host, scratch: &Path, move_id: &str) -> anyhow::Result<Option<String>> {
     let copy = copied(host, scratch)?;
     let machine_id = fs::read_to_string(host.path("/etc/machine-id"))?;
-    let opened = Journal::open(&copy, &machine_id, JournalId(0)).context("a copy of a journal")?;
+    let opening = Opening {
+        dir: &copy,
+        witness: &copy.join("witness"),
+        machine_id: &machine_id,
+        fresh_id: JournalId(0),
+        now: 0,
+    };
+    let opened = Journal::open(opening).context("a copy of a journal")?;
     ensure!(!opened.fresh, "{} has no journal", host.name());
     for (id, record) in opened.moves {
         if id.to_string() == move_id {

@@ -195,7 +195,7 @@ impl World {
         journal: JournalMark,
     ) {
         let mark = self.agent(site).mark;
-        let same = journal.id == mark.id && journal.generation <= mark.generation;
+        let same = mark.continues(&journal);
         if !same || epoch.owner != host_id(site) {
             return self.say(site, id, epoch.number, Standing::Unknown);
         }
@@ -204,26 +204,8 @@ impl World {
             let event = run.map_or(target::Event::Inquiry, target::Event::HandOver);
             return self.inward(site, id, event);
         }
-        let agent = self.agent(site);
-        let record = agent.record.unwrap_or(NEVER_HERE);
-        let elsewhere = agent.incoming.values().any(|incoming| !incoming.ended);
-        let standing = match record.ownership {
-            _ if record.ran >= epoch.number => Standing::Running,
-            Ownership::Down if record.floor >= epoch.number => Standing::OwnerCopyGone,
-            Ownership::Away if record.floor >= epoch.number => Standing::Void,
-            Ownership::Away if !elsewhere && agent.vm.is_none() => {
-                let (vm, peer, stage, definition) = (VM, id.host, MoveStage::Voiding, None);
-                let (epoch, run) = (epoch.number - 1, run.unwrap_or(RUNS));
-                let open = MoveRecord { vm, peer, epoch, run, journal, stage, definition };
-                let migrate = target::Target::never_heard_of(id, open, record);
-                let incoming = In { migrate, recovered: true, ended: false, gone: false };
-                agent.incoming.insert(id, incoming);
-                return self.inward(site, id, target::Event::Begin);
-            }
-            Ownership::Owner | Ownership::Released(..) | Ownership::Away | Ownership::Down => {
-                Standing::Unknown
-            }
-        };
+        let record = self.agent(site).record.unwrap_or(NEVER_HERE);
+        let standing = target::standing_without_move(record, epoch.number);
         self.say(site, id, epoch.number, standing);
     }
 
@@ -235,8 +217,8 @@ impl World {
             return;
         }
         let (vm, peer, run, journal) = (VM, id.host, RUNS, agent.mark);
-        let (stage, definition) = (MoveStage::Prepared, None);
-        let open = MoveRecord { vm, peer, epoch, run, journal, stage, definition };
+        let (stage, definition, doubtful) = (MoveStage::Prepared, None, false);
+        let open = MoveRecord { vm, peer, epoch, run, journal, stage, definition, doubtful };
         let migrate = target::Target::new(id, open, known, Duration::ZERO);
         let incoming = In { migrate, recovered: false, ended: false, gone: false };
         agent.incoming.insert(id, incoming);
@@ -260,8 +242,8 @@ impl World {
             return self.abandon(site, id);
         };
         let (vm, peer, epoch, run) = (VM, host_id(from), here.record.floor, RUNS);
-        let (stage, definition) = (MoveStage::Copying, None);
-        let open = MoveRecord { vm, peer, epoch, run, journal, stage, definition };
+        let (stage, definition, doubtful) = (MoveStage::Copying, None, false);
+        let open = MoveRecord { vm, peer, epoch, run, journal, stage, definition, doubtful };
         let copy = CopyParameters {
             bandwidth: BitsPerSec(1),
             downtime_max: Duration::ZERO,
@@ -488,7 +470,7 @@ impl World {
         let agent = self.agent(site);
         let out = agent.out.remove(&id).expect("its machine has just spoken");
         match outcome {
-            source::Outcome::Done => agent.vm = None,
+            source::Outcome::Done | source::Outcome::GivenUp(_) => agent.vm = None,
             source::Outcome::Undone(_) if out.gone => agent.vm = None,
             source::Outcome::Undone(_) | source::Outcome::Down(_) => {}
         }

@@ -25,7 +25,7 @@ impl Disk {
     /// A journal that has just been made; those made later are told apart by `first`.
     pub(crate) fn new(site: u8, first: u32) -> Disk {
         let id = JournalId(u128::from(site) * 100 + u128::from(first));
-        let mark = JournalMark { id, generation: 0 };
+        let mark = JournalMark { id, ..JournalMark::default() };
         Disk { mark, incarnation: first - 1, first, vm: None, moves: BTreeMap::new() }
     }
 

@@ -60,7 +60,7 @@ impl Ghost {
     pub(crate) fn source_ends(&mut self, outcome: &source::Outcome, recovered: bool) {
         self.ends.insert(match outcome {
             source::Outcome::Done => End::Done { recovered },
-            source::Outcome::Undone(_) => End::Undone { recovered },
+            source::Outcome::Undone(_) | source::Outcome::GivenUp(_) => End::Undone { recovered },
             source::Outcome::Down(_) => End::SourceDown,
         });
     }

@@ -39,7 +39,7 @@ impl From<JournalMark> for Journal {
 
 impl From<Journal> for JournalMark {
     fn from(Journal(id, generation): Journal) -> JournalMark {
-        JournalMark { id: decide::units::JournalId(id), generation }
+        JournalMark { id: decide::units::JournalId(id), generation, ..JournalMark::default() }
     }
 }
 
