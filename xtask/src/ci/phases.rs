@@ -25,7 +25,7 @@ const NEXTEST: &str = "cargo-nextest@0.9.151";
 /// What everything is measured by.
 pub(super) const GATE: &[Phase] = FULL.split_at(7).0;
 
-/// The gate, then the demo, the benchmark of a move, and what needs a release build.
+/// The gate, then the demo, the benchmark of a move, all faults, and what needs a release build.
 pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "setup",
@@ -67,6 +67,11 @@ pub(super) const FULL: &[Phase] = &[
         name: "bench",
         what: "a move against the same by hand",
         run: |_| finish(cargo(&["xtask", "bench", "move", "--json"])),
+    },
+    Phase {
+        name: "faults",
+        what: "something breaks in each phase of a move",
+        run: |_| finish(cargo(&["xtask", "faults", "--json"])),
     },
     Phase {
         name: "builds",
