@@ -56,7 +56,9 @@ pub fn settled(world: &World) -> Result<(), NotYet> {
             ));
         }
         let here: BTreeSet<VmId> = world.fleet.processes(*n).map(|(vm, _)| vm).collect();
-        let known = host.vms().iter().filter(|(_, vm)| vm.record.ownership != Ownership::Down);
+        // What is down is still listed; so is, until the next start, what died at its new owner and is gone here too.
+        let gone = |owner| matches!(owner, Ownership::Down | Ownership::Released(..));
+        let known = host.vms().iter().filter(|(_, vm)| !gone(vm.record.ownership));
         let known: BTreeSet<VmId> = known.map(|(vm, _)| *vm).collect();
         if let Some(vm) = here.symmetric_difference(&known).next() {
             let (has, record) = (here.contains(vm), host.vms().get(vm).map(|vm| vm.record));
