@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod demo;
 mod model;
+mod mutants;
 mod setup;
 
 use std::process::ExitCode;
@@ -34,6 +35,9 @@ enum Task {
     /// Check the machines of a move under every order of events, within budgets
     #[command(after_help = "Example: cargo xtask model --json")]
     Model(model::Model),
+    /// Plant bugs, one at a time, and see that the checks find them
+    #[command(after_help = "Example: cargo xtask mutants --json")]
+    Mutants(mutants::Mutants),
     /// Install and build what test guests need
     #[command(after_help = "Example: cargo xtask setup --json")]
     Setup(setup::Setup),
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Task::Bench(task) => task.run(),
         Task::Demo(task) => task.run(),
         Task::Model(task) => task.run(),
+        Task::Mutants(task) => task.run(),
         Task::Setup(task) => task.run(),
     };
     match done {

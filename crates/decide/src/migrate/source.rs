@@ -28,6 +28,7 @@ use super::hypervisor::{
     CopyFigures, CopyParameters, Endpoint, HypervisorCommand, HypervisorReport, RunState, Seen,
 };
 use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
+use crate::planted::{Bug, planted};
 use crate::units::{MoveId, VmId};
 use crate::wire::message::Standing;
 
@@ -302,6 +303,9 @@ impl Source {
                 actions.push(Action::Hypervisor(HypervisorCommand::SwitchOver));
                 actions.push(Action::Disarm(Timer::Copy));
                 actions.push(Action::Arm(Timer::Switch, SWITCH_MAX));
+                if planted(Bug::ReleasedBeforeCompleted) {
+                    self.release(actions);
+                }
             }
             (
                 HypervisorReport::SourceCompleted(figures),
@@ -406,6 +410,9 @@ impl Source {
 
     fn fence(&mut self, actions: &mut Vec<Action>) {
         self.phase = Phase::Fencing;
+        if planted(Bug::TapLeftOn) {
+            return self.report(HypervisorReport::Fenced, actions);
+        }
         actions.push(Action::Hypervisor(HypervisorCommand::Fence));
         actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
     }
@@ -438,6 +445,9 @@ impl Source {
             (Phase::Stranded, Standing::Void | Standing::OwnerCopyGone) => {
                 let why = format!("{}, and the target has no copy of it", self.why);
                 self.down(why, actions);
+            }
+            (Phase::HandingOver, Standing::OwnerNotResumed) if planted(Bug::DiscardOnOwner) => {
+                self.discard(actions);
             }
             (Phase::HandingOver, Standing::Void) => self.reclaim(actions),
             (Phase::HandingOver, Standing::OwnerCopyGone) => {
@@ -496,6 +506,9 @@ impl Source {
         if self.repeats == REPEATS_BEFORE_ALARM {
             let why = "no word from the target since the hand-over: the VM stays paused here until it answers";
             actions.push(Action::Alarm(why.to_owned()));
+            if planted(Bug::ResumeOnLostAnswer) {
+                return self.take_back(actions);
+            }
         }
         actions.push(Action::HandOver);
         actions.push(Action::Arm(Timer::Repeat, REPEAT));
@@ -503,6 +516,9 @@ impl Source {
 
     /// Nothing is left here, and nothing is known for certain. The target is asked; it promises nothing either.
     fn strand(&mut self, why: String, actions: &mut Vec<Action>) {
+        if planted(Bug::ReleasedWhenGone) {
+            return self.release(actions);
+        }
         self.phase = Phase::Stranded;
         self.why = why;
         self.repeats = 0;

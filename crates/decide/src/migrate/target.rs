@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Seen};
 use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
+use crate::planted::{Bug, planted};
 use crate::units::{MoveId, VmId};
 use crate::wire::message::Standing;
 
@@ -216,7 +217,12 @@ impl Target {
                 actions.push(Action::Standing(Standing::Running));
                 self.over(Outcome::Arrived, actions);
             }
-            Phase::Voiding => self.destroy(actions),
+            Phase::Voiding => {
+                if planted(Bug::VoidBeforeGone) {
+                    actions.push(Action::Standing(Standing::Void));
+                }
+                self.destroy(actions);
+            }
             _ => {}
         }
     }
@@ -330,6 +336,9 @@ impl Target {
 
     fn wait(&mut self, actions: &mut Vec<Action>) {
         self.phase = Phase::Waiting;
+        if planted(Bug::EarlyCont) {
+            actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)));
+        }
         actions.push(Action::Arm(Timer::Arrival, self.arrival_max));
     }
 
@@ -404,10 +413,13 @@ impl Target {
         }
         self.phase = Phase::Owning;
         self.record.stage = MoveStage::Owning;
-        self.vm.floor = self.record.epoch + 1;
+        self.vm.floor = self.record.epoch + u64::from(!planted(Bug::EpochNotRaised));
         self.vm.ownership = Ownership::Owner;
         actions.push(Action::Disarm(Timer::Repeat));
         self.persist(actions);
+        if planted(Bug::ResumeBeforeRecord) {
+            self.resume(actions);
+        }
     }
 
     fn resume(&mut self, actions: &mut Vec<Action>) {
@@ -444,12 +456,18 @@ impl Target {
             // It may be complete all the same: that is for the hypervisor to say, and then it stays.
             (Timer::Arrival | Timer::Repeat, Phase::Waiting) => {
                 self.why = "the copy did not come in time".to_owned();
+                if planted(Bug::LateCopyEnded) {
+                    return self.void(actions);
+                }
                 actions.push(Action::Hypervisor(HypervisorCommand::DestroyIncomplete));
                 actions.push(Action::Arm(Timer::Repeat, RESUME_AGAIN));
             }
             (Timer::Repeat, Phase::Complete) => {
                 self.repeats = self.repeats.saturating_add(1);
                 if self.repeats == REPEATS_BEFORE_ALARM {
+                    if planted(Bug::DiscardCompleteOnTimeout) {
+                        return self.void(actions);
+                    }
                     actions.push(Action::Alarm(
                         "a complete copy waits here for its source's word".to_owned(),
                     ));

@@ -558,6 +558,8 @@ impl World {
     fn say(&mut self, site: u8, id: MoveId, number: u64, standing: Standing) {
         let epoch = Epoch { number, owner: host_id(site) };
         if standing == Standing::Void {
+            let copy = self.host(site).qemu.and_then(|qemu| qemu.copy);
+            self.ghost.void_early |= copy.is_some_and(|copy| copy.id == id);
             self.ghost.voids.insert((site, number));
         }
         let (to, body) = (site_of(id.host), Body::Standing { epoch, standing });

@@ -272,6 +272,7 @@ impl World {
                 Report::Fenced
             }
             Command::Discard if matches!(seen, Seen::PostMigrate | Seen::Gone) => {
+                self.ghost.discarded |= self.host(site).qemu.is_some_and(|qemu| qemu.fresh);
                 self.at(site).qemu = None;
                 Report::Discarded
             }
