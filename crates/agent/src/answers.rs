@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use api::{Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Status, VmView, Why};
+use api::{
+    Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status, Unsettled,
+    VmView, Why,
+};
 use decide::host::Ask;
 use decide::units::{HostId, MoveId};
 use drivers::store::{Events, Noted};
@@ -153,10 +156,32 @@ impl Backend for Answers {
 
     async fn cancel(&self, id: String) -> Result<MoveView, Problem> {
         let wanted = id.clone();
+        self.ask(move |at_work| find_move(at_work, &wanted).map(Ask::Cancel)).await?;
+        self.moved(id).await
+    }
+
+    async fn unsettled(&self, id: String) -> Result<Unsettled, Problem> {
+        self.look(move |at_work| {
+            let move_id = find_move(at_work, &id)?;
+            views::unsettled(at_work, move_id).ok_or_else(|| {
+                Problem::new(
+                    409,
+                    "nothing-open",
+                    format!("move {id} is over here, or has not come as far as a copy"),
+                    "`evenkeel why` tells how it went",
+                )
+            })
+        })
+        .await?
+    }
+
+    async fn resolve(&self, id: String, resolve: Resolve) -> Result<MoveView, Problem> {
+        let wanted = id.clone();
         self.ask(move |at_work| {
-            let story =
-                at_work.host.stories().rev().find(|story| story.move_id.to_string() == wanted);
-            story.map(|story| Ask::Cancel(story.move_id)).ok_or_else(|| no_such_move(&wanted))
+            let move_id = find_move(at_work, &wanted)?;
+            let fenced =
+                resolve.fenced.as_deref().map(|name| fenced_host(at_work, name)).transpose()?;
+            Ok(Ask::Resolve { move_id, resolution: views::resolution(resolve.decision), fenced })
         })
         .await?;
         self.moved(id).await
@@ -166,6 +191,12 @@ impl Backend for Answers {
 fn event(noted: &Noted) -> Option<Event> {
     let event: Event = serde_json::from_slice(&noted.record).ok()?;
     Some(Event { seq: noted.seq, ..event })
+}
+
+fn find_move(at_work: &Steering, id: &str) -> Result<MoveId, Problem> {
+    let mut stories = at_work.host.stories().rev();
+    let found = stories.find(|story| story.move_id.to_string() == id);
+    found.map(|story| story.move_id).ok_or_else(|| no_such_move(id))
 }
 
 fn find_host(at_work: &Steering, to: &str) -> Result<HostId, Problem> {
@@ -181,11 +212,16 @@ fn find_host(at_work: &Steering, to: &str) -> Result<HostId, Problem> {
     })
 }
 
+/// A host that is down may not be known any more since the agent started: then it goes by its id.
+fn fenced_host(at_work: &Steering, name: &str) -> Result<HostId, Problem> {
+    name.parse().or_else(|_not_an_id| find_host(at_work, name))
+}
+
 fn no_such_move(id: &str) -> Problem {
     Problem::new(
         404,
         "no-such-move",
-        format!("no move {id:?} from this host"),
+        format!("no move {id:?} from or to this host"),
         "`evenkeel moves` lists them",
     )
 }

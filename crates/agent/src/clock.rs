@@ -49,5 +49,11 @@ pub fn unix_seconds() -> u32 {
     u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX)
 }
 
+/// Microseconds since 1970, for people.
+#[must_use]
+pub fn unix_micros() -> u64 {
+    u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()
+}
+
 /// How often the monitor reads.
 pub const CYCLE: Duration = Duration::from_secs(1);

@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use decide::policy::file;
 use decide::policy::settings::{Copy, Hot, Limits, Mode, Settings, Target, WorthIt};
-use serde::Deserialize;
+use decide::policy::{file, quantity};
+use decide::units::Mib;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 /// The port of the agents where none is given.
 const PORT: u16 = 7946;
@@ -37,6 +39,9 @@ pub struct Config {
     /// How memory is copied.
     #[serde(default)]
     pub copy: Copy,
+    /// What is recorded.
+    #[serde(default)]
+    pub record: Record,
 }
 
 /// `[cluster]`
@@ -91,6 +96,32 @@ pub struct Host {
     /// The socket of the HTTP API.
     #[serde(default = "default_api")]
     pub api: PathBuf,
+}
+
+/// `[record]`: whether all that this host hears and does is written down, to be gone through again by `evenkeel lab replay`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Record {
+    /// The folder of the logs, one for each start of the agent; absent: nothing is recorded. On a disk with more room than
+    /// `size_max`, not the journal's if that is small.
+    pub folder: Option<PathBuf>,
+    /// The most that all logs there take. The oldest go at a start until half of it is free; a log that reaches the end of
+    /// it ends. A small host takes some ten MiB a day, one with many VMs or neighbours hundreds.
+    #[serde(deserialize_with = "some_memory")]
+    pub size_max: Mib,
+}
+
+impl Default for Record {
+    fn default() -> Record {
+        Record { folder: None, size_max: Mib(256) }
+    }
+}
+
+fn some_memory<'de, D: Deserializer<'de>>(from: D) -> Result<Mib, D::Error> {
+    let text = String::deserialize(from)?;
+    let memory = quantity::parse_memory(&text).map_err(D::Error::custom)?;
+    let least = "\"0MiB\" is too little; write 1MiB or more";
+    if memory.0 == 0 { Err(D::Error::custom(least)) } else { Ok(memory) }
 }
 
 fn default_group() -> SocketAddrV4 {
@@ -201,6 +232,15 @@ mod tests {
         let seeds: Vec<String> =
             read(&text).unwrap().seeds().unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(seeds, ["198.18.0.2:7946", "198.18.0.3:1"]);
+    }
+
+    #[test]
+    fn a_log_must_have_room() {
+        let wrong = read(&format!("{LEAST}[record]\nsize_max = \"0GiB\"\n")).unwrap_err();
+        assert!(wrong.contains("line 6") && wrong.contains("record.size_max"), "{wrong}");
+        assert!(wrong.contains("write 1MiB or more"), "{wrong}");
+        let record = read(&format!("{LEAST}[record]\nsize_max = \"2GiB\"\n")).unwrap().record;
+        assert_eq!((record.size_max, record.folder), (Mib(2048), None));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //!   monitor ─┐                                   ┌─▶ net (gRPC, datagrams)
 //!   net ─────┤                                   ├─▶ journal (thread of its own)
 //!   journal ─┼─▶ steering: Host::handle(now, …) ─┼─▶ hypervisor
-//!   hypervisor                                   └─▶ events, told by http
-//!   http ────┘
+//!   hypervisor                                   ├─▶ events, told by http
+//!   http ────┘                                   └─▶ recording (if wanted; thread of its own)
 //! ```
 //!
 //! **Boundary:** nothing is decided here; what `decide` wants is carried out in the order given.
@@ -19,6 +19,7 @@ mod local;
 mod monitoring;
 pub mod net;
 mod noise;
+mod recording;
 pub mod run;
 mod steering;
 mod views;

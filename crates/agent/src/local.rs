@@ -40,12 +40,21 @@ pub(crate) fn host_name() -> anyhow::Result<String> {
 /// An id for a new journal. Its upper 32 bits are the second of its birth, so that what is counted from there on
 /// (`incarnation`) is higher than under any journal before it; the rest is drawn from the kernel.
 pub(crate) fn fresh_journal(born: u32) -> anyhow::Result<JournalId> {
+    Ok(JournalId(u128::from_be_bytes(drawn()?) >> 32 | u128::from(born) << 96))
+}
+
+/// A number that nobody else has drawn.
+pub(crate) fn lot() -> anyhow::Result<u64> {
+    Ok(u64::from_be_bytes(drawn()?))
+}
+
+fn drawn<const N: usize>() -> anyhow::Result<[u8; N]> {
     use std::io::Read;
-    let mut drawn = [0; 16];
+    let mut drawn = [0; N];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut drawn))
         .context("reading /dev/urandom")?;
-    Ok(JournalId(u128::from_be_bytes(drawn) >> 32 | u128::from(born) << 96))
+    Ok(drawn)
 }
 
 /// The second of a journal's birth.

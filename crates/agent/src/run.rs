@@ -1,5 +1,6 @@
 //! From a configuration file to an agent at work.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,12 +9,12 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use decide::host::{Event, Host, Start};
 use decide::migrate::record::{MoveRecord, VmRecord};
-use decide::units::{MoveId, VmId};
+use decide::units::{JournalId, MoveId, VmId};
 use decide::wire;
 use decide::wire::message::JournalMark;
 use drivers::hypervisor::Hypervisor;
 use drivers::hypervisor::qemu::{Qemu, QemuConfig};
-use drivers::store::{Events, Journal, Opened};
+use drivers::store::{Entry, Events, Journal, Opened, Opening};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -22,11 +23,14 @@ use crate::clock::{Clock, unix_seconds};
 use crate::config::{Config, RequestMode};
 use crate::http::{self, ApiSocket};
 use crate::net::{self, Net, NetSettings, seal};
+use crate::recording::Recording;
 use crate::steering::{Ears, Hands, Steering};
 use crate::{journal, local, monitoring};
 
 /// Events kept in the log.
 const EVENTS_MAX: u64 = 100_000;
+/// Beside the API's socket: in a folder that is empty after a boot.
+const WITNESS: &str = "journal-seen";
 /// What may wait to be heard from network, hypervisor and API before its sender waits.
 const WAITING_MAX: usize = 1024;
 
@@ -64,6 +68,7 @@ struct Agent {
     socket: ApiSocket,
     events: Arc<Events>,
     journal: JoinHandle<()>,
+    recorder: Option<JoinHandle<()>>,
 }
 
 async fn assemble(args: &Args) -> anyhow::Result<Agent> {
@@ -73,8 +78,13 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
         .with_context(|| format!("{}, key host.address", args.config.display()))?;
     let clock = Clock::start();
     let machine_id = local::machine_id()?;
-    let opened =
-        Journal::open(&config.host.state, &machine_id, local::fresh_journal(unix_seconds())?)?;
+    let opened = Journal::open(Opening {
+        dir: &config.host.state,
+        witness: &config.host.api.with_file_name(WITNESS),
+        machine_id: &machine_id,
+        fresh_id: local::fresh_journal(unix_seconds())?,
+        now: unix_seconds(),
+    })?;
     let events = Arc::new(Events::open(&config.host.state, EVENTS_MAX)?);
 
     let (hypervisor_heard, hypervisor_ears) = mpsc::channel(WAITING_MAX);
@@ -98,9 +108,11 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
     let (newest, newest_seen) = watch::channel(newest(&events)?);
     let (questions, question_ears) = mpsc::channel(WAITING_MAX);
     let readings = monitoring::start(config.host.uplink.clone(), Arc::clone(&hypervisor))?;
-    let mut actions = Vec::new();
-    let host = Host::new(start, clock.now(), &mut actions);
-    let hands = Hands { net, hypervisor, journal, events: Arc::clone(&events), newest };
+    let (now, mut actions) = (clock.now(), Vec::new());
+    let (mut recording, recorder) = Recording::start(&config.record, now, &start);
+    let host = Host::new(start, now, &mut actions);
+    recording.gave(&actions, host.deadline());
+    let hands = Hands { net, hypervisor, journal, events: Arc::clone(&events), newest, recording };
     let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request, hands);
     steering.carry_out(actions);
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));
@@ -113,7 +125,7 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
         questions: question_ears,
     };
     let answers = Answers::new(questions, Arc::clone(&events), newest_seen);
-    Ok(Agent { steering, ears, answers, socket, events, journal: journal_thread })
+    Ok(Agent { steering, ears, answers, socket, events, journal: journal_thread, recorder })
 }
 
 /// Who this host is, and what its journal says.
@@ -122,17 +134,22 @@ async fn start(
     machine_id: &str,
     opened: Opened,
 ) -> anyhow::Result<(Start, Journal)> {
-    let Opened { journal, id, incarnation, generation, vms, moves, .. } = opened;
-    let born = local::born(id);
+    let Opened { journal, id, doubt, incarnation, found_at, generation, vms, moves, .. } = opened;
+    let mut opened = Known { journal, id, generation, moves: decoded_moves(moves)? };
+    if let Some(doubt) = doubt {
+        opened.put_in_doubt().with_context(|| doubt.to_string())?;
+    }
+    let Known { journal, id, generation, moves } = opened;
     let start = Start {
         id: local::host_id(machine_id),
         name: config.host.name.clone().map_or_else(local::host_name, Ok)?,
         address: config.address(),
-        journal: JournalMark { id, generation },
-        incarnation: born.saturating_add(incarnation),
-        first_incarnation: born.saturating_add(1),
+        journal: JournalMark { id, generation, opened: found_at, life: local::lot()? },
+        doubt: doubt.map(|doubt| doubt.to_string()),
+        incarnation,
+        first_incarnation: local::born(id),
         vms: decoded_vms(vms)?,
-        moves: decoded_moves(moves)?,
+        moves,
         offered: local::offered().await,
         settings: config.settings(),
         seed: seed(id.0, incarnation),
@@ -140,9 +157,32 @@ async fn start(
     Ok((start, journal))
 }
 
+/// A journal and what it had open.
+struct Known {
+    journal: Journal,
+    id: JournalId,
+    generation: u64,
+    moves: BTreeMap<MoveId, MoveRecord>,
+}
+
+impl Known {
+    /// What a journal in doubt had open is left to a person, also after the next start; and from now on it is another one.
+    fn put_in_doubt(&mut self) -> anyhow::Result<()> {
+        self.moves.values_mut().for_each(|record| record.doubtful = true);
+        let entries: Vec<Entry> = self
+            .moves
+            .iter()
+            .map(|(id, record)| Entry::Move(*id, Some(wire::encode_move_record(record))))
+            .collect();
+        self.id = local::fresh_journal(unix_seconds())?;
+        self.generation = self.journal.renew(self.id, &entries)?;
+        Ok(())
+    }
+}
+
 /// Goes on until told to stop, or until a part fails.
 async fn work(agent: Agent) -> anyhow::Result<()> {
-    let Agent { steering, ears, answers, socket, events, journal } = agent;
+    let Agent { steering, ears, answers, socket, events, journal, recorder } = agent;
     let (stop_http, http_stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(http::serve(socket, answers, async {
         // An error means that the sender is gone, which is the end too.
@@ -167,6 +207,9 @@ async fn work(agent: Agent) -> anyhow::Result<()> {
     // Whatever was to be written is: a write takes milliseconds, and one that cannot succeed is given up.
     if journal.join().is_err() {
         bail!("the journal's thread panicked");
+    }
+    if recorder.is_some_and(|recorder| recorder.join().is_err()) {
+        bail!("the recorder's thread panicked");
     }
     ended.context("the loop")?.context("the loop")
 }
@@ -195,9 +238,7 @@ fn net_settings(config: &Config, insecure: bool) -> NetSettings {
     }
 }
 
-fn decoded_vms(
-    stored: std::collections::BTreeMap<VmId, Vec<u8>>,
-) -> anyhow::Result<std::collections::BTreeMap<VmId, VmRecord>> {
+fn decoded_vms(stored: BTreeMap<VmId, Vec<u8>>) -> anyhow::Result<BTreeMap<VmId, VmRecord>> {
     let decode = |(vm, bytes): (VmId, Vec<u8>)| {
         let record = wire::decode_vm_record(&bytes)
             .with_context(|| format!("the journal's record of VM {vm}"))?;
@@ -207,8 +248,8 @@ fn decoded_vms(
 }
 
 fn decoded_moves(
-    stored: std::collections::BTreeMap<MoveId, Vec<u8>>,
-) -> anyhow::Result<std::collections::BTreeMap<MoveId, MoveRecord>> {
+    stored: BTreeMap<MoveId, Vec<u8>>,
+) -> anyhow::Result<BTreeMap<MoveId, MoveRecord>> {
     let decode = |(id, bytes): (MoveId, Vec<u8>)| {
         let record = wire::decode_move_record(&bytes)
             .with_context(|| format!("the journal's record of move {id}"))?;

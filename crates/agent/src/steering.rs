@@ -20,6 +20,7 @@ use crate::clock::{CYCLE, Clock};
 use crate::journal::{Write, Written};
 use crate::net::{Heard, Net};
 use crate::noise::Noise;
+use crate::recording::Recording;
 use crate::{monitoring, views};
 
 /// A look at the host, or a question to it, between two events.
@@ -36,6 +37,7 @@ pub(crate) struct Steering {
     journal: mpsc::UnboundedSender<Write>,
     events: Arc<Events>,
     newest: watch::Sender<u64>,
+    recording: Recording,
     noise: Noise,
     replies: BTreeMap<u64, oneshot::Sender<Result<MoveId, String>>>,
     asked: u64,
@@ -64,6 +66,7 @@ pub(crate) struct Hands {
     pub(crate) journal: mpsc::UnboundedSender<Write>,
     pub(crate) events: Arc<Events>,
     pub(crate) newest: watch::Sender<u64>,
+    pub(crate) recording: Recording,
 }
 
 impl Steering {
@@ -74,7 +77,7 @@ impl Steering {
         request: String,
         hands: Hands,
     ) -> Steering {
-        let Hands { net, hypervisor, journal, events, newest } = hands;
+        let Hands { net, hypervisor, journal, events, newest, recording } = hands;
         let (noise, replies, asked) = (Noise::default(), BTreeMap::new(), 0);
         Steering {
             host,
@@ -86,6 +89,7 @@ impl Steering {
             journal,
             events,
             newest,
+            recording,
             noise,
             replies,
             asked,
@@ -141,10 +145,16 @@ impl Steering {
                 | Event::Undelivered { .. }
         );
         let mut actions = Vec::new();
-        self.host.handle(self.clock.now(), event, &mut actions);
+        let now = self.clock.now();
+        self.recording.event(now, &event);
+        self.host.handle(now, event, &mut actions);
+        self.recording.gave(&actions, self.host.deadline());
         let notes = self.act(actions);
         let notes = if of_network { self.noise.quieted(self.clock.now(), notes) } else { notes };
         self.tell(&notes);
+        if let Some(why) = self.recording.ended() {
+            self.tell(&[Note::bad_input(why)]);
+        }
     }
 
     /// Asks the host what only it can answer.

@@ -1,13 +1,14 @@
 //! What `decide` knows, in the words of the API.
 
-use api::{Event, HostView, MoveView, Status, Step as Told, VmView};
+use api::{Choice, Decision, Event, HostView, MoveView, Status, Step as Told, Unsettled, VmView};
 use decide::host::Host;
 use decide::host::story::{Note, Step, Story};
 use decide::membership::{Digest, HostState, View};
+use decide::migrate::Resolution;
 use decide::migrate::hypervisor::RunState;
 use decide::migrate::record::Ownership;
 use decide::policy::settings::Balance;
-use decide::units::{Cost, Share, Time, VmId};
+use decide::units::{Cost, MoveId, Share, Time, VmId};
 
 use crate::clock::Clock;
 use crate::steering::Steering;
@@ -30,7 +31,7 @@ pub(crate) fn status(at_work: &Steering) -> Status {
         moves_under_way: count(host.moves_under_way()),
         hot: host.hot(now).map(ToString::to_string),
         doing: host.doing().to_owned(),
-        alarms: host.alarms().iter().rev().cloned().collect(),
+        alarms: host.alarms().rev().map(str::to_owned).collect(),
     }
 }
 
@@ -171,6 +172,33 @@ pub(crate) fn one_move(at_work: &Steering, story: &Story) -> MoveView {
         rounds: story.progress.rounds,
         total_ms: between(story.copy_began, story.running),
         downtime_ms: between(story.paused, story.running),
+    }
+}
+
+/// What is known of an open move; absent if it is not open.
+pub(crate) fn unsettled(at_work: &Steering, id: MoveId) -> Option<Unsettled> {
+    let host = &at_work.host;
+    let unsettled = host.unsettled(at_work.clock.now(), id)?;
+    let choice = |(resolution, may): (Resolution, Result<(), String>)| {
+        let decision = match resolution {
+            Resolution::KeepHere => Decision::KeepHere,
+            Resolution::GiveUp => Decision::GiveUp,
+        };
+        Choice { decision, against: may.err() }
+    };
+    Some(Unsettled {
+        move_id: id.to_string(),
+        vm: host.vm_name(unsettled.vm),
+        peer: host.name_of(unsettled.peer),
+        known: unsettled.known,
+        choices: unsettled.choices.into_iter().map(choice).collect(),
+    })
+}
+
+pub(crate) fn resolution(decision: Decision) -> Resolution {
+    match decision {
+        Decision::KeepHere => Resolution::KeepHere,
+        Decision::GiveUp => Resolution::GiveUp,
     }
 }
 

@@ -54,6 +54,8 @@ fn every_default_that_the_example_shows_is_the_default() {
         (host.address, host.port, host.state.clone(), host.qemu.clone(), host.api.clone())
     };
     assert_eq!(host(&shown), host(&plain));
+    assert!(shown.record.folder.is_some() && plain.record.folder.is_none(), "off by default");
+    assert_eq!(shown.record.size_max, plain.record.size_max);
 }
 
 #[test]

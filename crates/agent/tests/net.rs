@@ -89,6 +89,7 @@ fn request(asked: usize) -> Message {
             policy_hash: 9,
             asked: vec![HostId(2); asked],
             answer_within: Duration::from_millis(500),
+            epoch: 1,
         })),
     )
 }
@@ -275,7 +276,7 @@ async fn garbled_calls_are_told_of_and_life_goes_on() {
     assert_eq!((from, why.as_str()), (peer.ip(), status.message()));
     assert!(why.contains("invalid wire type"), "{why}");
 
-    call(peer, us, proto::Refusal { why: "no".to_owned() }).await;
+    call(peer, us, proto::Refusal { why: "no".to_owned(), known_epoch: None }).await;
     assert_eq!(agent.hears_bad().await.1, "from: an id of 2 bytes instead of 16");
 
     let mut newer = proto::Message::from(&release(1));
@@ -283,7 +284,7 @@ async fn garbled_calls_are_told_of_and_life_goes_on() {
     call(peer, us, newer).await;
     assert_eq!(agent.hears_bad().await.1, "unknown kind of message, from a newer version?");
 
-    call(peer, us, proto::Refusal { why: "n".repeat(300 * 1024) }).await;
+    call(peer, us, proto::Refusal { why: "n".repeat(300 * 1024), known_epoch: None }).await;
     let (_, why) = agent.hears_bad().await;
     assert!(why.contains("the limit is: 262144 bytes"), "{why}");
 

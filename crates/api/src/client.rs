@@ -20,8 +20,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::{
-    Event, EventFilter, FOLLOW_MAX, HostView, MoveRequest, MoveStarted, MoveView, Problem, Status,
-    VmView, Why,
+    Event, EventFilter, FOLLOW_MAX, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve,
+    Status, Unsettled, VmView, Why,
 };
 
 /// An agent that does not answer for so long is taken for stuck.
@@ -156,6 +156,16 @@ impl Client {
     pub async fn cancel(&self, id: &str) -> Result<MoveView, ClientError> {
         let path = format!("/v1/moves/{}/cancel", plain(id));
         self.ask(Method::POST, &path, Bytes::new(), ANSWER_MAX).await
+    }
+
+    /// What is known of an open move, before a person ends it.
+    pub async fn unsettled(&self, id: &str) -> Result<Unsettled, ClientError> {
+        self.get(&format!("/v1/moves/{}/resolve", plain(id))).await
+    }
+
+    /// Ends a move that cannot be settled without a person; it has ended only when [`MoveView::ended`] says so.
+    pub async fn resolve(&self, id: &str, resolve: &Resolve) -> Result<MoveView, ClientError> {
+        self.post(&format!("/v1/moves/{}/resolve", plain(id)), resolve).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

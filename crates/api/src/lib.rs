@@ -262,6 +262,51 @@ pub struct MoveStarted {
     pub move_id: String,
 }
 
+/// `GET /v1/moves/{id}/resolve`: what is known of a move that may need a person to end it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unsettled {
+    /// The move.
+    pub move_id: String,
+    /// The VM's name.
+    pub vm: String,
+    /// Name of the other side.
+    pub peer: String,
+    /// What is known, one line each.
+    pub known: Vec<String>,
+    /// What may be decided.
+    pub choices: Vec<Choice>,
+}
+
+/// One decision, and whether it may be taken now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The decision.
+    pub decision: Decision,
+    /// What speaks against it; absent: it may be taken.
+    pub against: Option<String>,
+}
+
+/// What a person decides of a move that cannot be settled without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// The VM is this host's, and may run here.
+    KeepHere,
+    /// The VM is not this host's, and its stopped copy here may go.
+    GiveUp,
+}
+
+/// `POST /v1/moves/{id}/resolve`: end a move that cannot be settled without a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolve {
+    /// What was decided.
+    pub decision: Decision,
+    /// Name or id of the other side, of which the person has made sure that the VM does not run there and will not; to keep a
+    /// VM here it must be named.
+    pub fenced: Option<String>,
+}
+
 /// `GET /v1/why/{vm or move}`: why it moved, or why it does not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Why {

@@ -1,5 +1,6 @@
 //! The command line: commands, options, and what `--help` says.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -76,10 +77,30 @@ pub(crate) enum Command {
         about: Option<String>,
     },
 
-    /// Move a VM to another host now, or cancel a move.
+    /// Move a VM to another host now, cancel a move, or resolve one that is stuck.
     #[command(after_help = MOVE_HELP)]
     Move(MoveArgs),
+
+    /// Simulation and replay, by `evenkeel-sim`: go through what an agent recorded again.
+    #[command(after_help = LAB_HELP, disable_help_flag = true, arg_required_else_help = true)]
+    Lab {
+        /// A task of `evenkeel-sim` and its arguments; `--help` lists them.
+        #[arg(
+            value_name = "ARGS", required = true, num_args = 1.., trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        args: Vec<OsString>,
+    },
 }
+
+const LAB_HELP: &str = "\
+All that follows `lab` goes to the program `evenkeel-sim`, which lies beside this one or in PATH; so does its exit code.
+Without it the exit code is 127.
+
+Examples:
+  evenkeel lab --help
+  evenkeel lab replay /var/lib/evenkeel/record/83a68107.1795373297.jsonl.lz4
+  evenkeel lab replay LOG --json | jq .same";
 
 const EVENTS_HELP: &str = "\
 With -o json, one JSON object is printed per line (JSON lines), also without -f.
@@ -132,7 +153,7 @@ Examples:
     disable_help_subcommand = true
 )]
 pub(crate) struct MoveArgs {
-    /// `cancel`, or nothing: a move.
+    /// `cancel`, `resolve`, or nothing: a move.
     #[command(subcommand)]
     pub(crate) instead: Option<MoveCommand>,
 
@@ -163,7 +184,40 @@ pub(crate) enum MoveCommand {
         #[arg(long)]
         no_wait: bool,
     },
+
+    /// End a move that cannot be settled without a person: say which side has the VM.
+    #[command(after_help = RESOLVE_HELP)]
+    Resolve {
+        /// The move's id, as `evenkeel moves` shows it.
+        #[arg(value_name = "MOVE")]
+        id: String,
+
+        /// The VM is this host's, and may run here.
+        #[arg(long, conflicts_with = "give_up")]
+        keep_here: bool,
+
+        /// The VM is not this host's: its stopped copy here goes.
+        #[arg(long)]
+        give_up: bool,
+
+        /// The other side, of which you have made sure that the VM does not run there and will not.
+        #[arg(long, value_name = "HOST", requires = "keep_here")]
+        fenced: Option<String>,
+    },
 }
+
+const RESOLVE_HELP: &str = "\
+Prints what is known first. Without a decision it prints only that.
+
+--keep-here needs --fenced HOST: only you can know that the VM does not run on the other side, and never will. Switch that
+host off, or end the VM there, before you say so: two running copies of one VM destroy its disk.
+
+Exit codes: 0 done (without a decision: printed), 1 refused, 3 the agent was lost.
+
+Examples:
+  evenkeel move resolve 1a2b3c4d.1.3
+  evenkeel move resolve 1a2b3c4d.1.3 --keep-here --fenced host2
+  evenkeel move resolve 1a2b3c4d.1.3 --give-up";
 
 const CANCEL_HELP: &str = "\
 Exit codes: 0 the VM stays (with --no-wait: the agent was told), 1 too late or refused, 3 the agent was lost.

@@ -16,6 +16,7 @@ use crate::screen::Screen;
 
 mod args;
 mod events;
+mod lab;
 mod moving;
 mod screen;
 mod show;
@@ -50,6 +51,7 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Events(wanted) => events::run(&client, &mut screen, wanted).await?,
         Command::Why { about } => screen.show(&client.why(about.as_deref()).await?, show::why)?,
         Command::Move(wanted) => return moving::run(&client, &mut screen, wanted).await,
+        Command::Lab { args } => return Ok(lab::run(&args)),
     }
     Ok(ExitCode::SUCCESS)
 }

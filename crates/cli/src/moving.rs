@@ -1,4 +1,4 @@
-//! `evenkeel move`: starts or cancels a move and stays with it until it has ended.
+//! `evenkeel move`: starts, cancels or resolves a move and stays with it until it has ended.
 //!
 //! The steps and the copy's bar go to standard error, the result to standard output. The move is the agent's: it goes
 //! on whatever becomes of this command.
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::client::Client;
-use api::{EVENTS_MAX, Event, EventFilter, MoveRequest, MoveView};
+use api::{Decision, EVENTS_MAX, Event, EventFilter, MoveRequest, MoveView, Resolve};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{MoveArgs, MoveCommand};
@@ -31,6 +31,14 @@ pub(crate) async fn run(
 ) -> anyhow::Result<ExitCode> {
     match wanted.instead {
         Some(MoveCommand::Cancel { id, no_wait }) => cancel(client, screen, &id, no_wait).await,
+        Some(MoveCommand::Resolve { id, keep_here, give_up, fenced }) => {
+            let decision = match (keep_here, give_up) {
+                (true, _) => Some(Decision::KeepHere),
+                (false, true) => Some(Decision::GiveUp),
+                (false, false) => None,
+            };
+            resolve(client, screen, &id, decision, fenced).await
+        }
         None => {
             let vm = wanted.vm.expect("clap demands a VM where there is no subcommand");
             start(client, screen, MoveRequest { vm, to: wanted.to }, wanted.no_wait).await
@@ -68,6 +76,27 @@ async fn cancel(
     let ended = until_ended(client, id).await?;
     screen.show(&ended, |ended, _| show::move_ended(ended))?;
     Ok(if was_made(&ended) { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
+}
+
+/// What is known comes first, also where the decision is made already: on standard error then.
+async fn resolve(
+    client: &Client,
+    screen: &mut Screen,
+    id: &str,
+    decision: Option<Decision>,
+    fenced: Option<String>,
+) -> anyhow::Result<ExitCode> {
+    let unsettled = client.unsettled(id).await?;
+    let Some(decision) = decision else {
+        screen.show(&unsettled, |unsettled, _| show::unsettled(unsettled))?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    // Whoever cannot be told has said what is to be done all the same.
+    let _ = writeln!(io::stderr(), "{}\n", show::unsettled(&unsettled));
+    client.resolve(id, &Resolve { decision, fenced }).await?;
+    let ended = until_ended(client, id).await?;
+    screen.show(&ended, |ended, _| show::move_ended(ended))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn was_made(ended: &MoveView) -> bool {

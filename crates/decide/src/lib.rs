@@ -3,6 +3,7 @@
 //! **Invariant:** the same seed and the same events give the same actions, bit for bit.
 
 pub mod host;
+pub mod log;
 pub mod membership;
 pub mod migrate;
 pub mod negotiate;

@@ -3,11 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An instant of the agent's own monotonic clock, in microseconds since an arbitrary start.
 /// It never crosses the wire: only durations do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct Time(pub u64);
 
 impl Time {
@@ -56,7 +60,7 @@ quantity!(/// Bytes.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub u128);
 
         impl fmt::Display for $name {
@@ -94,6 +98,18 @@ macro_rules! id {
                 u128::from_str_radix(&digits, 16).map($name).map_err(|_not_hex| bad())
             }
         }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?.parse().map_err(D::Error::custom)
+            }
+        }
     };
 }
 
@@ -126,8 +142,31 @@ impl fmt::Display for MoveId {
     }
 }
 
+impl Serialize for MoveId {
+    /// With the whole id of the host, unlike what people read.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{}.{}.{}", self.host, self.incarnation, self.counter))
+    }
+}
+
+impl<'de> Deserialize<'de> for MoveId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let parts: Vec<&str> = text.split('.').collect();
+        let read = || match parts[..] {
+            [host, incarnation, counter] => Some(MoveId {
+                host: host.parse().ok()?,
+                incarnation: incarnation.parse().ok()?,
+                counter: counter.parse().ok()?,
+            }),
+            _ => None,
+        };
+        read().ok_or_else(|| D::Error::custom(format!("{text:?} is not the id of a move")))
+    }
+}
+
 /// How often ownership of a VM has passed, and to whom last. It only grows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch {
     /// Raised by one at each hand-over.
     pub number: u64,
@@ -150,7 +189,10 @@ impl fmt::Display for Epoch {
 
 /// What a load costs a host, or a move is worth, in millionths of one percent of pressure (see `policy::cost`).
 /// Integer, so that every host and every build orders two costs alike.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct Cost(pub i64);
 
 impl Cost {
@@ -177,7 +219,10 @@ impl fmt::Display for Cost {
 }
 
 /// A share of a whole, in thousandths: `Share(800)` is 80 %.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct Share(pub u32);
 
 impl Share {

@@ -20,8 +20,8 @@ const AWAY: VmRecord = VmRecord { floor: 0, ran: 0, ownership: Ownership::Away }
 
 fn record(stage: MoveStage) -> MoveRecord {
     let (vm, peer, epoch, run) = (VmId(1), HostId(2), EPOCH, RunState::Running);
-    let journal = JournalMark { id: JournalId(1), generation: 1 };
-    MoveRecord { vm, peer, epoch, run, journal, stage, definition: None }
+    let journal = JournalMark { id: JournalId(1), generation: 1, ..JournalMark::default() };
+    MoveRecord { vm, peer, epoch, run, journal, stage, definition: None, doubtful: false }
 }
 
 fn source_after(events: impl IntoIterator<Item = source::Event>) -> source::Source {

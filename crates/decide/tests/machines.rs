@@ -20,8 +20,8 @@ const EPOCH: u64 = 5;
 
 fn record(stage: MoveStage) -> MoveRecord {
     let (vm, peer, epoch, run) = (VmId(1), HostId(2), EPOCH, RunState::Running);
-    let journal = JournalMark { id: JournalId(1), generation: 1 };
-    MoveRecord { vm, peer, epoch, run, journal, stage, definition: None }
+    let journal = JournalMark { id: JournalId(1), generation: 1, opened: 0, life: 0 };
+    MoveRecord { vm, peer, epoch, run, journal, stage, definition: None, doubtful: false }
 }
 
 /// The journal as the machine's writes make it: the last one asked for ends when the test says so.

@@ -507,16 +507,16 @@ fn a_blip_moves_nothing() {
 fn forged() -> Vec<Body> {
     let (vm, run, cost) = (vm_id(1), RunState::Running, Cost(0));
     let epoch = Epoch { number: 2, owner: host_id(3) };
-    let journal = JournalMark { id: JournalId(3), generation: 0 };
+    let journal = JournalMark { id: JournalId(3), generation: 0, opened: 0, life: 0 };
     vec![
         Body::Release,
-        Body::Refusal { why: "no".to_owned() },
+        Body::Refusal { why: "no".to_owned(), known_epoch: None },
         Body::Acceptance { cost, reserved: secs(1) },
         Body::Readiness { cost, endpoint: Endpoint::default(), journal },
         Body::HandOver { vm, epoch, run, journal },
-        Body::Standing { vm, epoch, standing: Standing::Void },
-        Body::Standing { vm, epoch, standing: Standing::Running },
-        Body::Standing { vm, epoch, standing: Standing::OwnerCopyGone },
+        Body::Standing { vm, epoch, standing: Standing::Void, journal: None },
+        Body::Standing { vm, epoch, standing: Standing::Running, journal: None },
+        Body::Standing { vm, epoch, standing: Standing::OwnerCopyGone, journal: None },
     ]
 }
 

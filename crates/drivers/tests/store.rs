@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use decide::units::{HostId, JournalId, MoveId, VmId};
-use drivers::store::{Entry, Events, Journal, Opened, StoreError};
+use drivers::store::{Doubt, Entry, Events, Journal, Opened, Opening, StoreError};
 
 const MACHINE: &str = "3d1219c7c4c5404aaa1f6d2a48adfda4\n";
 const FRESH: JournalId = JournalId(77);
@@ -29,7 +29,11 @@ impl Dir {
     }
 
     fn open(&self) -> Opened {
-        Journal::open(&self.0, MACHINE, FRESH).unwrap()
+        self.try_open(MACHINE, FRESH).unwrap()
+    }
+
+    fn try_open(&self, machine_id: &str, fresh_id: JournalId) -> Result<Opened, StoreError> {
+        open(&self.0, machine_id, fresh_id)
     }
 
     fn journal(&self) -> PathBuf {
@@ -37,9 +41,15 @@ impl Dir {
     }
 }
 
+fn open(dir: &Path, machine_id: &str, fresh_id: JournalId) -> Result<Opened, StoreError> {
+    let witness = dir.with_extension("witness");
+    Journal::open(Opening { dir, witness: &witness, machine_id, fresh_id, now: 0 })
+}
+
 impl Drop for Dir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_file(self.0.with_extension("witness"));
     }
 }
 
@@ -50,7 +60,8 @@ fn id(counter: u32) -> MoveId {
 #[test]
 fn what_was_written_is_found_again() {
     let dir = Dir::new("found-again");
-    let Opened { mut journal, id: which, fresh, incarnation, generation, vms, moves } = dir.open();
+    let Opened { mut journal, id: which, fresh, incarnation, generation, vms, moves, .. } =
+        dir.open();
     assert_eq!((which, fresh, incarnation, generation), (FRESH, true, 1, 1));
     assert!(vms.is_empty() && moves.is_empty());
     let first = [
@@ -67,7 +78,7 @@ fn what_was_written_is_found_again() {
     assert_eq!(journal.write(&[]).unwrap(), 4, "after rereading it can be written");
     drop(journal);
 
-    let again = Journal::open(&dir.0, MACHINE, JournalId(78)).unwrap();
+    let again = dir.try_open(MACHINE, JournalId(78)).unwrap();
     assert_eq!((again.id, again.fresh), (FRESH, false), "the fresh id is for fresh journals");
     assert_eq!((again.incarnation, again.generation), (2, 5));
     assert_eq!((&again.vms, &again.moves), (&reread.vms, &reread.moves));
@@ -75,6 +86,58 @@ fn what_was_written_is_found_again() {
     assert_eq!(vms, [(VmId(1), b"one again".to_vec()), (VmId(u128::MAX), Vec::new())]);
     let moves: Vec<_> = again.moves.into_iter().collect();
     assert_eq!(moves, [(id(1), b"move".to_vec())]);
+}
+
+#[test]
+fn a_journal_that_was_set_back_or_replaced_is_in_doubt_until_it_is_renewed() {
+    let dir = Dir::new("set-back");
+    drop(dir.open());
+    let copy = std::fs::read(dir.journal()).unwrap();
+    let mut first = dir.open();
+    assert_eq!(first.doubt, None);
+    first.journal.write(&[Entry::Move(id(1), Some(b"later".to_vec()))]).unwrap();
+    drop(first);
+
+    std::fs::write(dir.journal(), &copy).unwrap();
+    for _ in 0..2 {
+        let again = dir.open();
+        assert!(matches!(again.doubt, Some(Doubt::SetBack { seen: 3, .. })), "{:?}", again.doubt);
+    }
+    let mut again = dir.open();
+    again.journal.renew(JournalId(78), &[Entry::Vm(VmId(1), b"one".to_vec())]).unwrap();
+    drop(again);
+    let renewed = dir.open();
+    assert_eq!((renewed.id, renewed.doubt), (JournalId(78), None));
+    assert_eq!(renewed.vms.len(), 1);
+    drop(renewed);
+
+    std::fs::remove_file(dir.journal()).unwrap();
+    let replaced = dir.open();
+    assert!(replaced.fresh);
+    assert_eq!(replaced.doubt, Some(Doubt::Replaced));
+    drop(replaced);
+
+    // After a boot nothing runs here whose owner it would have to name.
+    std::fs::remove_file(dir.0.with_extension("witness")).unwrap();
+    std::fs::write(dir.journal(), &copy).unwrap();
+    assert_eq!(dir.open().doubt, None);
+}
+
+#[test]
+fn an_incarnation_is_new_also_after_the_journal_was_set_back() {
+    let dir = Dir::new("incarnation");
+    let witness = dir.0.with_extension("witness");
+    let open_at = |now| {
+        let (machine_id, fresh_id) = (MACHINE, FRESH);
+        let opening = Opening { dir: &dir.0, witness: &witness, machine_id, fresh_id, now };
+        Journal::open(opening).unwrap().incarnation
+    };
+    assert_eq!(open_at(1000), 1000);
+    let copy = std::fs::read(dir.journal()).unwrap();
+    assert_eq!(open_at(1000), 1001);
+    assert_eq!(open_at(500), 1002, "the clock was set back");
+    std::fs::write(dir.journal(), &copy).unwrap();
+    assert_eq!(open_at(2000), 2000);
 }
 
 #[test]
@@ -97,7 +160,7 @@ fn the_journal_of_another_machine_is_refused_and_left_alone() {
     let dir = Dir::new("other-machine");
     drop(dir.open());
     let before = std::fs::read(dir.journal()).unwrap();
-    let refused = Journal::open(&dir.0, "another", FRESH).unwrap_err();
+    let refused = dir.try_open("another", FRESH).unwrap_err();
     assert!(matches!(refused, StoreError::OtherMachine { .. }), "{refused}");
     assert!(refused.to_string().contains("journal.redb was written on another machine"));
     assert_eq!(std::fs::read(dir.journal()).unwrap(), before);
@@ -109,7 +172,7 @@ fn a_second_agent_is_refused() {
     let dir = Dir::new("second");
     let mut first = dir.open();
     let events = Events::open(&dir.0, 10).unwrap();
-    let refused = Journal::open(&dir.0, MACHINE, FRESH).unwrap_err();
+    let refused = dir.try_open(MACHINE, FRESH).unwrap_err();
     assert!(matches!(refused, StoreError::InUse { .. }), "{refused}");
     assert!(matches!(Events::open(&dir.0, 10), Err(StoreError::InUse { .. })));
     first.journal.write(&[]).unwrap();
@@ -134,7 +197,7 @@ fn files_that_are_no_journal_are_refused_and_left_alone() {
     std::fs::create_dir(&dir.0).unwrap();
     for bytes in [&b""[..], b"redb", b"something else entirely, and long enough for a header"] {
         std::fs::write(dir.journal(), bytes).unwrap();
-        let refused = Journal::open(&dir.0, MACHINE, FRESH).unwrap_err();
+        let refused = dir.try_open(MACHINE, FRESH).unwrap_err();
         assert!(matches!(refused, StoreError::Garbled { .. }), "{refused}");
         assert!(refused.to_string().contains("journal.redb is damaged"), "{refused}");
         assert_eq!(std::fs::read(dir.journal()).unwrap(), bytes);
@@ -157,7 +220,7 @@ fn a_damaged_journal_is_refused_and_left_alone_or_read_as_it_was() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0xff;
         std::fs::write(dir.journal(), &bytes).unwrap();
-        match Journal::open(&dir.0, MACHINE, FRESH) {
+        match dir.try_open(MACHINE, FRESH) {
             Ok(opened) => {
                 assert_eq!(opened.vms, expected, "byte {at}");
                 read += 1;
@@ -187,17 +250,17 @@ fn a_record_of_an_unknown_form_is_refused_by_name() {
     let dir = Dir::new("version");
     drop(dir.open());
     forge::<u128>(&dir.journal(), "vms", 0xabc, &[2, 1, 1]);
-    let refused = Journal::open(&dir.0, MACHINE, FRESH).unwrap_err();
+    let refused = dir.try_open(MACHINE, FRESH).unwrap_err();
     assert!(matches!(refused, StoreError::UnknownVersion { version: 2, .. }), "{refused}");
     assert!(refused.to_string().contains("VM 00000000-0000-0000-0000-000000000abc"), "{refused}");
     forge::<()>(&dir.journal(), "identity", (), &[9; 61]);
-    let refused = Journal::open(&dir.0, MACHINE, FRESH).unwrap_err();
+    let refused = dir.try_open(MACHINE, FRESH).unwrap_err();
     assert!(matches!(refused, StoreError::UnknownVersion { version: 9, .. }), "{refused}");
 }
 
 /// What the killed child does: writes one number after the other, and says each once it is acknowledged.
 fn write_for_ever(dir: &Path) -> ! {
-    let Opened { mut journal, vms, .. } = Journal::open(dir, MACHINE, FRESH).unwrap();
+    let Opened { mut journal, vms, .. } = open(dir, MACHINE, FRESH).unwrap();
     let events = Events::open(dir, 1000).unwrap();
     let last = vms.get(&VmId(1)).map_or(0, |n| u64::from_le_bytes(n[..8].try_into().unwrap()));
     for n in last + 1.. {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use decide::units::{JournalId, VmId};
-use drivers::store::{Entry, Events, Journal, Opened, Records, StoreError};
+use drivers::store::{Entry, Events, Journal, Opened, Opening, Records, StoreError};
 
 const MACHINE: &str = "3d1219c7c4c5404aaa1f6d2a48adfda4";
 const DISK: &str = "EVENKEEL_TEST_DISK";
@@ -50,8 +50,16 @@ fn fill(disk: &Path) {
     assert!(probe.write_all(b"x").is_err(), "the disk is full");
 }
 
+fn try_open(disk: &Path) -> Result<Opened, StoreError> {
+    // Elsewhere than on the disk that is filled, as in life.
+    let witness = disk.with_extension("witness");
+    let (machine_id, fresh_id) = (MACHINE, JournalId(1));
+    let dir = &disk.join("state");
+    Journal::open(Opening { dir, witness: &witness, machine_id, fresh_id, now: 0 })
+}
+
 fn open(disk: &Path) -> Opened {
-    Journal::open(&disk.join("state"), MACHINE, JournalId(1)).unwrap()
+    try_open(disk).unwrap()
 }
 
 #[test]
@@ -145,7 +153,7 @@ fn without_room_for_a_journal_there_is_none() {
     let Some(disk) = small_disk("without_room_for_a_journal_there_is_none") else { return };
     std::fs::create_dir(disk.join("state")).unwrap();
     fill(&disk);
-    let refused = Journal::open(&disk.join("state"), MACHINE, JournalId(1)).unwrap_err();
+    let refused = try_open(&disk).unwrap_err();
     assert!(matches!(refused, StoreError::NoRoom { .. }), "{refused}");
     std::fs::remove_file(disk.join("filler")).unwrap();
     assert!(open(&disk).fresh, "nothing half done was left behind");

@@ -1,5 +1,6 @@
 //! `evenkeel-sim`: what `evenkeel lab` hands over to.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -16,8 +17,17 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Task {}
+enum Task {
+    Replay(sim::replay::Replay),
+}
 
 fn main() -> ExitCode {
-    match Arguments::parse().task {}
+    let ended = match Arguments::parse().task {
+        Task::Replay(replay) => replay.run(),
+    };
+    ended.unwrap_or_else(|error| {
+        // Where standard error is closed, the exit code alone must do.
+        let _ = writeln!(io::stderr(), "evenkeel-sim: {error:#}");
+        ExitCode::FAILURE
+    })
 }

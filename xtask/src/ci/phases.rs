@@ -25,7 +25,7 @@ const NEXTEST: &str = "cargo-nextest@0.9.151";
 /// What everything is measured by.
 pub(super) const GATE: &[Phase] = FULL.split_at(6).0;
 
-/// The gate, then the demo and the benchmark of a move.
+/// The gate, then the demo, the benchmark of a move, the model checks and the planted bugs.
 pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "setup",
@@ -66,6 +66,16 @@ pub(super) const FULL: &[Phase] = &[
         name: "bench",
         what: "a move against the same by hand",
         run: |_| finish(cargo(&["xtask", "bench", "move", "--json"])),
+    },
+    Phase {
+        name: "model",
+        what: "the machines of a move under every order of events",
+        run: |_| finish(cargo(&["xtask", "model", "--json"])),
+    },
+    Phase {
+        name: "mutants",
+        what: "planted bugs that the checks must find",
+        run: |_| finish(cargo(&["xtask", "mutants", "--json"])),
     },
 ];
 

@@ -15,7 +15,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use anyhow::Context;
-use api::{Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Status, VmView, Why};
+use api::{
+    Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status, Unsettled,
+    VmView, Why,
+};
 use tokio::sync::oneshot;
 
 pub use self::hold::until_events;
@@ -67,6 +70,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<MoveStarted, Problem>> + Send;
     /// Cancels a move, and tells how it stands: the copy's end, either way, comes later.
     fn cancel(&self, id: String) -> impl Future<Output = Result<MoveView, Problem>> + Send;
+    /// What is known of an open move, before a person ends it.
+    fn unsettled(&self, id: String) -> impl Future<Output = Result<Unsettled, Problem>> + Send;
+    /// Ends a move that cannot be settled without a person, and tells how it stands.
+    fn resolve(
+        &self,
+        id: String,
+        resolve: Resolve,
+    ) -> impl Future<Output = Result<MoveView, Problem>> + Send;
 }
 
 /// Serves the API at `socket` until `stop` is ready.

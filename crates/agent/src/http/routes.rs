@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
-use api::{Event, HostView, MoveRequest, MoveStarted, MoveView, Status, VmView, Why};
+use api::{
+    Event, HostView, MoveRequest, MoveStarted, MoveView, Resolve, Status, Unsettled, VmView, Why,
+};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
@@ -27,6 +29,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/moves", get(moves::<B>).post(start_move::<B>))
         .route("/v1/moves/{id}", get(one_move::<B>))
         .route("/v1/moves/{id}/cancel", post(cancel::<B>))
+        .route("/v1/moves/{id}/resolve", get(unsettled::<B>).post(resolve::<B>))
         .route("/v1/events", get(events::<B>))
         .route("/v1/why", get(why_nothing::<B>))
         .route("/v1/why/{about}", get(why::<B>))
@@ -93,4 +96,18 @@ async fn start_move<B: Backend>(
 async fn cancel<B: Backend>(State(backend): State<B>, id: Named) -> Accepted<MoveView> {
     let Path(id) = id?;
     Ok((StatusCode::ACCEPTED, Json(backend.cancel(id).await?)))
+}
+
+async fn unsettled<B: Backend>(State(backend): State<B>, id: Named) -> Answer<Unsettled> {
+    let Path(id) = id?;
+    Ok(Json(backend.unsettled(id).await?))
+}
+
+async fn resolve<B: Backend>(
+    State(backend): State<B>,
+    id: Named,
+    decided: Result<Json<Resolve>, JsonRejection>,
+) -> Accepted<MoveView> {
+    let (Path(id), Json(decided)) = (id?, decided?);
+    Ok((StatusCode::ACCEPTED, Json(backend.resolve(id, decided).await?)))
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use agent::http::{ApiSocket, Backend, EventQuery, serve, until_events};
 use api::client::Client;
 use api::{
-    Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Status, Step, VmView, Why,
+    Choice, Decision, Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve,
+    Status, Step, Unsettled, VmView, Why,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -178,6 +179,33 @@ impl Backend for Fixed {
     async fn cancel(&self, id: String) -> Result<MoveView, Problem> {
         self.named(&id);
         Ok(one_move())
+    }
+    async fn unsettled(&self, id: String) -> Result<Unsettled, Problem> {
+        self.named(&id);
+        Ok(unsettled())
+    }
+    async fn resolve(&self, id: String, resolve: Resolve) -> Result<MoveView, Problem> {
+        self.named(&id);
+        match (resolve.decision, resolve.fenced) {
+            (Decision::KeepHere, None) => {
+                Err(Problem::new(409, "refused", "the VM may run on host2", "switch host2 off"))
+            }
+            (Decision::KeepHere | Decision::GiveUp, _) => Ok(one_move()),
+        }
+    }
+}
+
+pub(crate) fn unsettled() -> Unsettled {
+    let against = Some("it goes on by itself".to_owned());
+    Unsettled {
+        move_id: MOVE.to_owned(),
+        vm: VM.to_owned(),
+        peer: "host2".to_owned(),
+        known: vec!["it stands at: HandingOver".to_owned()],
+        choices: vec![
+            Choice { decision: Decision::KeepHere, against: None },
+            Choice { decision: Decision::GiveUp, against },
+        ],
     }
 }
 

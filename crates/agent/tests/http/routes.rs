@@ -1,7 +1,7 @@
 //! Each route through the client, and each mistake as a problem with its code.
 
 use api::client::ClientError;
-use api::{BODY_MAX, EventFilter, MoveRequest, Problem};
+use api::{BODY_MAX, Decision, EventFilter, MoveRequest, Problem, Resolve};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, header};
@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-use crate::backend::{MOVE, Served, VM, event, one_move, status};
+use crate::backend::{MOVE, Served, VM, event, one_move, status, unsettled};
 
 /// Sends what the client would not; gives status, content type and body.
 async fn raw(
@@ -57,6 +57,9 @@ async fn what_the_backend_answers_reaches_the_client() {
     let request = MoveRequest { vm: VM.to_owned(), to: None };
     assert_eq!(client.start_move(&request).await.unwrap().move_id, MOVE);
     assert_eq!(client.cancel(MOVE).await.unwrap(), one_move());
+    assert_eq!(client.unsettled(MOVE).await.unwrap(), unsettled());
+    let resolve = Resolve { decision: Decision::GiveUp, fenced: None };
+    assert_eq!(client.resolve(MOVE, &resolve).await.unwrap(), one_move());
     let (status, kind, body) = raw(&served, "GET", "/healthz", "text/plain", "").await;
     assert_eq!(
         (status, kind.as_str(), &body[..]),
@@ -74,6 +77,12 @@ async fn what_the_backend_refuses_reaches_the_client() {
     };
     assert_eq!((problem.status, problem.code.as_str()), (404, "no-such-vm"));
     assert!(problem.title.contains("nobody"), "{problem}");
+    let keep = Resolve { decision: Decision::KeepHere, fenced: None };
+    let ClientError::Refused(problem) = served.client.resolve(MOVE, &keep).await.unwrap_err()
+    else {
+        panic!("not a refusal");
+    };
+    assert_eq!((problem.status, problem.title.as_str()), (409, "the VM may run on host2"));
     let ClientError::Refused(problem) = served.client.vms().await.unwrap_err() else {
         panic!("not a refusal")
     };
@@ -118,6 +127,8 @@ async fn each_mistake_has_its_code() {
         ("GET", "/v1/why/a/b", json, "", 404, "no-such-route"),
         ("DELETE", "/v1/moves", json, "", 405, "no-such-method"),
         ("GET", "/v1/moves/1/cancel", json, "", 405, "no-such-method"),
+        ("POST", "/v1/moves/1/resolve", json, "{\"decision\": \"keep\"}", 422, "wrong-fields"),
+        ("POST", "/v1/moves/1/resolve", json, "{\"fenced\": \"host2\"}", 422, "wrong-fields"),
         ("POST", "/v1/moves", json, "{\"vm\": ", 400, "bad-json"),
         ("POST", "/v1/moves", json, "{\"vm\": 7}", 422, "wrong-fields"),
         ("POST", "/v1/moves", json, "{\"to\": \"host2\"}", 422, "wrong-fields"),

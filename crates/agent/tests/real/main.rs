@@ -7,6 +7,7 @@ mod bad_input;
 mod bed;
 mod cancels;
 mod moves;
+mod recordings;
 mod refusals;
 mod restarts;
 mod sight;

@@ -2,7 +2,7 @@
 //!
 //! Everything here is pure: an answer and a [`Look`] in, text out.
 
-use api::{HostView, MoveStarted, MoveView, Status, VmView, Why};
+use api::{Decision, HostView, MoveStarted, MoveView, Status, Unsettled, VmView, Why};
 
 use self::table::{Color, Table, cell, coloured, one_line};
 use crate::screen::Look;
@@ -200,6 +200,31 @@ pub(crate) fn cancel_told(view: &MoveView) -> String {
     one_line(format!(
         "Move {id} of {vm} ({phase}) is being cancelled. See `evenkeel moves` for how it ends."
     ))
+}
+
+/// What is known of a move that may need a person, and what the person may say.
+pub(crate) fn unsettled(unsettled: &Unsettled) -> String {
+    let Unsettled { move_id, vm, peer, known, choices } = unsettled;
+    let mut lines = vec![format!("Move {move_id} of {vm} is open. What is known:")];
+    lines.extend(known.iter().map(|line| format!("  - {line}")));
+    lines.push("What you may say:".to_owned());
+    lines.extend(choices.iter().map(|choice| {
+        let (option, means) = match choice.decision {
+            Decision::KeepHere => (
+                format!("--keep-here --fenced {peer}"),
+                format!("{vm} is this host's; it does not run on {peer} and will not"),
+            ),
+            Decision::GiveUp => (
+                "--give-up".to_owned(),
+                format!("{vm} is not this host's; its stopped copy here goes"),
+            ),
+        };
+        match &choice.against {
+            None => format!("  {option}: {means}"),
+            Some(why) => format!("  {option}: not now: {why}"),
+        }
+    }));
+    lines.into_iter().map(one_line).collect::<Vec<_>>().join("\n")
 }
 
 /// How a move ended, in one sentence.

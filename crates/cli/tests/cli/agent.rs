@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::{
-    Event, EventFilter, HostView, MoveRequest, MoveStarted, MoveView, Problem, Status, Step,
-    VmView, Why,
+    Choice, Decision, Event, EventFilter, HostView, MoveRequest, MoveStarted, MoveView, Problem,
+    Resolve, Status, Step, Unsettled, VmView, Why,
 };
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -106,6 +106,7 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/moves", get(async || Json(vec![done()])).post(start_move))
         .route("/v1/moves/{id}", get(one_move))
         .route("/v1/moves/{id}/cancel", post(cancel))
+        .route("/v1/moves/{id}/resolve", get(async || Json(unsettled())).post(resolve))
         .route("/v1/events", get(events))
         .route("/v1/why", get(async || Json(why("host1"))))
         .route("/v1/why/{about}", get(async |InPath(about): InPath<String>| Json(why(&about))))
@@ -143,6 +144,37 @@ async fn cancel(State(script): State<Arc<Script>>, InPath(id): InPath<String>) -
         ));
     }
     Json(copying()).into_response()
+}
+
+async fn resolve(
+    State(script): State<Arc<Script>>,
+    InPath(id): InPath<String>,
+    Json(decided): Json<Resolve>,
+) -> Response {
+    let decided = serde_json::to_string(&decided).unwrap();
+    script.asked.lock().unwrap().push(format!("resolve {id} {decided}"));
+    if decided.contains("\"fenced\":null") && decided.contains("keep-here") {
+        let why = "the VM may run on host2: switch host2 off, then say so with --fenced host2";
+        return refused(Problem::new(409, "refused", why, "`evenkeel why` tells more"));
+    }
+    Json(copying()).into_response()
+}
+
+pub(crate) fn unsettled() -> Unsettled {
+    let against = Some("the guest runs here: keep it, or end it by hand first".to_owned());
+    Unsettled {
+        move_id: MOVE.to_owned(),
+        vm: "web".to_owned(),
+        peer: "host2".to_owned(),
+        known: vec![
+            "this host is the source of the move of web".to_owned(),
+            "the other side, host2, does not answer any more; last heard 93 s ago".to_owned(),
+        ],
+        choices: vec![
+            Choice { decision: Decision::KeepHere, against: None },
+            Choice { decision: Decision::GiveUp, against },
+        ],
+    }
 }
 
 async fn one_move(State(script): State<Arc<Script>>, InPath(id): InPath<String>) -> Json<MoveView> {

@@ -4,6 +4,7 @@
 
 mod agent;
 mod follow;
+mod lab;
 mod lists;
 mod moves;
 mod trouble;

@@ -97,6 +97,39 @@ async fn a_vm_may_be_called_cancel() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_a_stuck_move_is_printed_before_anything_is_decided() {
+    let agent = Agent::start(vec![]);
+    let ran = agent.run(&["move", "resolve", MOVE]).await;
+    assert_eq!((ran.code, agent.asked().len()), (Some(0), 0), "{ran:?}");
+    expect![[r#"
+        Move 1a2b3c4d.1.3 of web is open. What is known:
+          - this host is the source of the move of web
+          - the other side, host2, does not answer any more; last heard 93 s ago
+        What you may say:
+          --keep-here --fenced host2: web is this host's; it does not run on host2 and will not
+          --give-up: not now: the guest runs here: keep it, or end it by hand first
+    "#]]
+    .assert_eq(&ran.out);
+}
+
+#[tokio::test]
+async fn a_decision_is_taken_with_what_is_known_on_standard_error() {
+    let agent = Agent::start(vec![copying(), abandoned()]);
+    let ran = agent.run(&["move", "resolve", MOVE, "--keep-here", "--fenced", "host2"]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains("host2, does not answer any more"), "{ran:?}");
+    let decided = r#"{"decision":"keep-here","fenced":"host2"}"#;
+    assert_eq!(agent.asked(), [format!("resolve {MOVE} {decided}")]);
+
+    let agent = Agent::start(vec![]);
+    let ran = agent.run(&["move", "resolve", MOVE, "--keep-here"]).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("say so with --fenced host2"), "{ran:?}");
+    let both = ["move", "resolve", MOVE, "--keep-here", "--give-up"];
+    assert_eq!(agent.run(&both).await.code, Some(2));
+}
+
+#[tokio::test]
 async fn a_refused_move_says_why_and_what_to_do() {
     let agent = Agent::start(vec![]);
     let ran = agent.run(&["move", "nobody"]).await;

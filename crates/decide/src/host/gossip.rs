@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 
 use super::story::{Note, Step};
 use super::{Action, Host};
-use crate::membership::{Digest, HostState, Output};
+use crate::membership::journals::Loss;
+use crate::membership::{Digest, HostState, Output, View};
 use crate::negotiate::source as negotiate_source;
 use crate::policy::hot::used;
 use crate::units::{HostId, MoveId, Share, Time};
+use crate::wire::message::JournalMark;
 
 impl Host {
     pub(super) fn join(&mut self, now: Time, address: SocketAddr, actions: &mut Vec<Action>) {
@@ -58,9 +60,36 @@ impl Host {
             moves_under_way: u32::try_from(self.moves_under_way()).unwrap_or(u32::MAX),
             inventory: self.inventory_hash(),
             policy: self.settings.hash(),
-            journal: self.journal.id,
-            generation: self.journal.generation,
+            journal: self.journal,
         }
+    }
+
+    /// Takes in what the others say of their journals.
+    pub(super) fn hear_journals(&mut self, actions: &mut Vec<Action>) {
+        let heard = |view: &View| Some((view.peer.host, view.digest.as_ref()?.journal));
+        let said: Vec<(HostId, JournalMark)> = self.membership.hosts().filter_map(heard).collect();
+        for (host, mark) in said {
+            self.hear_journal(host, mark, actions);
+        }
+    }
+
+    pub(super) fn hear_journal(
+        &mut self,
+        host: HostId,
+        mark: JournalMark,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(loss) = self.journals.hear(host, mark) else { return };
+        let name = self.name_of(host);
+        let why = match loss {
+            Loss::SetBack { from, to } => format!(
+                "the journal of {name} went back from write {from} to {to}: it was restored from a copy, and no longer knows who owns its VMs"
+            ),
+            Loss::Replaced => format!(
+                "the journal of {name} is a new one: the former was lost, and with it who owns the VMs there"
+            ),
+        };
+        self.alarm_once(Note::new(Step::Alarm, why).with(host), actions);
     }
 
     fn spread(&mut self, now: Time, out: Vec<Output>, actions: &mut Vec<Action>) {
@@ -72,8 +101,11 @@ impl Host {
                 }
                 Output::SameHostTwice { host, addresses: [a, b] } => {
                     let why = format!(
-                        "host id {host} is used at {a} and at {b}: one of them is a clone; give it its own machine-id"
+                        "host id {host} is used at {a} and at {b}: one of them is a clone; give it its own machine-id, then start both agents anew: until then neither moves a VM"
                     );
+                    if host == self.id {
+                        self.frozen = Some(why.clone());
+                    }
                     self.alarm(Note::new(Step::Alarm, why).with(host), actions);
                 }
             }

@@ -6,6 +6,7 @@ use super::migrating_in::NEVER_HERE;
 use super::story::{Note, Step};
 use super::{Action, Host, TimerKey};
 use crate::migrate::hypervisor::Endpoint;
+use crate::migrate::record::VmRecord;
 use crate::migrate::target as migrate_target;
 use crate::negotiate::target::{self as negotiate_target, Stage};
 use crate::placement::admission::{capable, fits, size_with_overhead};
@@ -80,6 +81,12 @@ impl Host {
         request: Request,
         actions: &mut Vec<Action>,
     ) {
+        // Whoever knows of a later epoch says so, asked or not: such a VM must not go anywhere under this one.
+        if let Some(known) = self.later_epoch(id, &request, actions) {
+            let why = format!("epoch {known} of the VM is known here, not {}", request.epoch);
+            self.hear_of(request.vm, &request.name);
+            return self.refuse_knowing(id, why, Some(known), actions);
+        }
         let asked = request.asked.is_empty() || request.asked.contains(&self.id);
         // A move that has come further, or is over, is not asked about any more: the request was late.
         let late = self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some());
@@ -102,6 +109,41 @@ impl Host {
             .entry(id)
             .or_insert_with(|| Incoming::new(vm, name, memory, demand, useful_max));
         self.offering(now, id, event, actions);
+    }
+
+    /// The VM's epoch as this journal has it, where that is above the one that the source asks under.
+    fn later_epoch(
+        &mut self,
+        id: MoveId,
+        request: &Request,
+        actions: &mut Vec<Action>,
+    ) -> Option<u64> {
+        let known = *self.records.get(&request.vm)?;
+        // Zero: a source of the version before does not tell.
+        if request.epoch == 0 || known.floor <= request.epoch || self.holds(&id) {
+            return None;
+        }
+        self.note_later_run(id, request.vm, known, request.epoch, actions);
+        Some(known.floor)
+    }
+
+    /// A promise made in a move that the source's agent did not survive lifts the floor too. That the VM ran here under a
+    /// later epoch than its source's is another matter.
+    fn note_later_run(
+        &mut self,
+        id: MoveId,
+        vm: VmId,
+        known: VmRecord,
+        claimed: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        if known.ran > claimed {
+            let why = format!(
+                "epoch {} of the VM is known here, the source claims {claimed}: its journal was lost or set back",
+                known.floor
+            );
+            self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
+        }
     }
 
     /// Rules, capability, room, load: this host looks at itself.
@@ -224,8 +266,18 @@ impl Host {
     }
 
     fn refuse(&mut self, id: MoveId, why: String, actions: &mut Vec<Action>) {
+        self.refuse_knowing(id, why, None, actions);
+    }
+
+    fn refuse_knowing(
+        &mut self,
+        id: MoveId,
+        why: String,
+        known_epoch: Option<u64>,
+        actions: &mut Vec<Action>,
+    ) {
         self.note_move(id, Step::Refusal, &why, |n| n.with(id.host), actions);
-        self.send(id.host, id, Body::Refusal { why }, actions);
+        self.send(id.host, id, Body::Refusal { why, known_epoch }, actions);
     }
 
     fn forget_what_is_over(&mut self) {
@@ -303,11 +355,7 @@ impl Host {
         }
         let why =
             format!("epoch {} of the VM is known here, the source claims {claimed}", known.floor);
-        // A promise made in a move that the source's agent did not survive lifts the floor too. That the VM ran here
-        // under a later epoch than its source's is another matter.
-        if known.ran > claimed {
-            self.alarm_once(Note::new(Step::Alarm, why.clone()).of(id, vm).with(id.host), actions);
-        }
+        self.note_later_run(id, vm, known, claimed, actions);
         Err(why)
     }
 

@@ -6,10 +6,11 @@ use super::{Action, Host, TimerKey, Vm, Writer};
 use crate::migrate::hypervisor::{CopyParameters, HypervisorCommand, HypervisorReport, RunState};
 use crate::migrate::precopy;
 use crate::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
-use crate::migrate::target::{Action as Wanted, Event, Outcome, Phase, Target};
+use crate::migrate::target::{
+    Action as Wanted, Event, Outcome, Phase, Target, answers_for, standing_without_move,
+};
 use crate::negotiate::target as negotiate_target;
 use crate::units::{Cost, Epoch, Mib, MoveId, Time, VmId};
-use crate::usage::load::Load;
 use crate::wire::message::{Body, JournalMark, Standing};
 
 impl Host {
@@ -50,6 +51,7 @@ impl Host {
             journal: self.journal,
             stage: MoveStage::Prepared,
             definition: Some(confirmation.definition.clone()),
+            doubtful: false,
         };
         let vm = self.records.get(&incoming.vm).copied().unwrap_or(NEVER_HERE);
         let arrival_max = arrival_max(incoming.memory, confirmation.copy);
@@ -128,10 +130,12 @@ impl Host {
         actions: &mut Vec<Action>,
     ) {
         let epoch = Epoch { number: epoch, owner: self.id };
-        self.send(id.host, id, Body::Standing { vm, epoch, standing }, actions);
+        let journal = Some(self.journal);
+        self.send(id.host, id, Body::Standing { vm, epoch, standing, journal }, actions);
     }
 
     fn in_over(&mut self, now: Time, id: MoveId, outcome: Outcome, actions: &mut Vec<Action>) {
+        self.end_alarms(id);
         self.offering(now, id, negotiate_target::Event::Ended, actions);
         let Some(incoming) = self.incoming.get_mut(&id) else { return };
         let vm = incoming.vm;
@@ -162,7 +166,8 @@ impl Host {
                 if let Some(here) = self.vms.get_mut(&vm) {
                     here.trouble = Some(format!("down: {why}"));
                 }
-                actions.push(note(Step::VmDown, why));
+                let note = Note::new(Step::VmDown, why).of(id, vm).with(id.host);
+                self.alarm_once(note, actions);
             }
         }
     }
@@ -199,9 +204,7 @@ impl Host {
         journal: JournalMark,
         actions: &mut Vec<Action>,
     ) {
-        let same_journal =
-            journal.id == self.journal.id && journal.generation <= self.journal.generation;
-        if !same_journal || epoch.owner != self.id || epoch.number == 0 {
+        if !answers_for(&self.journal, &journal) || epoch.owner != self.id || epoch.number == 0 {
             let why = "a hand-over names another journal than this host's: it was replaced or set back; look at both hosts";
             self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
             return self.say_standing(id, vm, epoch.number, Standing::Unknown, actions);
@@ -212,45 +215,12 @@ impl Host {
             return self.inward(now, id, event, actions);
         }
         let record = self.records.get(&vm).copied().unwrap_or(NEVER_HERE);
-        let elsewhere = self.incoming.values().any(|i| i.vm == vm && i.open());
-        let standing = match record.ownership {
-            _ if record.ran >= epoch.number => Standing::Running,
-            Ownership::Down if record.floor >= epoch.number => Standing::OwnerCopyGone,
-            Ownership::Away if record.floor >= epoch.number => Standing::Void,
-            Ownership::Away if !elsewhere && !self.vms.contains_key(&vm) => {
-                let run = run.unwrap_or(RunState::Running);
-                return self.promise_void(now, id, vm, epoch, run, journal, record, actions);
-            }
-            // What is here is this host's by another way. Void would let the source run its copy beside it.
-            Ownership::Owner | Ownership::Released(..) | Ownership::Away | Ownership::Down => {
-                let why = "a hand-over names a VM that is here by another way; look at both hosts";
-                self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
-                Standing::Unknown
-            }
-        };
+        let standing = standing_without_move(record, epoch.number);
+        if standing == Standing::Unknown {
+            let why = "a hand-over names a move that this journal does not know: it was replaced or set back, or the VM came here by another way; look at both hosts";
+            self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
+        }
         self.say_standing(id, vm, epoch.number, standing, actions);
-    }
-
-    /// This journal was named, and has no record of the move: nothing can be here that matters. Void, in the right order.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
-    fn promise_void(
-        &mut self,
-        now: Time,
-        id: MoveId,
-        vm: VmId,
-        epoch: Epoch,
-        run: RunState,
-        journal: JournalMark,
-        known: VmRecord,
-        actions: &mut Vec<Action>,
-    ) {
-        let (peer, stage, definition) = (id.host, MoveStage::Voiding, None);
-        let record =
-            MoveRecord { vm, peer, epoch: epoch.number - 1, run, journal, stage, definition };
-        let mut incoming = Incoming::new(vm, String::new(), Mib(0), Load::default(), None);
-        incoming.migrate = Some(Target::never_heard_of(id, record, known));
-        self.incoming.insert(id, incoming);
-        self.inward(now, id, Event::Begin, actions);
     }
 }
 
@@ -271,6 +241,7 @@ fn word(phase: Phase) -> &'static str {
         Phase::Complete | Phase::Owning | Phase::Resuming | Phase::Confirming => "handing-over",
         Phase::Voiding | Phase::Destroying | Phase::Void => "undoing",
         Phase::Looking => "recovering",
+        Phase::Doubtful => "doubtful",
         Phase::Arrived => "done",
         Phase::Lost => "down",
     }

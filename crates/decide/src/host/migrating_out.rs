@@ -30,6 +30,7 @@ impl Host {
             journal,
             stage: MoveStage::Copying,
             definition: Some(vm.definition.clone()),
+            doubtful: false,
         };
         let copy_max = precopy::longest(out.memory, copy.bandwidth);
         if !out.by_hand {
@@ -178,6 +179,7 @@ impl Host {
     fn out_over(&mut self, now: Time, id: MoveId, outcome: Outcome, actions: &mut Vec<Action>) {
         let out = self.outgoing.remove(&id).expect("its machine has just spoken");
         let peer = out.migrate.as_ref().map_or(self.id, |m| m.record().peer);
+        self.end_alarms(id);
         let note = |step, why: String| Note::new(step, why).of(id, out.vm).with(peer);
         match outcome {
             Outcome::Done => {
@@ -199,6 +201,15 @@ impl Host {
                 if let Some(how) = out.process_gone {
                     self.gone(now, out.vm, &how, actions);
                 }
+            }
+            Outcome::GivenUp(why) => {
+                self.vms.remove(&out.vm);
+                self.usage.forget(out.vm);
+                self.tales.end(now, id, "given-up", &why);
+                actions.push(Action::Note(note(
+                    Step::Abandoned,
+                    format!("{why}; its copy here is gone"),
+                )));
             }
             Outcome::Down(why) => {
                 self.tales.end(now, id, "down", &why);
@@ -237,6 +248,7 @@ fn word(phase: Phase) -> &'static str {
         Phase::Undoing => "undoing",
         Phase::Stranded => "stranded",
         Phase::Looking => "recovering",
+        Phase::Doubtful => "doubtful",
         Phase::Over => "over",
     }
 }

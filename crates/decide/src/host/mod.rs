@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
 
+use crate::log::form;
+use crate::membership::journals::Journals;
 use crate::membership::{Membership, Peer};
 use crate::migrate::hypervisor::{
     HypervisorCommand, HypervisorReport, RunState, Sighting, VmDefinition,
 };
 use crate::migrate::record::{MoveRecord, Record, VmRecord};
-use crate::migrate::{source as migrate_source, target as migrate_target};
+use crate::migrate::{Resolution, source as migrate_source, target as migrate_target};
 use crate::negotiate::{self, source as negotiate_source, target as negotiate_target};
 use crate::placement::admission::Offered;
 use crate::policy::hot::{Crossed, HotWatch};
@@ -33,6 +36,7 @@ mod migrating_in;
 mod migrating_out;
 mod outgoing;
 mod recovery;
+mod resolve;
 pub mod story;
 mod vms;
 mod watch;
@@ -42,16 +46,20 @@ use outgoing::Outgoing;
 use story::{Note, Story, Tales};
 
 /// Who this host is, and what its journal said when the agent started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {
     /// This host's id.
     pub id: HostId,
     /// This host's name.
     pub name: String,
     /// Where its agent is reached.
+    #[serde(with = "form::address")]
     pub address: SocketAddr,
     /// Its journal.
     pub journal: JournalMark,
+    /// What made its former state doubtful, if anything: it was set back, or is another one than before. The moves that it
+    /// had open are marked so.
+    pub doubt: Option<String>,
     /// How often the agent had started with this journal, this time included.
     pub incarnation: u32,
     /// The first incarnation of this journal: what happened before it does not know.
@@ -63,19 +71,20 @@ pub struct Start {
     /// What the hypervisor offers.
     pub offered: Offered,
     /// What the operator set.
+    #[serde(with = "form::settings")]
     pub settings: Settings,
     /// For all that is drawn by lot.
     pub seed: u64,
 }
 
 /// What happens to a host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the words of the variant say what its fields are")]
 pub enum Event {
     /// The deadline has come.
     Tick,
     /// Join the cluster through the agent at this address.
-    Join(SocketAddr),
+    Join(#[serde(with = "form::address")] SocketAddr),
     /// The monitor's reading of one cycle.
     Reading(Reading),
     /// A message from a host.
@@ -83,7 +92,12 @@ pub enum Event {
     /// A message could not be delivered.
     Undelivered { to: HostId, message: Message, why: String },
     /// A membership datagram.
-    Gossip { from: SocketAddr, bytes: Vec<u8> },
+    Gossip {
+        #[serde(with = "form::address")]
+        from: SocketAddr,
+        #[serde(with = "form::hex")]
+        bytes: Vec<u8>,
+    },
     /// Something that could not be read, and from where.
     BadInput(String),
     /// A VM seen outside of any move.
@@ -97,17 +111,20 @@ pub enum Event {
     /// A person asks; answered by `Reply` with the same number.
     Asked { number: u64, what: Ask },
     /// New settings.
-    Settings(Box<Settings>),
+    Settings(#[serde(with = "form::settings")] Box<Settings>),
 }
 
 /// What a person asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the words of the variant say what its fields are")]
 pub enum Ask {
     /// Move a VM now, to that host if one is named.
     Move { vm: VmId, to: Option<HostId> },
     /// Undo a move under way.
     Cancel(MoveId),
+    /// End a move that cannot be settled without a person. `fenced`: the other side, of which the person has made sure that
+    /// the VM does not run there and will not.
+    Resolve { move_id: MoveId, resolution: Resolution, fenced: Option<HostId> },
 }
 
 /// What a host wants done.
@@ -206,8 +223,20 @@ pub struct Host {
     doing: String,
     noted_hot: Option<String>,
     recommended: BTreeSet<VmId>,
-    alarms: Vec<String>,
+    alarms: Vec<Alarm>,
     tales: Tales,
+    /// The other hosts' journals, as heard.
+    journals: Journals,
+    /// Another host has this one's id: neither may act as if it were alone.
+    frozen: Option<String>,
+}
+
+/// Something that needs a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Alarm {
+    reason: String,
+    /// With the end of this move it is over.
+    move_id: Option<MoveId>,
 }
 
 /// Alarms kept for display.
@@ -257,8 +286,10 @@ impl Host {
             recommended: BTreeSet::new(),
             alarms: Vec::new(),
             tales: Tales::default(),
+            journals: Journals::default(),
+            frozen: None,
         };
-        host.recover(now, start.moves, actions);
+        host.recover(now, start.moves, start.doubt.as_deref(), actions);
         host
     }
 
@@ -324,7 +355,8 @@ impl Host {
     )]
     fn message(&mut self, now: Time, message: Message, actions: &mut Vec<Action>) {
         let Message { from, move_id, body } = message;
-        if from == self.id {
+        // Two hosts with one id cannot be told apart by those who speak to them.
+        if from == self.id || self.frozen.is_some() {
             return;
         }
         // Of a move only its two sides may speak, and each only its own part.
@@ -349,14 +381,14 @@ impl Host {
             Body::Acceptance { cost, .. } if move_id.host == self.id => {
                 self.accepted(now, move_id, from, cost, actions)
             }
-            Body::Refusal { why } if move_id.host == self.id => {
-                self.refused(now, move_id, from, &why, actions)
+            Body::Refusal { why, known_epoch } if move_id.host == self.id => {
+                self.refused(now, move_id, from, &why, known_epoch, actions)
             }
             Body::Readiness { cost, endpoint, journal } if move_id.host == self.id => {
                 self.ready(now, move_id, from, cost, endpoint, journal, actions);
             }
-            Body::Standing { vm, epoch, standing } if move_id.host == self.id => {
-                self.stands(now, move_id, from, (vm, epoch), standing, actions);
+            Body::Standing { vm, epoch, standing, journal } if move_id.host == self.id => {
+                self.stands(now, move_id, from, (vm, epoch), standing, journal, actions);
             }
             other => {
                 let what = format!(
@@ -424,6 +456,9 @@ impl Host {
         let answer = match *what {
             Ask::Move { vm, to } => self.move_by_hand(now, vm, to, actions),
             Ask::Cancel(move_id) => self.cancel_by_hand(now, move_id, actions),
+            Ask::Resolve { move_id, resolution, fenced } => {
+                self.resolve_by_hand(now, move_id, resolution, fenced, actions)
+            }
         };
         actions.push(Action::Reply { number, answer });
     }
@@ -447,7 +482,7 @@ impl Host {
         if self.alarms.len() == ALARMS_MAX {
             self.alarms.remove(0);
         }
-        self.alarms.push(note.reason.clone());
+        self.alarms.push(Alarm { reason: note.reason.clone(), move_id: note.move_id });
         actions.push(Action::Note(note));
     }
 
@@ -502,8 +537,8 @@ impl Host {
     }
 
     /// What needs a person, oldest first.
-    pub fn alarms(&self) -> &[String] {
-        &self.alarms
+    pub fn alarms(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.alarms.iter().map(|alarm| &*alarm.reason)
     }
 
     /// Why nothing is being done, or what is.

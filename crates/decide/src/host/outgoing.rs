@@ -186,6 +186,7 @@ impl Host {
             policy_hash: self.settings.hash(),
             asked: asked.clone(),
             answer_within: self.limits.answer_within,
+            epoch: self.vms[&out.vm].record.floor,
         };
         let useful =
             request.useful_max.map_or("any cost".to_owned(), |max| format!("a cost up to {max}"));
@@ -252,10 +253,17 @@ impl Host {
     ) {
         let Some(out) = self.outgoing.get(&id) else {
             // Its move is over: its room is free again.
-            return self.send(from, id, Body::Release, actions);
+            if migrate_source::may_let_go(id, self.first_incarnation) {
+                self.send(from, id, Body::Release, actions);
+            }
+            return;
         };
         if !out.negotiation.as_ref().is_some_and(|n| n.asked().contains(&from)) {
             return;
+        }
+        if self.journals.set_back(from) {
+            let why = "its journal was set back: it may forget what it promises";
+            return self.refused(now, id, from, why, None, actions);
         }
         if self.is_new(id, from, &Answer::Acceptance(cost)) {
             self.tales.tell(id, |story| story.acceptances += 1);
@@ -291,9 +299,11 @@ impl Host {
         id: MoveId,
         from: HostId,
         why: &str,
+        known_epoch: Option<u64>,
         actions: &mut Vec<Action>,
     ) {
         let Some(out) = self.outgoing.get(&id) else { return };
+        let vm = out.vm;
         if out.migrate.as_ref().is_some_and(|m| m.record().peer == from) {
             return self.out(
                 now,
@@ -308,6 +318,31 @@ impl Host {
             self.note_move(id, Step::Refusal, why, |n| n.with(from), actions);
         }
         self.asking(now, id, negotiate_source::Event::Answered(from, answer), actions);
+        if let Some(known) = known_epoch {
+            self.outgrow_epoch(now, id, vm, known, actions);
+        }
+    }
+
+    /// Another host knows the VM under a later epoch than this journal: it has forgotten some, or that host has promised never
+    /// to take the VM under one that this agent did not live to use up. The VM is here, so the next one is this host's.
+    fn outgrow_epoch(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        vm: VmId,
+        known: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let migrating = self.outgoing.get(&id).is_some_and(|out| out.migrate.is_some());
+        let Some(here) = self.vms.get_mut(&vm).filter(|here| {
+            !migrating && here.record.ownership == Ownership::Owner && here.record.floor < known
+        }) else {
+            return;
+        };
+        here.record.floor = known;
+        let why = format!("the VM is known elsewhere under epoch {known}: it takes a later one");
+        self.use_up_epoch(vm, actions);
+        self.asking(now, id, negotiate_source::Event::Cancel(why), actions);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
@@ -323,7 +358,7 @@ impl Host {
     ) {
         let Some(out) = self.outgoing.get(&id) else {
             // A target reminds us of a move that we do not know. If this journal was there at the time, it is over.
-            if id.incarnation >= self.first_incarnation {
+            if migrate_source::may_let_go(id, self.first_incarnation) {
                 self.send(from, id, Body::Release, actions);
             }
             return;
@@ -352,6 +387,7 @@ impl Host {
     }
 
     /// The target's word on what has become of the VM.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
     pub(super) fn stands(
         &mut self,
         now: Time,
@@ -359,8 +395,12 @@ impl Host {
         from: HostId,
         (vm, epoch): (VmId, Epoch),
         standing: Standing,
+        journal: Option<JournalMark>,
         actions: &mut Vec<Action>,
     ) {
+        if let Some(journal) = journal {
+            self.hear_journal(from, journal, actions);
+        }
         let Some(migrate) = self.outgoing.get(&id).and_then(|out| out.migrate.as_ref()) else {
             return;
         };
@@ -369,9 +409,12 @@ impl Host {
         if migrate.record().peer != from || (vm, epoch) != about {
             return;
         }
+        let named = migrate.record().journal;
+        let set_back = self.journals.set_back(from);
+        let standing = migrate_source::taken_for(standing, journal, &named, set_back);
         if standing == Standing::Unknown {
             let why = format!(
-                "{} has another journal than the one that was ready: look at both hosts, then resolve",
+                "the journal of {} is not what it was when the VM was to come: look at both hosts, then `evenkeel move resolve`",
                 self.name_of(from)
             );
             self.alarm_once(
@@ -454,7 +497,7 @@ impl Host {
 
     /// An alarm that is repeated by its cause but told once.
     pub(super) fn alarm_once(&mut self, note: Note, actions: &mut Vec<Action>) {
-        if !self.alarms.contains(&note.reason) {
+        if !self.alarms.iter().any(|alarm| alarm.reason == note.reason) {
             self.alarm(note, actions);
         }
     }

@@ -5,7 +5,7 @@
 use super::incoming::Incoming;
 use super::migrating_in::{NEVER_HERE, arrival_max};
 use super::outgoing::Outgoing;
-use super::story::Story;
+use super::story::{Note, Step, Story};
 use super::{Action, Host, Vm, Writer};
 use crate::migrate::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
 use crate::migrate::{source, target};
@@ -19,8 +19,12 @@ impl Host {
         &mut self,
         now: Time,
         moves: BTreeMap<MoveId, MoveRecord>,
+        doubt: Option<&str>,
         actions: &mut Vec<Action>,
     ) {
+        if let Some(doubt) = doubt {
+            self.alarm(Note::new(Step::Alarm, doubt), actions);
+        }
         for (id, record) in moves {
             let known = self.records.get(&record.vm).copied().unwrap_or(NEVER_HERE);
             if !fits(id, &record, known) {

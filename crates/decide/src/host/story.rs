@@ -1,12 +1,16 @@
 //! What is told to people: notes as things happen, and each move as one story.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
 
 use crate::migrate::hypervisor::CopyProgress;
 use crate::units::{Cost, HostId, MoveId, Time, VmId};
 
 /// The steps of the method, and what else is worth noting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// The monitor saw a threshold crossed.
     Monitoring,
@@ -52,6 +56,13 @@ pub enum Step {
     Membership,
     /// A message or file could not be used.
     BadInput,
+}
+
+impl fmt::Display for Step {
+    /// Its name in kebab case, as in JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// Something that was decided or seen, and why.

@@ -136,6 +136,9 @@ impl Host {
     /// What stands in the way.
     pub fn movable(&self, vm: VmId) -> Result<(), String> {
         let Some(here) = self.vms.get(&vm) else { return Err(format!("no VM {vm} on this host")) };
+        if let Some(frozen) = &self.frozen {
+            return Err(frozen.clone());
+        }
         if let Some(trouble) = &here.trouble {
             return Err(trouble.clone());
         }

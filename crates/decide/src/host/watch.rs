@@ -27,6 +27,7 @@ impl Host {
         self.count_room();
         self.record_vms(actions);
         self.note_missing_taps(actions);
+        self.hear_journals(actions);
         self.say_digest(now, actions);
         self.doing = self.balance(now, actions);
     }
@@ -79,6 +80,9 @@ impl Host {
 
     /// The VM policy's verdict for a hot host: the VM to ask about, or why none.
     fn policy(&mut self, now: Time) -> Result<Offer, String> {
+        if let Some(frozen) = &self.frozen {
+            return Err(frozen.clone());
+        }
         if self.settings.mode.balance == Balance::Off {
             return Err("balance is off".to_owned());
         }

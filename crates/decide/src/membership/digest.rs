@@ -1,19 +1,20 @@
 //! What a host says of itself to all others, in at most 256 bytes.
 //!
-//! Form, numbers big-endian: version (1 byte, now 1), processor use and memory committed (4 each, thousandths), packets and bits
+//! Form, numbers big-endian: version (1 byte, now 2), processor use and memory committed (4 each, thousandths), packets and bits
 //! each second (8 each), VMs (4), flags (1; bit 0 is "hot"), moves under way (4), inventory hash, policy hash (8 each),
-//! journal id (16), journal generation (8).
+//! journal id (16), journal generation (8), and since version 2 its generation when it was opened and the opening's lot (8 each).
 //!
 //! **Invariant:** a later version only appends, so that every version reads the fields it knows.
 
 use bytes::{Buf, BufMut, TryGetError};
 
 use crate::units::{BitsPerSec, JournalId, PacketsPerSec, Share};
+use crate::wire::message::JournalMark;
 
 /// The longest that an encoded digest may be, in any version.
 pub const DIGEST_BYTES_MAX: usize = 256;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HOT: u8 = 1;
 
 /// One host in figures, as its agent said at one time.
@@ -37,10 +38,8 @@ pub struct Digest {
     pub inventory: u64,
     /// `policy::settings::Settings::hash` of the settings it goes by.
     pub policy: u64,
-    /// Its journal.
-    pub journal: JournalId,
-    /// How often that journal has been written.
-    pub generation: u64,
+    /// Its journal, and how far it has come.
+    pub journal: JournalMark,
 }
 
 /// The bytes are no digest.
@@ -73,7 +72,7 @@ pub enum BadDigest {
 impl Digest {
     /// The form that goes round.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(80);
+        let mut bytes = Vec::with_capacity(96);
         bytes.put_u8(VERSION);
         bytes.put_u32(self.cpu_used.0);
         bytes.put_u32(self.memory_committed.0);
@@ -84,8 +83,10 @@ impl Digest {
         bytes.put_u32(self.moves_under_way);
         bytes.put_u64(self.inventory);
         bytes.put_u64(self.policy);
-        bytes.put_u128(self.journal.0);
-        bytes.put_u64(self.generation);
+        bytes.put_u128(self.journal.id.0);
+        bytes.put_u64(self.journal.generation);
+        bytes.put_u64(self.journal.opened);
+        bytes.put_u64(self.journal.life);
         debug_assert!(bytes.len() <= DIGEST_BYTES_MAX, "a digest must stay small");
         bytes
     }
@@ -105,18 +106,18 @@ impl TryFrom<&[u8]> for Digest {
         }
         let mut rest = &bytes[1..];
         let (digest, flags) =
-            fields(&mut rest).map_err(|_cut_off| BadDigest::Short { version, length })?;
-        if version == VERSION && !rest.is_empty() {
+            fields(version, &mut rest).map_err(|_cut_off| BadDigest::Short { version, length })?;
+        if version <= VERSION && !rest.is_empty() {
             return Err(BadDigest::Long { version, length });
         }
-        if version == VERSION && flags & !HOT != 0 {
+        if version <= VERSION && flags & !HOT != 0 {
             return Err(BadDigest::Flags(flags));
         }
         Ok(digest)
     }
 }
 
-fn fields(bytes: &mut &[u8]) -> Result<(Digest, u8), TryGetError> {
+fn fields(version: u8, bytes: &mut &[u8]) -> Result<(Digest, u8), TryGetError> {
     let cpu_used = Share(bytes.try_get_u32()?);
     let memory_committed = Share(bytes.try_get_u32()?);
     let packets = PacketsPerSec(bytes.try_get_u64()?);
@@ -133,8 +134,12 @@ fn fields(bytes: &mut &[u8]) -> Result<(Digest, u8), TryGetError> {
         moves_under_way: bytes.try_get_u32()?,
         inventory: bytes.try_get_u64()?,
         policy: bytes.try_get_u64()?,
-        journal: JournalId(bytes.try_get_u128()?),
-        generation: bytes.try_get_u64()?,
+        journal: JournalMark {
+            id: JournalId(bytes.try_get_u128()?),
+            generation: bytes.try_get_u64()?,
+            opened: if version >= 2 { bytes.try_get_u64()? } else { 0 },
+            life: if version >= 2 { bytes.try_get_u64()? } else { 0 },
+        },
     };
     Ok((digest, flags))
 }

@@ -16,6 +16,7 @@ mod calls;
 mod codec;
 mod digest;
 mod identity;
+pub mod journals;
 mod spread;
 mod timers;
 mod timings;

@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::{BitsPerSec, Bytes, Mib, VmId};
 
 /// What a VM is to its hypervisor; travels with the confirmation and is enough to start the incoming side.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VmDefinition {
     /// Its UUID.
     pub vm: VmId,
@@ -25,7 +27,7 @@ pub struct VmDefinition {
 }
 
 /// What a target must offer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Needs {
     /// `qemu`, `libvirt` or `sim`.
     pub driver: String,
@@ -38,7 +40,7 @@ pub struct Needs {
 }
 
 /// Whether the guest was executing when it was asked to move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RunState {
     /// It ran; whoever owns it lets it run.
     Running,
@@ -47,7 +49,7 @@ pub enum RunState {
 }
 
 /// How the memory is to be copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CopyParameters {
     /// The most that the copy may use of the link.
     pub bandwidth: BitsPerSec,
@@ -58,7 +60,7 @@ pub struct CopyParameters {
 }
 
 /// Where the incoming side listens.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// In the hypervisor's own form (for `qemu`: `tcp:198.18.0.2:49152`).
     pub uri: String,
@@ -67,7 +69,7 @@ pub struct Endpoint {
 }
 
 /// How far a copy has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CopyProgress {
     /// Sent so far, over all rounds.
     pub transferred: Bytes,
@@ -80,7 +82,7 @@ pub struct CopyProgress {
 }
 
 /// What a completed copy took, by the source's own count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CopyFigures {
     /// Sent and rounds made.
     pub progress: CopyProgress,
@@ -121,7 +123,7 @@ pub enum HypervisorCommand {
 }
 
 /// What a hypervisor process of a VM is doing, as seen from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Seen {
     /// No process, proven.
     Gone,
@@ -142,7 +144,7 @@ pub enum Seen {
 }
 
 /// Heard from the hypervisor about one move of one VM.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum HypervisorReport {
     /// Target: the incoming side listens, paused.
     Prepared(Endpoint),
@@ -175,7 +177,7 @@ pub enum HypervisorReport {
 }
 
 /// Seen of a VM outside of any move.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Sighting {
     /// A VM was found here, at start or later, in this state.
     Found(VmDefinition, RunState),

@@ -2,6 +2,17 @@
 //!
 //! One machine on each side. They see ids, reports and named timers only, so that a model checker can drive them.
 
+use serde::{Deserialize, Serialize};
+
+/// What a person decides of a move that cannot be settled without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Resolution {
+    /// This host owns the VM: its copy here may run. Only right if none runs, or ever will, on the other side.
+    KeepHere,
+    /// This host does not own the VM, and its stopped copy here may go.
+    GiveUp,
+}
+
 pub mod hypervisor;
 pub mod precopy;
 pub mod record;

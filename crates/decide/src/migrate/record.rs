@@ -2,12 +2,14 @@
 //!
 //! **Invariant:** a VM's `floor` never falls.
 
+use serde::{Deserialize, Serialize};
+
 use super::hypervisor::{RunState, VmDefinition};
 use crate::units::{HostId, MoveId, VmId};
 use crate::wire::message::JournalMark;
 
 /// What one VM is to this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VmRecord {
     /// The highest epoch number that this journal has seen, given away or voided: nothing at or below it is taken.
     pub floor: u64,
@@ -18,7 +20,7 @@ pub struct VmRecord {
 }
 
 /// Who owns a VM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Ownership {
     /// This host, under epoch `floor`. The guest may run here if it ever ran under it, or the move says so.
     Owner,
@@ -31,7 +33,7 @@ pub enum Ownership {
 }
 
 /// A move that is open, as far as this host has a part in it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MoveRecord {
     /// The VM.
     pub vm: VmId,
@@ -45,12 +47,14 @@ pub struct MoveRecord {
     pub journal: JournalMark,
     /// How far it has come here.
     pub stage: MoveStage,
-    /// What the VM is; absent where a void is promised for a move that was never heard of.
+    /// What the VM is.
     pub definition: Option<VmDefinition>,
+    /// It was found in a journal that had been set back: what happened since is not known, so only a person ends it.
+    pub doubtful: bool,
 }
 
 /// How far a move has come on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum MoveStage {
     /// Source: a copy may be under way; nothing was promised.
     Copying,
@@ -68,6 +72,7 @@ pub enum MoveStage {
 
 /// One thing to be written. What is written together is on disk together, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "there are two of them at a time")]
 pub enum Record {
     /// What a VM is to this host.
     Vm(VmId, VmRecord),

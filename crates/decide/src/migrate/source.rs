@@ -12,6 +12,8 @@
 //!  our process ended in the last round, `completed` not seen ─▶ Stranded ── the target is void ──▶ Down
 //! ```
 //!
+//! A move that is found in a journal in doubt only looks, then waits in `Doubtful` for a person.
+//!
 //! **Invariant:** nothing is promised before the hypervisor's copy is complete and the guest stopped for good.
 //! **Invariant:** the hand-over is sent only after `released` is on disk and the tap is off the bridge.
 //! **Invariant:** after `released` the guest is let run here only under a void from the journal named in readiness,
@@ -24,13 +26,14 @@
 
 use std::time::Duration;
 
+use super::Resolution;
 use super::hypervisor::{
     CopyFigures, CopyParameters, Endpoint, HypervisorCommand, HypervisorReport, RunState, Seen,
 };
 use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
 use crate::planted::{Bug, planted};
 use crate::units::{MoveId, VmId};
-use crate::wire::message::Standing;
+use crate::wire::message::{JournalMark, Standing};
 
 /// How long the last round may take before it is cancelled.
 const SWITCH_MAX: Duration = Duration::from_secs(10);
@@ -75,6 +78,8 @@ pub enum Phase {
     Stranded,
     /// The agent started anew and looks what is here.
     Looking,
+    /// Found in a journal in doubt: nothing is done until a person says what.
+    Doubtful,
     /// Over.
     Over,
 }
@@ -93,6 +98,8 @@ pub enum Outcome {
     Done,
     /// The VM stays here, and why.
     Undone(String),
+    /// A person gave the VM up here, and why.
+    GivenUp(String),
     /// The only complete copy died, and how.
     Down(String),
 }
@@ -125,6 +132,8 @@ pub enum Event {
     Timeout(Timer),
     /// A person or the parent wants it undone.
     Cancel(String),
+    /// A person ends what cannot be settled otherwise. The parent has asked [`Source::may_resolve`].
+    Resolve(Resolution),
 }
 
 /// What it wants done.
@@ -150,6 +159,30 @@ pub enum Action {
     Over(Outcome),
 }
 
+/// What a target's word counts for, said with the journal that it has `now`, where `named` is the one that readiness named.
+///
+/// What it has seen it has seen; but a promise, or that nothing has happened yet, it may only have forgotten to break.
+pub fn taken_for(
+    standing: Standing,
+    now: Option<JournalMark>,
+    named: &JournalMark,
+    set_back: bool,
+) -> Standing {
+    let forgetful = set_back || now.is_some_and(|now| !now.continues(named));
+    match standing {
+        Standing::Void | Standing::OwnerNotResumed | Standing::NotComplete if forgetful => {
+            Standing::Unknown
+        }
+        standing => standing,
+    }
+}
+
+/// Whether a host may say of a move of its own that it does not know that it is over: only if the journal that it has, whose
+/// first incarnation this is, was there at the time. Another may have forgotten that the only copy waits at the target.
+pub fn may_let_go(id: MoveId, first_incarnation: u32) -> bool {
+    id.incarnation >= first_incarnation
+}
+
 /// The source's side of one move.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
@@ -165,6 +198,8 @@ pub struct Source {
     repeats: u32,
     /// How it will have ended, once that is on disk.
     outcome: Option<Outcome>,
+    /// What the last look found.
+    found: Option<Seen>,
 }
 
 impl Source {
@@ -187,6 +222,7 @@ impl Source {
             why: String::new(),
             repeats: 0,
             outcome: None,
+            found: None,
         }
     }
 
@@ -205,6 +241,7 @@ impl Source {
             why,
             repeats: 0,
             outcome: None,
+            found: None,
         }
     }
 
@@ -243,12 +280,14 @@ impl Source {
             Event::Standing(standing) => self.standing(standing, actions),
             Event::Timeout(timer) => self.timeout(timer, actions),
             Event::Cancel(why) => self.cancel(why, actions),
+            Event::Resolve(resolution) => self.resolve(resolution, actions),
         }
     }
 
     fn begin(&mut self, actions: &mut Vec<Action>) {
         match self.phase {
             Phase::Recording => self.persist(actions),
+            Phase::Looking if self.record.doubtful => self.look(actions),
             Phase::Looking if self.record.stage == MoveStage::HandingOver => self.fence(actions),
             Phase::Looking => self.look(actions),
             _ => {}
@@ -329,7 +368,8 @@ impl Source {
             }
             (HypervisorReport::Discarded, Phase::Discarding) => {
                 self.vm.ownership = Ownership::Away;
-                self.close(Outcome::Done, actions);
+                let outcome = self.outcome.take().unwrap_or(Outcome::Done);
+                self.close(outcome, actions);
             }
             (HypervisorReport::Resumed, Phase::Resuming) => self.undo(actions),
             (HypervisorReport::ResumeFailed(why, seen), Phase::Resuming) => {
@@ -374,6 +414,9 @@ impl Source {
 
     /// What was found after a restart, with nothing promised on disk (`Copying`) or the VM taken back (`TakingBack`).
     fn looked(&mut self, seen: Seen, actions: &mut Vec<Action>) {
+        if self.record.doubtful {
+            return self.doubt(seen, actions);
+        }
         if self.record.stage == MoveStage::TakingBack {
             return self.take_back(actions);
         }
@@ -391,10 +434,54 @@ impl Source {
             Seen::Paused if self.record.run == RunState::Running => self.take_back(actions),
             Seen::Running | Seen::Paused => self.undo(actions),
             Seen::Incoming | Seen::IncomingComplete | Seen::Unknown => {
+                self.found = Some(seen);
                 actions.push(Action::Alarm(format!(
                     "found {seen:?} where a source was expected; left alone"
                 )));
                 actions.push(Action::Arm(Timer::Repeat, REPEAT * 10));
+            }
+        }
+    }
+
+    /// What the journal says may be long past: it is neither taken back nor handed over nor ended.
+    fn doubt(&mut self, seen: Seen, actions: &mut Vec<Action>) {
+        self.phase = Phase::Doubtful;
+        self.found = Some(seen);
+        actions.push(Action::Disarm(Timer::Repeat));
+        actions.push(Action::Alarm(format!(
+            "the journal was set back while this move was open ({:?}); found {seen:?} here; nothing is done until it is resolved",
+            self.record.stage
+        )));
+    }
+
+    /// Whether a person may end it so.
+    ///
+    /// # Errors
+    /// What speaks against it.
+    pub fn may_resolve(&self, resolution: Resolution) -> Result<(), String> {
+        match (self.phase, resolution) {
+            (Phase::Doubtful, Resolution::GiveUp) if self.found == Some(Seen::Running) => {
+                Err("the guest runs here: keep it, or end it by hand first".to_owned())
+            }
+            (Phase::Stranded, Resolution::KeepHere) => {
+                Err("no copy is left here: a complete one may wait at the target".to_owned())
+            }
+            (Phase::Stranded, Resolution::GiveUp)
+            | (Phase::HandingOver | Phase::Fencing | Phase::Looking | Phase::Doubtful, _) => Ok(()),
+            (phase, _) => Err(format!("it is {phase:?} and goes on by itself")),
+        }
+    }
+
+    fn resolve(&mut self, resolution: Resolution, actions: &mut Vec<Action>) {
+        if self.may_resolve(resolution).is_err() {
+            return;
+        }
+        self.record.doubtful = false;
+        match resolution {
+            Resolution::KeepHere => self.reclaim("kept here by hand", actions),
+            Resolution::GiveUp => {
+                self.outcome = Some(Outcome::GivenUp("given up here by hand".to_owned()));
+                self.discard(actions);
             }
         }
     }
@@ -449,7 +536,9 @@ impl Source {
             (Phase::HandingOver, Standing::OwnerNotResumed) if planted(Bug::DiscardOnOwner) => {
                 self.discard(actions);
             }
-            (Phase::HandingOver, Standing::Void) => self.reclaim(actions),
+            (Phase::HandingOver, Standing::Void) => {
+                self.reclaim("the target gave it back", actions)
+            }
             (Phase::HandingOver, Standing::OwnerCopyGone) => {
                 actions.push(Action::Alarm(format!(
                     "the VM is down: its copy died at {}, its owner",
@@ -462,12 +551,13 @@ impl Source {
         }
     }
 
-    /// The target promised, in the journal that readiness named, never to own it under this epoch: one above is ours.
-    fn reclaim(&mut self, actions: &mut Vec<Action>) {
+    /// The target promised, in the journal that readiness named, never to own it under this epoch, or a person answers for
+    /// it: one above is ours.
+    fn reclaim(&mut self, why: &str, actions: &mut Vec<Action>) {
         self.phase = Phase::Reclaiming;
-        self.why = "the target gave it back".to_owned();
+        self.why = why.to_owned();
         self.record.stage = MoveStage::TakingBack;
-        self.vm.floor += 1;
+        self.vm.floor = self.vm.floor.max(self.record.epoch + 1) + 1;
         self.vm.ran = self.vm.floor;
         self.vm.ownership = Ownership::Owner;
         actions.push(Action::Disarm(Timer::Repeat));
@@ -532,7 +622,7 @@ impl Source {
         if self.repeats == REPEATS_BEFORE_ALARM {
             actions.push(Action::Alarm(format!(
                 "{}: whether the guest ran on before cannot be known, so the copy at the target, if complete, is not let run \
-                 without a person's word",
+                 without a person's word: `evenkeel move resolve` there",
                 self.why
             )));
         }

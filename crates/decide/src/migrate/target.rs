@@ -7,6 +7,8 @@
 //!  Voiding ─floor on disk▶ Destroying ─proven gone▶ Void                 Lost
 //! ```
 //!
+//! A move that is found in a journal in doubt only looks, then waits in `Doubtful` for a person.
+//!
 //! **Invariant:** the guest is resumed only after `owner` is on disk, and only a copy that is complete and paused.
 //! **Invariant:** void is answered only after the floor is on disk and the incoming side is proven gone; it is kept for ever.
 //! **Invariant:** a complete copy is never discarded but on the source's word.
@@ -15,11 +17,12 @@
 
 use std::time::Duration;
 
+use super::Resolution;
 use super::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Seen};
 use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
 use crate::planted::{Bug, planted};
 use crate::units::{MoveId, VmId};
-use crate::wire::message::Standing;
+use crate::wire::message::{JournalMark, Standing};
 
 /// How often a complete copy without a hand-over, or a guest that does not come up, is asked about again.
 const REPEAT: Duration = Duration::from_secs(2);
@@ -49,6 +52,8 @@ pub enum Phase {
     Destroying,
     /// The agent started anew and looks what is here.
     Looking,
+    /// Found in a journal in doubt: nothing is done until a person says what.
+    Doubtful,
     /// Over: the VM runs here.
     Arrived,
     /// Over: void.
@@ -92,6 +97,8 @@ pub enum Event {
     HandOver(RunState),
     /// The source lets go.
     Release,
+    /// A person ends what cannot be settled otherwise. The parent has asked [`Target::may_resolve`].
+    Resolve(Resolution),
     /// The source asks what has become of the VM; it promises nothing.
     Inquiry,
     /// A timer ended.
@@ -121,6 +128,27 @@ pub enum Action {
     Over(Outcome),
 }
 
+/// What a host answers to a hand-over of a move that it has no machine for, by what its journal has of the VM alone.
+///
+/// An incoming side is on record before readiness is said, and is so until the VM has arrived, was voided, or is down: each
+/// of which leaves its mark on the VM's own record. Where none is found the journal has forgotten something: it cannot say.
+pub fn standing_without_move(vm: VmRecord, epoch: u64) -> Standing {
+    match vm.ownership {
+        _ if vm.ran >= epoch => Standing::Running,
+        Ownership::Down if vm.floor >= epoch => Standing::OwnerCopyGone,
+        Ownership::Away if vm.floor >= epoch => Standing::Void,
+        Ownership::Away if planted(Bug::FreshJournalVoids) => Standing::Void,
+        Ownership::Owner | Ownership::Released(..) | Ownership::Away | Ownership::Down => {
+            Standing::Unknown
+        }
+    }
+}
+
+/// Whether the journal that a host has may answer for the one that its readiness named.
+pub fn answers_for(now: &JournalMark, named: &JournalMark) -> bool {
+    now.continues(named) || planted(Bug::FreshJournalVoids)
+}
+
 /// The target's side of one move.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
@@ -133,13 +161,16 @@ pub struct Target {
     handed_over: bool,
     why: String,
     repeats: u32,
+    /// What the last look found.
+    found: Option<Seen>,
 }
 
 impl Target {
     /// An incoming side that is about to be started. `arrival_max` is the longest that the copy may take to come in.
     pub fn new(move_id: MoveId, record: MoveRecord, vm: VmRecord, arrival_max: Duration) -> Target {
-        let (phase, handed_over, why, repeats) = (Phase::Recording, false, String::new(), 0);
-        Target { move_id, record, vm, phase, arrival_max, handed_over, why, repeats }
+        let (phase, handed_over, why) = (Phase::Recording, false, String::new());
+        let (repeats, found) = (0, None);
+        Target { move_id, record, vm, phase, arrival_max, handed_over, why, repeats, found }
     }
 
     /// A move found open in the journal when the agent started; `Begin` makes it look.
@@ -150,16 +181,6 @@ impl Target {
         arrival_max: Duration,
     ) -> Target {
         Target { phase: Phase::Looking, ..Target::new(move_id, record, vm, arrival_max) }
-    }
-
-    /// A move that this journal has never heard of, though it is the one that readiness named: void, once asked.
-    /// `Begin` writes the promise, ends whatever may be here, and answers.
-    pub fn never_heard_of(move_id: MoveId, record: MoveRecord, vm: VmRecord) -> Target {
-        let mut target = Target::new(move_id, record, vm, Duration::ZERO);
-        (target.phase, target.why) = (Phase::Voiding, "this host has no record of it".to_owned());
-        target.record.stage = MoveStage::Voiding;
-        target.vm.floor = target.vm.floor.max(target.record.epoch + 1);
-        target
     }
 
     /// Where it stands.
@@ -191,6 +212,7 @@ impl Target {
             Event::Report(report) => self.report(report, actions),
             Event::HandOver(run) => self.hand_over(run, actions),
             Event::Release => self.release(actions),
+            Event::Resolve(resolution) => self.resolve(resolution, actions),
             Event::Inquiry => self.inquiry(actions),
             Event::Timeout(timer) => self.timeout(timer, actions),
         }
@@ -198,7 +220,8 @@ impl Target {
 
     fn begin(&mut self, actions: &mut Vec<Action>) {
         match (self.phase, self.record.stage) {
-            (Phase::Recording | Phase::Voiding, _) => self.persist(actions),
+            (Phase::Recording, _) => self.persist(actions),
+            (Phase::Looking, _) if self.record.doubtful => self.look(actions),
             (Phase::Looking, MoveStage::Voiding) => self.destroy(actions),
             (Phase::Looking, _) => self.look(actions),
             _ => {}
@@ -301,6 +324,9 @@ impl Target {
 
     /// What was found after a restart.
     fn looked(&mut self, seen: Seen, actions: &mut Vec<Action>) {
+        if self.record.doubtful {
+            return self.doubt(seen, actions);
+        }
         let owner = self.record.stage == MoveStage::Owning;
         match seen {
             Seen::Incoming if !owner => self.wait(actions),
@@ -314,6 +340,7 @@ impl Target {
             }
             // Somebody let it run past us, and the source's copy may run too. Nothing is started, resumed or ended to mend it.
             Seen::Running if !owner => {
+                self.found = Some(seen);
                 actions.push(Action::Alarm(
                     "the guest runs here though it was never handed over: two copies may be running"
                         .to_owned(),
@@ -326,10 +353,57 @@ impl Target {
                 self.lost("its process was gone when the agent came back".to_owned(), actions)
             }
             Seen::Incoming | Seen::Copying | Seen::PostMigrate | Seen::Unknown => {
+                self.found = Some(seen);
                 actions.push(Action::Alarm(format!(
                     "found {seen:?} where an incoming side was expected; left alone"
                 )));
                 actions.push(Action::Arm(Timer::Repeat, REPEAT));
+            }
+        }
+    }
+
+    /// What the journal says may be long past: nothing is resumed, promised or ended by it.
+    fn doubt(&mut self, seen: Seen, actions: &mut Vec<Action>) {
+        self.phase = Phase::Doubtful;
+        self.found = Some(seen);
+        actions.push(Action::Disarm(Timer::Repeat));
+        actions.push(Action::Alarm(format!(
+            "the journal was set back while this move was open ({:?}); found {seen:?} here; nothing is done until it is resolved",
+            self.record.stage
+        )));
+    }
+
+    /// Whether a person may end it so.
+    ///
+    /// # Errors
+    /// What speaks against it.
+    pub fn may_resolve(&self, resolution: Resolution) -> Result<(), String> {
+        let whole =
+            matches!(self.found, Some(Seen::IncomingComplete | Seen::Paused | Seen::Running));
+        match (self.phase, resolution) {
+            (Phase::Doubtful, Resolution::KeepHere) if !whole => {
+                Err(format!("there is no complete copy here to keep: found {:?}", self.found))
+            }
+            (Phase::Doubtful | Phase::Looking, Resolution::GiveUp)
+                if self.found == Some(Seen::Running) =>
+            {
+                Err("the guest runs here: keep it, or end it by hand first".to_owned())
+            }
+            (Phase::Complete | Phase::Doubtful, _) | (Phase::Looking, Resolution::GiveUp) => Ok(()),
+            (phase, _) => Err(format!("it is {phase:?} and goes on by itself")),
+        }
+    }
+
+    fn resolve(&mut self, resolution: Resolution, actions: &mut Vec<Action>) {
+        if self.may_resolve(resolution).is_err() {
+            return;
+        }
+        self.record.doubtful = false;
+        match resolution {
+            Resolution::KeepHere => self.take_over(actions),
+            Resolution::GiveUp => {
+                self.why = "given up here by hand".to_owned();
+                self.void(actions);
             }
         }
     }
@@ -392,6 +466,7 @@ impl Target {
             Phase::Arrived => Standing::Running,
             Phase::Void => Standing::Void,
             Phase::Lost => Standing::OwnerCopyGone,
+            Phase::Doubtful => Standing::Unknown,
             Phase::Recording
             | Phase::Waiting
             | Phase::Complete
@@ -411,9 +486,14 @@ impl Target {
             actions.push(Action::Alarm(self.why.clone()));
             return self.void(actions);
         }
+        self.take_over(actions);
+    }
+
+    fn take_over(&mut self, actions: &mut Vec<Action>) {
         self.phase = Phase::Owning;
         self.record.stage = MoveStage::Owning;
-        self.vm.floor = self.record.epoch + u64::from(!planted(Bug::EpochNotRaised));
+        let next = self.record.epoch + u64::from(!planted(Bug::EpochNotRaised));
+        self.vm.floor = self.vm.floor.max(next);
         self.vm.ownership = Ownership::Owner;
         actions.push(Action::Disarm(Timer::Repeat));
         self.persist(actions);

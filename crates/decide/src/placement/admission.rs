@@ -1,5 +1,7 @@
 //! Whether a host takes a VM: rules, capability, room, load. A refusal is an answer, with its reason in figures.
 
+use serde::{Deserialize, Serialize};
+
 use crate::migrate::hypervisor::Needs;
 use crate::policy::hot::used;
 use crate::policy::settings::{Hot, Target};
@@ -7,7 +9,7 @@ use crate::units::{Mib, Share};
 use crate::usage::load::{Capacity, Load};
 
 /// What this host's hypervisor offers to VMs from elsewhere.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offered {
     /// Its driver.
     pub driver: String,

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::policy::quantity;
 use crate::units::{Cost, Mib, PacketsPerSec, Share};
@@ -30,7 +30,7 @@ pub struct Settings {
 }
 
 /// What is done about a hot host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Balance {
     /// Nothing: it is watched, and that is all.

@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::load::Load;
 use crate::units::{BitsPerSec, Mib, MilliCores, PacketsPerSec, Time};
 
@@ -12,7 +14,7 @@ use crate::units::{BitsPerSec, Mib, MilliCores, PacketsPerSec, Time};
 pub const SAMPLES_MAX: usize = 600;
 
 /// What a VM used in one second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sample {
     /// Processor time of its hypervisor process.
     pub cpu: MilliCores,
@@ -43,7 +45,7 @@ impl Sample {
 }
 
 /// A sample and how long ago it was taken: no clock reading crosses the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Aged {
     /// How long before the sending.
     pub age: Duration,

@@ -1,9 +1,11 @@
 //! What VMs ask of a host, and what a host has to give, in absolute units: they cross the wire between unequal hosts.
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::{BitsPerSec, Mib, MilliCores, PacketsPerSec};
 
 /// Demand for the resources of a host: use plus what was wanted and not had.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Load {
     /// Processor time.
     pub cpu: MilliCores,

@@ -1,10 +1,12 @@
 //! What the monitor reads, raw: counters as the kernel and the hypervisor keep them. Rates are made in `usage`.
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::{Bytes, Mib, VmId};
 
 /// Counters of one link since it came up. Directions are the *VM's*: what a tap receives, its VM has sent.
 /// For an uplink they are the host's own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkCounters {
     /// The kernel's number of the interface: another number is another link, whose counters began at zero.
     pub ifindex: u32,
@@ -21,18 +23,21 @@ pub struct LinkCounters {
 }
 
 /// Share of time in which some task waited, 10-second average of the kernel's pressure stall information.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pressure {
     /// Waiting for a processor: 0 to 1.
+    #[serde(with = "crate::log::form::bits")]
     pub cpu: f64,
     /// Waiting for memory: 0 to 1.
+    #[serde(with = "crate::log::form::bits")]
     pub memory: f64,
     /// Waiting for a disk: 0 to 1.
+    #[serde(with = "crate::log::form::bits")]
     pub io: f64,
 }
 
 /// One VM as read in one cycle.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VmReading {
     /// Whose reading.
     pub vm: VmId,
@@ -47,7 +52,7 @@ pub struct VmReading {
 }
 
 /// The host and all its VMs as read in one cycle.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// Processor time used by everything on the host since boot, in microseconds over all cores.
     pub cpu_us: u64,

@@ -46,9 +46,10 @@ impl From<&Body> for proto::message::Body {
                 cost: Some(cost.0),
                 reserved_us: Some(micros(*reserved)),
             }),
-            Body::Refusal { why } => {
-                Self::Refusal(proto::Refusal { why: limits::cut(why, limits::WHY_MAX).to_owned() })
-            }
+            Body::Refusal { why, known_epoch } => Self::Refusal(proto::Refusal {
+                why: limits::cut(why, limits::WHY_MAX).to_owned(),
+                known_epoch: *known_epoch,
+            }),
             Body::Release => Self::Release(proto::Release {}),
             Body::Confirmation(it) => Self::Confirmation(proto::Confirmation {
                 epoch: Some(it.epoch.into()),
@@ -77,11 +78,14 @@ impl From<&Body> for proto::message::Body {
                 epoch: Some((*epoch).into()),
                 journal: Some((*journal).into()),
             }),
-            Body::Standing { vm, epoch, standing } => Self::Standing(proto::StandingUnder {
-                vm: id_out(vm.0),
-                epoch: Some((*epoch).into()),
-                standing: proto::Standing::from(*standing).into(),
-            }),
+            Body::Standing { vm, epoch, standing, journal } => {
+                Self::Standing(proto::StandingUnder {
+                    vm: id_out(vm.0),
+                    epoch: Some((*epoch).into()),
+                    standing: proto::Standing::from(*standing).into(),
+                    journal: journal.map(Into::into),
+                })
+            }
         }
     }
 }
@@ -97,9 +101,10 @@ impl TryFrom<proto::message::Body> for Body {
                 cost: Cost(need(it.cost, "acceptance.cost")?),
                 reserved: Duration::from_micros(need(it.reserved_us, "acceptance.reserved_us")?),
             },
-            Form::Refusal(it) => {
-                Body::Refusal { why: limits::cut(&it.why, limits::WHY_MAX).to_owned() }
-            }
+            Form::Refusal(it) => Body::Refusal {
+                why: limits::cut(&it.why, limits::WHY_MAX).to_owned(),
+                known_epoch: it.known_epoch,
+            },
             Form::Release(_) => Body::Release,
             Form::Confirmation(it) => Body::Confirmation(Box::new(Confirmation {
                 epoch: need(it.epoch, "confirmation.epoch")?.try_into()?,
@@ -132,6 +137,7 @@ impl TryFrom<proto::message::Body> for Body {
                 vm: VmId(id_in(&it.vm, "standing.vm")?),
                 epoch: need(it.epoch, "standing.epoch")?.try_into()?,
                 standing: standing(it.standing)?,
+                journal: it.journal.map(TryInto::try_into).transpose()?,
             },
         })
     }
@@ -150,6 +156,7 @@ impl From<&Request> for proto::Request {
             policy_hash: it.policy_hash,
             asked: it.asked.iter().map(|host| id_out(host.0)).collect(),
             answer_within_us: Some(micros(it.answer_within)),
+            epoch: it.epoch,
         }
     }
 }
@@ -176,6 +183,7 @@ impl TryFrom<proto::Request> for Request {
                 it.answer_within_us,
                 "request.answer_within_us",
             )?),
+            epoch: it.epoch,
         })
     }
 }
@@ -212,7 +220,12 @@ impl TryFrom<proto::Epoch> for Epoch {
 
 impl From<JournalMark> for proto::JournalMark {
     fn from(it: JournalMark) -> Self {
-        proto::JournalMark { id: id_out(it.id.0), generation: Some(it.generation) }
+        proto::JournalMark {
+            id: id_out(it.id.0),
+            generation: Some(it.generation),
+            opened: it.opened,
+            life: it.life,
+        }
     }
 }
 
@@ -223,6 +236,8 @@ impl TryFrom<proto::JournalMark> for JournalMark {
         Ok(JournalMark {
             id: JournalId(id_in(&it.id, "journal.id")?),
             generation: need(it.generation, "journal.generation")?,
+            opened: it.opened,
+            life: it.life,
         })
     }
 }

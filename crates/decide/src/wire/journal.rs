@@ -112,6 +112,7 @@ impl From<&MoveRecord> for proto::MoveRecord {
             journal: Some(it.journal.into()),
             stage: proto::MoveStage::from(it.stage).into(),
             definition: it.definition.as_ref().map(Into::into),
+            doubtful: it.doubtful,
         }
     }
 }
@@ -128,6 +129,7 @@ impl TryFrom<proto::MoveRecord> for MoveRecord {
             journal: need(it.journal, "move_record.journal")?.try_into()?,
             stage: stage(it.stage)?,
             definition: it.definition.map(TryInto::try_into).transpose()?,
+            doubtful: it.doubtful,
         })
     }
 }

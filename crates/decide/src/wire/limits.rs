@@ -32,6 +32,9 @@ pub const EPOCH_MAX: u64 = u64::MAX / 2;
 pub fn check(message: &Message) -> Result<(), BadMessage> {
     match &message.body {
         Body::Request(request) => check_request(request),
+        Body::Refusal { known_epoch: Some(number), .. } if *number > EPOCH_MAX => {
+            Err(too_high(*number))
+        }
         Body::Refusal { .. } | Body::Acceptance { .. } | Body::Release => Ok(()),
         Body::Confirmation(confirmation) => check_confirmation(confirmation),
         Body::History { samples } => at_most("history.samples", samples.len(), SAMPLES_MAX),
@@ -52,6 +55,9 @@ pub(super) fn cut(text: &str, max: usize) -> &str {
 fn check_request(request: &Request) -> Result<(), BadMessage> {
     at_most("request.name", request.name.len(), NAME_MAX)?;
     at_most("request.asked", request.asked.len(), ASKED_MAX)?;
+    if request.epoch > EPOCH_MAX {
+        return Err(too_high(request.epoch));
+    }
     check_needs(&request.needs)
 }
 
@@ -71,14 +77,11 @@ fn check_needs(needs: &Needs) -> Result<(), BadMessage> {
 }
 
 fn check_epoch(epoch: Epoch) -> Result<(), BadMessage> {
-    if epoch.number > EPOCH_MAX {
-        return Err(BadMessage::TooMuch {
-            field: "epoch.number",
-            size: epoch.number,
-            max: EPOCH_MAX,
-        });
-    }
-    Ok(())
+    if epoch.number > EPOCH_MAX { Err(too_high(epoch.number)) } else { Ok(()) }
+}
+
+fn too_high(number: u64) -> BadMessage {
+    BadMessage::TooMuch { field: "epoch.number", size: number, max: EPOCH_MAX }
 }
 
 fn at_most(field: &'static str, size: usize, max: usize) -> Result<(), BadMessage> {

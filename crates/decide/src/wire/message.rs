@@ -2,22 +2,35 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use crate::units::{Cost, Epoch, HostId, JournalId, Mib, MoveId, VmId};
 use crate::usage::history::Aged;
 use crate::usage::load::Load;
 
 /// A journal and how far it had come: a journal that is another, or has gone back, may not answer for this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JournalMark {
     /// Which.
     pub id: JournalId,
     /// Its durable writes so far.
     pub generation: u64,
+    /// Its durable writes when the agent opened it. Less than another host has heard of before that: it was set back.
+    pub opened: u64,
+    /// Drawn by lot at that opening: tells two openings of one journal apart, also of its copies.
+    pub life: u64,
+}
+
+impl JournalMark {
+    /// Whether this is that journal, and has come at least as far.
+    pub fn continues(&self, named: &JournalMark) -> bool {
+        self.id == named.id && self.generation >= named.generation
+    }
 }
 
 /// One message about one move.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Who says it.
     pub from: HostId,
@@ -28,15 +41,16 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the words of the variant say what its fields are")]
 pub enum Body {
     /// Source to many: who takes this VM?
     Request(Box<Request>),
     /// Target: I would, at this cost; room is reserved for so long.
     Acceptance { cost: Cost, reserved: Duration },
-    /// Target: no, and why; also late, instead of readiness.
-    Refusal { why: String },
+    /// Target: no, and why; also late, instead of readiness. `known_epoch`: the VM's, where it is known here to be above
+    /// the one that was asked under.
+    Refusal { why: String, known_epoch: Option<u64> },
     /// Source: not you, or not any more; all that was kept or prepared for this move may go.
     Release,
     /// Source to the chosen target: you; here is what the VM is.
@@ -50,8 +64,8 @@ pub enum Body {
     /// Source: what has become of it under that epoch? Promises nothing: our own copy died in the last round, and may have
     /// run on before. Repeated until answered.
     Inquiry { vm: VmId, epoch: Epoch, journal: JournalMark },
-    /// Target: what has become of the VM under that epoch.
-    Standing { vm: VmId, epoch: Epoch, standing: Standing },
+    /// Target: what has become of the VM under that epoch, by this journal.
+    Standing { vm: VmId, epoch: Epoch, standing: Standing, journal: Option<JournalMark> },
 }
 
 impl Body {
@@ -73,7 +87,7 @@ impl Body {
 }
 
 /// Who takes this VM?
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Counts the repetitions of this request from 1.
     pub attempt: u32,
@@ -95,10 +109,12 @@ pub struct Request {
     pub asked: Vec<HostId>,
     /// How long the source waits for answers, from when it sent.
     pub answer_within: Duration,
+    /// The VM's epoch number, by the source's journal.
+    pub epoch: u64,
 }
 
 /// You; here is what the VM is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmation {
     /// The VM's epoch now, under the source.
     pub epoch: Epoch,
@@ -109,7 +125,7 @@ pub struct Confirmation {
 }
 
 /// What has become of a VM at the target (DESIGN's lost answers).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Standing {
     /// It is the owner and the guest was seen running there.
     Running,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use decide::membership::{DATAGRAM_BYTES_MAX, Digest, HostState, Membership, Output, Peer};
 use decide::units::{BitsPerSec, HostId, JournalId, PacketsPerSec, Share, Time};
+use decide::wire::message::JournalMark;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -21,8 +22,7 @@ pub(crate) fn digest(generation: u64) -> Digest {
         moves_under_way: 1,
         inventory: 0xfeed,
         policy: 0xbeef,
-        journal: JournalId(7),
-        generation,
+        journal: JournalMark { id: JournalId(7), generation, ..JournalMark::default() },
     }
 }
 
@@ -208,7 +208,8 @@ impl Net {
     /// Whether every host has this or a newer digest of every other.
     pub(crate) fn told(&self, generation: u64) -> bool {
         let others = self.hosts.len() - 1;
-        let fresh = |d: &Option<Digest>| d.as_ref().is_some_and(|d| d.generation >= generation);
+        let fresh =
+            |d: &Option<Digest>| d.as_ref().is_some_and(|d| d.journal.generation >= generation);
         self.hosts
             .values()
             .all(|host| host.hosts().filter(|view| fresh(&view.digest)).count() >= others)

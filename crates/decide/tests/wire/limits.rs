@@ -52,7 +52,7 @@ fn what_is_beyond_its_limit_is_refused_by_name() {
         "history.samples: 601, at most 600"
     );
     let uri = "u".repeat(256);
-    let journal = JournalMark { id: JournalId(1), generation: 1 };
+    let journal = JournalMark { id: JournalId(1), generation: 1, opened: 0, life: 0 };
     let endpoint = Endpoint { uri, multifd: false };
     assert_eq!(
         refused(Body::Readiness { cost: Cost(1), endpoint, journal }),
@@ -69,8 +69,12 @@ fn what_is_beyond_its_limit_is_refused_by_name() {
 #[test]
 fn a_long_reason_is_cut_between_characters_and_arrives() {
     let why = "é".repeat(limits::WHY_MAX);
-    let came = wire::decode(&wire::encode(&message(Body::Refusal { why }))).unwrap();
-    assert_eq!(came.body, Body::Refusal { why: "é".repeat(limits::WHY_MAX / 2) });
+    let came =
+        wire::decode(&wire::encode(&message(Body::Refusal { why, known_epoch: None }))).unwrap();
+    assert_eq!(
+        came.body,
+        Body::Refusal { why: "é".repeat(limits::WHY_MAX / 2), known_epoch: None }
+    );
 }
 
 /// Why a message is refused after `damage`.

@@ -12,23 +12,24 @@ use decide::usage::load::Load;
 use decide::wire::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
 use decide::wire::{self, limits};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 use crate::samples::{bodies, message, move_record, vm_record};
 
-fn text(max: usize) -> impl Strategy<Value = String> {
+pub(crate) fn text(max: usize) -> impl Strategy<Value = String> {
     ".{0,60}".prop_map(move |text| text[..text.floor_char_boundary(max)].to_owned())
 }
 
-fn duration() -> impl Strategy<Value = Duration> {
+pub(crate) fn duration() -> impl Strategy<Value = Duration> {
     any::<u64>().prop_map(Duration::from_micros)
 }
 
-fn host() -> impl Strategy<Value = HostId> {
+pub(crate) fn host() -> impl Strategy<Value = HostId> {
     any::<u128>().prop_map(HostId)
 }
 
-fn move_id() -> impl Strategy<Value = MoveId> {
+pub(crate) fn move_id() -> impl Strategy<Value = MoveId> {
     (host(), any::<u32>(), any::<u32>()).prop_map(|(host, incarnation, counter)| MoveId {
         host,
         incarnation,
@@ -40,11 +41,16 @@ fn epoch() -> impl Strategy<Value = Epoch> {
     (0..=limits::EPOCH_MAX, host()).prop_map(|(number, owner)| Epoch { number, owner })
 }
 
-fn journal() -> impl Strategy<Value = JournalMark> {
-    any::<(u128, u64)>().prop_map(|(id, generation)| JournalMark { id: JournalId(id), generation })
+pub(crate) fn journal() -> impl Strategy<Value = JournalMark> {
+    any::<(u128, u64, u64, u64)>().prop_map(|(id, generation, opened, life)| JournalMark {
+        id: JournalId(id),
+        generation,
+        opened,
+        life,
+    })
 }
 
-fn run() -> impl Strategy<Value = RunState> {
+pub(crate) fn run() -> impl Strategy<Value = RunState> {
     prop_oneof![Just(RunState::Running), Just(RunState::Paused)]
 }
 
@@ -58,7 +64,7 @@ fn needs() -> impl Strategy<Value = Needs> {
     })
 }
 
-fn definition() -> impl Strategy<Value = VmDefinition> {
+pub(crate) fn definition() -> impl Strategy<Value = VmDefinition> {
     (any::<(u128, u64, u32)>(), text(255), needs(), text(limits::START_MAX)).prop_map(
         |((vm, memory, vcpus), name, needs, start)| VmDefinition {
             vm: VmId(vm),
@@ -74,8 +80,9 @@ fn definition() -> impl Strategy<Value = VmDefinition> {
 fn request() -> impl Strategy<Value = Request> {
     let figures = any::<(u32, u128, [u64; 6], Option<i64>)>();
     let asked = vec(host(), 0..=limits::ASKED_MAX);
-    (figures, text(255), needs(), asked, duration()).prop_map(
-        |((attempt, vm, n, useful_max), name, needs, asked, answer_within)| Request {
+    let waits = (duration(), 0..=limits::EPOCH_MAX);
+    (figures, text(255), needs(), asked, waits).prop_map(
+        |((attempt, vm, n, useful_max), name, needs, asked, (answer_within, epoch))| Request {
             attempt,
             vm: VmId(vm),
             name,
@@ -91,6 +98,7 @@ fn request() -> impl Strategy<Value = Request> {
             policy_hash: n[5],
             asked,
             answer_within,
+            epoch,
         },
     )
 }
@@ -131,13 +139,14 @@ fn standing() -> impl Strategy<Value = Standing> {
     ]
 }
 
-fn body() -> impl Strategy<Value = Body> {
+pub(crate) fn body() -> impl Strategy<Value = Body> {
     let cost = || any::<i64>().prop_map(Cost);
     let vm = || any::<u128>().prop_map(VmId);
     prop_oneof![
         request().prop_map(|it| Body::Request(Box::new(it))),
         (cost(), duration()).prop_map(|(cost, reserved)| Body::Acceptance { cost, reserved }),
-        text(limits::WHY_MAX).prop_map(|why| Body::Refusal { why }),
+        (text(limits::WHY_MAX), option::of(0..=limits::EPOCH_MAX))
+            .prop_map(|(why, known_epoch)| Body::Refusal { why, known_epoch }),
         Just(Body::Release),
         confirmation().prop_map(|it| Body::Confirmation(Box::new(it))),
         vec(aged(), 0..SAMPLES_MAX).prop_map(|samples| Body::History { samples }),
@@ -155,15 +164,13 @@ fn body() -> impl Strategy<Value = Body> {
             epoch,
             journal
         }),
-        (vm(), epoch(), standing()).prop_map(|(vm, epoch, standing)| Body::Standing {
-            vm,
-            epoch,
-            standing
-        }),
+        (vm(), epoch(), standing(), option::of(journal())).prop_map(
+            |(vm, epoch, standing, journal)| Body::Standing { vm, epoch, standing, journal }
+        ),
     ]
 }
 
-fn ownership() -> impl Strategy<Value = Ownership> {
+pub(crate) fn ownership() -> impl Strategy<Value = Ownership> {
     prop_oneof![
         Just(Ownership::Owner),
         (host(), move_id()).prop_map(|(host, move_id)| Ownership::Released(host, move_id)),
@@ -183,9 +190,9 @@ fn stage() -> impl Strategy<Value = MoveStage> {
     ]
 }
 
-fn move_records() -> impl Strategy<Value = MoveRecord> {
-    (any::<(u128, u64)>(), host(), run(), journal(), stage(), definition()).prop_map(
-        |((vm, epoch), peer, run, journal, stage, definition)| MoveRecord {
+pub(crate) fn move_records() -> impl Strategy<Value = MoveRecord> {
+    (any::<(u128, u64, bool)>(), host(), run(), journal(), stage(), definition()).prop_map(
+        |((vm, epoch, doubtful), peer, run, journal, stage, definition)| MoveRecord {
             vm: VmId(vm),
             peer,
             epoch,
@@ -193,6 +200,7 @@ fn move_records() -> impl Strategy<Value = MoveRecord> {
             journal,
             stage,
             definition: Some(definition),
+            doubtful,
         },
     )
 }

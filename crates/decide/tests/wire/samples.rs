@@ -16,7 +16,8 @@ pub(crate) const OTHER: HostId = HostId(0x2222_2222_2222_2222_2222_2222_2222_222
 pub(crate) const VM: VmId = VmId(0xaaaa_aaaa_aaaa_aaaa_aaaa_aaaa_aaaa_aaaa);
 pub(crate) const MOVE: MoveId = MoveId { host: HOST, incarnation: 3, counter: 7 };
 const EPOCH: Epoch = Epoch { number: 5, owner: HOST };
-const JOURNAL: JournalMark = JournalMark { id: JournalId(0x77), generation: 300 };
+const JOURNAL: JournalMark =
+    JournalMark { id: JournalId(0x77), generation: 300, opened: 0, life: 0 };
 
 pub(crate) fn message(body: Body) -> Message {
     Message { from: HOST, move_id: MOVE, body }
@@ -59,6 +60,7 @@ pub(crate) fn request() -> Request {
         policy_hash: 0xfeed_beef_dead_cafe,
         asked: vec![OTHER],
         answer_within: Duration::from_millis(1500),
+        epoch: 0,
     }
 }
 
@@ -94,7 +96,7 @@ pub(crate) fn bodies() -> Vec<Body> {
     vec![
         Body::Request(Box::new(request())),
         Body::Acceptance { cost: Cost::percent(-3), reserved: Duration::from_secs(5) },
-        Body::Refusal { why: "no room: 128 MiB asked, 64 MiB free".to_owned() },
+        Body::Refusal { why: "no room: 128 MiB asked, 64 MiB free".to_owned(), known_epoch: None },
         Body::Release,
         Body::Confirmation(Box::new(confirmation())),
         Body::History { samples: vec![aged(2), aged(1)] },
@@ -104,7 +106,7 @@ pub(crate) fn bodies() -> Vec<Body> {
             journal: JOURNAL,
         },
         Body::HandOver { vm: VM, epoch: EPOCH, run: RunState::Running, journal: JOURNAL },
-        Body::Standing { vm: VM, epoch: EPOCH, standing: Standing::Void },
+        Body::Standing { vm: VM, epoch: EPOCH, standing: Standing::Void, journal: None },
         Body::Inquiry { vm: VM, epoch: EPOCH, journal: JOURNAL },
     ]
 }
@@ -122,5 +124,6 @@ pub(crate) fn move_record() -> MoveRecord {
         journal: JOURNAL,
         stage: MoveStage::HandingOver,
         definition: Some(definition()),
+        doubtful: false,
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use decide::host::story::{Note, Step};
 use decide::host::{Action, Ask, Event, Host};
+use decide::log::{Gave, Line};
 use decide::migrate::hypervisor::HypervisorReport;
 use decide::policy::settings::Settings;
 use decide::units::{HostId, MoveId, Time, VmId};
@@ -73,6 +74,8 @@ pub(crate) struct World {
     pub(crate) replies: Vec<Result<MoveId, String>>,
     pub(crate) commands: Vec<(u8, MoveId, VmId, String)>,
     pub(crate) checks: Checks,
+    /// The event logs of all hosts' last lives, as their agents would record them, if wanted.
+    pub(crate) logs: Option<BTreeMap<u8, Vec<Line>>>,
     /// Every action of every host, if wanted.
     pub(crate) trace: Option<String>,
     pub(crate) rng: ChaCha8Rng,
@@ -112,6 +115,7 @@ impl World {
             replies: Vec::new(),
             commands: Vec::new(),
             checks: Checks::default(),
+            logs: None,
             trace: None,
             rng: ChaCha8Rng::seed_from_u64(seed),
             coming: BTreeMap::new(),
@@ -195,7 +199,12 @@ impl World {
     pub(crate) fn handle(&mut self, at: u8, event: Event) {
         let Some(host) = self.sites.get_mut(&at).unwrap().host.as_mut() else { return };
         let mut actions = Vec::new();
-        host.handle(self.now, event, &mut actions);
+        let now = self.now;
+        let mut log = self.logs.as_mut().and_then(|logs| logs.get_mut(&at));
+        log.iter_mut().for_each(|log| log.push(Line::Event { now, event: event.clone() }));
+        host.handle(now, event, &mut actions);
+        let gave = || Line::Gave(Gave::of(&actions, host.deadline()));
+        log.into_iter().for_each(|log| log.push(gave()));
         self.perform(at, actions);
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use decide::host::{Event, Host, Start};
+use decide::log::{Begin, FORM, Gave, Line};
 use decide::migrate::hypervisor::{Needs, RunState, Seen, Sighting, VmDefinition};
 use decide::placement::admission::Offered;
 use decide::policy::settings::{Balance, Settings};
@@ -132,13 +133,18 @@ impl World {
     pub(crate) fn restart(&mut self, at: u8) {
         let site = self.sites.get_mut(&at).unwrap();
         site.life += 1;
-        let journal =
-            JournalMark { id: JournalId(u128::from(at)), generation: site.journal.generation };
+        let journal = JournalMark {
+            id: JournalId(u128::from(at)),
+            generation: site.journal.generation,
+            opened: site.journal.generation,
+            life: u64::from(site.life),
+        };
         let start = Start {
             id: host_id(at),
             name: format!("host{at}"),
             address: address(at),
             journal,
+            doubt: None,
             incarnation: site.life,
             first_incarnation: 1,
             vms: site.journal.vms.clone(),
@@ -147,8 +153,14 @@ impl World {
             settings: self.settings.clone(),
             seed: u64::from(at) + 100 * u64::from(site.life),
         };
+        let (now, version) = (self.now, "simulated".to_owned());
+        let begin = Begin { form: FORM, version, unix_us: 0, now, start: start.clone() };
         let mut actions = Vec::new();
-        site.host = Some(Host::new(start, self.now, &mut actions));
+        let host = site.host.insert(Host::new(start, self.now, &mut actions));
+        let gave = Gave::of(&actions, host.deadline());
+        if let Some(logs) = &mut self.logs {
+            logs.insert(at, vec![Line::Begin(Box::new(begin)), Line::Gave(gave)]);
+        }
         let found: Vec<_> = site
             .hypervisor
             .processes

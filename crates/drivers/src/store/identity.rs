@@ -4,6 +4,8 @@
 //! numbers in network order.
 //!
 //! **Invariant:** incarnation and generation only grow.
+//! An incarnation is at least the second in which the journal was opened, so that it is a new one also after the journal was
+//! set back.
 
 use decide::units::JournalId;
 use sha2::{Digest, Sha256};

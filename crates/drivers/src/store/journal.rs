@@ -23,6 +23,7 @@ use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, T
 
 use super::identity::{Identity, machine_hash};
 use super::room::{Room, Shared};
+use super::witness::{Doubt, Witness, doubt};
 use super::{StoreError, make_directory, no_room, open_file, sealed, unsealed};
 
 /// One row: the journal's identity.
@@ -63,6 +64,21 @@ pub struct Records {
     pub moves: BTreeMap<MoveId, Vec<u8>>,
 }
 
+/// Where a journal is, and who opens it.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// The folder, on a disk that outlives the machine's boots.
+    pub dir: &'a Path,
+    /// A file that is gone after a boot: what the journal was last seen to be.
+    pub witness: &'a Path,
+    /// This machine's id: a journal of another one is refused.
+    pub machine_id: &'a str,
+    /// The id of the journal if one must be created.
+    pub fresh_id: JournalId,
+    /// Seconds since 1970: the least that the incarnation may be.
+    pub now: u32,
+}
+
 /// A journal and what was found in it.
 #[derive(Debug)]
 pub struct Opened {
@@ -72,8 +88,12 @@ pub struct Opened {
     pub id: JournalId,
     /// Whether it was created just now: it knows nothing, and must neither void nor resume.
     pub fresh: bool,
-    /// How often it was opened, this time included.
+    /// Why it may not be relied on for what it had open, if so: to be [renewed](Journal::renew) before anything is done by it.
+    pub doubt: Option<Doubt>,
+    /// Higher at each opening.
     pub incarnation: u32,
+    /// How often it had been written before it was opened.
+    pub found_at: u64,
     /// How often it was written, the opening included.
     pub generation: u64,
     /// The VMs.
@@ -89,6 +109,9 @@ pub struct Journal {
     identity: Identity,
     /// None while doubtful.
     open: Option<OpenFile>,
+    witness: Witness,
+    /// Until it is renewed, the witness keeps what it has seen.
+    in_doubt: bool,
     _lock: File,
 }
 
@@ -99,11 +122,12 @@ struct OpenFile {
 }
 
 impl Journal {
-    /// Opens the journal in `dir`, or creates it there with the id `fresh_id`, and counts the opening.
+    /// Opens the journal, or creates it, and counts the opening.
     ///
     /// # Errors
     /// Whatever the error, a journal that was there is as it was.
-    pub fn open(dir: &Path, machine_id: &str, fresh_id: JournalId) -> Result<Opened, StoreError> {
+    pub fn open(opening: Opening<'_>) -> Result<Opened, StoreError> {
+        let Opening { dir, witness, machine_id, fresh_id, now } = opening;
         make_directory(dir)?;
         let lock = take_lock(dir)?;
         let file = dir.join("journal.redb");
@@ -116,13 +140,19 @@ impl Journal {
         if found.identity.machine != machine {
             return Err(StoreError::OtherMachine { file });
         }
-        let incarnation = found.identity.incarnation.saturating_add(1);
+        let (witness, seen) = Witness::open(witness)?;
+        let found_at = found.identity.generation;
+        let doubt = doubt(seen, (found.identity.id, found_at));
+        let incarnation = found.identity.incarnation.saturating_add(1).max(now);
         let identity = Identity { incarnation, ..found.identity };
         let open = open_for_writing(&file)?;
-        let mut journal = Journal { file, identity, open: Some(open), _lock: lock };
+        let in_doubt = doubt.is_some();
+        let open = Some(open);
+        let mut journal = Journal { file, identity, open, witness, in_doubt, _lock: lock };
         let generation = journal.write(&[])?;
         let Records { vms, moves, .. } = found.records;
-        Ok(Opened { id: identity.id, journal, fresh, incarnation, generation, vms, moves })
+        let id = identity.id;
+        Ok(Opened { id, journal, fresh, doubt, incarnation, found_at, generation, vms, moves })
     }
 
     /// Writes all of `entries`, or none; when it returns they are on disk. Answers with the generation, raised by one.
@@ -141,7 +171,28 @@ impl Journal {
             return Err(StoreError::failed(&self.file, error));
         }
         self.identity = identity;
+        if !self.in_doubt {
+            self.witness.note(identity.id, generation);
+        }
         Ok(generation)
+    }
+
+    /// Makes a journal in doubt another one, together with `entries`: nobody takes it for the one that promised. Answers
+    /// with the generation.
+    ///
+    /// # Errors
+    /// As `write`; it is as doubtful at the next opening.
+    pub fn renew(&mut self, id: JournalId, entries: &[Entry]) -> Result<u64, StoreError> {
+        let before = std::mem::replace(&mut self.identity.id, id);
+        let written = self.write(entries);
+        match written {
+            Ok(generation) => {
+                self.in_doubt = false;
+                self.witness.note(id, generation);
+            }
+            Err(_) => self.identity.id = before,
+        }
+        written
     }
 
     /// Closes the file, makes sure that what it reads as is on disk, opens it again and reads it.

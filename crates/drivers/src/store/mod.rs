@@ -10,12 +10,14 @@ mod events;
 mod identity;
 mod journal;
 mod room;
+mod witness;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use self::events::{Events, Noted};
-pub use self::journal::{Entry, Journal, Opened, Records};
+pub use self::journal::{Entry, Journal, Opened, Opening, Records};
+pub use self::witness::Doubt;
 
 /// Form of every stored record, its first byte. Raised when the form changes.
 const RECORD_VERSION: u8 = 1;

@@ -60,3 +60,9 @@ fn two_sources_that_want_the_same_room_and_agents_that_crash_leave_nothing_reser
         negotiation::Budget { crashes: 1, refusals: 1, undelivered: 1, failures: 1, cancels: 1 };
     check("negotiation, faults", Negotiation { budget, asked: [&[0], &[0]], delay: true }, 457_303);
 }
+
+#[test]
+fn a_journal_that_is_lost_or_set_back_neither_resumes_nor_discards_nor_promises() {
+    let budget = Budget { crashes: 1, journals: 1, ..CALM };
+    check("hand-over, journals", HandOver { sites: 2, budget }, 481_624);
+}

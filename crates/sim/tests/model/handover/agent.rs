@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use decide::membership::journals::Journals;
 use decide::migrate::hypervisor::{
     CopyParameters, Endpoint, HypervisorCommand as Command, HypervisorReport as Report, RunState,
     VmDefinition,
@@ -88,6 +89,8 @@ pub(crate) struct Agent {
     /// Asked, not yet durable; whether somebody still waits for it.
     pub(crate) writes: VecDeque<(Writer, Vec<Record>, bool)>,
     pub(crate) reports: VecDeque<(MoveId, Report)>,
+    /// The other hosts' journals, as heard.
+    journals: Journals,
 }
 
 impl Agent {
@@ -107,6 +110,7 @@ impl Agent {
             timers: BTreeSet::new(),
             writes: VecDeque::new(),
             reports: VecDeque::new(),
+            journals: Journals::default(),
         }
     }
 
@@ -167,6 +171,10 @@ impl World {
         agent.out.insert(id, out);
         let epoch = agent.vm.expect("only what is here moves").record.floor;
         self.agent(to).offers.insert(id);
+        // Repeated, it asks what becomes of a move that is not known. Elsewhere a readiness asks the same.
+        if self.budget.journals > 0 {
+            self.send(Letter { from: to, to: from, id, body: Body::Acceptance });
+        }
         self.send(Letter { from, to, id, body: Body::Confirmation(epoch) });
     }
 
@@ -182,7 +190,10 @@ impl World {
             Body::Inquiry { epoch, journal } => {
                 self.handed_over(to, id, epoch, None, journal.into())
             }
-            Body::Standing { epoch, standing } => self.stands(to, from, id, epoch, standing),
+            Body::Standing { epoch, standing, journal } => {
+                self.stands(to, from, id, epoch, (standing, journal.into()));
+            }
+            Body::Acceptance => self.accepted(to, from, id),
         }
     }
 
@@ -195,7 +206,7 @@ impl World {
         journal: JournalMark,
     ) {
         let mark = self.agent(site).mark;
-        let same = journal.id == mark.id && journal.generation <= mark.generation;
+        let same = target::answers_for(&mark, &journal);
         if !same || epoch.owner != host_id(site) {
             return self.say(site, id, epoch.number, Standing::Unknown);
         }
@@ -204,26 +215,8 @@ impl World {
             let event = run.map_or(target::Event::Inquiry, target::Event::HandOver);
             return self.inward(site, id, event);
         }
-        let agent = self.agent(site);
-        let record = agent.record.unwrap_or(NEVER_HERE);
-        let elsewhere = agent.incoming.values().any(|incoming| !incoming.ended);
-        let standing = match record.ownership {
-            _ if record.ran >= epoch.number => Standing::Running,
-            Ownership::Down if record.floor >= epoch.number => Standing::OwnerCopyGone,
-            Ownership::Away if record.floor >= epoch.number => Standing::Void,
-            Ownership::Away if !elsewhere && agent.vm.is_none() => {
-                let (vm, peer, stage, definition) = (VM, id.host, MoveStage::Voiding, None);
-                let (epoch, run) = (epoch.number - 1, run.unwrap_or(RUNS));
-                let open = MoveRecord { vm, peer, epoch, run, journal, stage, definition };
-                let migrate = target::Target::never_heard_of(id, open, record);
-                let incoming = In { migrate, recovered: true, ended: false, gone: false };
-                agent.incoming.insert(id, incoming);
-                return self.inward(site, id, target::Event::Begin);
-            }
-            Ownership::Owner | Ownership::Released(..) | Ownership::Away | Ownership::Down => {
-                Standing::Unknown
-            }
-        };
+        let record = self.agent(site).record.unwrap_or(NEVER_HERE);
+        let standing = target::standing_without_move(record, epoch.number);
         self.say(site, id, epoch.number, standing);
     }
 
@@ -235,8 +228,8 @@ impl World {
             return;
         }
         let (vm, peer, run, journal) = (VM, id.host, RUNS, agent.mark);
-        let (stage, definition) = (MoveStage::Prepared, None);
-        let open = MoveRecord { vm, peer, epoch, run, journal, stage, definition };
+        let (stage, definition, doubtful) = (MoveStage::Prepared, None, false);
+        let open = MoveRecord { vm, peer, epoch, run, journal, stage, definition, doubtful };
         let migrate = target::Target::new(id, open, known, Duration::ZERO);
         let incoming = In { migrate, recovered: false, ended: false, gone: false };
         agent.incoming.insert(id, incoming);
@@ -247,7 +240,7 @@ impl World {
         let agent = self.agent(site);
         let here = agent.vm;
         let Some(out) = agent.out.get_mut(&id) else {
-            if id.incarnation >= agent.first {
+            if source::may_let_go(id, agent.first) {
                 self.send(Letter { from: site, to: from, id, body: Body::Release });
             }
             return;
@@ -260,8 +253,8 @@ impl World {
             return self.abandon(site, id);
         };
         let (vm, peer, epoch, run) = (VM, host_id(from), here.record.floor, RUNS);
-        let (stage, definition) = (MoveStage::Copying, None);
-        let open = MoveRecord { vm, peer, epoch, run, journal, stage, definition };
+        let (stage, definition, doubtful) = (MoveStage::Copying, None, false);
+        let open = MoveRecord { vm, peer, epoch, run, journal, stage, definition, doubtful };
         let copy = CopyParameters {
             bandwidth: BitsPerSec(1),
             downtime_max: Duration::ZERO,
@@ -346,13 +339,32 @@ impl World {
         agent.vm = None;
     }
 
-    fn stands(&mut self, site: u8, from: u8, id: MoveId, epoch: Epoch, standing: Standing) {
+    /// An acceptance, repeated: the negotiation itself is not part of this model, but a host that does not know the move
+    /// any more says so.
+    fn accepted(&mut self, site: u8, from: u8, id: MoveId) {
+        let agent = self.agent(site);
+        if !agent.out.contains_key(&id) && source::may_let_go(id, agent.first) {
+            self.send(Letter { from: site, to: from, id, body: Body::Release });
+        }
+    }
+
+    fn stands(
+        &mut self,
+        site: u8,
+        from: u8,
+        id: MoveId,
+        epoch: Epoch,
+        (standing, journal): (Standing, JournalMark),
+    ) {
+        self.agent(site).journals.hear(host_id(from), journal);
+        let set_back = self.agent(site).journals.set_back(host_id(from));
         let migrate = self.agent(site).out.get(&id).and_then(|out| out.migrate.as_ref());
         let Some(migrate) = migrate else { return };
         let record = migrate.record();
         if record.peer != host_id(from) || epoch.number != record.epoch + 1 {
             return;
         }
+        let standing = source::taken_for(standing, Some(journal), &record.journal, set_back);
         self.outward(site, id, source::Event::Standing(standing));
     }
 
@@ -488,7 +500,7 @@ impl World {
         let agent = self.agent(site);
         let out = agent.out.remove(&id).expect("its machine has just spoken");
         match outcome {
-            source::Outcome::Done => agent.vm = None,
+            source::Outcome::Done | source::Outcome::GivenUp(_) => agent.vm = None,
             source::Outcome::Undone(_) if out.gone => agent.vm = None,
             source::Outcome::Undone(_) | source::Outcome::Down(_) => {}
         }
@@ -561,8 +573,17 @@ impl World {
             let copy = self.host(site).qemu.and_then(|qemu| qemu.copy);
             self.ghost.void_early |= copy.is_some_and(|copy| copy.id == id);
             self.ghost.voids.insert((site, number));
+            let now = self.agent(site).mark.id;
+            let another = |said: &Letter| match said.body {
+                Body::Readiness(named) => JournalMark::from(named).id != now,
+                _ => false,
+            };
+            let mut said = self.net.iter().filter(|said| said.from == site && said.id == id);
+            let forgetful = said.any(another);
+            self.ghost.forgetful_void |= forgetful;
         }
-        let (to, body) = (site_of(id.host), Body::Standing { epoch, standing });
+        let journal = self.agent(site).mark.into();
+        let (to, body) = (site_of(id.host), Body::Standing { epoch, standing, journal });
         self.send(Letter { from: site, to, id, body });
     }
 

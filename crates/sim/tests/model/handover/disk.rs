@@ -25,13 +25,14 @@ impl Disk {
     /// A journal that has just been made; those made later are told apart by `first`.
     pub(crate) fn new(site: u8, first: u32) -> Disk {
         let id = JournalId(u128::from(site) * 100 + u128::from(first));
-        let mark = JournalMark { id, generation: 0 };
+        let mark = JournalMark { id, ..JournalMark::default() };
         Disk { mark, incarnation: first - 1, first, vm: None, moves: BTreeMap::new() }
     }
 
     /// An agent opens it.
     pub(crate) fn open(&mut self) {
         self.incarnation += 1;
+        (self.mark.opened, self.mark.life) = (self.mark.generation, u64::from(self.incarnation));
         self.mark.generation += 1;
     }
 
@@ -45,5 +46,17 @@ impl Disk {
                 Record::Move(id, None) => drop(self.moves.remove(id)),
             }
         }
+    }
+}
+
+impl Disk {
+    /// As the agent does with a journal that its witness contradicts: it becomes another one, and what it has open is left
+    /// to a person.
+    pub(crate) fn put_in_doubt(&mut self, site: u8, first: u32) {
+        let fresh = Disk::new(site, first);
+        self.mark.id = fresh.mark.id;
+        (self.incarnation, self.first) = (fresh.incarnation, fresh.first);
+        self.moves.values_mut().for_each(|open| open.doubtful = true);
+        self.mark.generation += 1;
     }
 }

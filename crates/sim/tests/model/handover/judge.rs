@@ -23,6 +23,8 @@ pub(crate) struct Ghost {
     pub(crate) void_early: bool,
     /// A stopped copy was ended although no other had run since.
     pub(crate) discarded: bool,
+    /// A journal said void that had been replaced since.
+    pub(crate) forgetful_void: bool,
     epoch_fell: bool,
     /// Who owned it last on disk, and under which epoch.
     owner: Option<(u64, u8)>,
@@ -53,7 +55,12 @@ impl Ghost {
 
     /// Whether something that must never happen has.
     pub(crate) fn bad(&self) -> bool {
-        self.stale_ran || self.void_broken || self.epoch_fell || self.void_early || self.discarded
+        self.stale_ran
+            || self.void_broken
+            || self.epoch_fell
+            || self.void_early
+            || self.discarded
+            || self.forgetful_void
     }
 
     /// The agent there lets the guest run under that epoch.
@@ -64,7 +71,7 @@ impl Ghost {
     pub(crate) fn source_ends(&mut self, outcome: &source::Outcome, recovered: bool) {
         self.ends.insert(match outcome {
             source::Outcome::Done => End::Done { recovered },
-            source::Outcome::Undone(_) => End::Undone { recovered },
+            source::Outcome::Undone(_) | source::Outcome::GivenUp(_) => End::Undone { recovered },
             source::Outcome::Down(_) => End::SourceDown,
         });
     }
@@ -164,6 +171,9 @@ pub(crate) fn properties(model: &HandOver) -> Vec<Property<HandOver>> {
         }),
         Property::always("void is said only once the incoming side is gone", |_, w: &World| {
             !w.ghost.void_early
+        }),
+        Property::always("a journal that was lost or set back says no void", |_, w: &World| {
+            !w.ghost.forgetful_void
         }),
         Property::always("memory that may be stale is never let run", |_, w: &World| {
             !w.ghost.stale_ran

@@ -279,7 +279,7 @@ impl World {
             }
             _ => {
                 let (cost, endpoint) = (cost_at(t), Endpoint::default());
-                let journal = JournalMark { id: JournalId(1), generation: 1 };
+                let journal = JournalMark { id: JournalId(1), ..JournalMark::default() };
                 let worth_it = if liked { Ok(()) } else { Err(String::new()) };
                 let event = source::Event::Readiness { from, cost, endpoint, journal, worth_it };
                 self.ask(s, event);
