@@ -154,6 +154,15 @@ impl World {
                 self.seller(s).machine = None;
                 self.post(s, t, Body::Release);
             }
+            Step::CrashSource(_)
+            | Step::StartSource(_)
+            | Step::CrashTarget(_)
+            | Step::StartTarget(_) => self.die_or_start(step),
+        }
+    }
+
+    fn die_or_start(&mut self, step: Step) {
+        match step {
             Step::CrashSource(s) => {
                 self.budget.crashes -= 1;
                 let seller = self.seller(s);
@@ -176,6 +185,7 @@ impl World {
                     *side = Side::Up;
                 });
             }
+            _ => unreachable!("its caller has chosen"),
         }
     }
 
