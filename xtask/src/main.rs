@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod demo;
+mod faults;
 mod model;
 mod mutants;
 mod setup;
@@ -32,6 +33,11 @@ enum Task {
     /// Show a flooded VM leave its host by itself, on three hosts made of namespaces
     #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --keep")]
     Demo(demo::Demo),
+    /// Break something in each phase of a move, and hold what becomes of the VM against a table
+    #[command(
+        after_help = "Examples:\n  cargo xtask faults --json\n  cargo xtask faults --phase ready --fault 'target cut off'"
+    )]
+    Faults(faults::Faults),
     /// Check the machines of a move under every order of events, within budgets
     #[command(after_help = "Example: cargo xtask model --json")]
     Model(model::Model),
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
         Task::Ci(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Demo(task) => task.run(),
+        Task::Faults(task) => task.run(),
         Task::Model(task) => task.run(),
         Task::Mutants(task) => task.run(),
         Task::Setup(task) => task.run(),

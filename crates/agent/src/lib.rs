@@ -13,6 +13,7 @@
 mod answers;
 pub mod clock;
 pub mod config;
+mod hold;
 pub mod http;
 mod journal;
 mod local;

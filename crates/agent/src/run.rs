@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::answers::Answers;
 use crate::clock::{Clock, unix_seconds};
 use crate::config::{Config, RequestMode};
+use crate::hold::Hold;
 use crate::http::{self, ApiSocket};
 use crate::net::{self, Net, NetSettings, seal};
 use crate::recording::Recording;
@@ -112,7 +113,9 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
     let (mut recording, recorder) = Recording::start(&config.record, now, &start);
     let host = Host::new(start, now, &mut actions);
     recording.gave(&actions, host.deadline());
-    let hands = Hands { net, hypervisor, journal, events: Arc::clone(&events), newest, recording };
+    let hold = Hold::from_environment();
+    let told = Arc::clone(&events);
+    let hands = Hands { net, hypervisor, journal, events: told, newest, recording, hold };
     let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request, hands);
     steering.carry_out(actions);
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));

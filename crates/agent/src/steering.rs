@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::{CYCLE, Clock};
+use crate::hold::Hold;
 use crate::journal::{Write, Written};
 use crate::net::{Heard, Net};
 use crate::noise::Noise;
@@ -37,6 +38,7 @@ pub(crate) struct Steering {
     journal: mpsc::UnboundedSender<Write>,
     events: Arc<Events>,
     newest: watch::Sender<u64>,
+    hold: Option<Hold>,
     recording: Recording,
     noise: Noise,
     replies: BTreeMap<u64, oneshot::Sender<Result<MoveId, String>>>,
@@ -66,6 +68,7 @@ pub(crate) struct Hands {
     pub(crate) journal: mpsc::UnboundedSender<Write>,
     pub(crate) events: Arc<Events>,
     pub(crate) newest: watch::Sender<u64>,
+    pub(crate) hold: Option<Hold>,
     pub(crate) recording: Recording,
 }
 
@@ -77,7 +80,7 @@ impl Steering {
         request: String,
         hands: Hands,
     ) -> Steering {
-        let Hands { net, hypervisor, journal, events, newest, recording } = hands;
+        let Hands { net, hypervisor, journal, events, newest, recording, hold } = hands;
         let (noise, replies, asked) = (Noise::default(), BTreeMap::new(), 0);
         Steering {
             host,
@@ -89,6 +92,7 @@ impl Steering {
             journal,
             events,
             newest,
+            hold,
             recording,
             noise,
             replies,
@@ -149,11 +153,34 @@ impl Steering {
         self.recording.event(now, &event);
         self.host.handle(now, event, &mut actions);
         self.recording.gave(&actions, self.host.deadline());
+        self.hold(&mut actions);
         let notes = self.act(actions);
         let notes = if of_network { self.noise.quieted(self.clock.now(), notes) } else { notes };
         self.tell(&notes);
         if let Some(why) = self.recording.ended() {
             self.tell(&[Note::bad_input(why)]);
+        }
+    }
+
+    /// Stops here if a test wants this event held: its notes are told and on disk, nothing else was done.
+    fn hold(&self, actions: &mut Vec<Action>) {
+        let Some(hold) = &self.hold else { return };
+        let mut notes = Vec::new();
+        for action in actions.iter() {
+            if let Action::Note(note) = action {
+                notes.push(note.clone());
+            }
+        }
+        let of_moves = notes.iter().filter(|note| note.move_id.is_some());
+        let steps: Vec<String> = of_moves.map(|note| views::step(note.step).to_string()).collect();
+        if steps.is_empty() || !hold.wanted(&steps) {
+            return;
+        }
+        self.tell(&notes);
+        actions.retain(|action| !matches!(action, Action::Note(_)));
+        let held = self.events.sync().context("keeping events").and_then(|()| hold.stop());
+        if let Err(error) = held {
+            tracing::error!("not held: {error:#}");
         }
     }
 

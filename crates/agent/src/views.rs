@@ -31,7 +31,15 @@ pub(crate) fn status(at_work: &Steering) -> Status {
         moves_under_way: count(host.moves_under_way()),
         hot: host.hot(now).map(ToString::to_string),
         doing: host.doing().to_owned(),
-        alarms: host.alarms().rev().map(str::to_owned).collect(),
+        alarms: host.alarms().iter().rev().map(|alarm| in_words(host, alarm)).collect(),
+    }
+}
+
+/// An alarm with the VM that it is about.
+pub(crate) fn in_words(host: &Host, alarm: &Note) -> String {
+    match alarm.vm {
+        Some(vm) => format!("{}: {}", host.vm_name(vm), alarm.reason),
+        None => alarm.reason.clone(),
     }
 }
 
@@ -230,7 +238,7 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-fn step(step: Step) -> Told {
+pub(crate) fn step(step: Step) -> Told {
     match step {
         Step::Monitoring => Told::Monitoring,
         Step::VmPolicy => Told::VmPolicy,

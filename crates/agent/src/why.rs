@@ -65,7 +65,9 @@ fn nothing_in_particular(at_work: &Steering) -> Ground {
     let mode = views::status(at_work).balance;
     let mut because = vec![format!("balance is {mode:?}")];
     because.extend(host.crossed().iter().map(|crossed| format!("over its threshold: {crossed}")));
-    because.extend(host.alarms().rev().map(|alarm| format!("alarm: {alarm}")));
+    because.extend(
+        host.alarms().iter().rev().map(|alarm| format!("alarm: {}", views::in_words(host, alarm))),
+    );
     Ground {
         about: format!("host {}", host.name()),
         verdict: host.doing().to_owned(),

@@ -165,7 +165,7 @@ impl Pair {
     }
 
     fn alarms(&self, n: u8) -> Vec<String> {
-        self.hosts[&n].alarms().map(str::to_owned).collect()
+        self.hosts[&n].alarms().iter().map(|alarm| alarm.reason.clone()).collect()
     }
 
     fn resolve(&mut self, n: u8, resolution: Resolution, fenced: Option<u8>) -> Result<(), String> {

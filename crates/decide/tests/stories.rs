@@ -3,6 +3,7 @@
 
 mod world;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use decide::host::story::Step;
@@ -474,6 +475,35 @@ fn lost_answers_to_the_hand_over_are_asked_for_again() {
         "#]],
     );
     ends_at(&mut world, 2);
+}
+
+#[test]
+fn an_alarm_of_one_move_does_not_silence_that_of_the_next() {
+    let mut world = calm(settings());
+    let mut lost = BTreeMap::new();
+    world.filter = Some(Box::new(move |_, _, m| {
+        let of_move = lost.entry(m.move_id).or_insert(0);
+        *of_move += u32::from(matches!(m.body, Body::Standing { .. }));
+        !matches!(m.body, Body::Standing { .. }) || *of_move > 12
+    }));
+    for n in [1, 2] {
+        let to = Some(host_id(2));
+        world.ask(1, Ask::Move { vm: vm_id(n), to }).expect("it may be moved");
+        world.run(secs(30));
+        let told = world.story().matches("host1 Alarm: no word from the target").count();
+        assert_eq!(told, usize::from(n), "{}", world.story());
+    }
+}
+
+#[test]
+fn an_incoming_side_that_its_source_has_forgotten_is_let_go_within_seconds() {
+    let (mut world, _) = moving(2, "Prepare");
+    // Nothing is on the source's disk yet, and readiness comes while its agent is away.
+    world.crash_for(1, secs(2));
+    world.run(secs(10));
+    assert!(world.story().contains("host2 Undo [host1]: the source let go"), "{}", world.story());
+    world.settled().unwrap();
+    ends_at(&mut world, 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -21,9 +22,10 @@ const SETTLED_MAX: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Cluster {
     /// The hosts.
-    pub network: Network,
+    pub network: Arc<Network>,
     daemon: PathBuf,
     agents: Vec<Option<Child>>,
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 impl Cluster {
@@ -32,8 +34,23 @@ impl Cluster {
     /// # Errors
     /// If a configuration cannot be written or an agent cannot be started.
     pub fn start(network: Network, daemon: &Path, sections: &str) -> anyhow::Result<Cluster> {
+        Cluster::start_with(network, daemon, sections, &[])
+    }
+
+    /// Like [`Cluster::start`], with these environment variables for every agent.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(
+        network: Network,
+        daemon: &Path,
+        sections: &str,
+        variables: &[(&'static str, &'static str)],
+    ) -> anyhow::Result<Cluster> {
         let agents = network.hosts().iter().map(|_| None).collect();
-        let mut cluster = Cluster { network, daemon: daemon.to_owned(), agents };
+        let network = Arc::new(network);
+        let (daemon, variables) = (daemon.to_owned(), variables.to_vec());
+        let mut cluster = Cluster { network, daemon, agents, variables };
         for number in 0..cluster.agents.len() {
             cluster.configure(number, sections)?;
             cluster.start_agent(number)?;
@@ -74,6 +91,7 @@ impl Cluster {
         let agent = host
             .command(&self.daemon)
             .args(["--insecure", "--config", CONFIG])
+            .envs(self.variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -107,6 +125,21 @@ impl Cluster {
     /// If it was not running.
     pub fn kill_agent(&mut self, number: usize) -> anyhow::Result<()> {
         self.end_agent(number, Signal::KILL).map(|_status| ())
+    }
+
+    /// The process of one agent, if it was started and not ended since.
+    #[must_use]
+    pub fn agent_pid(&self, number: usize) -> Option<u32> {
+        self.agents[number].as_ref().map(Child::id)
+    }
+
+    /// Sends a signal to one agent.
+    ///
+    /// # Errors
+    /// If it was not running.
+    pub fn signal_agent(&self, number: usize, signal: Signal) -> anyhow::Result<()> {
+        let agent = self.agents[number].as_ref().context("that agent does not run")?;
+        kill_process(Pid::from_child(agent), signal).context("signalling an agent")
     }
 
     /// Stops one agent as systemd would, and waits for its end.

@@ -68,6 +68,8 @@ pub struct GuestPlan {
     pub dirty: Option<Dirty>,
     /// Whether it lies where agents look. QEMU serves one QMP client: what is moved by hand must lie elsewhere.
     pub watched: bool,
+    /// Whether it has a second QMP socket, [`operator_socket`], for whoever looks at it past its agent.
+    pub operator: bool,
 }
 
 /// A guest's load on its memory.
@@ -82,7 +84,8 @@ pub struct Dirty {
 impl GuestPlan {
     /// A guest of 160 MiB that leaves its memory alone.
     pub fn new(name: &str, number: u8) -> GuestPlan {
-        GuestPlan { name: name.to_owned(), number, memory: Mib(160), dirty: None, watched: true }
+        let (dirty, watched, operator) = (None, true, false);
+        GuestPlan { name: name.to_owned(), number, memory: Mib(160), dirty, watched, operator }
     }
 
     fn folder(&self) -> &'static str {
@@ -140,6 +143,7 @@ impl GuestPlan {
             ("-serial", "chardev:console".to_owned()),
             ("-qmp", "unix:{qmp},server=on,wait=off".to_owned()),
         ];
+        let more = ["-qmp", "unix:{qmp}-operator,server=on,wait=off"].map(str::to_owned);
         VmFile {
             name: self.name.clone(),
             tap: self.tap(),
@@ -150,6 +154,7 @@ impl GuestPlan {
                 .into_iter()
                 .flat_map(|(a, b)| [a.to_owned(), b])
                 .filter(|word| !word.is_empty())
+                .chain(more.into_iter().filter(|_| self.operator))
                 .collect(),
         }
     }
@@ -270,6 +275,62 @@ impl Guest {
         }
         Ok(())
     }
+}
+
+/// The second QMP socket of a VM on `host`, as seen from here, where its plan has one.
+pub fn operator_socket(host: &Host, vm: VmId) -> PathBuf {
+    host.path(&format!("{FOLDER}/{vm}.sock-operator"))
+}
+
+/// The definition of a VM on `host`, as seen from here.
+pub fn definition(host: &Host, vm: VmId) -> PathBuf {
+    host.path(&format!("{FOLDER}/{vm}.toml"))
+}
+
+/// The QEMU processes of a VM on a host.
+pub fn qemus(host: &Host, vm: VmId) -> anyhow::Result<Vec<u32>> {
+    let network = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net"));
+    let here = network(host.namespace().pid())?;
+    let uuid = vm.to_string();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        // A process that ended meanwhile has no network to compare.
+        if line.starts_with("qemu-system")
+            && line.contains(&uuid)
+            && network(pid).is_ok_and(|n| n == here)
+        {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Ends the QEMU of a VM on a host at once, as a crash would.
+pub fn kill_qemu(host: &Host, vm: VmId) -> anyhow::Result<()> {
+    let pids = qemus(host, vm)?;
+    let [pid] = pids[..] else { bail!("not one QEMU on {}: {pids:?}", host.name()) };
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("a process has a number")?;
+    kill_process(pid, Signal::KILL).context("killing QEMU")
+}
+
+/// What is left of a VM on a host: processes, tap, files; in words.
+pub fn left(host: &Host, plan: &GuestPlan) -> anyhow::Result<Vec<String>> {
+    let mut left: Vec<String> =
+        qemus(host, plan.vm())?.iter().map(|pid| format!("QEMU's process {pid}")).collect();
+    let tap = plan.tap();
+    if host.path("/sys/class/net").join(&tap).exists() {
+        left.push(format!("the tap {tap}"));
+    }
+    for file in fs::read_dir(host.path(FOLDER))? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(&plan.vm().to_string()) && !name.ends_with("-operator") {
+            left.push(format!("the file {name}"));
+        }
+    }
+    Ok(left)
 }
 
 /// What the VM printed on its console while on `host`; empty if it never was there.

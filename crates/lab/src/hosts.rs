@@ -186,6 +186,46 @@ impl Host {
         ip_batch(Command::new("ip"), &format!("link set port{} up\n", self.number))
     }
 
+    /// Cuts the uplink one way; limits stay as they are. Replaces what was cut that way before.
+    pub fn cut(&self, way: Way, what: Cut) -> anyhow::Result<()> {
+        self.heal(way)?;
+        let link = self.link(way);
+        self.tc(way, &["qdisc", "replace", "dev", &link, "clsact"])?;
+        let program = what.program();
+        self.tc(way, &["filter", "add", "dev", &link, "egress", "bpf", "bytecode", &program, "da"])
+    }
+
+    /// Undoes [`Host::cut`].
+    pub fn heal(&self, way: Way) -> anyhow::Result<()> {
+        let link = self.link(way);
+        let there = self.tc_command(way).args(["qdisc", "show", "dev", &link]).output();
+        let there = there.context("running tc")?.stdout;
+        if String::from_utf8_lossy(&there).contains("clsact") {
+            self.tc(way, &["qdisc", "del", "dev", &link, "clsact"])?;
+        }
+        Ok(())
+    }
+
+    fn link(&self, way: Way) -> String {
+        match way {
+            Way::Out => UPLINK.to_owned(),
+            Way::In => format!("port{}", self.number),
+        }
+    }
+
+    fn tc_command(&self, way: Way) -> Command {
+        match way {
+            Way::Out => self.command("tc"),
+            Way::In => Command::new("tc"),
+        }
+    }
+
+    fn tc(&self, way: Way, arguments: &[&str]) -> anyhow::Result<()> {
+        let status = self.tc_command(way).args(arguments).status().context("running tc")?;
+        ensure!(status.success(), "tc {arguments:?} failed on {}", self.name());
+        Ok(())
+    }
+
     /// Limits the uplink to `rate` in each direction; to nothing but the machine itself if none.
     pub fn limit_uplink(&self, rate: Option<BitsPerSec>) -> anyhow::Result<()> {
         let mut outward = self.command("tc");
@@ -219,6 +259,38 @@ impl Host {
             );
         }
         Ok(())
+    }
+}
+
+/// Which way of an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// What the host sends.
+    Out,
+    /// What the host receives.
+    In,
+}
+
+/// What no longer passes where an uplink is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Nothing passes.
+    All,
+    /// No TCP from or to this port passes.
+    Tcp(u16),
+}
+
+impl Cut {
+    /// A classic BPF program for `tc`'s filter `bpf` with direct action: 2 drops, 4294967295 passes.
+    fn program(self) -> String {
+        match self {
+            Cut::All => "1,6 0 0 2".to_owned(),
+            // Ethernet type, IP protocol, source port, destination port; IP headers without options.
+            Cut::Tcp(port) => format!(
+                "10,40 0 0 12,21 0 6 2048,48 0 0 23,21 0 4 6,40 0 0 34,21 3 0 {port},40 0 0 36,21 1 0 {port},\
+                 6 0 0 4294967295,6 0 0 2"
+            ),
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 
 pub mod clients;
 pub mod cluster;
+pub mod faults;
 pub mod folder;
 pub mod guests;
 pub mod hosts;

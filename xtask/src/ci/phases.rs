@@ -25,7 +25,7 @@ const NEXTEST: &str = "cargo-nextest@0.9.151";
 /// What everything is measured by.
 pub(super) const GATE: &[Phase] = FULL.split_at(6).0;
 
-/// The gate, then the demo, the benchmark of a move, the model checks and the planted bugs.
+/// The gate, then the demo, the benchmark of a move, all faults, the model checks and the planted bugs.
 pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "setup",
@@ -66,6 +66,11 @@ pub(super) const FULL: &[Phase] = &[
         name: "bench",
         what: "a move against the same by hand",
         run: |_| finish(cargo(&["xtask", "bench", "move", "--json"])),
+    },
+    Phase {
+        name: "faults",
+        what: "something breaks in each phase of a move",
+        run: |_| finish(cargo(&["xtask", "faults", "--json"])),
     },
     Phase {
         name: "model",

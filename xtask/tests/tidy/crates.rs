@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("cli", &["api"]),
     ("decide", &[]),
     ("drivers", &["decide"]),
-    ("lab", &["api", "decide"]),
+    ("lab", &["drivers", "api", "decide"]),
     ("sim", &["decide"]),
     ("xtask", &["lab", "api", "decide"]),
 ];

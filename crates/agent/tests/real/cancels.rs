@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::ensure;
 use api::Step;
 use lab::clients::Pinger;
+use lab::guests::{kill_qemu, qemus};
 
 use crate::bed::{MOVE_MAX, busy, copying, fast, moved, roomy, slow, with_cluster};
-use crate::sight::{kill_qemu, never_rebooted, nothing_left, owned, qemus, runs_only, steps, told};
+use crate::sight::{never_rebooted, nothing_left, owned, runs_only, steps, told};
 
 #[test]
 fn a_cancelled_copy_leaves_the_guest_where_it_was_and_nothing_at_the_target() {
@@ -24,7 +25,7 @@ fn a_cancelled_copy_leaves_the_guest_where_it_was_and_nothing_at_the_target() {
             )?;
             slow(cluster, 1)?;
             let id = copying(cluster, "web1", 0, 1).await?;
-            ensure!(qemus(cluster.host(1), web1)?.len() == 1, "an incoming side is there");
+            ensure!(qemus(cluster.host(1), web1.vm())?.len() == 1, "an incoming side is there");
             cluster.api(0).cancel(&id).await?;
             let view = cluster.ended(0, &id, MOVE_MAX).await?;
             println!("{view:?}");
@@ -59,7 +60,7 @@ fn a_target_whose_qemu_dies_during_the_copy_costs_the_guest_nothing() {
             let web1 = &guests[0].plan;
             slow(cluster, 1)?;
             let id = copying(cluster, "web1", 0, 1).await?;
-            kill_qemu(cluster.host(1), web1)?;
+            kill_qemu(cluster.host(1), web1.vm())?;
             let view = cluster.ended(0, &id, MOVE_MAX).await?;
             println!("{view:?}");
             ensure!(view.phase == "abandoned", "{view:?}");
@@ -90,7 +91,7 @@ fn a_guest_whose_qemu_dies_during_the_copy_is_told_and_started_nowhere() {
             ensure!(down.vm.as_deref() == Some("web1") && down.move_id == Some(id), "{down:?}");
             nothing_left(cluster, 1, web1).await?;
             for host in cluster.network.hosts() {
-                ensure!(qemus(host, web1)?.is_empty(), "started again on {}", host.name());
+                ensure!(qemus(host, web1.vm())?.is_empty(), "started again on {}", host.name());
             }
             let kept = cluster.host(0).path(&format!("/run/evenkeel/qemu/{}.toml", web1.vm()));
             ensure!(kept.exists(), "its definition is gone");

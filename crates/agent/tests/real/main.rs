@@ -6,6 +6,7 @@
 mod bad_input;
 mod bed;
 mod cancels;
+mod faults;
 mod moves;
 mod recordings;
 mod refusals;

@@ -2,14 +2,11 @@
 //! what agents told.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, ensure};
 use api::{Event, EventFilter, Step, VmView};
 use lab::cluster::Cluster;
-use lab::guests::{GuestPlan, console, heartbeats};
-use lab::hosts::Host;
+use lab::guests::{GuestPlan, console, heartbeats, left};
 use lab::wait;
 
 use crate::bed::SOON;
@@ -85,56 +82,12 @@ pub(crate) async fn nothing_left(
     guest: &GuestPlan,
 ) -> anyhow::Result<()> {
     let at = cluster.host(host);
-    let left = || -> anyhow::Result<Vec<String>> {
-        let mut left: Vec<String> =
-            qemus(at, guest)?.iter().map(|pid| format!("QEMU's process {pid}")).collect();
-        let tap = guest.tap();
-        if at.path("/sys/class/net").join(&tap).exists() {
-            left.push(format!("the tap {tap}"));
-        }
-        for file in fs::read_dir(at.path("/run/evenkeel/qemu"))? {
-            let name = file?.file_name().to_string_lossy().into_owned();
-            if name.starts_with(&guest.vm().to_string()) {
-                left.push(format!("the file {name}"));
-            }
-        }
-        Ok(left)
-    };
+    let left = || left(at, guest);
     let what = format!("nothing of {} on {}", guest.name, at.name());
     let gone = wait::until(SOON, &what, || Ok(left()?.is_empty().then_some(()))).await;
     gone.with_context(|| format!("left: {:?}", left().unwrap_or_default()))?;
     let all = cluster.api(host).vms().await?;
     ensure!(all.iter().all(|vm| vm.name != guest.name), "{} still shows it: {all:?}", at.name());
-    Ok(())
-}
-
-/// The QEMU processes of a VM on a host.
-pub(crate) fn qemus(host: &Host, guest: &GuestPlan) -> anyhow::Result<Vec<u32>> {
-    let network = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net"));
-    let here = network(host.namespace().pid())?;
-    let uuid = guest.vm().to_string();
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let line = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline"));
-        let line = String::from_utf8_lossy(&line.unwrap_or_default()).into_owned();
-        // A process that ended meanwhile has no network to compare.
-        if line.starts_with("qemu-system")
-            && line.contains(&uuid)
-            && network(pid).is_ok_and(|n| n == here)
-        {
-            found.push(pid);
-        }
-    }
-    Ok(found)
-}
-
-/// Ends the QEMU of a VM on a host at once, as a crash would.
-pub(crate) fn kill_qemu(host: &Host, guest: &GuestPlan) -> anyhow::Result<()> {
-    let pids = qemus(host, guest)?;
-    let [pid] = pids[..] else { anyhow::bail!("not one QEMU on {}: {pids:?}", host.name()) };
-    let killed = host.command("sh").args(["-c", &format!("kill -KILL {pid}")]).status()?;
-    ensure!(killed.success(), "kill: {killed}");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Moves to here, from the incoming side to the end.
 
+use std::time::Duration;
+
 use super::incoming::Incoming;
 use super::story::{Note, Step, Story};
 use super::{Action, Host, TimerKey, Vm, Writer};
@@ -12,6 +14,9 @@ use crate::migrate::target::{
 use crate::negotiate::target as negotiate_target;
 use crate::units::{Cost, Epoch, Mib, MoveId, Time, VmId};
 use crate::wire::message::{Body, JournalMark, Standing};
+
+/// How often a source is reminded of an incoming side that waits for its copy.
+const REMIND: Duration = Duration::from_secs(5);
 
 impl Host {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the machine takes all other reports")]
@@ -87,8 +92,12 @@ impl Host {
         }
         let mut wanted = Vec::new();
         migrate.handle(event, &mut wanted);
+        let waits = migrate.phase() == Phase::Waiting;
         let phase = word(migrate.phase());
         self.tales.tell(id, |story| story.phase = phase);
+        if waits && !self.timers.contains_key(&TimerKey::Remind(id)) {
+            self.arm(now, TimerKey::Remind(id), REMIND);
+        }
         for action in wanted {
             match action {
                 Wanted::Persist(records) => {
@@ -108,6 +117,15 @@ impl Host {
                 }
                 Wanted::Over(outcome) => self.in_over(now, id, outcome, actions),
             }
+        }
+    }
+
+    /// A source that was restarted, or could not be heard, may have forgotten the move, or have let go: then it says so.
+    pub(super) fn remind_again(&mut self, now: Time, id: MoveId, actions: &mut Vec<Action>) {
+        let incoming = self.incoming.get(&id).and_then(|incoming| incoming.migrate.as_ref());
+        if incoming.is_some_and(|migrate| migrate.phase() == Phase::Waiting) {
+            self.remind(id, actions);
+            self.arm(now, TimerKey::Remind(id), REMIND);
         }
     }
 
@@ -228,10 +246,10 @@ impl Host {
 pub(super) const NEVER_HERE: VmRecord = VmRecord { floor: 0, ran: 0, ownership: Ownership::Away };
 
 /// The target gives up later than the source does, so that the source's word comes first.
-pub(super) fn arrival_max(memory: Mib, copy: CopyParameters) -> std::time::Duration {
+pub(super) fn arrival_max(memory: Mib, copy: CopyParameters) -> Duration {
     precopy::longest(memory, copy.bandwidth)
         .saturating_mul(2)
-        .saturating_add(std::time::Duration::from_secs(60))
+        .saturating_add(Duration::from_secs(60))
 }
 
 fn word(phase: Phase) -> &'static str {

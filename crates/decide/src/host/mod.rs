@@ -171,6 +171,8 @@ enum TimerKey {
     Offering(MoveId, negotiate_target::Timer),
     Out(MoveId, migrate_source::Timer),
     In(MoveId, migrate_target::Timer),
+    /// Remind the source of an incoming side that waits.
+    Remind(MoveId),
 }
 
 /// Who waits for a record.
@@ -223,20 +225,13 @@ pub struct Host {
     doing: String,
     noted_hot: Option<String>,
     recommended: BTreeSet<VmId>,
-    alarms: Vec<Alarm>,
+    /// What needs a person; with the end of its move it is over.
+    alarms: Vec<Note>,
     tales: Tales,
     /// The other hosts' journals, as heard.
     journals: Journals,
     /// Another host has this one's id: neither may act as if it were alone.
     frozen: Option<String>,
-}
-
-/// Something that needs a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Alarm {
-    reason: String,
-    /// With the end of this move it is over.
-    move_id: Option<MoveId>,
 }
 
 /// Alarms kept for display.
@@ -344,6 +339,7 @@ impl Host {
                 TimerKey::In(id, timer) => {
                     self.inward(now, id, migrate_target::Event::Timeout(timer), actions)
                 }
+                TimerKey::Remind(id) => self.remind_again(now, id, actions),
             }
         }
         self.tick_membership(now, actions);
@@ -482,7 +478,7 @@ impl Host {
         if self.alarms.len() == ALARMS_MAX {
             self.alarms.remove(0);
         }
-        self.alarms.push(Alarm { reason: note.reason.clone(), move_id: note.move_id });
+        self.alarms.push(note.clone());
         actions.push(Action::Note(note));
     }
 
@@ -537,8 +533,8 @@ impl Host {
     }
 
     /// What needs a person, oldest first.
-    pub fn alarms(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.alarms.iter().map(|alarm| &*alarm.reason)
+    pub fn alarms(&self) -> &[Note] {
+        &self.alarms
     }
 
     /// Why nothing is being done, or what is.

@@ -363,7 +363,9 @@ impl Host {
             }
             return;
         };
-        if out.negotiation.is_none() {
+        let Some(negotiation) = &out.negotiation else { return };
+        // Reminded by a target whose agent was restarted, or whose incoming side is not up yet: it cannot say where.
+        if endpoint.uri.is_empty() && negotiation.phase() == Phase::Confirmed(from) {
             return;
         }
         let worth_it = self.still_worth_it(now, id, cost);
@@ -495,9 +497,9 @@ impl Host {
         actions.push(Action::Note(more(note)));
     }
 
-    /// An alarm that is repeated by its cause but told once.
+    /// An alarm that is repeated by its cause but told once: of each move and VM.
     pub(super) fn alarm_once(&mut self, note: Note, actions: &mut Vec<Action>) {
-        if !self.alarms.iter().any(|alarm| alarm.reason == note.reason) {
+        if !self.alarms.contains(&note) {
             self.alarm(note, actions);
         }
     }

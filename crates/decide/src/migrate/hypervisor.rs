@@ -103,11 +103,12 @@ pub enum HypervisorCommand {
     SwitchOver,
     /// Source: cancel the copy; settled only by `CopyFailed` or `SourceCompleted`, and the latter may win.
     CancelCopy,
-    /// Source, after `released` is on disk: take the VM's tap off the bridge and its autostart off; answered by `Fenced`.
+    /// Source, after `released` is on disk: take the VM's tap off the bridge and its autostart off, then stop its process,
+    /// so that nobody can let the copy run past us; answered by `Fenced`.
     Fence,
     /// Source, after the target was seen running: end the stopped copy and its tap; answered by `Discarded`.
     Discard,
-    /// Source, after the target gave up the VM for good: put the tap back, let the copy run on (if it ran before) and
+    /// Source, after the target gave up the VM for good: let the process go on, put the tap back, let the copy run on (if it ran before) and
     /// announce its address; answered by `Resumed` or `ResumeFailed`.
     TakeBack(RunState),
     /// Target, after `owner` is on disk: let the complete copy run (if it ran before) and announce its address;
@@ -162,7 +163,7 @@ pub enum HypervisorReport {
     IncomingCompleted,
     /// Target: the incoming side failed or died before it was complete, and why; nothing of it is left.
     IncomingFailed(String),
-    /// Source: the tap is off the bridge.
+    /// Source: the tap is off the bridge, and the copy's process stopped.
     Fenced,
     /// Source: the stopped copy is gone.
     Discarded,

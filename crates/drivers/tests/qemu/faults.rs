@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use decide::migrate::hypervisor::{
-    HypervisorCommand as C, HypervisorReport as R, RunState, Seen, Sighting,
+    CopyParameters, HypervisorCommand as C, HypervisorReport as R, RunState, Seen, Sighting,
 };
 use decide::units::VmId;
 use drivers::hypervisor::Hypervisor;
@@ -95,6 +95,29 @@ async fn a_copy_that_stalls_is_cancelled_and_the_source_runs_on() {
         assert!(matches!(heard, R::IncomingFailed(_) | R::IncomingCompleted), "{heard:?}");
         heard = b.report().await;
     }
+}
+
+/// QEMU itself would wait until TCP gives up: its threads hang in the kernel with what nobody takes.
+#[tokio::test]
+async fn a_cancel_of_a_copy_whose_bytes_nobody_takes_is_settled_within_seconds() {
+    let (mut a, mut b, vm) = (Host::start("yank-a"), Host::start("yank-b"), VmId(0x2a));
+    let copy = CopyParameters { multifd: true, ..FAST };
+    let definition = a.run_full_and_find(vm).await;
+    let endpoint = b.prepare(&definition, copy).await;
+    b.signal(Signal::STOP);
+    a.order(vm, C::StartCopy(endpoint, copy));
+    let mut before = None;
+    loop {
+        match a.any_report().await {
+            R::Progress(now) if before == Some(now.transferred) => break,
+            R::Progress(now) => before = Some(now.transferred),
+            other => panic!("{other:?}"),
+        }
+    }
+    let cancelled = tokio::time::timeout(Duration::from_secs(20), a.ask(vm, C::CancelCopy));
+    let cancelled = cancelled.await.expect("it does not hang");
+    assert_eq!(cancelled, R::CopyFailed("cancelled".to_owned(), Seen::Running));
+    assert!(a.by_hand(vm, "query-status").contains("\"running\""));
 }
 
 #[tokio::test]

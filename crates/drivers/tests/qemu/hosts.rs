@@ -1,7 +1,7 @@
 //! Two hosts in one process: each is a folder with a driver of its own. Their VMs are bare QEMUs without a system.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -99,7 +99,22 @@ impl Host {
 
     /// Starts the VM's QEMU as an operator would.
     pub(crate) fn run(&mut self, vm: VmId, tap: Option<&str>) {
-        let line = command_line(tap);
+        self.run_with(vm, tap, &[]);
+    }
+
+    /// Starts a VM whose memory holds 40 MiB that do not compress, and waits until it is found.
+    pub(crate) async fn run_full_and_find(&mut self, vm: VmId) -> VmDefinition {
+        let (memory, mut bytes) = (self.dir.join("memory"), vec![0; 40 << 20]);
+        std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
+        std::fs::write(&memory, bytes).unwrap();
+        let loader = format!("loader,file={},addr=0x100000,force-raw=on", memory.display());
+        self.run_with(vm, None, &["-device", &loader]);
+        self.find(vm, None).await
+    }
+
+    fn run_with(&mut self, vm: VmId, tap: Option<&str>, more: &[&str]) {
+        let mut line = command_line(tap);
+        line.extend(more.iter().map(|&word| word.to_owned()));
         let fill = |word: &String| {
             word.replace("{uuid}", &vm.to_string())
                 .replace("{qmp}", &self.file(vm, "sock").to_string_lossy())
@@ -114,6 +129,10 @@ impl Host {
     /// Starts a VM, writes its definition once QEMU listens, and waits until it is found.
     pub(crate) async fn run_and_find(&mut self, vm: VmId, tap: Option<&str>) -> VmDefinition {
         self.run(vm, tap);
+        self.find(vm, tap).await
+    }
+
+    async fn find(&mut self, vm: VmId, tap: Option<&str>) -> VmDefinition {
         let socket = self.file(vm, "sock");
         until("QEMU listens", || UnixStream::connect(&socket).is_ok()).await;
         self.write(vm, "toml", &definition(&format!("vm-{:x}", vm.0), tap));
@@ -219,6 +238,15 @@ impl Host {
         let pids = self.pids();
         assert_eq!(pids.len(), 1, "{pids:?}");
         kill_process(Pid::from_raw(pids[0]).unwrap(), signal).unwrap();
+    }
+
+    /// Says something by the operator's own connection, past the driver, and does not wait for an answer.
+    pub(crate) fn tell_by_hand(&self, vm: VmId, command: &str) {
+        let socket = self.dir.join(format!("{vm}.sock-operator"));
+        let stream = UnixStream::connect(socket).unwrap();
+        for command in ["qmp_capabilities", command] {
+            (&stream).write_all(format!("{{\"execute\": \"{command}\"}}\n").as_bytes()).unwrap();
+        }
     }
 
     /// A command by the operator's own connection, past the driver.

@@ -7,6 +7,7 @@
 )]
 
 mod faults;
+mod fence;
 mod hosts;
 mod moves;
 mod sightings;

@@ -5,12 +5,13 @@ use decide::units::VmId;
 
 use super::definition::{Definition, Stage};
 use super::messages::{QomGet, QueryKvm, QueryStatus, QueryUuid};
+use super::process::Process;
 use super::qmp::{ConnectError, Qmp, QmpError};
 use super::tap;
 use super::vm::{Following, VmTask};
 use crate::hypervisor::Watched;
 
-/// How often an incoming side that no move speaks of is looked at before it is reported.
+/// How often an incoming side, or a fenced copy, that no move speaks of is looked at before it is reported.
 const FORGOTTEN_AFTER: u32 = 60;
 
 impl VmTask {
@@ -55,10 +56,10 @@ impl VmTask {
         let reached = self.connect().await.is_ok();
         match &self.following {
             Following::In(_) if reached => self.on_arriving().await,
-            Following::Nothing => self.looks_at_incoming = self.looks_at_incoming.saturating_add(1),
+            Following::Nothing => self.unasked = self.unasked.saturating_add(1),
             Following::In(_) | Following::Out(_) => {}
         }
-        if self.looks_at_incoming == FORGOTTEN_AFTER {
+        if self.unasked == FORGOTTEN_AFTER {
             let file = self.paths.incoming.display();
             self.say_problem(format!("{file}: the incoming side of a move that nobody asks for: if no host holds that move, end its QEMU and remove this file")).await;
         }
@@ -78,6 +79,17 @@ impl VmTask {
     /// Adopts the VM if it is not, or if something was wrong with it until now; an error names the file and what to do.
     async fn adopt(&mut self) -> Result<Option<Sighting>, String> {
         let file = self.paths.definition.display().to_string();
+        if self.is_fenced() {
+            self.unasked = self.unasked.saturating_add(1);
+            if self.unasked < FORGOTTEN_AFTER {
+                return Ok(None);
+            }
+            let (pid, mark) =
+                (self.process.as_ref().map_or(0, Process::pid), self.paths.fenced.display());
+            return Err(format!(
+                "{mark}: QEMU's process {pid} was stopped when the VM was released, and no move asks for it: if the VM runs elsewhere, kill it and remove its files"
+            ));
+        }
         if self.run_state.is_none() {
             let text = std::fs::read_to_string(&self.paths.definition)
                 .map_err(|error| format!("{file}: it cannot be read: {error}"))?;

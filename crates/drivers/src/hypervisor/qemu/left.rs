@@ -1,9 +1,15 @@
 //! What becomes of the copy that a move leaves behind at the source, and how a copy that is settled is let run or ended.
 //!
 //! ```text
-//!   SourceCompleted ─▶ Fence ─▶ Discard | TakeBack
+//!   SourceCompleted ─▶ Fence: tap off, `.fenced` written, SIGSTOP ─▶ Discard: SIGKILL
+//!                                                                 └▶ TakeBack: SIGCONT, tap on, cont
 //! ```
 //!
+//! QEMU would obey a `cont` by hand after the copy is complete, and the guest would run twice. A process that is stopped
+//! by a signal obeys nobody; what was said to it meanwhile it would hear when it goes on, so it goes on only to be taken
+//! back, and is never asked to quit.
+//!
+//! **Invariant:** a copy that was released is stopped, its whole process, before that is said to be fenced.
 //! **Invariant:** `cont` is sent only to a copy that is settled.
 //! **Invariant:** what runs is not discarded.
 
@@ -28,12 +34,53 @@ impl VmTask {
             Ok(_) => Ok(()),
             Err(why) => Err(why),
         };
+        let outcome = match outcome {
+            Ok(()) => self.stop_for_good().await,
+            Err(why) => Err(why),
+        };
         match outcome {
             Ok(()) => self.report(move_id, HypervisorReport::Fenced).await,
             // Not fenced is not said to be: the order comes again.
             Err(why) => {
                 self.say_problem(format!("{}: {why}", self.paths.definition.display())).await
             }
+        }
+    }
+
+    /// Stops QEMU's process, and leaves word that it was this driver. Nothing to do where there is none.
+    async fn stop_for_good(&mut self) -> Result<(), String> {
+        let max = self.place.config.answer_max;
+        self.find_process().map_err(|error| format!("/proc cannot be read: {error}"))?;
+        let Some(process) = &self.process else { return Ok(()) };
+        let mark = format!("{} {}\n", process.pid(), process.start_time());
+        std::fs::write(&self.paths.fenced, mark)
+            .map_err(|error| format!("{}: {error}", self.paths.fenced.display()))?;
+        let stopped = process.stop(max).await;
+        stopped.map_err(|error| format!("QEMU's process {} is not stopped: {error}", process.pid()))
+    }
+
+    /// Whether its QEMU is stopped because this driver, or one before it, fenced it.
+    pub(super) fn is_fenced(&mut self) -> bool {
+        let Ok(mark) = std::fs::read_to_string(&self.paths.fenced) else { return false };
+        let found = self.find_process();
+        found.is_ok()
+            && self.process.as_ref().is_some_and(|process| {
+                let named = format!("{} {}", process.pid(), process.start_time());
+                process.is_stopped() && mark.trim() == named
+            })
+    }
+
+    /// Lets a QEMU that is stopped go on.
+    fn thaw(&mut self) -> Result<(), String> {
+        let text = |error: std::io::Error| error.to_string();
+        match std::fs::remove_file(&self.paths.fenced) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(text(error)),
+            _ => {}
+        }
+        self.find_process().map_err(text)?;
+        match &self.process {
+            Some(process) if process.is_stopped() => process.go_on().map_err(text),
+            _ => Ok(()),
         }
     }
 
@@ -70,6 +117,9 @@ impl VmTask {
     }
 
     async fn try_take_back(&mut self, run_state: RunState) -> Result<(), String> {
+        if self.paths.stage() == Stage::Own {
+            self.thaw()?;
+        }
         let (status, migration) = self.settle().await?;
         if self.paths.stage() != Stage::Own
             || status == Status::Inmigrate
@@ -132,9 +182,10 @@ impl VmTask {
                 .map_err(|error| format!("/proc cannot be read: {error}"))?,
         };
         if let Some(mut process) = process {
-            // Asked to quit it closes what it has open; whatever it answers, its end is seen below.
-            drop(self.ask(Quit {}).await);
-            if !process.gone_within(max).await
+            // Asked to quit it closes what it has open; whatever it answers, its end is seen below. One that is stopped is
+            // not asked: it would have to go on to hear it.
+            let asked = !process.is_stopped() && self.ask(Quit {}).await.is_ok();
+            if !(asked && process.gone_within(max).await)
                 && let Err(error) = process.kill(max).await
             {
                 let pid = process.pid();

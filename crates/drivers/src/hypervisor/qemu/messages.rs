@@ -29,7 +29,7 @@ macro_rules! command {
 }
 
 command!(/// Ends the negotiation that begins every connection.
-    AcceptCapabilities {}, "qmp_capabilities", IgnoredAny);
+    AcceptCapabilities { enable: Vec<&'static str> }, "qmp_capabilities", IgnoredAny);
 command!(/// What the guest's processors do.
     QueryStatus {}, "query-status", RunStateAnswer);
 command!(/// The last migration, out or in.
@@ -60,12 +60,27 @@ command!(/// Goes on from the state named.
     MigrateContinue { state: &'static str }, "migrate-continue", IgnoredAny);
 command!(/// Asks for the end of a migration; only a terminal state settles it.
     MigrateCancel {}, "migrate_cancel", IgnoredAny);
+command!(/// Closes the connections of a migration at once, which a cancel alone may wait on for as long as TCP does. To be sent
+    /// out of band: QEMU may hang with all else.
+    Yank { instances: [YankInstance; 1] }, "yank", IgnoredAny);
 command!(/// Lets the guest run.
     Cont {}, "cont", IgnoredAny);
 command!(/// Ends QEMU.
     Quit {}, "quit", IgnoredAny);
 command!(/// Tells the network where the guest's addresses are; times in milliseconds.
     AnnounceSelf { initial: u32, max: u32, rounds: u32, step: u32 }, "announce-self", IgnoredAny);
+
+impl Yank {
+    /// The migration's.
+    pub(super) const MIGRATION: Yank = Yank { instances: [YankInstance { kind: "migration" }] };
+}
+
+/// What has connections that can be closed.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct YankInstance {
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
 
 impl AnnounceSelf {
     /// QEMU's own defaults.

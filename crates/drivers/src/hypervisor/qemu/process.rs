@@ -17,6 +17,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+/// The pause between two looks whether a process that was told to stop has stopped.
+const STOP_PAUSE: Duration = Duration::from_millis(1);
+
 /// A process that was alive when it was taken.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -107,6 +110,30 @@ impl Process {
         timeout(max, self.ended()).await.is_ok()
     }
 
+    /// Whether it is stopped by a signal: it executes nothing, whoever asks it to.
+    pub(super) fn is_stopped(&self) -> bool {
+        stat(self.pid.as_raw_pid()) == Some(('T', self.start))
+    }
+
+    /// Stops it by a signal, and waits until all of its threads are. One that is gone needs no stopping.
+    pub(super) async fn stop(&self, max: Duration) -> io::Result<()> {
+        match pidfd_send_signal(self.handle.get_ref(), Signal::STOP) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let stopped = async {
+            while start_time(self.pid.as_raw_pid()) == Some(self.start) && !self.is_stopped() {
+                tokio::time::sleep(STOP_PAUSE).await;
+            }
+        };
+        timeout(max, stopped).await.map_err(|_late| io::ErrorKind::TimedOut.into())
+    }
+
+    /// Lets it go on.
+    pub(super) fn go_on(&self) -> io::Result<()> {
+        pidfd_send_signal(self.handle.get_ref(), Signal::CONT).map_err(io::Error::from)
+    }
+
     /// Kills it and waits until that is proven.
     pub(super) async fn kill(&mut self, max: Duration) -> io::Result<()> {
         match pidfd_send_signal(self.handle.get_ref(), Signal::KILL) {
@@ -115,6 +142,11 @@ impl Process {
         }
         if self.gone_within(max).await { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
+}
+
+/// Whether a process is stopped by a signal.
+pub(super) fn is_stopped(pid: i32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state == 'T')
 }
 
 /// A pidfd becomes readable when its process ends.
@@ -187,6 +219,23 @@ mod tests {
         assert_eq!(std::fs::read_to_string(log("once")).unwrap(), "no such luck\n");
         assert!(Process::open(process.pid()).unwrap().is_none());
         std::fs::remove_file(log("once")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_is_stopped_and_goes_on() {
+        let mut process =
+            Process::start(&words(&["tail", "-f", "/dev/null"]), &log("stopped")).unwrap();
+        assert!(!process.is_stopped());
+        for _ in 0..2 {
+            process.stop(SOON).await.unwrap();
+            assert!(process.is_stopped());
+        }
+        process.go_on().unwrap();
+        process.stop(SOON).await.unwrap();
+        process.kill(SOON).await.unwrap();
+        assert!(!process.is_stopped());
+        process.stop(SOON).await.expect("it is gone");
+        std::fs::remove_file(log("stopped")).unwrap();
     }
 
     #[tokio::test]

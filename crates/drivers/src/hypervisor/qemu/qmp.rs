@@ -16,8 +16,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -26,6 +26,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::messages::{AcceptCapabilities, Command, Event, MigrationStatus};
+use super::process;
 
 /// The longest line that is read; QEMU's own limit for what it takes is 64 MiB, its answers to us are a few KiB.
 const LINE_MAX: u64 = 4 << 20;
@@ -69,6 +70,8 @@ pub(super) struct Qmp {
     answer_max: Duration,
     reader: AbortHandle,
     peer: i32,
+    /// Whether QEMU takes commands past those that wait.
+    out_of_band: bool,
 }
 
 #[derive(Debug)]
@@ -98,18 +101,25 @@ impl Qmp {
             .ok()
             .and_then(|peer| peer.pid())
             .ok_or_else(|| mute(&"its process is unknown"))?;
+        // It takes connections, but would let us wait.
+        if process::is_stopped(peer) {
+            let why =
+                format!("process {peer} is stopped by a signal; `kill -CONT {peer}` lets it go on");
+            return Err(ConnectError::Mute(why));
+        }
         let (read, write) = stream.into_split();
         let mut read = BufReader::new(read);
-        match timeout(answer_max, greeting(&mut read)).await {
-            Ok(Ok(())) => {}
+        let out_of_band = match timeout(answer_max, greeting(&mut read)).await {
+            Ok(Ok(out_of_band)) => out_of_band,
             Ok(Err(error)) => return Err(mute(&error)),
             Err(_late) => return Err(mute(&"no greeting: is another client connected?")),
-        }
+        };
         let waiting = Arc::new(Mutex::new(Waiting { open: true, calls: BTreeMap::new() }));
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         let reader = tokio::spawn(read_all(read, Arc::clone(&waiting), events)).abort_handle();
-        let mut qmp = Qmp { write, waiting, next_id: 1, answer_max, reader, peer };
-        qmp.call(AcceptCapabilities {}).await.map_err(|error| mute(&error))?;
+        let mut qmp = Qmp { write, waiting, next_id: 1, answer_max, reader, peer, out_of_band };
+        let enable = if out_of_band { vec!["oob"] } else { Vec::new() };
+        qmp.call(AcceptCapabilities { enable }).await.map_err(|error| mute(&error))?;
         Ok((qmp, heard))
     }
 
@@ -120,15 +130,28 @@ impl Qmp {
 
     /// Sends a command and waits for its answer.
     pub(super) async fn call<C: Command>(&mut self, arguments: C) -> Result<C::Answer, QmpError> {
-        #[derive(Serialize)]
-        struct Call<C> {
-            execute: &'static str,
-            arguments: C,
-            id: u64,
-        }
+        self.exchange("execute", arguments).await
+    }
+
+    /// The same past all commands that wait, also while QEMU hangs, where it can.
+    pub(super) async fn call_out_of_band<C: Command>(
+        &mut self,
+        arguments: C,
+    ) -> Result<C::Answer, QmpError> {
+        self.exchange(if self.out_of_band { "exec-oob" } else { "execute" }, arguments).await
+    }
+
+    async fn exchange<C: Command>(
+        &mut self,
+        verb: &'static str,
+        arguments: C,
+    ) -> Result<C::Answer, QmpError> {
         let (command, waited, id) = (C::NAME, self.answer_max, self.next_id);
         self.next_id += 1;
-        let mut line = serde_json::to_vec(&Call { execute: command, arguments, id })
+        let mut line = serde_json::to_value(arguments)
+            .and_then(|arguments| {
+                serde_json::to_vec(&json!({ verb: command, "arguments": arguments, "id": id }))
+            })
             .map_err(|source| QmpError::Odd { command, source })?;
         line.push(b'\n');
         let (answer, answered) = oneshot::channel();
@@ -162,14 +185,15 @@ impl Drop for Qmp {
     }
 }
 
-async fn greeting(read: &mut BufReader<OwnedReadHalf>) -> io::Result<()> {
+/// Waits for QEMU's first word; whether it takes commands out of band.
+async fn greeting(read: &mut BufReader<OwnedReadHalf>) -> io::Result<bool> {
     let mut line = Vec::new();
     loop {
         if !next_line(read, &mut line).await? {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if matches!(Line::parse(&line), Ok(Line::Greeting)) {
-            return Ok(());
+        if let Ok(Line::Greeting { out_of_band }) = Line::parse(&line) {
+            return Ok(out_of_band);
         }
     }
 }
@@ -220,7 +244,7 @@ fn dispatch(line: &[u8], waiting: &Mutex<Waiting>, events: &mpsc::Sender<Event>)
                 drop(call.send(answer));
             }
         }
-        Ok(Line::Greeting | Line::Unknown) => {}
+        Ok(Line::Greeting { .. } | Line::Unknown) => {}
         Err(error) => tracing::warn!(%error, "a line from QEMU is not JSON"),
     }
 }
@@ -228,7 +252,7 @@ fn dispatch(line: &[u8], waiting: &Mutex<Waiting>, events: &mpsc::Sender<Event>)
 /// One line from QEMU.
 #[derive(Debug, PartialEq)]
 enum Line {
-    Greeting,
+    Greeting { out_of_band: bool },
     Event(Event),
     Answer(u64, Result<Value, String>),
     Unknown,
@@ -251,7 +275,11 @@ impl Line {
         let raw: Raw = serde_json::from_slice(line)?;
         let id = raw.id.as_ref().and_then(Value::as_u64);
         Ok(match (raw.greeting, raw.event, id, raw.answer, raw.error) {
-            (Some(_), ..) => Line::Greeting,
+            (Some(greeting), ..) => {
+                let offered = greeting.get("capabilities").and_then(Value::as_array);
+                let out_of_band = offered.is_some_and(|all| all.iter().any(|one| one == "oob"));
+                Line::Greeting { out_of_band }
+            }
             (_, Some(name), ..) => event(&name, &raw.data).map_or(Line::Unknown, Line::Event),
             (_, _, Some(id), Some(answer), _) => Line::Answer(id, Ok(answer)),
             (_, _, Some(id), _, Some(error)) => {

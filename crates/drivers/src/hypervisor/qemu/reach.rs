@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::definition::Stage;
 use super::messages::{
-    Command, Event, Migration, MigrationStatus, QueryMigrate, QueryStatus, Status,
+    Command, Event, Migration, MigrationStatus, QueryMigrate, QueryStatus, Status, Yank,
 };
 use super::process::Process;
 use super::qmp::{ConnectError, Qmp};
@@ -64,13 +64,18 @@ impl VmTask {
         Ok(())
     }
 
+    /// Looks for its process where none is known.
+    pub(super) fn find_process(&mut self) -> std::io::Result<()> {
+        if self.process.is_none() {
+            self.process = Process::find(&self.paths.socket)?;
+        }
+        Ok(())
+    }
+
     /// Nobody listens: is there a process all the same?
     async fn prove_gone(&mut self) -> Unreached {
-        if self.process.is_none() {
-            match Process::find(&self.paths.socket) {
-                Ok(found) => self.process = found,
-                Err(error) => return Unreached::Mute(format!("/proc cannot be read: {error}")),
-            }
+        if let Err(error) = self.find_process() {
+            return Unreached::Mute(format!("/proc cannot be read: {error}"));
         }
         let Some(process) = &mut self.process else { return Unreached::Gone };
         // Its end will be noticed by the loop; here it is enough to know.
@@ -97,8 +102,19 @@ impl VmTask {
         qmp.call(command).await.map_err(|error| error.to_string())
     }
 
+    /// Closes the connections of a migration, also while QEMU hangs with them.
+    pub(super) async fn yank(&mut self) -> Result<(), String> {
+        let qmp = self.reach().await.map_err(|unreached| unreached.to_string())?;
+        let yanked = qmp.call_out_of_band(Yank::MIGRATION).await;
+        yanked.map(|_| ()).map_err(|error| error.to_string())
+    }
+
     /// What is there.
     pub(super) async fn look(&mut self) -> Seen {
+        // Fenced: its copy was complete, and it has executed nothing since.
+        if self.is_fenced() {
+            return Seen::PostMigrate;
+        }
         // A connection that breaks on the way is made again once: then it is known whether the process is gone.
         for _ in 0..2 {
             match self.reach().await {

@@ -7,7 +7,10 @@
 //!
 //! From `pre-switchover` to `completed` QEMU's events alone drive it: the guest is paused meanwhile.
 //!
+//! **Invariant:** a copy that is cancelled comes to an end, also when nothing that is sent arrives.
 //! **Invariant:** nothing here sends `cont`: at a failure or cancel QEMU lets the guest run on by itself.
+
+use std::time::Duration;
 
 use decide::migrate::hypervisor::{
     CopyFigures, CopyParameters, CopyProgress, Endpoint, HypervisorReport, Seen,
@@ -23,6 +26,9 @@ use super::messages::{
 use super::qmp::QmpError;
 use super::vm::{Following, VmTask};
 
+/// A cancel is settled within so long, unless connections hang.
+const CANCEL_MAX: Duration = Duration::from_secs(2);
+
 /// A copy to elsewhere that is followed.
 #[derive(Debug)]
 pub(super) struct Leaving {
@@ -33,6 +39,8 @@ pub(super) struct Leaving {
     completed: bool,
     /// Why this driver cancelled it.
     cancelled: Option<String>,
+    /// When it last did something about that.
+    cancelled_at: Instant,
     progress: CopyProgress,
     /// When something was sent last.
     sent_at: Instant,
@@ -47,6 +55,7 @@ impl Leaving {
             paused: false,
             completed: false,
             cancelled: None,
+            cancelled_at: Instant::now(),
             progress,
             sent_at: Instant::now(),
         }
@@ -117,6 +126,10 @@ impl VmTask {
         match qmp.call(Migrate { uri: endpoint.uri }).await {
             // It may have begun all the same: what it does is seen by following it.
             Ok(_) | Err(QmpError::Silent { .. } | QmpError::Odd { .. }) => Ok(()),
+            // Seen in QEMU 10: a copy that was cancelled before it was connected goes on trying to connect.
+            Err(QmpError::Refused { desc, .. }) if desc.contains("duplicate yank instance") => {
+                Err("an earlier copy of it still tries to reach its target: QEMU gives that up within two minutes".to_owned())
+            }
             Err(error @ (QmpError::Refused { .. } | QmpError::Lost { .. })) => {
                 Err(error.to_string())
             }
@@ -149,7 +162,7 @@ impl VmTask {
 
     /// Asks how far the copy is; finds what an event should have told.
     pub(super) async fn on_progress(&mut self) {
-        let Ok(migration) = self.migration().await else { return };
+        let Ok(migration) = self.migration().await else { return self.yank_if_it_hangs().await };
         let Following::Out(leaving) = &mut self.following else { return };
         let progress = copy::progress(&migration);
         match migration.status() {
@@ -163,6 +176,7 @@ impl VmTask {
                 leaving.progress = progress;
                 let move_id = leaving.move_id;
                 self.cancel_if_stalled().await;
+                self.yank_if_it_hangs().await;
                 if status == MigrationStatus::Active {
                     self.report(move_id, HypervisorReport::Progress(progress)).await;
                     self.see_run_state().await;
@@ -176,8 +190,23 @@ impl VmTask {
         let Following::Out(leaving) = &mut self.following else { return };
         if leaving.cancelled.is_none() && leaving.sent_at.elapsed() >= stall_max {
             leaving.cancelled = Some(format!("cancelled: nothing was sent for {stall_max:?}"));
+            leaving.cancelled_at = Instant::now();
             // An error leaves it as it is: the end is settled by what QEMU says later.
             drop(self.ask(MigrateCancel {}).await);
+        }
+    }
+
+    /// A cancelled copy whose bytes nobody acknowledges hangs in QEMU until TCP gives up, which takes a quarter of an hour:
+    /// the threads that send wait in the kernel, in the last round with all of QEMU behind them. Closing their connections
+    /// ends it.
+    async fn yank_if_it_hangs(&mut self) {
+        let Following::Out(leaving) = &mut self.following else { return };
+        if leaving.cancelled.is_some() && leaving.cancelled_at.elapsed() >= CANCEL_MAX {
+            leaving.cancelled_at = Instant::now();
+            // An error means that there is nothing to close: its end is settled by what QEMU says later.
+            if let Err(why) = self.yank().await {
+                tracing::debug!(vm = %self.vm, why, "nothing to yank");
+            }
         }
     }
 
@@ -245,9 +274,11 @@ impl VmTask {
         self.follow_copy_of(move_id);
         if let Following::Out(leaving) = &mut self.following {
             leaving.cancelled.get_or_insert_with(|| "cancelled".to_owned());
+            leaving.cancelled_at = Instant::now();
         }
         if let Err(why) = self.ask(MigrateCancel {}).await {
             tracing::warn!(%move_id, vm = %self.vm, why, "the cancel brought no answer");
+            self.yank_if_it_hangs().await;
             // A process that just ended is reported by the loop.
             if self.look().await == Seen::Gone && self.process.is_none() {
                 self.settle_absent(move_id).await;

@@ -68,7 +68,8 @@ pub(super) struct VmTask {
     pub(super) run_state: Option<RunState>,
     pub(super) problem: Option<String>,
     pub(super) last_shutdown: Option<String>,
-    pub(super) looks_at_incoming: u32,
+    /// Looks at what a move left here since an order was last heard.
+    pub(super) unasked: u32,
 }
 
 impl VmTask {
@@ -90,7 +91,7 @@ impl VmTask {
             run_state: None,
             problem: None,
             last_shutdown: None,
-            looks_at_incoming: 0,
+            unasked: 0,
         }
     }
 
@@ -115,7 +116,7 @@ impl VmTask {
 
     async fn obey(&mut self, Order { move_id, command }: Order) {
         tracing::debug!(%move_id, vm = %self.vm, ?command, "order");
-        self.looks_at_incoming = 0;
+        self.unasked = 0;
         match command {
             HypervisorCommand::Prepare(wanted, copy) => self.prepare(move_id, &wanted, copy).await,
             HypervisorCommand::StartCopy(endpoint, copy) => {
