@@ -28,13 +28,13 @@ const CALM: Budget = Budget {
 #[test]
 fn a_hand_over_survives_agents_that_crash_disks_that_fail_and_copies_that_end_early() {
     let budget = Budget { crashes: 2, writes: 1, copies: 1, cancels: 1, ..CALM };
-    check("hand-over, crashes", HandOver { sites: 2, budget }, 230_716);
+    check("hand-over, crashes", HandOver { sites: 2, budget }, 242_906);
 }
 
 #[test]
 fn a_hand_over_survives_hypervisors_and_hosts_that_die() {
     let budget = Budget { crashes: 1, power: 1, deaths: 1, writes: 1, ..CALM };
-    check("hand-over, deaths", HandOver { sites: 2, budget }, 436_970);
+    check("hand-over, deaths", HandOver { sites: 2, budget }, 466_895);
 }
 
 #[test]

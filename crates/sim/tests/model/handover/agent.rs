@@ -172,7 +172,7 @@ impl World {
         let epoch = agent.vm.expect("only what is here moves").record.floor;
         self.agent(to).offers.insert(id);
         // Repeated, it asks what becomes of a move that is not known. Elsewhere a readiness asks the same.
-        if self.budget.journals > 0 {
+        if self.forgetful {
             self.send(Letter { from: to, to: from, id, body: Body::Acceptance });
         }
         self.send(Letter { from, to, id, body: Body::Confirmation(epoch) });
@@ -191,7 +191,7 @@ impl World {
                 self.handed_over(to, id, epoch, None, journal.into())
             }
             Body::Standing { epoch, standing, journal } => {
-                self.stands(to, from, id, epoch, (standing, journal.into()));
+                self.stands(to, from, id, epoch, (standing, journal.map(JournalMark::from)));
             }
             Body::Acceptance => self.accepted(to, from, id),
         }
@@ -354,9 +354,11 @@ impl World {
         from: u8,
         id: MoveId,
         epoch: Epoch,
-        (standing, journal): (Standing, JournalMark),
+        (standing, journal): (Standing, Option<JournalMark>),
     ) {
-        self.agent(site).journals.hear(host_id(from), journal);
+        if let Some(journal) = journal {
+            self.agent(site).journals.hear(host_id(from), journal);
+        }
         let set_back = self.agent(site).journals.set_back(host_id(from));
         let migrate = self.agent(site).out.get(&id).and_then(|out| out.migrate.as_ref());
         let Some(migrate) = migrate else { return };
@@ -364,7 +366,7 @@ impl World {
         if record.peer != host_id(from) || epoch.number != record.epoch + 1 {
             return;
         }
-        let standing = source::taken_for(standing, Some(journal), &record.journal, set_back);
+        let standing = source::taken_for(standing, journal, &record.journal, set_back);
         self.outward(site, id, source::Event::Standing(standing));
     }
 
@@ -582,7 +584,7 @@ impl World {
             let forgetful = said.any(another);
             self.ghost.forgetful_void |= forgetful;
         }
-        let journal = self.agent(site).mark.into();
+        let journal = self.forgetful.then(|| self.agent(site).mark.into());
         let (to, body) = (site_of(id.host), Body::Standing { epoch, standing, journal });
         self.send(Letter { from: site, to, id, body });
     }

@@ -25,7 +25,7 @@ pub(crate) enum Body {
     Release,
     Inquiry { epoch: Epoch, journal: Journal },
     HandOver { epoch: Epoch, run: RunState, journal: Journal },
-    Standing { epoch: Epoch, standing: Standing, journal: Journal },
+    Standing { epoch: Epoch, standing: Standing, journal: Option<Journal> },
 }
 
 /// A `JournalMark` with an order.
