@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: the gate. Every phase runs, also after one has failed, so that one run shows all that is wrong.
 //!
 //! ```text
-//!   setup ─▶ fmt ─▶ clippy ─▶ tests ─▶ doc ─▶ real ─▶ (with --full: demo ─▶ bench move ─▶ faults)
+//!   setup ─▶ fmt ─▶ clippy ─▶ tests ─▶ swarm ─▶ doc ─▶ real ─▶ (with --full: demo ─▶ bench move ─▶ faults ─▶ builds)
 //! ```
 //!
 //! **Invariant:** nothing is skipped silently: what cannot run here is named, and its phase fails.
@@ -24,7 +24,7 @@ use crate::{print, say};
 /// Arguments of the task.
 #[derive(Args)]
 pub(crate) struct Ci {
-    /// The demo, `bench move` and `faults` too
+    /// The demo, `bench move`, `faults` and release builds too
     #[arg(long)]
     full: bool,
     /// Print one JSON document
