@@ -1,5 +1,7 @@
 //! `evenkeel-sim`: what `evenkeel lab` hands over to.
 
+mod tasks;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -19,11 +21,14 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     Replay(sim::replay::Replay),
+    /// Clusters that suffer faults drawn from seeds, and must never break a promise
+    Swarm(tasks::Swarm),
 }
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().task {
         Task::Replay(replay) => replay.run(),
+        Task::Swarm(swarm) => swarm.run(),
     };
     ended.unwrap_or_else(|error| {
         // Where standard error is closed, the exit code alone must do.

@@ -1,9 +1,6 @@
 //! What hosts of the world recorded gives the same again, bit for bit; what was changed in it is found.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[path = "../../decide/tests/world/mod.rs"]
-mod world;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,8 +10,8 @@ use decide::log::Line;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sim::replay::{Ending, NotALog, Replayed, replay};
-use world::World;
-use world::scene::{Machine, settings};
+use sim::world::scene::settings;
+use sim::world::{self, World};
 
 fn written(log: &[Line]) -> Vec<u8> {
     let line = |line: &Line| serde_json::to_string(line).unwrap() + "\n";
@@ -29,7 +26,7 @@ fn replayed(log: &[u8]) -> Replayed {
 fn eventful() -> World {
     let mut world = World::new(7, settings());
     world.logs = Some([].into());
-    (1..=3).for_each(|at| world.add(at, Machine::new(16, 65_536, 1000)));
+    world.add_alike(3, 65_536);
     world.run(Duration::from_secs(5));
     world.boot(1, 1, 1024, 2000, 900);
     world.boot(1, 2, 1024, 1000, 600);
@@ -45,7 +42,7 @@ fn eventful() -> World {
     world
 }
 
-fn logs(world: &World) -> &BTreeMap<u8, Vec<Line>> {
+fn logs(world: &World) -> &BTreeMap<u16, Vec<Line>> {
     world.logs.as_ref().unwrap()
 }
 
@@ -63,10 +60,10 @@ fn a_whole_move_gives_the_same_on_every_host_and_tells_its_story() {
     let noted = world.notes.iter().filter(|(_, at, _)| world.sites[at].life == 1);
     let noted: Vec<_> = noted.map(|(_, at, note)| (*at, note.clone())).collect();
     for at in world.sites.iter().filter(|(_, site)| site.life == 1).map(|(at, _)| *at) {
-        let of = |all: &[(u8, _)]| -> Vec<_> {
+        let of = |all: &[(u16, _)]| -> Vec<_> {
             all.iter()
                 .filter(|(who, _)| *who == at)
-                .map(|(_, note): &(u8, _)| Clone::clone(note))
+                .map(|(_, note): &(u16, _)| Clone::clone(note))
                 .collect()
         };
         assert_eq!(of(&told), of(&noted), "host{at}");

@@ -23,9 +23,10 @@ pub(super) struct Phase {
 const NEXTEST: &str = "cargo-nextest@0.9.151";
 
 /// What everything is measured by.
-pub(super) const GATE: &[Phase] = FULL.split_at(6).0;
+pub(super) const GATE: &[Phase] = FULL.split_at(7).0;
 
-/// The gate, then the demo, the benchmark of a move, all faults, the model checks and the planted bugs.
+/// The gate, then the demo, the benchmark of a move, all faults, what needs a release build, the model checks and the
+/// planted bugs.
 pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "setup",
@@ -47,6 +48,7 @@ pub(super) const FULL: &[Phase] = &[
         what: "tests that need nothing but a processor",
         run: |summaries| nextest("default", summaries),
     },
+    Phase { name: "swarm", what: "fresh seeds of the simulator, for a minute", run: |_| swarm() },
     Phase {
         name: "doc",
         what: "documentation",
@@ -73,6 +75,11 @@ pub(super) const FULL: &[Phase] = &[
         run: |_| finish(cargo(&["xtask", "faults", "--json"])),
     },
     Phase {
+        name: "builds",
+        what: "the same seeds give the same in debug and release builds",
+        run: |_| same_in_both_builds(),
+    },
+    Phase {
         name: "model",
         what: "the machines of a move under every order of events",
         run: |_| finish(cargo(&["xtask", "model", "--json"])),
@@ -83,6 +90,28 @@ pub(super) const FULL: &[Phase] = &[
         run: |_| finish(cargo(&["xtask", "mutants", "--json"])),
     },
 ];
+
+/// Seeds that nobody has seen before: the clock draws the first. A failure names its seed and the command that lives it again.
+fn swarm() -> anyhow::Result<()> {
+    let first = jiff::Timestamp::now().as_millisecond().to_string();
+    say(&format!("first seed {first}"));
+    finish(cargo(&["run", "-p", "sim", "--", "swarm", "--seconds", "60", "--first-seed", &first]))
+}
+
+fn same_in_both_builds() -> anyhow::Result<()> {
+    let hash = |build: &[&str]| -> anyhow::Result<serde_json::Value> {
+        let run =
+            [&["run", "-p", "sim"], build, &["--", "swarm", "--seeds", "4", "--json"]].concat();
+        let output = cargo(&run).stdout(Stdio::piped()).output().context("running cargo")?;
+        ensure!(output.status.success(), "cargo {} ended with {}", run.join(" "), output.status);
+        let report: serde_json::Value =
+            serde_json::from_slice(&output.stdout).context("reading the swarm's report")?;
+        report.get("hash").cloned().context("a swarm's report has a hash")
+    };
+    let (debug, release) = (hash(&[])?, hash(&["--release"])?);
+    ensure!(debug == release, "the debug build gives {debug}, the release build {release}");
+    Ok(())
+}
 
 fn install_nextest() -> anyhow::Result<()> {
     let mut version = cargo(&["nextest", "--version"]);
@@ -166,7 +195,7 @@ mod tests {
     #[test]
     fn the_gate_ends_with_the_real_tests() {
         let names: Vec<&str> = GATE.iter().map(|phase| phase.name).collect();
-        assert_eq!(names, ["setup", "fmt", "clippy", "tests", "doc", "real"]);
+        assert_eq!(names, ["setup", "fmt", "clippy", "tests", "swarm", "doc", "real"]);
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl Host {
                 actions
                     .push(Action::Note(note(Step::Abandoned, format!("{why}; the VM stays here"))));
                 if !out.by_hand {
-                    self.back_off(now, &why);
+                    self.back_off_from(now, out.vm, &why);
                 }
                 if let Some(how) = out.process_gone {
                     self.gone(now, out.vm, &how, actions);

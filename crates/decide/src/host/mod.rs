@@ -128,7 +128,7 @@ pub enum Ask {
 }
 
 /// What a host wants done.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the words of the variant say what its fields are")]
 pub enum Action {
     /// Send a message to one host.

@@ -451,12 +451,17 @@ impl Host {
             self.use_up_epoch(out.vm, actions);
         }
         if !out.by_hand {
-            self.back_off(now, why);
-            // It rests for longer than its host, so that one VM that nobody takes does not keep the others from being asked about.
-            let rest = self.rest_until.since(now) * 2;
-            if let Some(vm) = self.vms.get_mut(&out.vm) {
-                vm.rest_until = vm.rest_until.max(now.plus(rest));
-            }
+            self.back_off_from(now, out.vm, why);
+        }
+    }
+
+    /// After a move that was not made. The VM rests for longer than its host, so that one that nobody takes, or whose copy
+    /// never ends, does not keep the others from being asked about.
+    pub(super) fn back_off_from(&mut self, now: Time, vm: VmId, why: &str) {
+        self.back_off(now, why);
+        let rest = self.rest_until.since(now) * 2;
+        if let Some(vm) = self.vms.get_mut(&vm) {
+            vm.rest_until = vm.rest_until.max(now.plus(rest));
         }
     }
 
@@ -471,7 +476,7 @@ impl Host {
     }
 
     /// After a failure: wait longer each time, by lot, so that hosts do not step on each other for ever.
-    pub(super) fn back_off(&mut self, now: Time, why: &str) {
+    fn back_off(&mut self, now: Time, why: &str) {
         let base = BACKOFF * 2_u32.pow(self.failures.min(BACKOFF_DOUBLINGS_MAX));
         self.failures = self.failures.saturating_add(1);
         let jitter = u32::try_from(self.rng.next_u64() % 512).unwrap_or(0);

@@ -66,7 +66,7 @@ impl fmt::Display for Step {
 }
 
 /// Something that was decided or seen, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Note {
     /// The move it belongs to.
     pub move_id: Option<MoveId>,

@@ -18,6 +18,7 @@ mod digest;
 mod identity;
 pub mod journals;
 mod spread;
+mod suspects;
 mod timers;
 mod timings;
 mod twice;
@@ -27,7 +28,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, channel};
 
-use foca::{Foca, Notification, Runtime, State, Timer};
+use foca::{Foca, Member, Notification, Runtime, State, Timer};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -36,6 +37,7 @@ use calls::Calls;
 use codec::{Codec, FOCA_BYTES_MAX, Frame};
 use identity::Identity;
 use spread::Spread;
+use suspects::Suspects;
 use timers::Timers;
 use twice::Twice;
 
@@ -132,6 +134,7 @@ pub struct Membership {
     said: Option<Digest>,
     number: u64,
     twice: Twice,
+    suspects: Suspects,
     link: Link,
     left: bool,
     now: Time,
@@ -194,6 +197,7 @@ impl Membership {
             foca: Foca::with_custom_broadcast(Identity::first(me), config, rng, Codec(id), spread),
             timers: Timers::default(),
             calls: Calls::new(&timings, jitter),
+            suspects: Suspects::new(timings.suspect_for),
             timings,
             known: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -259,6 +263,12 @@ impl Membership {
             // foca reports timers that came too late to complete a probe, and begins the next probe all the same.
             let _ = foca.handle_timer(timer, &mut effects);
         }
+        while let Some((who, incarnation)) = self.suspects.due(self.now) {
+            let gone = Member::new(who, incarnation, State::Down);
+            let (foca, mut effects) = self.parts(out);
+            foca.apply_many(std::iter::once(gone), true, &mut effects)
+                .expect("what foca told of a host is encodable");
+        }
         self.settle(out);
         self.call(out);
     }
@@ -268,7 +278,8 @@ impl Membership {
         if self.left {
             return None;
         }
-        self.timers.deadline().into_iter().chain(self.calls.deadline()).min()
+        let own = self.calls.deadline().into_iter().chain(self.suspects.deadline());
+        self.timers.deadline().into_iter().chain(own).min()
     }
 
     /// Spreads what this host says of itself; it replaces what it said before. Say it when it has changed and every second or
@@ -395,7 +406,7 @@ impl Membership {
 
     /// Brings the views up to foca's members; whether any differed.
     fn compare(&mut self, out: &mut Vec<Output>) -> bool {
-        let Membership { foca, known, early, calls, twice, me, now, .. } = self;
+        let Membership { foca, known, early, calls, twice, suspects, me, now, .. } = self;
         let mut changed = false;
         for member in foca.iter_membership_state().filter(|member| member.id().peer.host != *me) {
             let Identity { peer, life } = member.id();
@@ -405,6 +416,10 @@ impl Membership {
                 State::Suspect => HostState::Suspect,
                 State::Down => HostState::Gone,
             };
+            match state {
+                HostState::Suspect => suspects.suspect(*now, member.id(), member.incarnation()),
+                HostState::Alive | HostState::Gone => suspects.clear(host),
+            }
             let before = known.get(&host).map(|known| known.view.state);
             let known = known.entry(host).or_insert_with(|| {
                 let (digest, heard) =
@@ -435,12 +450,13 @@ impl Membership {
     fn forget(&mut self) {
         let members: BTreeSet<HostId> =
             self.foca.iter_membership_state().map(|m| m.id().peer.host).collect();
-        let Membership { known, calls, twice, early, timings, now, .. } = self;
+        let Membership { known, calls, twice, suspects, early, timings, now, .. } = self;
         known.retain(|host, known| {
             let kept = members.contains(host);
             if !kept {
                 calls.remove(known.view.peer.address);
                 twice.forget(*host);
+                suspects.clear(*host);
             }
             kept
         });

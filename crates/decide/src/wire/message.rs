@@ -30,7 +30,7 @@ impl JournalMark {
 }
 
 /// One message about one move.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
     /// Who says it.
     pub from: HostId,
@@ -41,7 +41,7 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the words of the variant say what its fields are")]
 pub enum Body {
     /// Source to many: who takes this VM?
@@ -87,7 +87,7 @@ impl Body {
 }
 
 /// Who takes this VM?
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Request {
     /// Counts the repetitions of this request from 1.
     pub attempt: u32,
@@ -114,7 +114,7 @@ pub struct Request {
 }
 
 /// You; here is what the VM is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Confirmation {
     /// The VM's epoch now, under the source.
     pub epoch: Epoch,

@@ -85,6 +85,36 @@ fn a_dead_host_is_suspected_then_gone() {
 }
 
 #[test]
+fn a_suspicion_ends_though_whoever_had_it_first_has_died() {
+    let mut heard = 0;
+    for seed in 0..60 {
+        let mut net = Net::new(seed);
+        (1..=4).for_each(|n| net.start(peer(n, 1), &[address(1), address(2)]));
+        net.run(secs(20));
+        let cut = net.now;
+        net.far.insert(address(4));
+        let suspected = |net: &Net| {
+            let by = |n| when(net, address(n), 4, HostState::Suspect, cut).map(|after| (after, n));
+            (1..=3).filter_map(by).min()
+        };
+        net.until(secs(30), |net| suspected(net).is_some()).expect("who is cut off is suspected");
+        // All are told of it, until it is no news any more; then whoever would end the suspicion dies, and the network heals.
+        let (_, first) = suspected(&net).unwrap();
+        net.run(Duration::from_millis(1200));
+        net.hosts.remove(&address(first));
+        net.far.clear();
+        heard += usize::from(
+            (1..=3).any(|n| n != first && net.state(address(n), 4) == Some(HostState::Suspect)),
+        );
+        net.run(secs(60));
+        for n in (1..=3).filter(|n| *n != first) {
+            assert_eq!(net.state(address(n), 4), Some(HostState::Alive), "seed {seed}, host{n}");
+        }
+    }
+    assert!(heard > 0, "in no run had anybody else heard of it");
+}
+
+#[test]
 fn who_takes_leave_is_gone_at_once() {
     let mut net = Net::cluster(3, 3);
     net.run(secs(10));

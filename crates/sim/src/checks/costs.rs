@@ -1,0 +1,74 @@
+//! Every balancing move lowers the sum of costs over all hosts by more than the margin: judged by the loads as they are, while
+//! they are steady.
+//!
+//! Moves under way together may pass in another order than they were judged in. A source judges each with those before it gone,
+//! a target with those before it there; so it is in the order of judging that each lowers the sum, and it is judged in that
+//! order here, once all are over.
+
+use std::collections::BTreeMap;
+
+use decide::units::{Cost, MoveId, Time, VmId};
+
+use super::{Checks, Passed, Property};
+use crate::hypervisor;
+use crate::world::World;
+use crate::world::scene::sum_of_costs;
+
+/// Rates are whole numbers, and a guest's pause shows in them: what each side reads may be off by a little.
+const ROUNDING: Cost = Cost(500_000);
+
+/// While loads are steady.
+#[derive(Debug)]
+pub(super) struct Steady {
+    /// Balancing moves that began later are judged.
+    since: Time,
+    /// Where each VM was then.
+    at: BTreeMap<VmId, u16>,
+    /// How many had passed before.
+    passed: usize,
+}
+
+/// A VM has been let run at its new owner.
+pub(super) fn passed(checks: &mut Checks, world: &World, passed: hypervisor::Passed) {
+    let hypervisor::Passed { id, vm, to } = passed;
+    let before = sum_of_costs(world, &checks.at);
+    checks.at.insert(vm, to);
+    let after = sum_of_costs(world, &checks.at);
+    let balancing = checks.balancing.get(&id).copied();
+    checks.passed.push(Passed { id, vm, to, before, after, balancing });
+}
+
+/// Loads are steady from now on, and known to all from `since` on. What has passed before is judged.
+pub(super) fn steady(checks: &mut Checks, world: &World, since: Time) {
+    judge(checks, world);
+    let (at, passed) = (checks.at.clone(), checks.passed.len());
+    checks.steady = Some(Steady { since, at, passed });
+}
+
+/// Judges all that passed while loads were steady, by the loads as they are.
+pub(super) fn judge(checks: &mut Checks, world: &World) {
+    let Some(Steady { since, mut at, passed }) = checks.steady.take() else { return };
+    // What is down has no load.
+    at.retain(|vm, _| !checks.down.contains(vm));
+    let mut order: Vec<Passed> = checks.passed[passed..].to_vec();
+    let begun = |id: &MoveId| checks.copies.get(id).copied();
+    order.sort_by_key(|passed| begun(&passed.id));
+    let margin = world.settings.worth_it.gain_min;
+    for Passed { id, vm, to, balancing, .. } in order {
+        if !at.contains_key(&vm) {
+            continue;
+        }
+        let before = sum_of_costs(world, &at);
+        at.insert(vm, to);
+        let lower = before.minus(sum_of_costs(world, &at));
+        if balancing.is_none_or(|began| began < since) {
+            continue;
+        }
+        checks.judged += 1;
+        if lower.plus(ROUNDING) <= margin {
+            let what =
+                format!("{id} lowered the sum of costs by {lower}, not by more than {margin}");
+            checks.fails(Property::CostsFall, world.now, vm, what);
+        }
+    }
+}

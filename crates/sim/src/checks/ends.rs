@@ -1,0 +1,132 @@
+//! What must be so in the end, once everything is whole again.
+
+use decide::membership::HostState;
+use decide::migrate::hypervisor::Seen;
+use decide::migrate::record::Ownership;
+use decide::units::VmId;
+
+use crate::world::{World, host_id};
+
+/// What is not yet as it must be in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotYet {
+    /// The VM that it is about, if it is about one.
+    pub vm: Option<VmId>,
+    /// What it is.
+    pub what: String,
+}
+
+impl NotYet {
+    fn of(vm: VmId, what: String) -> NotYet {
+        NotYet { vm: Some(vm), what }
+    }
+}
+
+impl From<String> for NotYet {
+    fn from(what: String) -> NotYet {
+        NotYet { vm: None, what }
+    }
+}
+
+/// Whether no move is open anywhere: no process waits for one, no journal has one, every VM is at the one host that owns it.
+///
+/// # Errors
+/// The first thing that is still open, or not as it must be in the end.
+pub fn settled(world: &World) -> Result<(), NotYet> {
+    for (n, site) in &world.sites {
+        let Some(host) = &site.host else {
+            return Err(format!("the agent of host{n} is down").into());
+        };
+        if let Some((id, record)) = site.journal.moves.first_key_value() {
+            return Err(NotYet::of(
+                record.vm,
+                format!("host{n} has {id} open: {:?}", record.stage),
+            ));
+        }
+        let odd = world
+            .fleet
+            .processes(*n)
+            .find(|(_, process)| !matches!(process.seen, Seen::Running | Seen::Paused));
+        if let Some((vm, process)) = odd {
+            return Err(NotYet::of(
+                vm,
+                format!("host{n} has a process {:?} of {vm}", process.seen),
+            ));
+        }
+        let here = world.fleet.processes(*n).map(|(vm, _)| vm);
+        let known = host.vms().iter().filter(|(_, vm)| vm.record.ownership != Ownership::Down);
+        if !here.eq(known.map(|(vm, _)| *vm)) {
+            return Err(format!("host{n} thinks it has {:?}", host.vms().keys()).into());
+        }
+    }
+    world.guests.keys().try_for_each(|vm| owned(world, *vm))
+}
+
+/// Whether a VM is at one host alone, its owner; one that is down is nowhere, and nobody else's than its last owner's.
+fn owned(world: &World, vm: VmId) -> Result<(), NotYet> {
+    let is = |n: &u16, ownership| {
+        world.sites[n].journal.vms.get(&vm).is_some_and(|record| record.ownership == ownership)
+    };
+    let owners: Vec<u16> =
+        world.sites.keys().copied().filter(|n| is(n, Ownership::Owner)).collect();
+    let at: Vec<u16> = world.fleet.of(vm).map(|(at, _)| at).collect();
+    if world.checks.down().contains(&vm) {
+        let down = world.sites.keys().filter(|n| is(n, Ownership::Down)).count();
+        return if at.is_empty() && owners.len() + down <= 1 {
+            Ok(())
+        } else {
+            let what = format!("{vm} is down, but at {at:?}, owned by {owners:?} and {down} more");
+            Err(NotYet::of(vm, what))
+        };
+    }
+    if owners != at || owners.len() != 1 {
+        return Err(NotYet::of(vm, format!("{vm} is owned by {owners:?} and is at {at:?}")));
+    }
+    Ok(())
+}
+
+/// Whether every agent holds all others for alive, and has heard what they have now.
+///
+/// # Errors
+/// The first two that do not agree.
+pub fn agreed(world: &World) -> Result<(), NotYet> {
+    let mut said = std::collections::BTreeMap::new();
+    for (n, site) in &world.sites {
+        let Some(host) = &site.host else {
+            return Err(format!("the agent of host{n} is down").into());
+        };
+        let digest = host.digest(site.clock.shown(world.now));
+        said.insert(host_id(*n), (digest.inventory, digest.vms));
+    }
+    for (n, site) in &world.sites {
+        let host = site.host.as_ref().expect("the loop before has seen it");
+        if host.membership().alive().count() + 1 != world.sites.len() {
+            let others = host.membership().hosts();
+            let odd = others.filter(|view| view.state != HostState::Alive);
+            let odd: Vec<String> =
+                odd.map(|view| format!("{} {:?}", view.peer.name, view.state)).collect();
+            return Err(format!("host{n} does not see all others alive: {}", odd.join(", ")).into());
+        }
+        for view in host.membership().hosts() {
+            let heard = view.digest.as_ref().map(|digest| (digest.inventory, digest.vms));
+            if view.state != HostState::Alive || heard.as_ref() != said.get(&view.peer.host) {
+                return Err(format!("host{n} has not heard what {} has now", view.peer.name).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether no host is hot.
+///
+/// # Errors
+/// The first that is, and what it does about it.
+pub fn cool(world: &World) -> Result<(), NotYet> {
+    for (n, site) in &world.sites {
+        let Some(host) = &site.host else { continue };
+        if !host.crossed().is_empty() {
+            return Err(format!("host{n} is hot: {}", host.doing()).into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! What must hold in every instant of a world, and in the end, whatever its hosts believe.
+//!
+//! The checkers stand apart from the loop: they look at processes, journals and reservations as they are after something has
+//! happened, and keep what they need to judge by themselves.
+
+mod copies;
+mod costs;
+mod ends;
+mod rooms;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use decide::units::{Cost, MoveId, Time, VmId};
+use decide::wire::message::{Body, Message};
+
+use crate::hypervisor::Fleet;
+use crate::world::World;
+
+pub use ends::{NotYet, agreed, cool, settled};
+pub(crate) use rooms::taken;
+
+macro_rules! properties {
+    ($($(#[$doc:meta])* $property:ident = $name:literal,)*) => {
+        /// What must hold.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Property { $($(#[$doc])* $property,)* }
+
+        impl Property {
+            /// Every property there is.
+            pub const ALL: &[Property] = &[$(Property::$property,)*];
+
+            /// Its name in reports.
+            pub fn name(self) -> &'static str {
+                match self { $(Property::$property => $name,)* }
+            }
+        }
+    };
+}
+
+properties! {
+    /// At most one copy of a VM runs.
+    OneRunningCopy = "one-running-copy",
+    /// A guest never goes on from a memory that it has left behind.
+    MemoryNeverGoesBack = "memory-never-goes-back",
+    /// A VM is lost only if its only complete copy died by a drawn fault.
+    NothingLost = "nothing-lost",
+    /// Guests and reservations never take more than the room there is.
+    Room = "room",
+    /// A reservation that nobody confirms ends by itself.
+    ReservationsEnd = "reservations-end",
+    /// An incoming side is there only while its host's journal has a move that it is of.
+    NoOrphan = "no-orphan",
+    /// The epoch that a journal has of a VM never falls.
+    EpochNeverFalls = "epoch-never-falls",
+    /// Every balancing move lowers the sum of costs by more than the margin.
+    CostsFall = "costs-fall",
+    /// Once healed, every move ends, and every VM runs at its one owner.
+    MovesEnd = "moves-end",
+    /// Once healed, no host stays hot.
+    HotSpotsDissolve = "hot-spots-dissolve",
+    /// Once healed, all agents say the same of who has what.
+    AgentsAgree = "agents-agree",
+    /// No assertion of the production code fails.
+    NoAssertionFails = "no-assertion-fails",
+}
+
+/// Something that must hold and did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which property.
+    pub property: Property,
+    /// When, in the simulation's time.
+    pub when: Time,
+    /// The VM that it is about.
+    pub vm: Option<VmId>,
+    /// What was seen.
+    pub what: String,
+}
+
+/// A VM that passed from one host to another.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    /// In which move.
+    pub id: MoveId,
+    /// Which VM.
+    pub vm: VmId,
+    /// Where to.
+    pub to: u16,
+    /// The sum of all hosts' costs before and after.
+    pub before: Cost,
+    /// The same after.
+    pub after: Cost,
+    /// When the move began, if the policy wanted it and no person.
+    pub balancing: Option<Time>,
+}
+
+/// What the checkers remember.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// Violations are kept, instead of ending the process.
+    pub kept: bool,
+    violations: Vec<Violation>,
+    /// VMs whose only complete copy died by a fault.
+    down: BTreeSet<VmId>,
+    /// VMs that passed.
+    pub passed: Vec<Passed>,
+    /// Whose load counts where.
+    at: BTreeMap<VmId, u16>,
+    balancing: BTreeMap<MoveId, Time>,
+    /// Since when loads are steady, if they are.
+    steady: Option<costs::Steady>,
+    /// In which order the copies of moves began: a counter.
+    copies: BTreeMap<MoveId, usize>,
+    /// Balancing moves that were judged by the sum of costs.
+    pub judged: u64,
+    offers: BTreeMap<u16, BTreeMap<MoveId, Time>>,
+    /// Reservations that ended.
+    pub offers_ended: u64,
+}
+
+impl Checks {
+    /// What did not hold, in the order in which it was seen.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// VMs whose only complete copy died.
+    pub fn down(&self) -> &BTreeSet<VmId> {
+        &self.down
+    }
+
+    /// A VM's load counts at this host from now on.
+    pub fn place(&mut self, vm: VmId, at: u16) {
+        self.at.insert(vm, at);
+    }
+
+    /// Where each VM's load counts.
+    pub(crate) fn places(&self) -> &BTreeMap<VmId, u16> {
+        &self.at
+    }
+
+    /// A request goes out.
+    pub(crate) fn asked(&mut self, now: Time, message: &Message) {
+        if matches!(&message.body, Body::Request(request) if request.useful_max.is_some()) {
+            self.balancing.entry(message.move_id).or_insert(now);
+        }
+    }
+
+    /// A copy begins: its source has judged it for the last time.
+    pub(crate) fn copies(&mut self, id: MoveId) {
+        let next = self.copies.len();
+        self.copies.entry(id).or_insert(next);
+    }
+
+    /// A process is about to be killed: was it the only one with all of the VM's memory as it is now?
+    pub(crate) fn dies(&mut self, fleet: &Fleet, at: u16, vm: VmId) {
+        let mut good = fleet.of(vm).filter(|(_, p)| p.is_complete() && !p.stale).map(|(at, _)| at);
+        if good.next() == Some(at) && good.next().is_none() {
+            self.down.insert(vm);
+        }
+    }
+
+    /// A VM that was down is about to be started again.
+    pub(crate) fn starts_again(&mut self, vm: VmId) {
+        self.down.remove(&vm);
+    }
+
+    /// Notes that something did not hold.
+    pub(crate) fn fails(
+        &mut self,
+        property: Property,
+        when: Time,
+        vm: impl Into<Option<VmId>>,
+        what: String,
+    ) {
+        self.violations.push(Violation { property, when, vm: vm.into(), what });
+    }
+}
+
+/// Something has happened to processes.
+pub(crate) fn fleet(world: &mut World) {
+    looked(world, |checks, world| {
+        for (vm, what) in std::mem::take(&mut world.fleet.forbidden) {
+            checks.fails(Property::NothingLost, world.now, vm, what);
+        }
+        for vm in std::mem::take(&mut world.fleet.touched) {
+            copies::check(checks, world, vm);
+        }
+        for passed in std::mem::take(&mut world.fleet.passed) {
+            costs::passed(checks, world, passed);
+        }
+    });
+}
+
+/// Loads have changed for the last time, for now, and are known to all from `since` on: balancing moves that begin later are
+/// judged by them, once loads change again or [`judge`] is called.
+pub fn steady(world: &mut World, since: Time) {
+    looked(world, |checks, world| costs::steady(checks, world, since));
+}
+
+/// Judges the balancing moves made while loads were steady, which they are not any more.
+pub fn judge(world: &mut World) {
+    looked(world, |checks, world| costs::judge(checks, world));
+}
+
+/// An agent has done something.
+pub(crate) fn host(world: &mut World, at: u16) {
+    looked(world, |checks, world| {
+        rooms::check(checks, world, at);
+        let journal = &mut world.sites.get_mut(&at).expect("a host of this world").journal;
+        for (vm, what) in std::mem::take(&mut journal.fell) {
+            checks.fails(Property::EpochNeverFalls, world.now, vm, format!("host{at}: {what}"));
+        }
+    });
+}
+
+fn looked(world: &mut World, look: impl FnOnce(&mut Checks, &mut World)) {
+    let mut checks = std::mem::take(&mut world.checks);
+    look(&mut checks, world);
+    let first = checks.violations.first().filter(|_| !checks.kept);
+    assert!(first.is_none(), "{first:?}\n{}", world.story());
+    world.checks = checks;
+}

@@ -1,0 +1,153 @@
+//! Agents that start and die, hosts that lose power, processes that are killed.
+
+use std::time::Duration;
+
+use decide::host::{Event, Host, Start};
+use decide::log::{Begin, FORM, Gave, Line};
+use decide::migrate::hypervisor::{RunState, Seen, Sighting};
+use decide::placement::admission::Offered;
+use decide::units::{JournalId, VmId};
+use decide::wire::message::JournalMark;
+
+use super::{Coming, World, address, host_id};
+
+/// How many hosts each agent knows from its configuration.
+const SEEDS: usize = 3;
+
+impl World {
+    /// The agent is killed: of its writes under way some were on disk. Its VMs know nothing of it.
+    pub fn crash(&mut self, at: u16) {
+        let under_way = self.sites[&at].journal.under_way();
+        let kept = self.draw(u32::try_from(under_way + 1).unwrap_or(1)) as usize;
+        let site = self.site(at);
+        site.host = None;
+        site.life += 1;
+        site.journal.crash(kept);
+    }
+
+    /// The agent is killed, and is back after so long.
+    pub fn crash_for(&mut self, at: u16, down: Duration) {
+        if self.sites[&at].host.is_some() {
+            self.crash(at);
+            self.later(down, Coming::Restart { at });
+        }
+    }
+
+    /// The host loses power, and with it all VMs; its agent is back after so long.
+    pub fn lose_power(&mut self, at: u16, down: Duration) {
+        if self.net.dark.contains(&at) {
+            return;
+        }
+        if self.sites[&at].host.is_some() {
+            self.crash(at);
+        }
+        self.net.dark.insert(at);
+        let all: Vec<VmId> = self.fleet.processes(at).map(|(vm, _)| vm).collect();
+        all.into_iter().for_each(|vm| self.kill(at, vm));
+        self.later(down, Coming::Restart { at });
+    }
+
+    /// A VM's process is killed.
+    pub fn kill(&mut self, at: u16, vm: VmId) {
+        let mut checks = std::mem::take(&mut self.checks);
+        checks.dies(&self.fleet, at, vm);
+        self.checks = checks;
+        self.fleet_does(|fleet, now, reaches, out| fleet.kill(now, reaches, at, vm, out));
+    }
+
+    /// A copy from this host breaks off.
+    pub fn fail_copy(&mut self, at: u16, vm: VmId, why: &str) {
+        self.fleet_does(|fleet, now, reaches, out| fleet.fail(now, reaches, at, vm, why, out));
+    }
+
+    /// A VM that was down is started again where it belongs.
+    pub fn start_again(&mut self, at: u16, vm: VmId) {
+        self.checks.starts_again(vm);
+        self.checks.place(vm, at);
+        self.fleet.start(self.now, at, vm, Seen::Running);
+        let definition = self.guests[&vm].definition.clone();
+        self.handle(at, Event::Sighting(Sighting::Found(definition, RunState::Running)));
+        crate::checks::fleet(self);
+    }
+
+    /// An operator pauses a guest, or lets it run again.
+    pub fn pause(&mut self, at: u16, vm: VmId, paused: bool) {
+        if self.fleet.pause(self.now, at, vm, paused) {
+            let run = if paused { RunState::Paused } else { RunState::Running };
+            let event = Event::Sighting(Sighting::RunStateChanged(vm, run));
+            self.tell(at, Duration::from_millis(1), event);
+        }
+        crate::checks::fleet(self);
+    }
+
+    /// The agent starts after so long.
+    pub fn start_agent(&mut self, at: u16, after: Duration) {
+        self.later(after, Coming::Restart { at });
+    }
+
+    /// The agent starts, from what its journal has and what it finds.
+    pub fn restart(&mut self, at: u16) {
+        if self.sites[&at].host.is_some() {
+            return;
+        }
+        self.net.dark.remove(&at);
+        let (now, settings) = (self.now, self.settings.clone());
+        let site = self.site(at);
+        site.life += 1;
+        site.starts += 1;
+        site.tick = None;
+        site.written = now;
+        let journal = JournalMark {
+            id: JournalId(u128::from(at)),
+            generation: site.journal.generation,
+            opened: site.journal.generation,
+            life: u64::from(site.starts),
+        };
+        let start = Start {
+            id: host_id(at),
+            name: format!("host{at}"),
+            address: address(at),
+            journal,
+            doubt: None,
+            incarnation: site.starts,
+            first_incarnation: 1,
+            vms: site.journal.vms.clone(),
+            moves: site.journal.moves.clone(),
+            offered: Offered { driver: "sim".to_owned(), ..Offered::default() },
+            settings,
+            seed: u64::from(at) + 1000 * u64::from(site.starts),
+        };
+        let shown = site.clock.shown(now);
+        let mut actions = Vec::new();
+        let begin = self.logs.is_some().then(|| Begin {
+            form: FORM,
+            version: "simulated".to_owned(),
+            unix_us: 0,
+            now: shown,
+            start: start.clone(),
+        });
+        let site = self.sites.get_mut(&at).expect("a host of this world");
+        let host = site.host.insert(Host::new(start, shown, &mut actions));
+        if let Some((logs, begin)) = self.logs.as_mut().zip(begin) {
+            let gave = Gave::of(&actions, host.deadline());
+            logs.insert(at, vec![Line::Begin(Box::new(begin)), Line::Gave(gave)]);
+        }
+        self.perform(at, &mut actions);
+        let found: Vec<(VmId, Seen)> =
+            self.fleet.processes(at).map(|(vm, p)| (vm, p.seen)).collect();
+        for (vm, seen) in found {
+            let run = match seen {
+                Seen::Gone | Seen::Incoming | Seen::IncomingComplete => continue,
+                Seen::Running | Seen::Copying => RunState::Running,
+                Seen::Paused | Seen::PostMigrate | Seen::Unknown => RunState::Paused,
+            };
+            let definition = self.guests[&vm].definition.clone();
+            self.handle(at, Event::Sighting(Sighting::Found(definition, run)));
+        }
+        let seeds: Vec<u16> = self.sites.keys().copied().filter(|seed| *seed != at).collect();
+        for seed in seeds.into_iter().take(SEEDS) {
+            self.handle(at, Event::Join(address(seed)));
+        }
+        self.arm(at);
+    }
+}

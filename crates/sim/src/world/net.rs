@@ -1,0 +1,125 @@
+//! The network: messages and datagrams are delayed, lost, repeated and overtaken; it is cut, in one direction or both.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use decide::host::Event;
+use decide::wire::message::Message;
+
+use super::{Coming, World, host_id};
+
+/// Even next door takes this long.
+const DELAY_MIN: Duration = Duration::from_micros(100);
+/// A sender hears after this long that there is no answer, or no way.
+const NO_ANSWER: Duration = Duration::from_millis(500);
+/// Or that nobody listens.
+const REFUSED: Duration = Duration::from_millis(1);
+
+/// What the network does.
+#[derive(Clone, Debug, Default)]
+pub struct Net {
+    /// Of a thousand messages so many are lost.
+    pub lost: u32,
+    /// Of a thousand messages so many come twice.
+    pub twice: u32,
+    /// Messages take up to this long: what was sent later may come sooner.
+    pub delay_max: Duration,
+    /// What the first of these hosts sends does not reach the second.
+    pub cuts: BTreeSet<(u16, u16)>,
+    /// Hosts without power.
+    pub dark: BTreeSet<u16>,
+}
+
+impl Net {
+    /// Whether what one host sends reaches the other.
+    pub fn reaches(&self, from: u16, to: u16) -> bool {
+        !self.cuts.contains(&(from, to)) && !self.dark.contains(&from) && !self.dark.contains(&to)
+    }
+}
+
+impl World {
+    fn delay(&mut self, at_most: Duration) -> Duration {
+        let micros = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
+        DELAY_MIN + Duration::from_micros(u64::from(self.draw(micros)))
+    }
+
+    /// A datagram about membership.
+    pub(super) fn send_gossip(&mut self, from: u16, to: u16, bytes: &[u8]) {
+        for _ in 0..self.copies() {
+            if self.net.reaches(from, to) && !self.is_lost() {
+                let delay = self.delay(self.net.delay_max);
+                let coming =
+                    Coming::Gossip { to, from: super::address(from), bytes: bytes.to_vec() };
+                self.later(delay, coming);
+            }
+        }
+    }
+
+    /// A request by datagram: if it is lost, nobody hears of it.
+    pub(super) fn cast(&mut self, from: u16, to: u16, message: &Message) {
+        if !self.passes_filter(from, to, message) {
+            return;
+        }
+        for _ in 0..self.copies() {
+            if self.net.reaches(from, to) && !self.is_lost() {
+                self.deliver(from, to, message, false);
+            }
+        }
+    }
+
+    /// A message over a connection: if it is lost the sender may hear of it, and may also hear that it was lost when only its
+    /// answer was.
+    pub(super) fn send(&mut self, from: u16, to: u16, message: &Message) {
+        if !self.passes_filter(from, to, message) {
+            return;
+        }
+        let (there, back) = (self.net.reaches(from, to), self.net.reaches(to, from));
+        if !there || !back {
+            if there && self.draw(2) == 0 {
+                self.deliver(from, to, message, false);
+            }
+            return self.undelivered(from, to, message, NO_ANSWER);
+        }
+        for _ in 0..self.copies() {
+            if !self.is_lost() {
+                self.deliver(from, to, message, true);
+            } else if self.draw(2) == 0 {
+                self.undelivered(from, to, message, NO_ANSWER);
+            }
+        }
+    }
+
+    fn passes_filter(&mut self, from: u16, to: u16, message: &Message) -> bool {
+        self.filter.as_mut().is_none_or(|filter| filter(from, to, message))
+    }
+
+    fn copies(&mut self) -> u32 {
+        if self.net.twice > 0 && self.draw(1000) < self.net.twice { 2 } else { 1 }
+    }
+
+    fn is_lost(&mut self) -> bool {
+        self.net.lost > 0 && self.draw(1000) < self.net.lost
+    }
+
+    fn deliver(&mut self, from: u16, to: u16, message: &Message, connected: bool) {
+        let delay = self.delay(self.net.delay_max);
+        let message = Box::new(message.clone());
+        self.later(delay, Coming::Message { from, to, message, connected });
+    }
+
+    /// It has come; if no agent is there the sender is told so.
+    pub(super) fn come(&mut self, from: u16, to: u16, message: Message, connected: bool) {
+        if self.sites[&to].host.is_some() {
+            self.handle(to, Event::Message(message));
+        } else if connected {
+            let after = if self.net.reaches(to, from) { REFUSED } else { NO_ANSWER };
+            self.undelivered(from, to, &message, after);
+        }
+    }
+
+    fn undelivered(&mut self, from: u16, to: u16, message: &Message, after: Duration) {
+        let why = "no answer".to_owned();
+        let event = Event::Undelivered { to: host_id(to), message: message.clone(), why };
+        self.tell(from, after, event);
+    }
+}

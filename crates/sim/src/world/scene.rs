@@ -1,0 +1,225 @@
+//! What a world is made of: machines, guests and their loads, and what monitors read of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use decide::host::Event;
+use decide::migrate::hypervisor::{Needs, RunState, Seen, Sighting, VmDefinition};
+use decide::policy::settings::{Balance, Settings};
+use decide::units::{BitsPerSec, Bytes, Cost, Mib, MilliCores, PacketsPerSec, VmId};
+use decide::usage::load::{Capacity, Load};
+use decide::usage::reading::{LinkCounters, Reading, VmReading};
+
+use super::{Clock, Coming, Journal, Site, World};
+use crate::hypervisor::{Memory, Process};
+
+/// Bits in one of a guest's packets.
+const PACKET_BITS: u64 = 800;
+
+/// A host's hardware.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Processors.
+    pub cores: u32,
+    /// All its memory.
+    pub memory: Mib,
+    /// Packets that it can take in a second.
+    pub packets_max: u64,
+    /// Speed of its uplink, each way.
+    pub link: BitsPerSec,
+    /// Processor time that guests used here, those that have left included.
+    cpu_us: u64,
+}
+
+impl Machine {
+    /// One with an uplink of 1 Gbit/s; `memory` in MiB.
+    pub fn new(cores: u32, memory: u64, packets_max: u64) -> Machine {
+        let link = BitsPerSec(1_000_000_000);
+        Machine { cores, memory: Mib(memory), packets_max, link, cpu_us: 0 }
+    }
+
+    /// What it has to give.
+    pub fn capacity(&self) -> Capacity {
+        Capacity {
+            cpu: MilliCores(u64::from(self.cores) * 1000),
+            memory: self.memory,
+            bits: Some(BitsPerSec(self.link.0 * 2)),
+            packets: Some(PacketsPerSec(self.packets_max)),
+        }
+    }
+}
+
+/// A VM and what it does, steadily, wherever it runs.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// What it is.
+    pub definition: VmDefinition,
+    /// Thousandths of a core.
+    pub cpu: u64,
+    /// Packets in a second.
+    pub packets: u64,
+    /// Whether it has a tap.
+    pub has_tap: bool,
+}
+
+impl Guest {
+    /// What it asks of its host.
+    pub fn load(&self) -> Load {
+        Load {
+            cpu: MilliCores(self.cpu),
+            memory: self.definition.memory,
+            bits: BitsPerSec(self.packets * PACKET_BITS),
+            packets: PacketsPerSec(self.packets),
+        }
+    }
+}
+
+/// The id of a VM.
+pub fn vm_id(n: u32) -> VmId {
+    VmId(u128::from(n))
+}
+
+/// `automatic`, hot at more than 1,000 packets/s for 5 s, hosts of 16 cores and 64 GiB in mind.
+pub fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.mode.balance = Balance::Automatic;
+    settings.hot.window = Duration::from_secs(5);
+    settings.hot.packets_per_second = Some(PacketsPerSec(1000));
+    settings.worth_it.gain_min = Cost::percent(5);
+    settings
+}
+
+impl World {
+    /// Hosts 1 to `n`, alike, in touch with each other.
+    pub fn of(seed: u64, n: u16, settings: Settings) -> World {
+        World::of_size(seed, n, settings, 65_536)
+    }
+
+    /// The same with so much memory each.
+    pub fn of_size(seed: u64, n: u16, settings: Settings, memory: u64) -> World {
+        let mut world = World::new(seed, settings);
+        world.add_alike(n, memory);
+        world.run(Duration::from_secs(5));
+        world
+    }
+
+    /// Hosts 1 to `n`, alike, with so much memory each, whose agents start.
+    pub fn add_alike(&mut self, n: u16, memory: u64) {
+        let packets = self.settings.hot.packets_per_second.map_or(1000, |max| max.0);
+        (1..=n).for_each(|at| self.add(at, Machine::new(16, memory, packets), Clock::default()));
+        (1..=n).for_each(|at| self.restart(at));
+    }
+
+    /// A host whose agent does not run yet.
+    pub fn add(&mut self, at: u16, machine: Machine, clock: Clock) {
+        self.fleet.add(at, machine.link);
+        let site = Site {
+            host: None,
+            machine,
+            journal: Journal::default(),
+            write_takes: Duration::from_millis(2),
+            written: self.now,
+            clock,
+            life: 0,
+            starts: 0,
+            tick: None,
+        };
+        self.sites.insert(at, site);
+        let first = Duration::from_millis(u64::from(at) * 7);
+        self.later(first, Coming::Reading { at });
+    }
+
+    /// A VM that runs at a host and asks for so much, and whose memory is never written to.
+    pub fn boot(&mut self, at: u16, n: u32, memory: u64, cpu: u64, packets: u64) {
+        let memory = Memory { size: Mib(memory), ..Memory::default() };
+        self.boot_with(at, n, memory, cpu, packets);
+    }
+
+    /// The same with such a memory.
+    pub fn boot_with(&mut self, at: u16, n: u32, memory: Memory, cpu: u64, packets: u64) {
+        let needs = Needs { driver: "sim".to_owned(), ..Needs::default() };
+        let (vm, name, start) = (vm_id(n), format!("vm{n}"), String::new());
+        let definition = VmDefinition { vm, name, memory: memory.size, vcpus: 1, needs, start };
+        let guest = Guest { definition: definition.clone(), cpu, packets, has_tap: true };
+        self.guests.insert(vm, guest);
+        self.checks.place(vm, at);
+        self.fleet.know(vm, memory);
+        self.fleet.start(self.now, at, vm, Seen::Running);
+        self.handle(at, Event::Sighting(Sighting::Found(definition, RunState::Running)));
+    }
+
+    /// What all hosts' loads cost together, each VM counted at its owner.
+    pub fn sum_of_costs(&self) -> Cost {
+        sum_of_costs(self, self.checks.places())
+    }
+
+    /// Whether nothing is open any more, everywhere.
+    ///
+    /// # Errors
+    /// What is still open, or not as it must be in the end.
+    pub fn settled(&self) -> Result<(), crate::checks::NotYet> {
+        crate::checks::settled(self)
+    }
+}
+
+/// One cycle of a monitor: counters have grown by what each guest that executes here did since.
+pub(super) fn read(world: &mut World, at: u16) -> Reading {
+    let now = world.now;
+    let machine = &mut world.sites.get_mut(&at).expect("a host of this world").machine;
+    let mut vms = Vec::new();
+    for (vm, process) in world.fleet.processes_mut(at) {
+        let guest = &world.guests[&vm];
+        machine.cpu_us += count(now, process, guest);
+        let packets = u64::try_from(process.used.micropackets / 1_000_000).unwrap_or(u64::MAX);
+        let link = LinkCounters {
+            ifindex: u32::try_from(process.number).unwrap_or(u32::MAX),
+            received_packets: packets,
+            received_bytes: Bytes(packets * (PACKET_BITS / 8)),
+            ..LinkCounters::default()
+        };
+        vms.push(VmReading {
+            vm,
+            link: guest.has_tap.then_some(link),
+            cpu_us: process.used.cpu_us,
+            process_start: process.number,
+            memory: guest.definition.memory,
+        });
+    }
+    let used = vms.iter().fold(Mib(0), |sum, vm| sum.plus(vm.memory));
+    Reading {
+        cpu_us: machine.cpu_us,
+        cores: machine.cores,
+        memory_total: machine.memory,
+        memory_available: machine.memory.minus(used),
+        pressure: None,
+        uplink: None,
+        uplink_speed: Some(machine.link),
+        vms,
+    }
+}
+
+/// Counts what a guest did since it was last counted; gives the processor time.
+fn count(now: decide::units::Time, process: &mut Process, guest: &Guest) -> u64 {
+    let since = std::mem::replace(&mut process.used.until, now);
+    if !process.executes() {
+        return 0;
+    }
+    let micros = now.since(since).as_micros();
+    process.used.micropackets += u128::from(guest.packets) * micros;
+    let cpu_us = u64::try_from(u128::from(guest.cpu) * micros / 1000).unwrap_or(u64::MAX);
+    process.used.cpu_us += cpu_us;
+    cpu_us
+}
+
+/// What all hosts' loads cost together, each VM counted where `at` says.
+pub(crate) fn sum_of_costs(world: &World, at: &BTreeMap<VmId, u16>) -> Cost {
+    let mut loads: BTreeMap<u16, Load> = BTreeMap::new();
+    for (vm, at) in at {
+        let load = loads.entry(*at).or_default();
+        *load = load.plus(world.guests[vm].load());
+    }
+    world.sites.iter().fold(Cost(0), |sum, (n, site)| {
+        let load = loads.get(n).copied().unwrap_or_default();
+        sum.plus(decide::policy::cost::of_load(load, site.machine.capacity()))
+    })
+}
