@@ -8,6 +8,7 @@ mod ci;
 mod demo;
 mod faults;
 mod model;
+mod mutants;
 mod setup;
 
 use std::process::ExitCode;
@@ -40,6 +41,9 @@ enum Task {
     /// Check the machines of a move under every order of events, within budgets
     #[command(after_help = "Example: cargo xtask model --json")]
     Model(model::Model),
+    /// Plant bugs, one at a time, and see that the checks find them
+    #[command(after_help = "Example: cargo xtask mutants --json")]
+    Mutants(mutants::Mutants),
     /// Install and build what test guests need
     #[command(after_help = "Example: cargo xtask setup --json")]
     Setup(setup::Setup),
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Task::Demo(task) => task.run(),
         Task::Faults(task) => task.run(),
         Task::Model(task) => task.run(),
+        Task::Mutants(task) => task.run(),
         Task::Setup(task) => task.run(),
     };
     match done {

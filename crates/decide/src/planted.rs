@@ -45,6 +45,12 @@ bugs! {
     EpochNotRaised = "epoch-not-raised",
     /// A confirmation that comes twice starts two incoming sides.
     ConfirmedTwice = "confirmed-twice",
+    /// The hand-over goes out while the tap is still on the bridge.
+    TapLeftOn = "tap-left-on",
+    /// A source whose process ended without having said `completed` hands the VM over.
+    ReleasedWhenGone = "released-when-gone",
+    /// A target whose wait for the copy ended voids and ends it without a look.
+    LateCopyEnded = "late-copy-ended",
     /// Relief is judged as if departures under way were still here.
     ReliefWithDepartures = "relief-with-departures",
 }

@@ -345,6 +345,18 @@ fn a_source_in_doubt_does_nothing_by_itself_whatever_it_is_told() {
 }
 
 #[test]
+fn a_guest_that_stands_still_under_a_journal_in_doubt_is_not_moved_until_it_runs() {
+    let doubting = start(1, mark(1, 3, 5, 10), Some("set back"));
+    let doubting = with(doubting, vm(4, Ownership::Owner), None);
+    let mut pair = Pair::of([doubting, start(2, mark(2, 0, 40, 20), None)]);
+    pair.tell(1, Event::Sighting(Sighting::Found(definition(), RunState::Paused)));
+    let movable = |pair: &Pair| pair.hosts[&1].movable(VM);
+    assert!(movable(&pair).unwrap_err().contains("it may run elsewhere"));
+    pair.tell(1, Event::Sighting(Sighting::RunStateChanged(VM, RunState::Running)));
+    assert_eq!(movable(&pair), Ok(()));
+}
+
+#[test]
 fn a_journal_that_was_set_back_is_heard_of_by_the_others() {
     let mut pair =
         Pair::of([start(1, mark(1, 0, 5, 10), None), start(2, mark(2, 0, 40, 20), None)]);

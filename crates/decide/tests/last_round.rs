@@ -152,3 +152,10 @@ fn an_inquiry_is_no_hand_over() {
     assert_eq!(hear(&mut machine, Event::Inquiry), [Action::Remind]);
     assert_eq!(machine.phase(), Phase::Complete);
 }
+
+#[test]
+fn a_source_whose_journal_is_younger_than_the_move_does_not_let_go_of_it() {
+    let first_incarnation = 2;
+    assert!(!source::may_let_go(ID, first_incarnation), "the only copy may wait at the target");
+    assert!(source::may_let_go(MoveId { incarnation: 2, ..ID }, first_incarnation));
+}

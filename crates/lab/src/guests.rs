@@ -333,6 +333,18 @@ pub fn left(host: &Host, plan: &GuestPlan) -> anyhow::Result<Vec<String>> {
     Ok(left)
 }
 
+/// Removes all files of a VM on a host.
+pub fn remove_files(host: &Host, vm: VmId) -> anyhow::Result<()> {
+    for file in fs::read_dir(host.path(FOLDER))? {
+        let path = file?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with(&vm.to_string()) {
+            fs::remove_file(&path).with_context(|| format!("removing {name}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// What the VM printed on its console while on `host`; empty if it never was there.
 pub fn console(host: &Host, vm: VmId) -> String {
     let bytes = fs::read(host.path(&format!("{CONSOLES}/{vm}.log"))).unwrap_or_default();

@@ -8,7 +8,7 @@
 //!
 //! [`setup`] installs what is missing and builds the guest's kernel and initramfs. [`sandbox`] runs the program again
 //! inside namespaces that end with it. [`hosts`] makes hosts there, [`guests`] boots VMs on them, [`clients`] measures
-//! them from outside, [`raw`] moves them by hand.
+//! them from outside, [`raw`] moves them by hand. [`faults`] breaks things in the middle of moves.
 //!
 //! **Invariant:** nothing outside the sandbox is touched but the folder `target/lab`.
 //! **Invariant:** whatever ends the outer process, every process, namespace, link and mount of the sandbox ends too.

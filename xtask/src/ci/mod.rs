@@ -1,7 +1,8 @@
 //! `cargo xtask ci`: the gate. Every phase runs, also after one has failed, so that one run shows all that is wrong.
 //!
 //! ```text
-//!   setup ─▶ fmt ─▶ clippy ─▶ tests ─▶ swarm ─▶ doc ─▶ real ─▶ (with --full: demo ─▶ bench move ─▶ faults ─▶ builds)
+//!   setup ─▶ fmt ─▶ clippy ─▶ tests ─▶ swarm ─▶ doc ─▶ real
+//!     ─▶ (with --full: demo ─▶ bench move ─▶ faults ─▶ builds ─▶ model ─▶ mutants)
 //! ```
 //!
 //! **Invariant:** nothing is skipped silently: what cannot run here is named, and its phase fails.
@@ -24,7 +25,7 @@ use crate::{print, say};
 /// Arguments of the task.
 #[derive(Args)]
 pub(crate) struct Ci {
-    /// The demo, `bench move`, `faults` and release builds too
+    /// The demo, `bench move`, `faults`, release builds, `model` and `mutants` too
     #[arg(long)]
     full: bool,
     /// Print one JSON document

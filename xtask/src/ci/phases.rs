@@ -25,7 +25,8 @@ const NEXTEST: &str = "cargo-nextest@0.9.151";
 /// What everything is measured by.
 pub(super) const GATE: &[Phase] = FULL.split_at(7).0;
 
-/// The gate, then the demo, the benchmark of a move, all faults, and what needs a release build.
+/// The gate, then the demo, the benchmark of a move, all faults, what needs a release build, the model checks and the
+/// planted bugs.
 pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "setup",
@@ -77,6 +78,16 @@ pub(super) const FULL: &[Phase] = &[
         name: "builds",
         what: "the same seeds give the same in debug and release builds",
         run: |_| same_in_both_builds(),
+    },
+    Phase {
+        name: "model",
+        what: "the machines of a move under every order of events",
+        run: |_| finish(cargo(&["xtask", "model", "--json"])),
+    },
+    Phase {
+        name: "mutants",
+        what: "planted bugs that the checks must find",
+        run: |_| finish(cargo(&["xtask", "mutants", "--json"])),
     },
 ];
 

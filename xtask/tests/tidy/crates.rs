@@ -51,6 +51,26 @@ pub(crate) fn lints(manifest: &File) -> Vec<String> {
     (taken != Some(true)).then(complaint).into_iter().collect()
 }
 
+/// Who turns on the bugs that are planted on purpose: only the simulator may pass the feature on, and nobody by default.
+pub(crate) fn planted(manifest: &File) -> Vec<String> {
+    let parsed: toml::Table = manifest.text.parse().expect("cargo has read it");
+    let name = parsed.get("package").and_then(|p| p.get("name")?.as_str()).unwrap_or_default();
+    let features = parsed.get("features").and_then(|features| features.as_table());
+    let mut complaints = Vec::new();
+    for (feature, enables) in features.into_iter().flatten() {
+        let own = matches!((name, feature.as_str()), ("decide" | "sim", "planted"));
+        let enables = enables.to_string();
+        if !own && (feature == "planted" || enables.contains("planted")) {
+            complaints.push(format!("{}: feature `{feature}` plants bugs", manifest.path));
+        }
+    }
+    let rest: toml::Table = parsed.into_iter().filter(|(key, _)| key != "features").collect();
+    if rest.to_string().contains("planted") {
+        complaints.push(format!("{}: a dependency with planted bugs", manifest.path));
+    }
+    complaints
+}
+
 /// Compares what `cargo tree` prints with the committed list.
 pub(crate) fn dependencies(tree: &str, list: &str) -> Vec<String> {
     let (found, listed) = (names(tree), names(list));
@@ -116,6 +136,22 @@ mod tests {
         assert_eq!(check("[package]\nname = \"x\"\n"), 1);
         assert_eq!(check("[lints]\nworkspace = false\n"), 1);
         assert_eq!(check("[lints]\nworkspace = true\n"), 0);
+    }
+
+    #[test]
+    fn planted_bugs_are_found_wherever_they_could_be_shipped() {
+        let check = |text: &str| planted(&File::new("crates/x/Cargo.toml", text)).len();
+        let agent = "[package]\nname = \"agent\"\n";
+        let with = "[dependencies]\ndecide = { path = \"../decide\", features = [\"planted\"] }\n";
+        assert_eq!(check(&format!("{agent}{with}")), 1);
+        assert_eq!(check(&format!("{agent}[features]\nplanted = [\"decide/planted\"]\n")), 1);
+        assert_eq!(check(&format!("{agent}[features]\ndefault = [\"decide/planted\"]\n")), 1);
+        let sim = "[package]\nname = \"sim\"\n";
+        assert_eq!(check(&format!("{sim}[features]\nplanted = [\"decide/planted\"]\n")), 0);
+        assert_eq!(check(&format!("{sim}[features]\ndefault = [\"planted\"]\nplanted = []\n")), 1);
+        assert_eq!(check(&format!("{sim}{with}")), 1);
+        assert_eq!(check("[workspace.dependencies]\ndecide = { features = [\"planted\"] }\n"), 1);
+        assert_eq!(check(agent), 0);
     }
 
     #[test]

@@ -79,6 +79,15 @@ fn every_crate_takes_the_workspaces_lints() {
 }
 
 #[test]
+fn no_shipped_crate_can_have_planted_bugs() {
+    let complaints = each("Cargo.toml", crates::planted);
+    tidy(
+        &complaints,
+        "Only `decide` and `sim` have the feature `planted`, and nothing turns it on by itself.",
+    );
+}
+
+#[test]
 fn decide_depends_on_what_its_list_says() {
     let tree = cargo(&["tree", "-p", "decide", "-e", "normal", "--prefix", "none"]);
     let complaints = crates::dependencies(&tree, &read("crates/decide/dependencies.txt"));

@@ -9,7 +9,7 @@ use lab::sandbox;
 
 use crate::bed::DAEMON;
 
-const CASES: [(Phase, Fault); 9] = [
+const CASES: [(Phase, Fault); 10] = [
     (Phase::Request, Fault::SourceAgent),
     (Phase::Confirmed, Fault::TargetAgent),
     (Phase::History, Fault::BothAgents),
@@ -18,6 +18,7 @@ const CASES: [(Phase, Fault); 9] = [
     (Phase::BeforeSwitchOver, Fault::SourceAgent),
     (Phase::AfterSwitchOver, Fault::TargetCut),
     (Phase::AfterSwitchOver, Fault::Cont),
+    (Phase::AfterSwitchOver, Fault::SourceJournal),
     (Phase::Done, Fault::TargetQemu),
 ];
 

@@ -316,7 +316,8 @@ impl Host {
         actions: &mut Vec<Action>,
     ) {
         let stage = self.target.offers().get(&id).map(|offer| offer.stage);
-        if self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some()) {
+        let side = self.incoming.get(&id).is_some_and(|incoming| incoming.migrate.is_some());
+        if !negotiate_target::heeds_confirmation(side) {
             return;
         }
         if stage == Some(Stage::Offered)

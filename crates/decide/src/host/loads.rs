@@ -3,6 +3,7 @@
 use super::Host;
 use crate::negotiate::target::Stage;
 use crate::placement::admission::{room, size_with_overhead};
+use crate::planted::{Bug, planted};
 use crate::units::{Mib, MilliCores, MoveId, Time, VmId};
 use crate::usage::DEMAND_WINDOW;
 use crate::usage::load::Load;
@@ -25,7 +26,7 @@ impl Host {
         let leaving: Vec<VmId> = self
             .outgoing
             .iter()
-            .filter(|(id, _)| Some(**id) != but)
+            .filter(|(id, _)| Some(**id) != but && !planted(Bug::ReliefWithDepartures))
             .map(|(_, out)| out.vm)
             .collect();
         let staying = self.vms.keys().filter(|vm| !leaving.contains(vm));

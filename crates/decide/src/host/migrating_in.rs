@@ -9,7 +9,7 @@ use crate::migrate::hypervisor::{CopyParameters, HypervisorCommand, HypervisorRe
 use crate::migrate::precopy;
 use crate::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
 use crate::migrate::target::{
-    Action as Wanted, Event, Outcome, Phase, Target, standing_without_move,
+    Action as Wanted, Event, Outcome, Phase, Target, answers_for, standing_without_move,
 };
 use crate::negotiate::target as negotiate_target;
 use crate::units::{Cost, Epoch, Mib, MoveId, Time, VmId};
@@ -226,7 +226,7 @@ impl Host {
         journal: JournalMark,
         actions: &mut Vec<Action>,
     ) {
-        if !self.journal.continues(&journal) || epoch.owner != self.id || epoch.number == 0 {
+        if !answers_for(&self.journal, &journal) || epoch.owner != self.id || epoch.number == 0 {
             let why = "a hand-over names another journal than this host's: it was replaced or set back; look at both hosts";
             self.alarm_once(Note::new(Step::Alarm, why).of(id, vm).with(id.host), actions);
             return self.say_standing(id, vm, epoch.number, Standing::Unknown, actions);

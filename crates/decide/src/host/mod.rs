@@ -233,6 +233,8 @@ pub struct Host {
     /// What needs a person; with the end of its move it is over.
     alarms: Vec<Note>,
     tales: Tales,
+    /// This host's journal was set back before the agent started.
+    doubted: bool,
     /// The other hosts' journals, as heard.
     journals: Journals,
     /// Another host has this one's id: neither may act as if it were alone.
@@ -288,6 +290,7 @@ impl Host {
             recommended: BTreeSet::new(),
             alarms: Vec::new(),
             tales: Tales::default(),
+            doubted: start.doubt.is_some(),
             journals: Journals::default(),
             frozen: None,
         };

@@ -253,7 +253,10 @@ impl Host {
     ) {
         let Some(out) = self.outgoing.get(&id) else {
             // Its move is over: its room is free again.
-            return self.send(from, id, Body::Release, actions);
+            if migrate_source::may_let_go(id, self.first_incarnation) {
+                self.send(from, id, Body::Release, actions);
+            }
+            return;
         };
         if !out.negotiation.as_ref().is_some_and(|n| n.asked().contains(&from)) {
             return;
@@ -355,7 +358,7 @@ impl Host {
     ) {
         let Some(out) = self.outgoing.get(&id) else {
             // A target reminds us of a move that we do not know. If this journal was there at the time, it is over.
-            if id.incarnation >= self.first_incarnation {
+            if migrate_source::may_let_go(id, self.first_incarnation) {
                 self.send(from, id, Body::Release, actions);
             }
             return;
@@ -409,19 +412,8 @@ impl Host {
             return;
         }
         let named = migrate.record().journal;
-        let forgetful =
-            journal.is_some_and(|now| !now.continues(&named)) || self.journals.set_back(from);
-        // What it has seen it has seen; but a promise, or that nothing has happened yet, it may only have forgotten to break.
-        let standing = match standing {
-            Standing::Running | Standing::OwnerCopyGone => standing,
-            Standing::Void | Standing::OwnerNotResumed | Standing::NotComplete if forgetful => {
-                Standing::Unknown
-            }
-            Standing::Void
-            | Standing::OwnerNotResumed
-            | Standing::NotComplete
-            | Standing::Unknown => standing,
-        };
+        let set_back = self.journals.set_back(from);
+        let standing = migrate_source::taken_for(standing, journal, &named, set_back);
         if standing == Standing::Unknown {
             let why = format!(
                 "the journal of {} is not what it was when the VM was to come: look at both hosts, then `evenkeel move resolve`",

@@ -16,6 +16,9 @@ const SETTLING: Duration = Duration::from_secs(10);
 /// Names kept of VMs that others asked about.
 const HEARD_OF_MAX: usize = 1000;
 
+/// Of a guest that stood still when an agent with a doubtful journal found it.
+const DOUBTFUL: &str = "it stands still, and the journal was set back: it may run elsewhere; look at the other hosts, then let it run or end it by hand";
+
 const NOT_WRITTEN: &str = "the journal cannot be written";
 
 impl Host {
@@ -33,6 +36,7 @@ impl Host {
                 let copying = self.copies(vm);
                 if let Some(here) = self.vms.get_mut(&vm).filter(|_| !copying) {
                     here.run = run;
+                    here.trouble = here.trouble.take().filter(|why| why != DOUBTFUL);
                 }
             }
         }
@@ -57,7 +61,9 @@ impl Host {
         let copying = self.copies(vm);
         let known_here = self.vms.get_mut(&vm);
         if let Some(here) = known_here.filter(|here| here.record.ownership != Ownership::Down) {
-            (here.definition, here.trouble) = (definition, None);
+            here.definition = definition;
+            here.trouble =
+                here.trouble.take().filter(|why| why == DOUBTFUL && run == RunState::Paused);
             if !copying {
                 here.run = run;
             }
@@ -71,7 +77,9 @@ impl Host {
             Note::new(Step::Adopted, format!("{} found here; {why}", definition.name)).about(vm);
         actions.push(Action::Note(note));
         let recorded = known == Some(record);
-        self.vms.insert(vm, Vm { definition, run, record, recorded, rest_until, trouble: None });
+        let doubtful = self.doubted && run == RunState::Paused;
+        let trouble = doubtful.then(|| DOUBTFUL.to_owned());
+        self.vms.insert(vm, Vm { definition, run, record, recorded, rest_until, trouble });
         self.record_vms(actions);
     }
 

@@ -31,8 +31,9 @@ use super::hypervisor::{
     CopyFigures, CopyParameters, Endpoint, HypervisorCommand, HypervisorReport, RunState, Seen,
 };
 use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
+use crate::planted::{Bug, planted};
 use crate::units::{MoveId, VmId};
-use crate::wire::message::Standing;
+use crate::wire::message::{JournalMark, Standing};
 
 /// How long the last round may take before it is cancelled.
 const SWITCH_MAX: Duration = Duration::from_secs(10);
@@ -156,6 +157,30 @@ pub enum Action {
     Alarm(String),
     /// The move is over.
     Over(Outcome),
+}
+
+/// What a target's word counts for, said with the journal that it has `now`, where `named` is the one that readiness named.
+///
+/// What it has seen it has seen; but a promise, or that nothing has happened yet, it may only have forgotten to break.
+pub fn taken_for(
+    standing: Standing,
+    now: Option<JournalMark>,
+    named: &JournalMark,
+    set_back: bool,
+) -> Standing {
+    let forgetful = set_back || now.is_some_and(|now| !now.continues(named));
+    match standing {
+        Standing::Void | Standing::OwnerNotResumed | Standing::NotComplete if forgetful => {
+            Standing::Unknown
+        }
+        standing => standing,
+    }
+}
+
+/// Whether a host may say of a move of its own that it does not know that it is over: only if the journal that it has, whose
+/// first incarnation this is, was there at the time. Another may have forgotten that the only copy waits at the target.
+pub fn may_let_go(id: MoveId, first_incarnation: u32) -> bool {
+    id.incarnation >= first_incarnation
 }
 
 /// The source's side of one move.
@@ -317,6 +342,9 @@ impl Source {
                 actions.push(Action::Hypervisor(HypervisorCommand::SwitchOver));
                 actions.push(Action::Disarm(Timer::Copy));
                 actions.push(Action::Arm(Timer::Switch, SWITCH_MAX));
+                if planted(Bug::ReleasedBeforeCompleted) {
+                    self.release(actions);
+                }
             }
             (
                 HypervisorReport::SourceCompleted(figures),
@@ -469,6 +497,9 @@ impl Source {
 
     fn fence(&mut self, actions: &mut Vec<Action>) {
         self.phase = Phase::Fencing;
+        if planted(Bug::TapLeftOn) {
+            return self.report(HypervisorReport::Fenced, actions);
+        }
         actions.push(Action::Hypervisor(HypervisorCommand::Fence));
         actions.push(Action::Arm(Timer::Repeat, COMMAND_AGAIN));
     }
@@ -501,6 +532,9 @@ impl Source {
             (Phase::Stranded, Standing::Void | Standing::OwnerCopyGone) => {
                 let why = format!("{}, and the target has no copy of it", self.why);
                 self.down(why, actions);
+            }
+            (Phase::HandingOver, Standing::OwnerNotResumed) if planted(Bug::DiscardOnOwner) => {
+                self.discard(actions);
             }
             (Phase::HandingOver, Standing::Void) => {
                 self.reclaim("the target gave it back", actions)
@@ -562,6 +596,9 @@ impl Source {
         if self.repeats == REPEATS_BEFORE_ALARM {
             let why = "no word from the target since the hand-over: the VM stays paused here until it answers";
             actions.push(Action::Alarm(why.to_owned()));
+            if planted(Bug::ResumeOnLostAnswer) {
+                return self.take_back(actions);
+            }
         }
         actions.push(Action::HandOver);
         actions.push(Action::Arm(Timer::Repeat, REPEAT));
@@ -569,6 +606,9 @@ impl Source {
 
     /// Nothing is left here, and nothing is known for certain. The target is asked; it promises nothing either.
     fn strand(&mut self, why: String, actions: &mut Vec<Action>) {
+        if planted(Bug::ReleasedWhenGone) {
+            return self.release(actions);
+        }
         self.phase = Phase::Stranded;
         self.why = why;
         self.repeats = 0;

@@ -20,8 +20,9 @@ use std::time::Duration;
 use super::Resolution;
 use super::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Seen};
 use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
+use crate::planted::{Bug, planted};
 use crate::units::{MoveId, VmId};
-use crate::wire::message::Standing;
+use crate::wire::message::{JournalMark, Standing};
 
 /// How often a complete copy without a hand-over, or a guest that does not come up, is asked about again.
 const REPEAT: Duration = Duration::from_secs(2);
@@ -138,10 +139,16 @@ pub fn standing_without_move(vm: VmRecord, epoch: u64) -> Standing {
         _ if vm.ran >= epoch => Standing::Running,
         Ownership::Down if vm.floor >= epoch => Standing::OwnerCopyGone,
         Ownership::Away if vm.floor >= epoch => Standing::Void,
+        Ownership::Away if planted(Bug::FreshJournalVoids) => Standing::Void,
         Ownership::Owner | Ownership::Released(..) | Ownership::Away | Ownership::Down => {
             Standing::Unknown
         }
     }
+}
+
+/// Whether the journal that a host has may answer for the one that its readiness named.
+pub fn answers_for(now: &JournalMark, named: &JournalMark) -> bool {
+    now.continues(named) || planted(Bug::FreshJournalVoids)
 }
 
 /// The target's side of one move.
@@ -235,7 +242,12 @@ impl Target {
                 actions.push(Action::Standing(Standing::Running));
                 self.over(Outcome::Arrived, actions);
             }
-            Phase::Voiding => self.destroy(actions),
+            Phase::Voiding => {
+                if planted(Bug::VoidBeforeGone) {
+                    actions.push(Action::Standing(Standing::Void));
+                }
+                self.destroy(actions);
+            }
             Phase::Losing => {
                 self.phase = Phase::Lost;
                 actions.push(Action::Standing(Standing::OwnerCopyGone));
@@ -405,6 +417,9 @@ impl Target {
 
     fn wait(&mut self, actions: &mut Vec<Action>) {
         self.phase = Phase::Waiting;
+        if planted(Bug::EarlyCont) {
+            actions.push(Action::Hypervisor(HypervisorCommand::Resume(self.record.run)));
+        }
         actions.push(Action::Arm(Timer::Arrival, self.arrival_max));
     }
 
@@ -486,10 +501,14 @@ impl Target {
     fn take_over(&mut self, actions: &mut Vec<Action>) {
         self.phase = Phase::Owning;
         self.record.stage = MoveStage::Owning;
-        self.vm.floor = self.vm.floor.max(self.record.epoch + 1);
+        let next = self.record.epoch + u64::from(!planted(Bug::EpochNotRaised));
+        self.vm.floor = self.vm.floor.max(next);
         self.vm.ownership = Ownership::Owner;
         actions.push(Action::Disarm(Timer::Repeat));
         self.persist(actions);
+        if planted(Bug::ResumeBeforeRecord) {
+            self.resume(actions);
+        }
     }
 
     fn resume(&mut self, actions: &mut Vec<Action>) {
@@ -526,12 +545,18 @@ impl Target {
             // It may be complete all the same: that is for the hypervisor to say, and then it stays.
             (Timer::Arrival | Timer::Repeat, Phase::Waiting) => {
                 self.why = "the copy did not come in time".to_owned();
+                if planted(Bug::LateCopyEnded) {
+                    return self.void(actions);
+                }
                 actions.push(Action::Hypervisor(HypervisorCommand::DestroyIncomplete));
                 actions.push(Action::Arm(Timer::Repeat, RESUME_AGAIN));
             }
             (Timer::Repeat, Phase::Complete) => {
                 self.repeats = self.repeats.saturating_add(1);
                 if self.repeats == REPEATS_BEFORE_ALARM {
+                    if planted(Bug::DiscardCompleteOnTimeout) {
+                        return self.void(actions);
+                    }
                     actions.push(Action::Alarm(
                         "a complete copy waits here for its source's word".to_owned(),
                     ));

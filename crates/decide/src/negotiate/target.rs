@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Limits;
+use crate::planted::{Bug, planted};
 use crate::units::{Cost, Mib, MoveId, VmId};
 
 /// Where a reservation stands.
@@ -98,6 +99,11 @@ pub enum Action {
     Arm(MoveId, Timer, Duration),
     /// Do not wait any more.
     Disarm(MoveId, Timer),
+}
+
+/// Whether a host still heeds a confirmation: once an incoming side is, or was, there for the move, it came again, or late.
+pub fn heeds_confirmation(incoming_side: bool) -> bool {
+    !incoming_side || planted(Bug::ConfirmedTwice)
 }
 
 /// All reservations of one host.
@@ -251,6 +257,8 @@ impl Target {
             offer.stage = Stage::Confirmed;
             actions.push(Action::Disarm(move_id, Timer::Answer));
             actions.push(Action::Arm(move_id, Timer::Offer, self.limits.readiness_within));
+        } else if planted(Bug::ConfirmedTwice) && offer.stage != Stage::Confirmed {
+            actions.push(Action::Prepare(offer.vm));
         }
     }
 
@@ -316,6 +324,7 @@ impl Target {
 
     fn expire(&mut self, move_id: MoveId, actions: &mut Vec<Action>) {
         match self.offers.get(&move_id).map(|offer| (offer.stage, offer.vm)) {
+            Some((Stage::Offered, _)) if planted(Bug::ReservationKept) => {}
             Some((Stage::Offered, _)) => self.forget(move_id, actions),
             Some((Stage::Confirmed, _)) => {
                 self.forget(move_id, actions);

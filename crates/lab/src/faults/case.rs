@@ -87,6 +87,10 @@ words! {
         Replies = "target's replies dropped",
         /// Somebody tells the source's QEMU to let the guest run.
         Cont = "cont by hand at source",
+        /// The source's agent ends, and comes back with a journal from before the move.
+        SourceJournal = "source's journal set back",
+        /// The target's agent ends, and comes back with a journal from before the move.
+        TargetJournal = "target's journal set back",
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod bed;
 mod case;
+mod journals;
 mod look;
 mod phase;
 mod row;

@@ -38,12 +38,12 @@ const AGENT_PORT: u16 = 7946;
 const COPY_PORT: u16 = 49_152;
 
 /// A move under way.
-struct Run {
-    phase: Phase,
-    source: usize,
-    target: usize,
+pub(crate) struct Run {
+    pub(crate) phase: Phase,
+    pub(crate) source: usize,
+    pub(crate) target: usize,
     held: usize,
-    move_id: String,
+    pub(crate) move_id: String,
     /// The source's newest move before this one.
     before: Option<String>,
     /// The newest event of each agent before the move.
@@ -58,6 +58,11 @@ impl Run {
 }
 
 impl Fault {
+    /// Whether hosts remember it afterwards.
+    fn sets_a_journal_back(self) -> bool {
+        matches!(self, Fault::SourceJournal | Fault::TargetJournal)
+    }
+
     /// Whether the fault goes on until it is mended; else an agent is started again, as by systemd, or nothing can be.
     fn lasts(self) -> bool {
         match self {
@@ -67,7 +72,9 @@ impl Fault {
             | Fault::SourceDisk
             | Fault::TargetDisk
             | Fault::ReturnPath
-            | Fault::Replies => true,
+            | Fault::Replies
+            | Fault::SourceJournal
+            | Fault::TargetJournal => true,
             Fault::SourceAgent
             | Fault::TargetAgent
             | Fault::BothAgents
@@ -101,6 +108,8 @@ impl Bed {
         if !case.ok {
             case.problem = case.problem.map(|problem| format!("{problem}\n{}", self.logs(40)));
             self.reset().await.context("making the bed anew")?;
+        } else if fault.sets_a_journal_back() {
+            self.reset().await.context("making the bed anew")?;
         } else if expected.end == Outcome::Down {
             self.boot().await.context("starting the guest anew")?;
         } else if phase == Phase::Ready && case.outcome == Outcome::Stays {
@@ -112,6 +121,9 @@ impl Bed {
 
     async fn go(&mut self, case: &mut Case, expected: Expected) -> anyhow::Result<()> {
         let vm = self.plan.vm();
+        if case.fault.sets_a_journal_back() {
+            self.keep_journals()?;
+        }
         let beats = Beats::from_now(self.hosts(), vm);
         let watcher = Watcher::start(&self.cluster.network, vm);
         let done = self.go_watched(case, expected).await;
@@ -128,6 +140,7 @@ impl Bed {
             let state = self.until(outcome, &run, false, case).await.context("while it lasts")?;
             case.keep(state, case.fault.lasts());
             self.mend_all(&run).context("ending the fault")?;
+            self.resolve(case.fault, &run).await.context("resolving the move")?;
         }
         let state = self.until(expected.end, &run, true, case).await.context("in the end")?;
         if expected.end == Outcome::Down {
@@ -137,7 +150,9 @@ impl Bed {
             self.at = run.owner();
         } else {
             self.at = if expected.end == Outcome::Moved { run.target } else { run.source };
-            self.quiet().await?;
+            if !case.fault.sets_a_journal_back() {
+                self.quiet().await?;
+            }
             self.beats_on(self.at).await?;
         }
         case.keep(state, !case.fault.lasts());
@@ -157,7 +172,7 @@ impl Bed {
             case.phase_read = Some(read.clone());
             ensure!(read == case.phase.read_as(), "the phase was read as {read:?}");
             self.break_it(case.fault, &run).await.with_context(|| case.fault.to_string())?;
-            if expected.meanwhile == Some(Outcome::Moved) {
+            if [Some(Outcome::Moved), Some(Outcome::Paused)].contains(&expected.meanwhile) {
                 self.cluster.host(run.target).limit_uplink(None)?;
             }
             let took = held.elapsed();
@@ -276,6 +291,8 @@ impl Bed {
             Fault::ReturnPath => target.cut(Way::Out, Cut::Tcp(COPY_PORT)),
             Fault::Replies => target.cut(Way::Out, Cut::Tcp(AGENT_PORT)),
             Fault::Cont => self.cont(run.source).await,
+            Fault::SourceJournal => self.set_journal_back(run.source),
+            Fault::TargetJournal => self.set_journal_back(run.target),
         }
     }
 
@@ -417,7 +434,7 @@ impl Case {
     fn keep(&mut self, state: State, counts: bool) {
         if counts {
             (self.outcome, self.running_copies) = (state.outcome, state.running_copies);
-            self.rule = rule(state.outcome);
+            self.rule = rule(self.fault, state.outcome);
         } else if self.fault.lasts() {
             self.healed = Some(state);
         } else {

@@ -23,6 +23,8 @@ pub enum Cell {
 /// Why a case may end with no running copy.
 const OUT_OF_REACH: &str = "the target cannot be reached after `released`: the VM stays paused, with an alarm, until it can (who \
     resumed the source's copy could make two)";
+const IN_DOUBT: &str = "a journal that was set back neither resumes nor voids: the VM stays paused, with an alarm, until a person \
+    says on which side it is (`evenkeel move resolve`)";
 const ONLY_COPY_DIED: &str = "the only complete copy died: the VM is down, reported at once, its definition kept, nothing \
     started elsewhere";
 
@@ -73,6 +75,20 @@ pub fn cell(phase: Phase, fault: Fault) -> Cell {
             Ready | Copying | BeforeSwitchOver | AfterSwitchOver | Done => lasting(Moved, Moved),
             _ => lasting(Stays, Stays),
         },
+        // In doubt nothing is resumed, voided or discarded: a person decides, by `move resolve`.
+        Fault::SourceJournal => match phase {
+            // Nobody knows of the copy any more: a person cancels it.
+            Copying => lasting(Stays, Stays),
+            BeforeSwitchOver => lasting(Paused, Stays),
+            AfterSwitchOver => lasting(Paused, Moved),
+            Done => lasting(Moved, Moved),
+            _ => Cell::Absent("nothing of the move is in that journal yet"),
+        },
+        Fault::TargetJournal => match phase {
+            Ready | Copying | BeforeSwitchOver | AfterSwitchOver => lasting(Paused, Stays),
+            Done => lasting(Moved, Moved),
+            _ => Cell::Absent("nothing of the move is in that journal yet"),
+        },
         Fault::Cont if released => at_once(Moved),
         Fault::Cont if phase == Request => Cell::Absent("the guest runs already"),
         Fault::Cont => Cell::Absent("the guest runs already, or QEMU itself refuses"),
@@ -81,8 +97,11 @@ pub fn cell(phase: Phase, fault: Fault) -> Cell {
 
 /// Why a case with this outcome has no running copy; none if it must have one.
 #[must_use]
-pub fn rule(outcome: Outcome) -> Option<&'static str> {
+pub fn rule(fault: Fault, outcome: Outcome) -> Option<&'static str> {
     match outcome {
+        Outcome::Paused if [Fault::SourceJournal, Fault::TargetJournal].contains(&fault) => {
+            Some(IN_DOUBT)
+        }
         Outcome::Paused => Some(OUT_OF_REACH),
         Outcome::Down => Some(ONLY_COPY_DIED),
         Outcome::Moved | Outcome::Stays | Outcome::GoesOn | Outcome::Waits | Outcome::Other => None,

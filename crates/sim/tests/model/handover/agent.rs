@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use decide::membership::journals::Journals;
 use decide::migrate::hypervisor::{
     CopyParameters, Endpoint, HypervisorCommand as Command, HypervisorReport as Report, RunState,
     VmDefinition,
@@ -88,6 +89,8 @@ pub(crate) struct Agent {
     /// Asked, not yet durable; whether somebody still waits for it.
     pub(crate) writes: VecDeque<(Writer, Vec<Record>, bool)>,
     pub(crate) reports: VecDeque<(MoveId, Report)>,
+    /// The other hosts' journals, as heard.
+    journals: Journals,
 }
 
 impl Agent {
@@ -107,6 +110,7 @@ impl Agent {
             timers: BTreeSet::new(),
             writes: VecDeque::new(),
             reports: VecDeque::new(),
+            journals: Journals::default(),
         }
     }
 
@@ -167,6 +171,10 @@ impl World {
         agent.out.insert(id, out);
         let epoch = agent.vm.expect("only what is here moves").record.floor;
         self.agent(to).offers.insert(id);
+        // Repeated, it asks what becomes of a move that is not known. Elsewhere a readiness asks the same.
+        if self.forgetful {
+            self.send(Letter { from: to, to: from, id, body: Body::Acceptance });
+        }
         self.send(Letter { from, to, id, body: Body::Confirmation(epoch) });
     }
 
@@ -182,7 +190,10 @@ impl World {
             Body::Inquiry { epoch, journal } => {
                 self.handed_over(to, id, epoch, None, journal.into())
             }
-            Body::Standing { epoch, standing } => self.stands(to, from, id, epoch, standing),
+            Body::Standing { epoch, standing, journal } => {
+                self.stands(to, from, id, epoch, (standing, journal.map(JournalMark::from)));
+            }
+            Body::Acceptance => self.accepted(to, from, id),
         }
     }
 
@@ -195,7 +206,7 @@ impl World {
         journal: JournalMark,
     ) {
         let mark = self.agent(site).mark;
-        let same = mark.continues(&journal);
+        let same = target::answers_for(&mark, &journal);
         if !same || epoch.owner != host_id(site) {
             return self.say(site, id, epoch.number, Standing::Unknown);
         }
@@ -229,7 +240,7 @@ impl World {
         let agent = self.agent(site);
         let here = agent.vm;
         let Some(out) = agent.out.get_mut(&id) else {
-            if id.incarnation >= agent.first {
+            if source::may_let_go(id, agent.first) {
                 self.send(Letter { from: site, to: from, id, body: Body::Release });
             }
             return;
@@ -328,13 +339,34 @@ impl World {
         agent.vm = None;
     }
 
-    fn stands(&mut self, site: u8, from: u8, id: MoveId, epoch: Epoch, standing: Standing) {
+    /// An acceptance, repeated: the negotiation itself is not part of this model, but a host that does not know the move
+    /// any more says so.
+    fn accepted(&mut self, site: u8, from: u8, id: MoveId) {
+        let agent = self.agent(site);
+        if !agent.out.contains_key(&id) && source::may_let_go(id, agent.first) {
+            self.send(Letter { from: site, to: from, id, body: Body::Release });
+        }
+    }
+
+    fn stands(
+        &mut self,
+        site: u8,
+        from: u8,
+        id: MoveId,
+        epoch: Epoch,
+        (standing, journal): (Standing, Option<JournalMark>),
+    ) {
+        if let Some(journal) = journal {
+            self.agent(site).journals.hear(host_id(from), journal);
+        }
+        let set_back = self.agent(site).journals.set_back(host_id(from));
         let migrate = self.agent(site).out.get(&id).and_then(|out| out.migrate.as_ref());
         let Some(migrate) = migrate else { return };
         let record = migrate.record();
         if record.peer != host_id(from) || epoch.number != record.epoch + 1 {
             return;
         }
+        let standing = source::taken_for(standing, journal, &record.journal, set_back);
         self.outward(site, id, source::Event::Standing(standing));
     }
 
@@ -540,9 +572,20 @@ impl World {
     fn say(&mut self, site: u8, id: MoveId, number: u64, standing: Standing) {
         let epoch = Epoch { number, owner: host_id(site) };
         if standing == Standing::Void {
+            let copy = self.host(site).qemu.and_then(|qemu| qemu.copy);
+            self.ghost.void_early |= copy.is_some_and(|copy| copy.id == id);
             self.ghost.voids.insert((site, number));
+            let now = self.agent(site).mark.id;
+            let another = |said: &Letter| match said.body {
+                Body::Readiness(named) => JournalMark::from(named).id != now,
+                _ => false,
+            };
+            let mut said = self.net.iter().filter(|said| said.from == site && said.id == id);
+            let forgetful = said.any(another);
+            self.ghost.forgetful_void |= forgetful;
         }
-        let (to, body) = (site_of(id.host), Body::Standing { epoch, standing });
+        let journal = self.forgetful.then(|| self.agent(site).mark.into());
+        let (to, body) = (site_of(id.host), Body::Standing { epoch, standing, journal });
         self.send(Letter { from: site, to, id, body });
     }
 

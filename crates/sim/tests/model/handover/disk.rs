@@ -32,6 +32,7 @@ impl Disk {
     /// An agent opens it.
     pub(crate) fn open(&mut self) {
         self.incarnation += 1;
+        (self.mark.opened, self.mark.life) = (self.mark.generation, u64::from(self.incarnation));
         self.mark.generation += 1;
     }
 
@@ -45,5 +46,17 @@ impl Disk {
                 Record::Move(id, None) => drop(self.moves.remove(id)),
             }
         }
+    }
+}
+
+impl Disk {
+    /// As the agent does with a journal that its witness contradicts: it becomes another one, and what it has open is left
+    /// to a person.
+    pub(crate) fn put_in_doubt(&mut self, site: u8, first: u32) {
+        let fresh = Disk::new(site, first);
+        self.mark.id = fresh.mark.id;
+        (self.incarnation, self.first) = (fresh.incarnation, fresh.first);
+        self.moves.values_mut().for_each(|open| open.doubtful = true);
+        self.mark.generation += 1;
     }
 }

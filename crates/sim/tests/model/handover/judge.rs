@@ -19,6 +19,12 @@ pub(crate) struct Ghost {
     /// Promises never to own the VM under that epoch, by the host that gave them.
     pub(crate) voids: BTreeSet<(u8, u64)>,
     void_broken: bool,
+    /// Void was said while the incoming side was there.
+    pub(crate) void_early: bool,
+    /// A stopped copy was ended although no other had run since.
+    pub(crate) discarded: bool,
+    /// A journal said void that had been replaced since.
+    pub(crate) forgetful_void: bool,
     epoch_fell: bool,
     /// Who owned it last on disk, and under which epoch.
     owner: Option<(u64, u8)>,
@@ -49,7 +55,12 @@ impl Ghost {
 
     /// Whether something that must never happen has.
     pub(crate) fn bad(&self) -> bool {
-        self.stale_ran || self.void_broken || self.epoch_fell
+        self.stale_ran
+            || self.void_broken
+            || self.epoch_fell
+            || self.void_early
+            || self.discarded
+            || self.forgetful_void
     }
 
     /// The agent there lets the guest run under that epoch.
@@ -102,6 +113,14 @@ impl World {
         self.hosts.iter().filter(|host| host.qemu.is_some_and(|qemu| qemu.may_run())).count()
     }
 
+    fn runs_by_its_journal(&self) -> bool {
+        self.sites().all(|site| {
+            let host = self.host(site);
+            let runs = host.qemu.is_some_and(|qemu| qemu.may_run());
+            !runs || host.owns() || self.ghost.replaced.contains(&site)
+        })
+    }
+
     fn owners(&self) -> usize {
         let trusted = self.sites().filter(|site| !self.ghost.replaced.contains(site));
         trusted.filter(|site| self.host(*site).owns()).count()
@@ -142,6 +161,19 @@ pub(crate) fn properties(model: &HandOver) -> Vec<Property<HandOver>> {
         Property::always("at most one host may run the VM", |_, w: &World| w.may_run() <= 1),
         Property::always("never is every copy discarded", |_, w: &World| {
             w.fresh_copies() > 0 || w.ghost.excused
+        }),
+        Property::always(
+            "a stopped copy is discarded only after another has run",
+            |_, w: &World| !w.ghost.discarded,
+        ),
+        Property::always("a guest runs only where the journal says that it may", |_, w: &World| {
+            w.runs_by_its_journal()
+        }),
+        Property::always("void is said only once the incoming side is gone", |_, w: &World| {
+            !w.ghost.void_early
+        }),
+        Property::always("a journal that was lost or set back says no void", |_, w: &World| {
+            !w.ghost.forgetful_void
         }),
         Property::always("memory that may be stale is never let run", |_, w: &World| {
             !w.ghost.stale_ran

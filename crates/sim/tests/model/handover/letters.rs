@@ -4,7 +4,7 @@
 use std::fmt;
 
 use decide::migrate::hypervisor::RunState;
-use decide::units::{Epoch, MoveId};
+use decide::units::{Epoch, JournalId, MoveId};
 use decide::wire::message::{JournalMark, Standing};
 
 /// One message.
@@ -19,27 +19,35 @@ pub(crate) struct Letter {
 /// What it says: the bodies of `wire::message` that matter from the confirmation on, without what people read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Body {
+    Acceptance,
     Confirmation(u64),
     Readiness(Journal),
     Release,
     Inquiry { epoch: Epoch, journal: Journal },
     HandOver { epoch: Epoch, run: RunState, journal: Journal },
-    Standing { epoch: Epoch, standing: Standing },
+    Standing { epoch: Epoch, standing: Standing, journal: Option<Journal> },
 }
 
 /// A `JournalMark` with an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Journal(pub(crate) u128, pub(crate) u64);
+pub(crate) struct Journal {
+    id: u128,
+    generation: u64,
+    opened: u64,
+    life: u64,
+}
 
 impl From<JournalMark> for Journal {
     fn from(mark: JournalMark) -> Journal {
-        Journal(mark.id.0, mark.generation)
+        let JournalMark { id, generation, opened, life } = mark;
+        Journal { id: id.0, generation, opened, life }
     }
 }
 
 impl From<Journal> for JournalMark {
-    fn from(Journal(id, generation): Journal) -> JournalMark {
-        JournalMark { id: decide::units::JournalId(id), generation, ..JournalMark::default() }
+    fn from(journal: Journal) -> JournalMark {
+        let Journal { id, generation, opened, life } = journal;
+        JournalMark { id: JournalId(id), generation, opened, life }
     }
 }
 
@@ -48,14 +56,15 @@ impl fmt::Debug for Letter {
         let Letter { from, to, id, body } = self;
         write!(f, "{} → {} of move {}: ", name(*from), name(*to), short(*id))?;
         match body {
+            Body::Acceptance => write!(f, "Acceptance"),
             Body::Confirmation(epoch) => write!(f, "Confirmation, epoch {epoch}"),
-            Body::Readiness(Journal(id, generation)) => {
+            Body::Readiness(Journal { id, generation, .. }) => {
                 write!(f, "Readiness, journal {id} at {generation}")
             }
             Body::Release => write!(f, "Release"),
             Body::HandOver { epoch, .. } => write!(f, "HandOver, epoch {}", epoch.number),
             Body::Inquiry { epoch, .. } => write!(f, "Inquiry about epoch {}", epoch.number),
-            Body::Standing { epoch, standing } => {
+            Body::Standing { epoch, standing, .. } => {
                 write!(f, "Standing {standing:?} under epoch {}", epoch.number)
             }
         }

@@ -89,6 +89,9 @@ pub(crate) struct World {
     pub(crate) hosts: Vec<Arc<Host>>,
     pub(crate) net: Arc<BTreeSet<Letter>>,
     pub(crate) budget: Budget,
+    /// Journals may be lost or set back. Where they cannot, each goes on from what was named, and nothing of it is sent with
+    /// a standing: that would tell states apart which behave alike.
+    pub(crate) forgetful: bool,
     pub(crate) ghost: Ghost,
 }
 
@@ -168,7 +171,8 @@ impl Model for HandOver {
         };
         let hosts = (0..self.sites).map(host).collect();
         let (net, ghost) = (Arc::default(), Ghost::new());
-        vec![World { hosts, net, budget: self.budget, ghost }]
+        let forgetful = self.budget.journals > 0;
+        vec![World { hosts, net, budget: self.budget, forgetful, ghost }]
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {

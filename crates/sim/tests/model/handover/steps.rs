@@ -26,7 +26,8 @@ impl World {
                 }
             }
         }
-        if self.budget.journals > 0 && host.backup.is_none() {
+        // Before a move began a copy of the journal is as good as none.
+        if self.budget.journals > 0 && host.backup.is_none() && !self.net.is_empty() {
             steps.push(Step::Backup(site));
         }
         self.turns(site, steps);
@@ -143,10 +144,14 @@ impl World {
     fn replace(&mut self, site: u8, fate: Fate) {
         self.ghost.replaced.insert(site);
         let host = self.at(site);
-        host.disk = match fate {
-            Fate::Lost => Disk::new(site, host.disk.incarnation + 10),
-            Fate::SetBack => host.backup.clone().expect("offered only where there is one"),
-        };
+        let first = host.disk.incarnation + 10;
+        match fate {
+            Fate::Lost => host.disk = Disk::new(site, first),
+            Fate::SetBack => {
+                host.disk = host.backup.clone().expect("offered only where there is one");
+                host.disk.put_in_doubt(site, first);
+            }
+        }
     }
 
     fn turn(&mut self, site: u8, turn: Turn) {
@@ -272,6 +277,7 @@ impl World {
                 Report::Fenced
             }
             Command::Discard if matches!(seen, Seen::PostMigrate | Seen::Gone) => {
+                self.ghost.discarded |= self.host(site).qemu.is_some_and(|qemu| qemu.fresh);
                 self.at(site).qemu = None;
                 Report::Discarded
             }
