@@ -39,7 +39,7 @@ enum Task {
     )]
     Faults(faults::Faults),
     /// Check the machines of a move under every order of events, within budgets
-    #[command(after_help = "Example: cargo xtask model --json")]
+    #[command(after_help = "Examples:\n  cargo xtask model\n  cargo xtask model --deep --json")]
     Model(model::Model),
     /// Plant bugs, one at a time, and see that the checks find them
     #[command(after_help = "Example: cargo xtask mutants --json")]

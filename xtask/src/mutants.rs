@@ -1,7 +1,8 @@
 //! `cargo xtask mutants`: do the checks bite? Each planted bug (`decide::planted`) must be caught by one of them.
 //!
 //! The tree without a bug goes first and must pass. Then each bug has a process of its own, in which nothing but the bug
-//! differs; the check that should catch it comes first, the others after it, until one has.
+//! differs; the check that should catch it comes first, the others after it, until one has. Checks are the models and, for
+//! what is about many hosts, the simulator: seeds without faults, in which each balancing move must lower the sum of costs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -47,9 +48,30 @@ struct Row {
     seconds: f64,
 }
 
-/// The model that should catch the bug, by a part of its test's name.
+/// What is built to run with a bug planted.
+struct Built {
+    /// The model checks.
+    models: PathBuf,
+    /// Their tests.
+    tests: BTreeSet<String>,
+    simulator: PathBuf,
+}
+
+/// What found a bug: by whom, the property, and the length of the path to it.
+struct Caught {
+    by: String,
+    property: String,
+    length: Option<usize>,
+}
+
+const SIMULATOR: &str = "simulator";
+/// Seeds that the simulator lives.
+const SEEDS: &str = "40";
+
+/// What should catch the bug: the simulator, or the model with this in its test's name.
 fn first_tried(bug: Bug) -> &'static str {
     match bug {
+        Bug::ReliefWithDepartures => SIMULATOR,
         Bug::ReservationKept | Bug::ConfirmedTwice => "two_sources_that_want_the_same_room",
         Bug::ResumeBeforeRecord
         | Bug::ReleasedBeforeCompleted
@@ -57,9 +79,8 @@ fn first_tried(bug: Bug) -> &'static str {
         | Bug::VoidBeforeGone
         | Bug::EarlyCont
         | Bug::EpochNotRaised
-        | Bug::FreshJournalVoids
-        | Bug::ReliefWithDepartures
         | Bug::TapLeftOn => "agents_that_crash_disks",
+        Bug::FreshJournalVoids => "a_journal_that_is_lost",
         Bug::DiscardOnOwner
         | Bug::DiscardCompleteOnTimeout
         | Bug::ReleasedWhenGone
@@ -69,16 +90,16 @@ fn first_tried(bug: Bug) -> &'static str {
 
 impl Mutants {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let binary = build()?;
-        let tests = tests(&binary)?;
+        let built = build()?;
         say("the tree without a bug");
-        let unmutated_passes = tests.iter().try_fold(true, |passes, test| {
-            Ok::<bool, anyhow::Error>(passes & run(&binary, test, None)?.0)
-        })?;
+        let mut unmutated_passes = swarm(&built, None)?.is_none();
+        for test in &built.tests {
+            unmutated_passes &= run(&built, test, None)?.0;
+        }
         let mut rows = Vec::new();
         for bug in Bug::ALL {
             say(&format!("bug {}", bug.name()));
-            rows.push(hunt(&binary, &tests, *bug)?);
+            rows.push(hunt(&built, *bug)?);
         }
         let caught = rows.iter().filter(|row| row.caught_by.is_some()).count();
         let report = Report { planted: rows.len(), caught, unmutated_passes, rows };
@@ -93,22 +114,24 @@ impl Mutants {
     }
 }
 
-/// Builds the model checks with bugs that can be planted, and finds the binary.
-fn build() -> anyhow::Result<PathBuf> {
+/// Builds the checks with bugs that can be planted.
+fn build() -> anyhow::Result<Built> {
     let mut build =
         cargo(&["test", "--package", "sim", "--features", "planted", "--test", "model"]);
-    build.args(["--no-run", "--message-format", "json"]).stdout(Stdio::piped());
-    let done = build.output().context("running cargo")?;
+    build.args(["--no-run", "--message-format", "json-render-diagnostics"]);
+    let done = build.stdout(Stdio::piped()).output().context("running cargo")?;
+    String::from_utf8_lossy(&done.stderr).lines().for_each(say);
     ensure!(done.status.success(), "cargo test --no-run ended with {}", done.status);
-    let text = String::from_utf8_lossy(&done.stderr);
-    text.lines().for_each(say);
-    executable(&String::from_utf8_lossy(&done.stdout)).context("cargo names no test binary")
+    let messages = String::from_utf8_lossy(&done.stdout);
+    let models = executable(&messages, "model").context("cargo names no test binary")?;
+    let simulator = executable(&messages, "evenkeel-sim").context("cargo names no simulator")?;
+    Ok(Built { tests: tests(&models)?, models, simulator })
 }
 
-/// The test binary that cargo says it has built.
-fn executable(messages: &str) -> Option<PathBuf> {
+/// The binary of that name that cargo says it has built.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut built = messages.filter(|message| message["target"]["name"] == "model");
+    let mut built = messages.filter(|message| message["target"]["name"] == name);
     built.find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
 
@@ -120,16 +143,42 @@ fn tests(binary: &Path) -> anyhow::Result<BTreeSet<String>> {
     Ok(names.map(str::to_owned).collect())
 }
 
+/// Tries one check after the other until one finds the bug.
+fn hunt(built: &Built, bug: Bug) -> anyhow::Result<Row> {
+    let began = Instant::now();
+    let first = first_tried(bug);
+    let mut caught = None;
+    if first == SIMULATOR {
+        caught = swarm(built, Some(bug))?;
+    }
+    let (likely, others): (Vec<_>, Vec<_>) =
+        built.tests.iter().partition(|test| test.contains(first));
+    for test in likely.into_iter().chain(others) {
+        if caught.is_none() {
+            caught = run(built, test, Some(bug))?.1.iter().find_map(violation);
+        }
+    }
+    if caught.is_none() && first != SIMULATOR {
+        caught = swarm(built, Some(bug))?;
+    }
+    let seconds = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+    let (caught_by, property, trace_length) = match caught {
+        Some(Caught { by, property, length }) => (Some(by), Some(property), length),
+        None => (None, None, None),
+    };
+    Ok(Row { bug: bug.name(), caught_by, property, trace_length, seconds })
+}
+
 /// Runs one test; whether it passed, and what its model came to.
-fn run(binary: &Path, test: &str, bug: Option<Bug>) -> anyhow::Result<(bool, Vec<Checked>)> {
+fn run(built: &Built, test: &str, bug: Option<Bug>) -> anyhow::Result<(bool, Vec<Checked>)> {
     let file = report_file("mutants")?;
-    let mut command = Command::new(binary);
+    let mut command = Command::new(&built.models);
     command.args(["--exact", test]).env("EVENKEEL_MODEL_REPORT", &file).env("RUST_BACKTRACE", "0");
     match bug {
         Some(bug) => command.env("EVENKEEL_PLANTED", bug.name()),
         None => command.env_remove("EVENKEEL_PLANTED"),
     };
-    let done = command.output().with_context(|| format!("running {}", binary.display()))?;
+    let done = command.output().context("running the model checks")?;
     let models = read(&fs::read_to_string(&file).unwrap_or_default())?;
     if models.is_empty() {
         bail!("{test} reports nothing: {}", String::from_utf8_lossy(&done.stdout));
@@ -140,34 +189,32 @@ fn run(binary: &Path, test: &str, bug: Option<Bug>) -> anyhow::Result<(bool, Vec
     Ok((done.status.success(), models))
 }
 
-/// Tries one check after the other until one finds the bug.
-fn hunt(binary: &Path, tests: &BTreeSet<String>, bug: Bug) -> anyhow::Result<Row> {
-    let began = Instant::now();
-    let first = tests.iter().filter(|test| test.contains(first_tried(bug)));
-    let others = tests.iter().filter(|test| !test.contains(first_tried(bug)));
-    let row = |caught: Option<(String, String, usize)>| {
-        let seconds = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-        let (by, property, length) = match caught {
-            Some((by, property, length)) => (Some(by), Some(property), Some(length)),
-            None => (None, None, None),
-        };
-        Row { bug: bug.name(), caught_by: by, property, trace_length: length, seconds }
-    };
-    for test in first.chain(others) {
-        let (_, models) = run(binary, test, Some(bug))?;
-        if let Some(caught) = models.iter().find_map(violation) {
-            return Ok(row(Some(caught)));
-        }
-    }
-    Ok(row(None))
-}
-
 /// The property that a model found broken, with the shortest path.
-fn violation(model: &Checked) -> Option<(String, String, usize)> {
+fn violation(model: &Checked) -> Option<Caught> {
     let broken = model.properties.iter().filter(|property| !property.holds);
     let with_path = broken.filter_map(|p| Some((p.path.as_ref()?.len(), p.name.clone())));
-    let (length, name) = with_path.min()?;
-    Some((format!("model: {}", model.model), name, length))
+    let (length, property) = with_path.min()?;
+    Some(Caught { by: format!("model: {}", model.model), property, length: Some(length) })
+}
+
+/// What the simulator finds, in seeds without faults.
+fn swarm(built: &Built, bug: Option<Bug>) -> anyhow::Result<Option<Caught>> {
+    let mut command = Command::new(&built.simulator);
+    command.args(["swarm", "--seeds", SEEDS, "--faulty", "0", "--json"]);
+    if let Some(bug) = bug {
+        command.args(["--plant", bug.name()]);
+    }
+    let done = command.output().context("running the simulator")?;
+    let found: Value = serde_json::from_slice(&done.stdout).with_context(|| {
+        format!("reading what it prints: {}", String::from_utf8_lossy(&done.stderr))
+    })?;
+    Ok(broken_in(&found))
+}
+
+fn broken_in(found: &Value) -> Option<Caught> {
+    let first = found["failures"].as_array()?.first()?;
+    let (seed, property) = (first["seed"].as_u64()?, first["property"].as_str()?.to_owned());
+    Some(Caught { by: format!("simulator: seed {seed}"), property, length: None })
 }
 
 fn table(report: &Report) -> String {
@@ -198,7 +245,8 @@ mod tests {
     fn the_binary_is_read_from_what_cargo_says() {
         let messages = "{\"target\":{\"name\":\"decide\"},\"executable\":null}\nnoise\n\
                         {\"target\":{\"name\":\"model\"},\"executable\":\"/t/model-1\"}";
-        assert_eq!(executable(messages), Some(PathBuf::from("/t/model-1")));
+        assert_eq!(executable(messages, "model"), Some(PathBuf::from("/t/model-1")));
+        assert_eq!(executable(messages, "evenkeel-sim"), None);
     }
 
     #[test]
@@ -221,7 +269,15 @@ mod tests {
         let model = read(
             r#"{"model":"m","states":7,"steps":9,"depth":3,"seconds":0.1,"properties":[{"name":"p","expects":"always","holds":false,"path":["a","b"]},{"name":"q","expects":"always","holds":false,"path":["a"]},{"name":"r","expects":"sometimes","holds":false,"path":null}]}"#,
         );
-        let found = violation(&model.unwrap()[0]);
-        assert_eq!(found, Some(("model: m".to_owned(), "q".to_owned(), 1)));
+        let found = violation(&model.unwrap()[0]).unwrap();
+        assert_eq!((&*found.by, &*found.property, found.length), ("model: m", "q", Some(1)));
+    }
+
+    #[test]
+    fn what_the_simulator_finds_names_its_seed() {
+        let found = serde_json::json!({ "failures": [{ "seed": 3, "property": "costs-fall" }] });
+        let caught = broken_in(&found).unwrap();
+        assert_eq!((&*caught.by, &*caught.property), ("simulator: seed 3", "costs-fall"));
+        assert!(broken_in(&serde_json::json!({ "failures": [] })).is_none());
     }
 }

@@ -8,7 +8,7 @@ mod check;
 mod handover;
 mod negotiation;
 
-use check::check;
+use check::{check, deep};
 use handover::{Budget, HandOver};
 use negotiation::Negotiation;
 
@@ -27,7 +27,8 @@ const CALM: Budget = Budget {
 
 #[test]
 fn a_hand_over_survives_agents_that_crash_disks_that_fail_and_copies_that_end_early() {
-    let budget = Budget { crashes: 2, writes: 1, copies: 1, cancels: 1, ..CALM };
+    let line = 1 + u8::from(deep());
+    let budget = Budget { crashes: 2, writes: 1, copies: 1, cancels: 1, line, ..CALM };
     check("hand-over, crashes", HandOver { sites: 2, budget }, 242_906);
 }
 
@@ -39,7 +40,8 @@ fn a_hand_over_survives_hypervisors_and_hosts_that_die() {
 
 #[test]
 fn a_vm_may_move_on_while_messages_of_its_first_move_are_still_under_way() {
-    let budget = Budget { moves: 2, ..CALM };
+    let crashes = u8::from(deep());
+    let budget = Budget { moves: 2, crashes, ..CALM };
     check("hand-over, third host", HandOver { sites: 3, budget }, 175_391);
 }
 
@@ -63,6 +65,7 @@ fn two_sources_that_want_the_same_room_and_agents_that_crash_leave_nothing_reser
 
 #[test]
 fn a_journal_that_is_lost_or_set_back_neither_resumes_nor_discards_nor_promises() {
-    let budget = Budget { crashes: 1, journals: 1, ..CALM };
+    let deaths = u8::from(deep());
+    let budget = Budget { crashes: 1, deaths, journals: 1, ..CALM };
     check("hand-over, journals", HandOver { sites: 2, budget }, 481_624);
 }
