@@ -24,6 +24,23 @@ const KEPT: &[(u64, u16, &str)] = &[
          (membership: a_suspicion_ends_though_whoever_had_it_first_has_died)",
     ),
     (
+        67,
+        12,
+        "a VM was let in on top of one that had just arrived, whose history had not aged while it was copied \
+         (stories: a_vm_that_has_just_arrived_counts_in_what_its_new_host_asks_for_the_next)",
+    ),
+    (
+        126,
+        12,
+        "a VM that had arrived and was not measured yet counted as nothing \
+         (stories: a_vm_that_has_arrived_but_was_not_measured_asks_what_was_expected_of_it)",
+    ),
+    (
+        224,
+        12,
+        "a paused guest was killed at its target once it was in place there: that its source ends the stopped copy is right",
+    ),
+    (
         90,
         12,
         "a VM died at its target between `owner` and its first instruction: its source's stopped copy stays, for a person to end",

@@ -302,9 +302,13 @@ impl Fleet {
     /// The guest may have executed here: every other copy of it is stale.
     fn executed(&mut self, here: u16, vm: VmId) {
         self.touched.insert(vm);
-        if !self.process(here, vm).is_some_and(Process::executes) {
-            return;
+        if self.process(here, vm).is_some_and(Process::executes) {
+            self.supersede(here, vm);
         }
+    }
+
+    /// The guest is here from now on: every other copy of it is stale.
+    fn supersede(&mut self, here: u16, vm: VmId) {
         for (at, host) in &mut self.hosts {
             if *at != here
                 && let Some(process) = host.processes.get_mut(&vm)
@@ -493,6 +497,8 @@ impl Fleet {
                 (process.tap, process.copy, process.used.until) = (true, None, now);
                 self.executed(at, vm);
                 if seen == Seen::IncomingComplete {
+                    // Also if it stays paused: it is in place, and is owned here.
+                    self.supersede(at, vm);
                     self.passed.push(Passed { id, vm, to: at });
                 }
                 Report::Resumed
