@@ -195,6 +195,47 @@ fn a_vm_whose_copy_never_ends_does_not_keep_others_from_leaving() {
 }
 
 #[test]
+fn a_vm_that_has_just_arrived_counts_in_what_its_new_host_asks_for_the_next() {
+    for pause in [100, 1100, 2100] {
+        let mut world = World::of(1, 3, settings());
+        // Room for one of the two beside what is there.
+        world.boot(2, 3, 512, 500, 450);
+        world.boot(1, 1, 512, 1000, 400);
+        world.boot(3, 2, 512, 1000, 400);
+        // It has been quiet until its history was sent.
+        world.guests.get_mut(&vm_id(1)).unwrap().packets = 0;
+        world.run(secs(20));
+        world.ask(1, Ask::Move { vm: vm_id(1), to: Some(host_id(2)) }).unwrap();
+        until_command(&mut world, 1, "StartCopy");
+        world.guests.get_mut(&vm_id(1)).unwrap().packets = 400;
+        until_command(&mut world, 2, "Resume");
+        // A cycle of the monitor without a rate, then one with; the second one tells.
+        world.run(Duration::from_millis(2000 + pause));
+        world.ask(3, Ask::Move { vm: vm_id(2), to: Some(host_id(2)) }).unwrap();
+        world.run(secs(60));
+        assert!(world.runs_at(vm_id(2)).contains(&3), "{pause}: {}", world.story());
+    }
+}
+
+#[test]
+fn a_vm_that_has_arrived_but_was_not_measured_asks_what_was_expected_of_it() {
+    let mut world = World::of(1, 3, settings());
+    world.boot(2, 3, 512, 500, 450);
+    world.boot(1, 1, 4096, 1000, 400);
+    world.boot(3, 2, 512, 1000, 400);
+    world.run(secs(20));
+    world.ask(1, Ask::Move { vm: vm_id(1), to: Some(host_id(2)) }).unwrap();
+    let arrived = |w: &World| {
+        w.sites[&2].host.as_ref().is_some_and(|host| host.vms().contains_key(&vm_id(1)))
+    };
+    // The copy takes longer than what its history tells of is looked back at.
+    assert!(world.until(secs(200), arrived), "{}", world.story());
+    world.ask(3, Ask::Move { vm: vm_id(2), to: Some(host_id(2)) }).unwrap();
+    world.run(secs(60));
+    assert!(world.runs_at(vm_id(2)).contains(&3), "{}", world.story());
+}
+
+#[test]
 fn a_silent_target_leads_to_the_next_best_acceptor() {
     let mut world = flooded(settings());
     world.filter = Some(Box::new(|_, to, m| to != 3 || !matches!(m.body, Body::Confirmation(_))));

@@ -1,6 +1,7 @@
 //! The other hosts: who is alive, and what this one says of itself.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::story::{Note, Step};
 use super::{Action, Host};
@@ -10,6 +11,11 @@ use crate::negotiate::source as negotiate_source;
 use crate::policy::hot::used;
 use crate::units::{HostId, MoveId, Share, Time};
 use crate::wire::message::JournalMark;
+
+/// What has not changed is said again after this long, so that others can tell it from what was lost.
+const SAID_ANEW_AFTER: Duration = Duration::from_secs(5);
+/// Figures that differ by less than this part of them are the same to people.
+const LITTLE: u64 = 32;
 
 impl Host {
     pub(super) fn join(&mut self, now: Time, address: SocketAddr, actions: &mut Vec<Action>) {
@@ -38,10 +44,20 @@ impl Host {
         self.spread(now, out, actions);
     }
 
-    /// Says what this host is like now.
+    /// Says what this host is like now, if that is news: what all have heard already would cost them all again.
     pub(super) fn say_digest(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let mut out = Vec::new();
         let digest = self.digest(now);
+        let fresh = |(when, _): &(Time, Digest)| now.since(*when) < SAID_ANEW_AFTER;
+        if self
+            .said
+            .as_ref()
+            .filter(|said| fresh(said))
+            .is_some_and(|(_, said)| same(said, &digest))
+        {
+            return;
+        }
+        self.said = Some((now, digest.clone()));
+        let mut out = Vec::new();
         self.membership.say(now, digest, &mut out);
         self.spread(now, out, actions);
     }
@@ -158,4 +174,15 @@ impl Host {
         }
         hash
     }
+}
+
+/// Whether two digests say the same: figures may differ a little, everything else not at all.
+fn same(said: &Digest, now: &Digest) -> bool {
+    let near = |a: u64, b: u64| a.abs_diff(b) <= a.max(b) / LITTLE;
+    let figures = near(said.cpu_used.0.into(), now.cpu_used.0.into())
+        && near(said.memory_committed.0.into(), now.memory_committed.0.into())
+        && near(said.packets.0, now.packets.0)
+        && near(said.bits.0, now.bits.0);
+    let Digest { cpu_used, memory_committed, packets, bits, .. } = said.clone();
+    figures && said == &Digest { cpu_used, memory_committed, packets, bits, ..now.clone() }
 }

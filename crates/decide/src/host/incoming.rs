@@ -33,7 +33,9 @@ pub(super) struct Incoming {
     pub(super) demand: Load,
     useful_max: Option<Cost>,
     pub(super) confirmation: Option<Confirmation>,
+    /// The history, and when it came.
     pub(super) history: Vec<Aged>,
+    pub(super) history_came: Time,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) migrate: Option<migrate_target::Target>,
     /// Void; kept to be answered for.
@@ -60,6 +62,7 @@ impl Incoming {
             useful_max,
             confirmation,
             history,
+            history_came: Time::default(),
             endpoint,
             migrate,
             ended,
@@ -383,7 +386,7 @@ impl Host {
             .import(now, samples)
             .map_err(|bad| format!("the usage history cannot be used: {bad}"));
         let peak = history.peak(PEAK_SECONDS, incoming.memory);
-        incoming.history = samples.to_vec();
+        (incoming.history, incoming.history_came) = (samples.to_vec(), now);
         incoming.demand = peak.map_or(incoming.demand, |peak| incoming.demand.highest(peak));
         let (demand, memory, useful_max) = (incoming.demand, incoming.memory, incoming.useful_max);
         self.count_room();

@@ -5,6 +5,7 @@ use crate::negotiate::target::Stage;
 use crate::placement::admission::{room, size_with_overhead};
 use crate::planted::{Bug, planted};
 use crate::units::{Mib, MilliCores, MoveId, Time, VmId};
+use crate::usage::DEMAND_WINDOW;
 use crate::usage::load::Load;
 
 impl Host {
@@ -34,7 +35,12 @@ impl Host {
 
     /// The most load that this host may come to have: departures still here, every reservation and arrival in (but `but`).
     pub(super) fn highest_load(&self, now: Time, but: Option<MoveId>) -> Load {
-        let here = self.demand_of_vms(now).plus(own_load(self.usage.own_cpu().1));
+        let own = own_load(self.usage.own_cpu().1);
+        let here = self.vms.keys().fold(own, |sum, vm| {
+            let demand = self.demand(now, *vm);
+            // Who has just arrived has not been measured here: until then it asks what it was expected to.
+            sum.plus(self.arrived.get(vm).map_or(demand, |(expected, _)| demand.highest(*expected)))
+        });
         let coming = self
             .incoming
             .iter()
@@ -42,6 +48,13 @@ impl Host {
         let reserved = coming
             .filter(|(id, incoming)| self.target.offers().contains_key(id) || incoming.open());
         reserved.fold(here, |sum, (_, incoming)| sum.plus(incoming.demand))
+    }
+
+    /// Forgets what was expected of VMs that have been measured here by now.
+    pub(super) fn forget_expected(&mut self, now: Time) {
+        let vms = &self.vms;
+        self.arrived
+            .retain(|vm, (_, since)| now.since(*since) <= DEMAND_WINDOW && vms.contains_key(vm));
     }
 
     /// Counts what guests here take, those on their way in without a reservation (after a restart) included.

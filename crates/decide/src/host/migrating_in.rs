@@ -192,8 +192,9 @@ impl Host {
 
     /// The VM is one of ours, with its history as if it had always been here.
     fn arrive(&mut self, now: Time, incoming: Incoming, actions: &mut Vec<Action>) {
-        let Incoming { vm, history, migrate, .. } = incoming;
+        let Incoming { vm, mut history, history_came, migrate, demand, .. } = incoming;
         let Some(migrate) = migrate else { return };
+        self.arrived.insert(vm, (demand, now));
         let record = migrate.record();
         if let Some(definition) = record.definition.clone() {
             let rest_until = now.plus(self.settings.worth_it.vm_rest);
@@ -203,6 +204,9 @@ impl Host {
                 Vm { definition, run, record: migrate.vm_record(), recorded, rest_until, trouble },
             );
         }
+        // It has aged while the memory was copied: what was so before the move is not so now.
+        let copied_for = now.since(history_came);
+        history.iter_mut().for_each(|sample| sample.age = sample.age.saturating_add(copied_for));
         if let Err(bad) = self.usage.import(now, vm, &history) {
             actions
                 .push(Action::Note(Note::bad_input(format!("history of {vm}: {bad}")).about(vm)));
@@ -261,6 +265,6 @@ fn word(phase: Phase) -> &'static str {
         Phase::Looking => "recovering",
         Phase::Doubtful => "doubtful",
         Phase::Arrived => "done",
-        Phase::Lost => "down",
+        Phase::Losing | Phase::Lost => "down",
     }
 }

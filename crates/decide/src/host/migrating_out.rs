@@ -1,10 +1,10 @@
 //! Moves from here, from readiness to the end.
 
 use super::story::{Note, Step};
-use super::{Action, Host, TimerKey, Writer};
+use super::{Action, Host, TimerKey, Vm, Writer};
 use crate::migrate::hypervisor::{Endpoint, HypervisorCommand, HypervisorReport};
 use crate::migrate::precopy;
-use crate::migrate::record::{MoveRecord, MoveStage, Record};
+use crate::migrate::record::{MoveRecord, MoveStage, Ownership, Record};
 use crate::migrate::source::{Action as Wanted, Event, Outcome, Phase, Source};
 use crate::units::{Epoch, HostId, MoveId, Time};
 use crate::wire::message::{Body, JournalMark, Standing};
@@ -213,7 +213,12 @@ impl Host {
             }
             Outcome::Down(why) => {
                 self.tales.end(now, id, "down", &why);
-                if let Some(vm) = self.vms.get_mut(&out.vm) {
+                let elsewhere = |vm: &Vm| matches!(vm.record.ownership, Ownership::Released(..));
+                if out.process_gone.is_some() && self.vms.get(&out.vm).is_some_and(elsewhere) {
+                    // It is another host's, and nothing of it is left here.
+                    self.vms.remove(&out.vm);
+                    self.usage.forget(out.vm);
+                } else if let Some(vm) = self.vms.get_mut(&out.vm) {
                     vm.trouble = Some(format!("down: {why}"));
                 }
                 self.alarm_once(note(Step::VmDown, why), actions);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::form;
 use crate::membership::journals::Journals;
-use crate::membership::{Membership, Peer};
+use crate::membership::{Digest, Membership, Peer};
 use crate::migrate::hypervisor::{
     HypervisorCommand, HypervisorReport, RunState, Sighting, VmDefinition,
 };
@@ -26,6 +26,7 @@ use crate::policy::hot::{Crossed, HotWatch};
 use crate::policy::settings::Settings;
 use crate::units::{HostId, MoveId, Time, VmId};
 use crate::usage::Usage;
+use crate::usage::load::Load;
 use crate::usage::reading::Reading;
 use crate::wire::message::{Body, JournalMark, Message};
 
@@ -205,6 +206,8 @@ pub struct Host {
     /// All that the journal knows of VMs, those that are elsewhere too.
     records: BTreeMap<VmId, VmRecord>,
     vms: BTreeMap<VmId, Vm>,
+    /// VMs that arrived of late: what each was expected to ask here, and since when.
+    arrived: BTreeMap<VmId, (Load, Time)>,
     /// Names of VMs that others asked about, for people.
     heard_of: BTreeMap<VmId, String>,
     outgoing: BTreeMap<MoveId, Outgoing>,
@@ -223,6 +226,8 @@ pub struct Host {
     recent: Vec<Time>,
     /// What was last said of why nothing is done, so that it is said once.
     doing: String,
+    /// The digest that was said last, and when.
+    said: Option<(Time, Digest)>,
     noted_hot: Option<String>,
     recommended: BTreeSet<VmId>,
     /// What needs a person; with the end of its move it is over.
@@ -266,6 +271,7 @@ impl Host {
             hot: HotWatch::default(),
             records: start.vms,
             vms: BTreeMap::new(),
+            arrived: BTreeMap::new(),
             heard_of: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             target: negotiate_target::Target::new(limits),
@@ -279,6 +285,7 @@ impl Host {
             failures: 0,
             recent: Vec::new(),
             doing: String::new(),
+            said: None,
             noted_hot: None,
             recommended: BTreeSet::new(),
             alarms: Vec::new(),

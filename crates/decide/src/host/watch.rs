@@ -24,6 +24,7 @@ impl Host {
         self.usage.observe(now, &reading, self.settings.hot.packets_per_second);
         let load = self.demand_of_vms(now);
         self.hot.observe(now, &self.settings.hot, self.usage.host(), load, self.usage.capacity());
+        self.forget_expected(now);
         self.count_room();
         self.record_vms(actions);
         self.note_missing_taps(actions);

@@ -8,6 +8,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, BufMut, TryGetError};
 use foca::{Header, Member, Message, State};
@@ -107,9 +109,19 @@ pub(super) fn sender(mut foca_data: &[u8]) -> Result<Identity, Malformed> {
     if sender.peer.host == HostId(0) { Err(Malformed::Unknown("sender")) } else { Ok(sender) }
 }
 
+/// Whether members were read since this was last taken: most datagrams bring digests only, and change no member.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Read(Arc<AtomicBool>);
+
+impl Read {
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
 /// foca's view of the above, for the host with this id.
 #[derive(Debug)]
-pub(super) struct Codec(pub(super) HostId);
+pub(super) struct Codec(pub(super) HostId, pub(super) Read);
 
 impl foca::Codec<Identity> for Codec {
     type Error = Malformed;
@@ -156,6 +168,7 @@ impl foca::Codec<Identity> for Codec {
     }
 
     fn decode_member(&mut self, mut buf: impl Buf) -> Result<Member<Identity>, Malformed> {
+        self.1.0.store(true, Ordering::Relaxed);
         let id = get_identity(&mut buf)?;
         let incarnation = buf.try_get_u16()?;
         let state = match buf.try_get_u8()? {

@@ -49,10 +49,14 @@ impl Identity {
 
     /// Whether this identity counts, and the other of the same host does not.
     pub(super) fn outlives(&self, other: &Identity) -> bool {
-        let key =
-            |id: &Identity| (id.life, id.peer.address, id.peer.incarnation, id.peer.name.clone());
-        key(self) > key(other)
+        is_later((self.life, &self.peer), (other.life, &other.peer))
     }
+}
+
+/// The same of parts.
+pub(super) fn is_later((life, peer): (u64, &Peer), (than, other): (u64, &Peer)) -> bool {
+    (life, peer.address, peer.incarnation, &peer.name)
+        > (than, other.address, other.incarnation, &other.name)
 }
 
 impl foca::Identity for Identity {

@@ -34,8 +34,8 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::units::{HostId, Time};
 use calls::Calls;
-use codec::{Codec, FOCA_BYTES_MAX, Frame};
-use identity::Identity;
+use codec::{Codec, FOCA_BYTES_MAX, Frame, Read};
+use identity::{Identity, is_later};
 use spread::Spread;
 use suspects::Suspects;
 use timers::Timers;
@@ -135,6 +135,7 @@ pub struct Membership {
     number: u64,
     twice: Twice,
     suspects: Suspects,
+    read: Read,
     link: Link,
     left: bool,
     now: Time,
@@ -146,12 +147,6 @@ struct Known {
     life: u64,
 }
 
-impl Known {
-    fn identity(&self) -> Identity {
-        Identity { peer: self.view.peer.clone(), life: self.life }
-    }
-}
-
 /// What foca told of our own standing.
 #[derive(Debug, Default)]
 struct Link {
@@ -161,6 +156,8 @@ struct Link {
     reborn: bool,
     /// A host came up that lacks our digest.
     newcomer: bool,
+    /// Some member may stand otherwise than before.
+    stirred: bool,
 }
 
 impl fmt::Debug for Membership {
@@ -192,12 +189,15 @@ impl Membership {
         let (tell, heard) = channel();
         let config = timings.foca(1, FOCA_BYTES_MAX);
         let spread = Spread::new(id, tell);
+        let read = Read::default();
+        let codec = Codec(id, read.clone());
         Membership {
             me: id,
-            foca: Foca::with_custom_broadcast(Identity::first(me), config, rng, Codec(id), spread),
+            foca: Foca::with_custom_broadcast(Identity::first(me), config, rng, codec, spread),
             timers: Timers::default(),
             calls: Calls::new(&timings, jitter),
             suspects: Suspects::new(timings.suspect_for),
+            read,
             timings,
             known: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -237,6 +237,7 @@ impl Membership {
             Frame::Foca(data) => {
                 let sender = codec::sender(data).map_err(|why| bad(why.to_string()))?;
                 if self.admit(&sender, out) {
+                    self.link.stirred |= !self.stands_well(&sender);
                     let (foca, mut effects) = self.parts(out);
                     let result = foca.handle_data(data, &mut effects);
                     self.settle(out);
@@ -259,11 +260,13 @@ impl Membership {
         }
         self.pass(now);
         while let Some(timer) = self.timers.pop_due(self.now) {
+            self.link.stirred = true;
             let (foca, mut effects) = self.parts(out);
             // foca reports timers that came too late to complete a probe, and begins the next probe all the same.
             let _ = foca.handle_timer(timer, &mut effects);
         }
         while let Some((who, incarnation)) = self.suspects.due(self.now) {
+            self.link.stirred = true;
             let gone = Member::new(who, incarnation, State::Down);
             let (foca, mut effects) = self.parts(out);
             foca.apply_many(std::iter::once(gone), true, &mut effects)
@@ -345,17 +348,25 @@ impl Membership {
             }
             return false;
         }
-        let Some(latest) = self.known.get(&sender.peer.host).map(Known::identity) else {
-            return true;
-        };
-        if latest.outlives(sender) {
+        let Some(latest) = self.known.get(&sender.peer.host) else { return true };
+        if is_later((latest.life, &latest.view.peer), (sender.life, &sender.peer)) {
             // It cannot know by itself: it may have started without its journal. foca would say that it is gone, not since which life.
             let host = sender.peer.host;
-            let told = Frame::Outlived { host, life: latest.life, address: latest.peer.address };
+            let told =
+                Frame::Outlived { host, life: latest.life, address: latest.view.peer.address };
             out.push(Output::Send { to: address, bytes: told.to_bytes() });
             return false;
         }
         true
+    }
+
+    /// Whether the sender is known as it presents itself, and alive: then no word of its own changes how it stands.
+    fn stands_well(&self, sender: &Identity) -> bool {
+        self.known.get(&sender.peer.host).is_some_and(|known| {
+            known.view.state == HostState::Alive
+                && known.life == sender.life
+                && known.view.peer == sender.peer
+        })
     }
 
     /// The others know a later life of ours: begin one that is later still.
@@ -375,6 +386,7 @@ impl Membership {
             self.link.connected = false;
             self.link.reborn = true;
         }
+        self.link.stirred = true;
         self.settle(out);
     }
 
@@ -386,7 +398,8 @@ impl Membership {
                 None => drop(self.early.insert(host, (digest, self.now))),
             }
         }
-        if self.compare(out) {
+        let stirred = std::mem::take(&mut self.link.stirred) | self.read.take();
+        if stirred && self.compare(out) {
             self.forget();
             let hosts = self.foca.num_members() + 1;
             let config = self.timings.foca(hosts, FOCA_BYTES_MAX);
@@ -502,6 +515,7 @@ struct Effects<'a> {
 
 impl Runtime<Identity> for Effects<'_> {
     fn notify(&mut self, notification: Notification<'_, Identity>) {
+        self.link.stirred = true;
         match notification {
             Notification::MemberUp(_) => self.link.newcomer = true,
             Notification::Active => self.link.connected = true,

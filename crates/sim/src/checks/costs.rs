@@ -6,6 +6,7 @@
 //! order here, once all are over.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use decide::units::{Cost, MoveId, Time, VmId};
 
@@ -17,9 +18,14 @@ use crate::world::scene::sum_of_costs;
 /// Rates are whole numbers, and a guest's pause shows in them: what each side reads may be off by a little.
 const ROUNDING: Cost = Cost(500_000);
 
+/// Whoever has arrived is measured after this long.
+const MEASURED: Duration = Duration::from_secs(5);
+
 /// While loads are steady.
 #[derive(Debug)]
 pub(super) struct Steady {
+    /// The instant of the last change.
+    changed: Time,
     /// Balancing moves that began later are judged.
     since: Time,
     /// Where each VM was then.
@@ -34,25 +40,30 @@ pub(super) fn passed(checks: &mut Checks, world: &World, passed: hypervisor::Pas
     let before = sum_of_costs(world, &checks.at);
     checks.at.insert(vm, to);
     let after = sum_of_costs(world, &checks.at);
-    let balancing = checks.balancing.get(&id).copied();
-    checks.passed.push(Passed { id, vm, to, before, after, balancing });
+    let (when, asked) = (world.now, checks.asked.get(&id).copied());
+    let balancing = asked.filter(|(_, balancing)| *balancing).map(|(when, _)| when);
+    checks.passed.push(Passed { id, vm, to, when, before, after, balancing });
 }
 
 /// Loads are steady from now on, and known to all from `since` on. What has passed before is judged.
 pub(super) fn steady(checks: &mut Checks, world: &World, since: Time) {
     judge(checks, world);
     let (at, passed) = (checks.at.clone(), checks.passed.len());
-    checks.steady = Some(Steady { since, at, passed });
+    checks.steady = Some(Steady { changed: world.now, since, at, passed });
 }
 
 /// Judges all that passed while loads were steady, by the loads as they are.
 pub(super) fn judge(checks: &mut Checks, world: &World) {
-    let Some(Steady { since, mut at, passed }) = checks.steady.take() else { return };
+    let Some(Steady { changed, since, mut at, passed }) = checks.steady.take() else { return };
     // What is down has no load.
     at.retain(|vm, _| !checks.down.contains(vm));
     let mut order: Vec<Passed> = checks.passed[passed..].to_vec();
     let begun = |id: &MoveId| checks.copies.get(id).copied();
     order.sort_by_key(|passed| begun(&passed.id));
+    // A VM that was asked about before the change is known by its new load only once it has been measured where it went.
+    let before_change = |id: &MoveId| checks.asked.get(id).is_none_or(|(when, _)| *when < changed);
+    let late = order.iter().filter(|passed| before_change(&passed.id));
+    let since = late.map(|passed| passed.when.plus(MEASURED)).fold(since, Time::max);
     let margin = world.settings.worth_it.gain_min;
     for Passed { id, vm, to, balancing, .. } in order {
         if !at.contains_key(&vm) {

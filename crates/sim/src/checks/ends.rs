@@ -1,5 +1,7 @@
 //! What must be so in the end, once everything is whole again.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use decide::membership::HostState;
 use decide::migrate::hypervisor::Seen;
 use decide::migrate::record::Ownership;
@@ -53,10 +55,15 @@ pub fn settled(world: &World) -> Result<(), NotYet> {
                 format!("host{n} has a process {:?} of {vm}", process.seen),
             ));
         }
-        let here = world.fleet.processes(*n).map(|(vm, _)| vm);
-        let known = host.vms().iter().filter(|(_, vm)| vm.record.ownership != Ownership::Down);
-        if !here.eq(known.map(|(vm, _)| *vm)) {
-            return Err(format!("host{n} thinks it has {:?}", host.vms().keys()).into());
+        let here: BTreeSet<VmId> = world.fleet.processes(*n).map(|(vm, _)| vm).collect();
+        // What is down is still listed; so is, until the next start, what died at its new owner and is gone here too.
+        let gone = |owner| matches!(owner, Ownership::Down | Ownership::Released(..));
+        let known = host.vms().iter().filter(|(_, vm)| !gone(vm.record.ownership));
+        let known: BTreeSet<VmId> = known.map(|(vm, _)| *vm).collect();
+        if let Some(vm) = here.symmetric_difference(&known).next() {
+            let (has, record) = (here.contains(vm), host.vms().get(vm).map(|vm| vm.record));
+            let what = format!("host{n} has {vm}: {has}; its agent thinks {record:?}");
+            return Err(NotYet::of(*vm, what));
         }
     }
     world.guests.keys().try_for_each(|vm| owned(world, *vm))
@@ -90,7 +97,7 @@ fn owned(world: &World, vm: VmId) -> Result<(), NotYet> {
 /// # Errors
 /// The first two that do not agree.
 pub fn agreed(world: &World) -> Result<(), NotYet> {
-    let mut said = std::collections::BTreeMap::new();
+    let mut said = BTreeMap::new();
     for (n, site) in &world.sites {
         let Some(host) = &site.host else {
             return Err(format!("the agent of host{n} is down").into());

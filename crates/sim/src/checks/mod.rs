@@ -86,6 +86,8 @@ pub struct Passed {
     pub vm: VmId,
     /// Where to.
     pub to: u16,
+    /// When.
+    pub when: Time,
     /// The sum of all hosts' costs before and after.
     pub before: Cost,
     /// The same after.
@@ -106,7 +108,8 @@ pub struct Checks {
     pub passed: Vec<Passed>,
     /// Whose load counts where.
     at: BTreeMap<VmId, u16>,
-    balancing: BTreeMap<MoveId, Time>,
+    /// When each move was first asked about, and whether the policy wanted it.
+    asked: BTreeMap<MoveId, (Time, bool)>,
     /// Since when loads are steady, if they are.
     steady: Option<costs::Steady>,
     /// In which order the copies of moves began: a counter.
@@ -141,8 +144,9 @@ impl Checks {
 
     /// A request goes out.
     pub(crate) fn asked(&mut self, now: Time, message: &Message) {
-        if matches!(&message.body, Body::Request(request) if request.useful_max.is_some()) {
-            self.balancing.entry(message.move_id).or_insert(now);
+        if let Body::Request(request) = &message.body {
+            let balancing = request.useful_max.is_some();
+            self.asked.entry(message.move_id).or_insert((now, balancing));
         }
     }
 

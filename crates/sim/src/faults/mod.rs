@@ -100,7 +100,7 @@ pub struct Faults {
     pub deaths_max: (u32, u32),
     counts: BTreeMap<Kind, u64>,
     phases: BTreeMap<&'static str, u64>,
-    told: Vec<(Time, String)>,
+    told: Vec<(Time, u16, String)>,
 }
 
 impl Faults {
@@ -129,8 +129,8 @@ impl Faults {
         &self.phases
     }
 
-    /// What struck when, in words.
-    pub fn told(&self) -> &[(Time, String)] {
+    /// What struck when and which host, in words.
+    pub fn told(&self) -> &[(Time, u16, String)] {
         &self.told
     }
 

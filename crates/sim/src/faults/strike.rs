@@ -109,7 +109,7 @@ impl World {
         *self.faults.counts.entry(kind).or_default() += 1;
         let beside = peer.map_or(String::new(), |peer| format!(" (with host{peer})"));
         let what = format!("{} at host{at}{beside}", kind.name());
-        self.faults.told.push((self.now, what));
+        self.faults.told.push((self.now, at, what));
         for at in [Some(at), peer].into_iter().flatten() {
             let Some(host) = self.sites.get(&at).and_then(|site| site.host.as_ref()) else {
                 continue;

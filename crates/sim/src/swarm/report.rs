@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Life, Options};
 
 /// The last lines that are shown of what led to a failure.
-const STORY_LINES: usize = 80;
+const STORY_LINES: usize = 150;
 /// Failures told in full.
 const FAILURES_MAX: usize = 10;
 

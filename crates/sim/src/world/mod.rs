@@ -329,7 +329,7 @@ impl World {
                     self.checks.asked(self.now, &message);
                     known.into_iter().for_each(|to| self.cast(at, site_at(to), &message));
                 }
-                Action::Gossip { to, bytes } => self.send_gossip(at, site_at(to), &bytes),
+                Action::Gossip { to, bytes } => self.send_gossip(at, site_at(to), bytes),
                 Action::Persist { number, records } => {
                     let now = self.now;
                     let site = self.site(at);
@@ -416,15 +416,16 @@ impl World {
         text
     }
 
-    /// What hosts noted of a VM (or of all), what they ordered, and what struck, with the seconds since the beginning.
+    /// What hosts noted of a VM (or of all), what they ordered, and what struck them, with the seconds since the beginning.
     pub fn tale(&self, of: Option<VmId>) -> String {
         let about = |vm: Option<VmId>| of.is_none() || vm == of;
         let notes = self.notes.iter().filter(|(_, _, note)| about(note.vm));
+        let hosts: BTreeSet<u16> = notes.clone().map(|(_, at, _)| *at).collect();
         let notes = notes.map(|(when, at, note)| (*when, format!("host{at} {}", words(note))));
         let orders = self.commands.iter().filter(|ordered| about(Some(ordered.vm)));
         let orders = orders.map(|o| (o.when, format!("host{} orders {}", o.at, order(&o.command))));
-        let faults = self.faults.told().iter();
-        let faults = faults.map(|(when, what)| (*when, format!("  -- {what}")));
+        let faults = self.faults.told().iter().filter(|(_, at, _)| hosts.contains(at));
+        let faults = faults.map(|(when, _, what)| (*when, format!("  -- {what}")));
         let mut all: Vec<(Time, String)> = notes.chain(orders).chain(faults).collect();
         all.sort_by_key(|(when, _)| *when);
         let seconds = |when: Time| when.since(Time(1_000_000)).as_secs_f64();

@@ -44,13 +44,15 @@ impl World {
     }
 
     /// A datagram about membership.
-    pub(super) fn send_gossip(&mut self, from: u16, to: u16, bytes: &[u8]) {
-        for _ in 0..self.copies() {
-            if self.net.reaches(from, to) && !self.is_lost() {
+    pub(super) fn send_gossip(&mut self, from: u16, to: u16, bytes: Vec<u8>) {
+        if !self.net.reaches(from, to) {
+            return;
+        }
+        let again = (self.copies() == 2).then(|| bytes.clone());
+        for bytes in again.into_iter().chain([bytes]) {
+            if !self.is_lost() {
                 let delay = self.delay(self.net.delay_max);
-                let coming =
-                    Coming::Gossip { to, from: super::address(from), bytes: bytes.to_vec() };
-                self.later(delay, coming);
+                self.later(delay, Coming::Gossip { to, from: super::address(from), bytes });
             }
         }
     }
