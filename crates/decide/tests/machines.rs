@@ -251,25 +251,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-fn that_the_only_copy_died_is_written_until_it_is_on_disk_and_only_then_said_to_the_source() {
-    let vm = VmRecord { floor: EPOCH + 1, ran: 0, ownership: Ownership::Owner };
-    let mut machine = target::Target::recovered(ID, record(MoveStage::Owning), vm, Duration::ZERO);
-    let mut give = |event| {
-        let mut actions = Vec::new();
-        machine.handle(event, &mut actions);
-        actions
-    };
-    let writes = |actions: &[target::Action]| {
-        actions.iter().any(|action| matches!(action, target::Action::Persist(_)))
-    };
-    give(target::Event::Begin);
-    let died = give(target::Event::Report(Report::Looked(Seen::Gone)));
-    assert!(writes(&died) && !died.iter().any(|a| matches!(a, target::Action::Standing(_))));
-    give(target::Event::StoreFailed("no space left".to_owned()));
-    assert!(writes(&give(target::Event::Timeout(target::Timer::Repeat))));
-    let said = give(target::Event::Stored);
-    assert!(said.contains(&target::Action::Standing(Standing::OwnerCopyGone)), "{said:?}");
-    assert!(said.iter().any(|a| matches!(a, target::Action::Over(target::Outcome::Down(_)))));
-}

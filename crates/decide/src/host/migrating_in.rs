@@ -265,6 +265,6 @@ fn word(phase: Phase) -> &'static str {
         Phase::Looking => "recovering",
         Phase::Doubtful => "doubtful",
         Phase::Arrived => "done",
-        Phase::Losing | Phase::Lost => "down",
+        Phase::Lost => "down",
     }
 }

@@ -4,7 +4,7 @@
 //!  Recording ─▶ Waiting ─complete▶ Complete ─HandOver▶ Owning ─on disk▶ Resuming ─seen running▶ Confirming ─on disk▶ Arrived
 //!     │            │                  │                                    │ it died
 //!     ▼ release,   ▼ time, death      ▼ release by the source only         ▼
-//!  Voiding ─floor on disk▶ Destroying ─proven gone▶ Void                 Losing ─on disk▶ Lost
+//!  Voiding ─floor on disk▶ Destroying ─proven gone▶ Void                 Lost
 //! ```
 //!
 //! A move that is found in a journal in doubt only looks, then waits in `Doubtful` for a person.
@@ -60,8 +60,6 @@ pub enum Phase {
     Void,
     /// Over: the owner, and the copy is gone.
     Lost,
-    /// That its only copy died is being written.
-    Losing,
 }
 
 /// How it ended.
@@ -248,11 +246,6 @@ impl Target {
                 }
                 self.destroy(actions);
             }
-            Phase::Losing => {
-                self.phase = Phase::Lost;
-                actions.push(Action::Standing(Standing::OwnerCopyGone));
-                self.over(Outcome::Down(self.why.clone()), actions);
-            }
             _ => {}
         }
     }
@@ -264,7 +257,7 @@ impl Target {
                 self.why = format!("the journal cannot be written: {why}");
                 self.void(actions);
             }
-            Phase::Owning | Phase::Confirming | Phase::Voiding | Phase::Losing => {
+            Phase::Owning | Phase::Confirming | Phase::Voiding => {
                 actions.push(Action::Alarm(format!("the journal cannot be written: {why}")));
                 actions.push(Action::Arm(Timer::Repeat, REPEAT));
             }
@@ -467,11 +460,9 @@ impl Target {
 
     fn say_where_it_stands(&self, actions: &mut Vec<Action>) {
         let standing = match self.phase {
-            Phase::Owning
-            | Phase::Resuming
-            | Phase::Confirming
-            | Phase::Losing
-            | Phase::Looking => Standing::OwnerNotResumed,
+            Phase::Owning | Phase::Resuming | Phase::Confirming | Phase::Looking => {
+                Standing::OwnerNotResumed
+            }
             Phase::Arrived => Standing::Running,
             Phase::Void => Standing::Void,
             Phase::Lost => Standing::OwnerCopyGone,
@@ -568,7 +559,7 @@ impl Target {
             (Timer::Repeat, Phase::Destroying) => self.destroy(actions),
             (Timer::Repeat, Phase::Looking) => self.look(actions),
             (Timer::Repeat, Phase::Owning | Phase::Voiding) => self.persist(actions),
-            (Timer::Repeat, Phase::Confirming | Phase::Losing) => self.persist_end(actions),
+            (Timer::Repeat, Phase::Confirming) => self.persist_end(actions),
             (Timer::Repeat, Phase::Void) => self.forget(actions),
             _ => {}
         }
@@ -592,12 +583,12 @@ impl Target {
     }
 
     fn lost(&mut self, why: String, actions: &mut Vec<Action>) {
-        self.phase = Phase::Losing;
+        self.phase = Phase::Lost;
         self.vm.ownership = Ownership::Down;
-        actions.push(Action::Disarm(Timer::Repeat));
-        actions.push(Action::Alarm(format!("the VM is down: {why}")));
-        self.why = why;
         self.persist_end(actions);
+        actions.push(Action::Alarm(format!("the VM is down: {why}")));
+        actions.push(Action::Standing(Standing::OwnerCopyGone));
+        self.over(Outcome::Down(why), actions);
     }
 
     fn over(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use decide::host::Ask;
 use decide::migrate::Resolution;
 use decide::migrate::hypervisor::Seen;
-use decide::migrate::record::Ownership;
+use decide::migrate::record::{MoveStage, Ownership};
 use decide::placement::admission::{room, size_with_overhead};
 use decide::policy::settings::Settings;
 use decide::units::{BitsPerSec, Mib, MoveId, Time, VmId};
@@ -151,7 +151,7 @@ fn start_one_again(world: &mut World) {
 /// Every VM that is down and has an owner is started again, and every guest that an operator paused goes on; whether any did.
 pub(super) fn all_run_again(world: &mut World) -> bool {
     end_leftovers(world);
-    let mut any = resolve_all(world);
+    let mut any = resolve_all(world) | restart_forgetful(world);
     for vm in world.checks.down().iter().copied().collect::<Vec<_>>() {
         if let Some(at) = may_start(world, vm) {
             world.start_again(at, vm);
@@ -166,6 +166,19 @@ pub(super) fn all_run_again(world: &mut World) -> bool {
         }
     }
     any
+}
+
+/// That a VM's only copy died at its new owner is written once; if that fails, its move stays open in the journal until the
+/// agent starts again. Whether any was started again.
+fn restart_forgetful(world: &mut World) -> bool {
+    let forgetful = world.sites.iter().filter(|(at, site)| {
+        let owning = site.journal.moves.values().filter(|open| open.stage == MoveStage::Owning);
+        site.host.is_some()
+            && owning.clone().any(|open| world.fleet.process(**at, open.vm).is_none())
+    });
+    let forgetful: Vec<u16> = forgetful.map(|(at, _)| *at).collect();
+    forgetful.iter().for_each(|at| world.crash_for(*at, Duration::from_secs(1)));
+    !forgetful.is_empty()
 }
 
 /// A source that died in the last round leaves a complete copy at its target, which waits for a person: whether the guest ran
