@@ -99,6 +99,8 @@ pub struct Passed {
 /// What the checkers remember.
 #[derive(Debug, Default)]
 pub struct Checks {
+    /// Hosts that an operator may have overfilled, until they have room again.
+    overfilled: BTreeMap<u16, Time>,
     /// Violations are kept, instead of ending the process.
     pub kept: bool,
     violations: Vec<Violation>,
@@ -164,9 +166,10 @@ impl Checks {
         }
     }
 
-    /// A VM that was down is about to be started again.
-    pub(crate) fn starts_again(&mut self, vm: VmId) {
+    /// An operator is about to start a VM again that was down: there, whoever else has been promised the room meanwhile.
+    pub(crate) fn starts_again(&mut self, now: Time, at: u16, vm: VmId) {
         self.down.remove(&vm);
+        self.overfilled.insert(at, now);
     }
 
     /// Notes that something did not hold.

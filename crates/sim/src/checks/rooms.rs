@@ -15,6 +15,8 @@ use crate::world::World;
 
 /// How much slower the slowest clock may run, and what a tick may be late.
 const SLACK: Duration = Duration::from_secs(5);
+/// Within so long an agent has seen what an operator started.
+const SEEN_AFTER: Duration = Duration::from_secs(60);
 
 pub(super) fn check(checks: &mut Checks, world: &World, at: u16) {
     let site = &world.sites[&at];
@@ -24,7 +26,11 @@ pub(super) fn check(checks: &mut Checks, world: &World, at: u16) {
     };
     let taken = taken(host);
     let room = room(&world.settings.target, site.machine.memory);
-    if taken > room {
+    let since = checks.overfilled.get(&at).copied();
+    if taken <= room && since.is_some_and(|since| world.now.since(since) > SEEN_AFTER) {
+        checks.overfilled.remove(&at);
+    }
+    if taken > room && since.is_none() {
         let what = format!("host{at}: {taken} taken of {room}");
         checks.fails(Property::Room, world.now, None, what);
     }

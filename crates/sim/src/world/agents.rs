@@ -62,7 +62,7 @@ impl World {
 
     /// A VM that was down is started again where it belongs.
     pub fn start_again(&mut self, at: u16, vm: VmId) {
-        self.checks.starts_again(vm);
+        self.checks.starts_again(self.now, at, vm);
         self.checks.place(vm, at);
         self.fleet.start(self.now, at, vm, Seen::Running);
         let definition = self.guests[&vm].definition.clone();
