@@ -18,3 +18,10 @@ pub mod precopy;
 pub mod record;
 pub mod source;
 pub mod target;
+
+/// The alarm of either side about a move that was open in a journal that had been set back.
+fn in_doubt(stage: record::MoveStage, seen: hypervisor::Seen) -> String {
+    format!(
+        "the journal was set back while this move was open ({stage:?}); found {seen:?} here; nothing is done until it is resolved"
+    )
+}

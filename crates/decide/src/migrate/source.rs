@@ -26,11 +26,11 @@
 
 use std::time::Duration;
 
-use super::Resolution;
 use super::hypervisor::{
     CopyFigures, CopyParameters, Endpoint, HypervisorCommand, HypervisorReport, RunState, Seen,
 };
 use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
+use super::{Resolution, in_doubt};
 use crate::planted::{Bug, planted};
 use crate::units::{MoveId, VmId};
 use crate::wire::message::{JournalMark, Standing};
@@ -448,10 +448,7 @@ impl Source {
         self.phase = Phase::Doubtful;
         self.found = Some(seen);
         actions.push(Action::Disarm(Timer::Repeat));
-        actions.push(Action::Alarm(format!(
-            "the journal was set back while this move was open ({:?}); found {seen:?} here; nothing is done until it is resolved",
-            self.record.stage
-        )));
+        actions.push(Action::Alarm(in_doubt(self.record.stage, seen)));
     }
 
     /// Whether a person may end it so.
