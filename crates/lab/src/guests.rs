@@ -6,6 +6,7 @@
 //!
 //! A guest prints READY, then HEARTBEAT n each second; answers ping; echoes TCP port 7; swallows UDP port 9.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileTypeExt;
@@ -359,6 +360,26 @@ pub fn heartbeats(host: &Host, vm: VmId) -> Vec<u64> {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("HEARTBEAT ")?.parse().ok())
         .collect()
+}
+
+/// Which host each heartbeat came from; `beats` has those of each host, in order.
+///
+/// # Errors
+/// In words: on one host they went back, or one came from two hosts.
+pub fn each_once(beats: &[Vec<u64>]) -> anyhow::Result<BTreeMap<u64, usize>> {
+    let mut seen = BTreeMap::new();
+    for (host, all) in beats.iter().enumerate() {
+        ensure!(
+            all.is_sorted_by(|a, b| a < b),
+            "heartbeats went back on host{}: {all:?}",
+            host + 1
+        );
+        for beat in all {
+            let other = seen.insert(*beat, host);
+            ensure!(other.is_none(), "heartbeat {beat} came from two hosts: {beats:?}");
+        }
+    }
+    Ok(seen)
 }
 
 /// Whether the VM lived one life on the hosts that it was on, in that order: its heartbeats went on where they were.

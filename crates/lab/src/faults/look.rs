@@ -3,7 +3,6 @@
 //! A copy runs if its QEMU says so on a socket that no agent uses. A process that is stopped (state T) runs nothing,
 //! whatever it would say. Beside that the guest's own heartbeats tell: no two copies ever print the same one.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -148,20 +147,8 @@ impl Beats {
 /// # Errors
 /// In words, what does not fit.
 pub(crate) fn one_life(beats: &[Vec<u64>]) -> anyhow::Result<()> {
-    let mut seen: BTreeMap<u64, usize> = BTreeMap::new();
-    for (host, all) in beats.iter().enumerate() {
-        ensure!(
-            all.is_sorted_by(|a, b| a < b),
-            "heartbeats went back on host{}: {all:?}",
-            host + 1
-        );
-        for beat in all {
-            let other = seen.insert(*beat, host);
-            ensure!(other.is_none(), "heartbeat {beat} came from two hosts: {beats:?}");
-        }
-    }
     let mut been = Vec::new();
-    for host in seen.into_values() {
+    for host in guests::each_once(beats)?.into_values() {
         if been.last() != Some(&host) {
             ensure!(!been.contains(&host), "two copies took turns: {beats:?}");
             been.push(host);
