@@ -6,32 +6,34 @@ use decide::units::Time;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// `decide`'s time begins this long before the agent: what a peer's history says of earlier times has its place too.
-const BEFORE: Time = Time(1 << 50);
-
 /// The agent's clock: monotonic for decisions, the wall clock for people.
+///
+/// `decide`'s time begins in 1970 by what the wall clock said when the agent started, so that a history that is kept over a
+/// restart goes on where it was, and what a peer's history says of earlier times has its place too. From then on it is
+/// monotonic: setting the wall clock changes nothing until the next start.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
+    before: Time,
 }
 
 impl Clock {
     /// A clock that starts now.
     #[must_use]
     pub fn start() -> Clock {
-        Clock { started: Instant::now() }
+        Clock { started: Instant::now(), before: Time(unix_micros()) }
     }
 
     /// Now, for decisions.
     #[must_use]
     pub fn now(&self) -> Time {
-        BEFORE.plus(self.started.elapsed())
+        self.before.plus(self.started.elapsed())
     }
 
     /// When `at` will be, for a timer.
     #[must_use]
     pub fn instant(&self, at: Time) -> Instant {
-        self.started + at.since(BEFORE)
+        self.started + at.since(self.before)
     }
 
     /// The wall clock at `at`, RFC 3339 in UTC with milliseconds.

@@ -56,6 +56,10 @@ quantity!(/// Packets per second on a link, both directions together unless said
     PacketsPerSec, "packets/s");
 quantity!(/// Bytes.
     Bytes, "bytes");
+quantity!(/// Bytes per second read from and written to disks.
+    BytesPerSec, "bytes/s");
+quantity!(/// Memory that a guest writes to, in mebibytes per second: what a copy must send again.
+    MibPerSec, "MiB/s");
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

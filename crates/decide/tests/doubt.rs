@@ -387,14 +387,10 @@ fn a_journal_that_was_set_back_is_heard_of_by_the_others() {
 
 fn reading() -> decide::usage::reading::Reading {
     decide::usage::reading::Reading {
-        cpu_us: 0,
         cores: 4,
         memory_total: Mib(4096),
         memory_available: Mib(4096),
-        pressure: None,
-        uplink: None,
-        uplink_speed: None,
-        vms: Vec::new(),
+        ..Default::default()
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::load::Load;
-use crate::units::{BitsPerSec, Mib, MilliCores, PacketsPerSec, Time};
+use crate::units::{BitsPerSec, BytesPerSec, Mib, MibPerSec, MilliCores, PacketsPerSec, Time};
 
 /// Ten minutes of one sample a second.
 pub const SAMPLES_MAX: usize = 600;
@@ -18,7 +18,9 @@ pub const SAMPLES_MAX: usize = 600;
 pub struct Sample {
     /// Processor time of its hypervisor process.
     pub cpu: MilliCores,
-    /// Memory resident in that process.
+    /// Processor time that its vCPUs wanted and did not get.
+    pub cpu_wait: MilliCores,
+    /// Memory in use inside the guest where it tells, else resident in that process.
     pub memory: Mib,
     /// Packets that it sent.
     pub sent_packets: PacketsPerSec,
@@ -30,6 +32,10 @@ pub struct Sample {
     pub received_bits: BitsPerSec,
     /// Packets that its tap dropped: wanted, not had.
     pub dropped: PacketsPerSec,
+    /// Bytes that it read from its disks and wrote to them.
+    pub disk: BytesPerSec,
+    /// Memory that it writes to.
+    pub dirty: MibPerSec,
 }
 
 impl Sample {

@@ -113,6 +113,8 @@ impl Usage {
             sent_bits: BitsPerSec(rates.sent_bits),
             received_bits: BitsPerSec(rates.received_bits),
             dropped: PacketsPerSec(rates.dropped),
+            dirty: reading.dirty.unwrap_or_default(),
+            ..Sample::default()
         };
         usage.history.push(now, sample);
         rates.dropped

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{Bytes, Mib, VmId};
+use crate::units::{Bytes, Mib, MibPerSec, VmId};
 
 /// Counters of one link since it came up. Directions are the *VM's*: what a tap receives, its VM has sent.
 /// For an uplink they are the host's own.
@@ -36,8 +36,69 @@ pub struct Pressure {
     pub io: f64,
 }
 
+/// Processor time of a VM's vCPU threads since its process began, in microseconds over all of them. What its other threads
+/// use (emulation, migration, I/O) is in the process' time only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VcpuCounters {
+    /// Time in which they ran.
+    pub ran_us: u64,
+    /// Time in which they wanted to run and waited for a processor (schedstat's run-queue wait).
+    pub waited_us: u64,
+}
+
+/// Counters of disks since the process, or the host, began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskCounters {
+    /// Bytes read.
+    pub read: Bytes,
+    /// Bytes written.
+    pub written: Bytes,
+    /// Requests, both ways.
+    pub requests: u64,
+}
+
+/// Upper bounds of the packet sizes that are told apart, in bytes of the whole frame; a last class holds all above.
+pub const PACKET_SIZES: [u32; 7] = [64, 128, 256, 512, 1024, 1518, 9018];
+
+/// What the program at a VM's tap counted since it was put there: frames as they are on the wire, those of a
+/// super-packet one by one. Directions are the VM's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameCounters {
+    /// Frames that the VM sent.
+    pub sent: u64,
+    /// Frames that it received.
+    pub received: u64,
+    /// Frames of both directions by size: [`PACKET_SIZES`] and the rest.
+    pub sizes: [u64; PACKET_SIZES.len() + 1],
+}
+
+/// Where a flow of packets comes from, or goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum End {
+    /// A VM on this host.
+    Vm(VmId),
+    /// All that is not on this host.
+    Outside,
+    /// Many at once: broadcast and multicast.
+    Many,
+}
+
+/// One cell of the traffic matrix: counted since both ends are there. Its sender is known by the interface that the
+/// packets came in by, which no guest can forge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// Who sent.
+    pub from: End,
+    /// To whom.
+    pub to: End,
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of these frames.
+    pub bytes: Bytes,
+}
+
 /// One VM as read in one cycle.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct VmReading {
     /// Whose reading.
     pub vm: VmId,
@@ -49,10 +110,25 @@ pub struct VmReading {
     pub process_start: u64,
     /// Memory resident in its hypervisor process.
     pub memory: Mib,
+    /// Its vCPU threads alone, where they can be told apart.
+    #[serde(default)]
+    pub vcpus: Option<VcpuCounters>,
+    /// Memory in use inside the guest, page cache not counted, where its balloon says so.
+    #[serde(default)]
+    pub guest_memory: Option<Mib>,
+    /// Its disks, where it has some and the hypervisor tells.
+    #[serde(default)]
+    pub disk: Option<DiskCounters>,
+    /// How fast it writes to its memory, as last measured; never while it is being moved.
+    #[serde(default)]
+    pub dirty: Option<MibPerSec>,
+    /// What the program at its tap counted, where it may run.
+    #[serde(default)]
+    pub frames: Option<FrameCounters>,
 }
 
 /// The host and all its VMs as read in one cycle.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// Processor time used by everything on the host since boot, in microseconds over all cores.
     pub cpu_us: u64,
@@ -68,6 +144,12 @@ pub struct Reading {
     pub uplink: Option<LinkCounters>,
     /// Speed of the uplink, where its driver tells.
     pub uplink_speed: Option<crate::units::BitsPerSec>,
+    /// All disks of the host together, where the kernel tells.
+    #[serde(default)]
+    pub disk: Option<DiskCounters>,
+    /// The traffic matrix, in the order of its ends; empty where the programs at the taps may not run.
+    #[serde(default)]
+    pub flows: Vec<Flow>,
     /// The host's VMs, in the order of their ids.
     pub vms: Vec<VmReading>,
 }

@@ -7,7 +7,8 @@ use super::message::{Body, Confirmation, JournalMark, Message, Request, Standing
 use super::{limits, proto};
 use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use crate::units::{
-    BitsPerSec, Cost, Epoch, HostId, JournalId, Mib, MilliCores, MoveId, PacketsPerSec, VmId,
+    BitsPerSec, BytesPerSec, Cost, Epoch, HostId, JournalId, Mib, MibPerSec, MilliCores, MoveId,
+    PacketsPerSec, VmId,
 };
 use crate::usage::history::{Aged, Sample};
 use crate::usage::load::Load;
@@ -345,6 +346,9 @@ impl From<&Aged> for proto::Aged {
             sent_bits_per_second: it.sample.sent_bits.0,
             received_bits_per_second: it.sample.received_bits.0,
             dropped_packets_per_second: it.sample.dropped.0,
+            cpu_wait_millicores: it.sample.cpu_wait.0,
+            disk_bytes_per_second: it.sample.disk.0,
+            dirty_mib_per_second: it.sample.dirty.0,
         }
     }
 }
@@ -361,6 +365,9 @@ impl From<proto::Aged> for Aged {
                 sent_bits: BitsPerSec(it.sent_bits_per_second),
                 received_bits: BitsPerSec(it.received_bits_per_second),
                 dropped: PacketsPerSec(it.dropped_packets_per_second),
+                cpu_wait: MilliCores(it.cpu_wait_millicores),
+                disk: BytesPerSec(it.disk_bytes_per_second),
+                dirty: MibPerSec(it.dirty_mib_per_second),
             },
         }
     }

@@ -14,8 +14,11 @@ use decide::migrate::hypervisor::{
 use decide::migrate::record::VmRecord;
 use decide::placement::admission::Offered;
 use decide::policy::settings::{Balance, Settings};
-use decide::units::{BitsPerSec, Bytes, Cost, Mib, PacketsPerSec, Share, Time, VmId};
-use decide::usage::reading::{LinkCounters, Pressure, Reading, VmReading};
+use decide::units::{BitsPerSec, Bytes, Cost, Mib, MibPerSec, PacketsPerSec, Share, Time, VmId};
+use decide::usage::reading::{
+    DiskCounters, End, Flow, FrameCounters, LinkCounters, Pressure, Reading, VcpuCounters,
+    VmReading,
+};
 use decide::wire::message::Message;
 use expect_test::expect;
 use proptest::collection::{btree_map, vec};
@@ -86,12 +89,38 @@ fn link() -> impl Strategy<Value = LinkCounters> {
 }
 
 fn vm_reading() -> impl Strategy<Value = VmReading> {
-    (vm(), proptest::option::of(link()), any::<[u64; 3]>()).prop_map(|(vm, link, n)| VmReading {
-        vm,
-        link,
-        cpu_us: n[0],
-        process_start: n[1],
-        memory: Mib(n[2]),
+    let more = (any::<Option<[u64; 2]>>(), any::<Option<[u64; 5]>>(), any::<Option<[u64; 10]>>());
+    (vm(), proptest::option::of(link()), any::<[u64; 3]>(), more).prop_map(
+        |(vm, link, n, (vcpus, disk, frames))| VmReading {
+            vm,
+            link,
+            cpu_us: n[0],
+            process_start: n[1],
+            memory: Mib(n[2]),
+            vcpus: vcpus.map(|[ran_us, waited_us]| VcpuCounters { ran_us, waited_us }),
+            guest_memory: disk.map(|n| Mib(n[3])),
+            disk: disk.map(disk_counters),
+            dirty: disk.map(|n| MibPerSec(n[4])),
+            frames: frames.map(|n| FrameCounters {
+                sent: n[0],
+                received: n[1],
+                sizes: n[2..].try_into().expect("ten less two"),
+            }),
+        },
+    )
+}
+
+fn disk_counters(n: [u64; 5]) -> DiskCounters {
+    DiskCounters { read: Bytes(n[0]), written: Bytes(n[1]), requests: n[2] }
+}
+
+fn flow() -> impl Strategy<Value = Flow> {
+    let end = || prop_oneof![vm().prop_map(End::Vm), Just(End::Outside), Just(End::Many)];
+    (end(), end(), any::<[u64; 2]>()).prop_map(|(from, to, n)| Flow {
+        from,
+        to,
+        frames: n[0],
+        bytes: Bytes(n[1]),
     })
 }
 
@@ -102,8 +131,10 @@ fn reading() -> impl Strategy<Value = Reading> {
         Pressure { cpu, memory, io }
     });
     let (pressure, uplink) = (proptest::option::of(pressure), proptest::option::of(link()));
-    (any::<([u64; 3], u32, Option<u64>)>(), pressure, uplink, vec(vm_reading(), 0..4)).prop_map(
-        |((n, cores, speed), pressure, uplink, vms)| Reading {
+    let seen = (vec(vm_reading(), 0..4), vec(flow(), 0..4));
+    type Figures = ([u64; 3], u32, Option<u64>, Option<[u64; 5]>);
+    (any::<Figures>(), pressure, uplink, seen).prop_map(
+        |((n, cores, speed, disk), pressure, uplink, (vms, flows))| Reading {
             cpu_us: n[0],
             cores,
             memory_total: Mib(n[1]),
@@ -111,6 +142,8 @@ fn reading() -> impl Strategy<Value = Reading> {
             pressure,
             uplink,
             uplink_speed: speed.map(BitsPerSec),
+            disk: disk.map(disk_counters),
+            flows,
             vms,
         },
     )

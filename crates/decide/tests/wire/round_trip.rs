@@ -5,7 +5,8 @@ use std::time::Duration;
 use decide::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use decide::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
 use decide::units::{
-    BitsPerSec, Cost, Epoch, HostId, JournalId, Mib, MilliCores, MoveId, PacketsPerSec, VmId,
+    BitsPerSec, BytesPerSec, Cost, Epoch, HostId, JournalId, Mib, MibPerSec, MilliCores, MoveId,
+    PacketsPerSec, VmId,
 };
 use decide::usage::history::{Aged, SAMPLES_MAX, Sample};
 use decide::usage::load::Load;
@@ -114,7 +115,7 @@ fn confirmation() -> impl Strategy<Value = Confirmation> {
 }
 
 fn aged() -> impl Strategy<Value = Aged> {
-    (duration(), any::<[u64; 7]>()).prop_map(|(age, n)| Aged {
+    (duration(), any::<[u64; 10]>()).prop_map(|(age, n)| Aged {
         age,
         sample: Sample {
             cpu: MilliCores(n[0]),
@@ -124,6 +125,9 @@ fn aged() -> impl Strategy<Value = Aged> {
             sent_bits: BitsPerSec(n[4]),
             received_bits: BitsPerSec(n[5]),
             dropped: PacketsPerSec(n[6]),
+            cpu_wait: MilliCores(n[7]),
+            disk: BytesPerSec(n[8]),
+            dirty: MibPerSec(n[9]),
         },
     })
 }

@@ -87,6 +87,7 @@ pub(crate) fn aged(age_s: u64) -> Aged {
             sent_bits: BitsPerSec(5),
             received_bits: BitsPerSec(6),
             dropped: PacketsPerSec(7),
+            ..Sample::default()
         },
     }
 }

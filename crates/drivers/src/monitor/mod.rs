@@ -115,6 +115,8 @@ impl Monitor {
             pressure: host.pressure,
             uplink,
             uplink_speed: uplink.and_then(|link| self.uplink_speed(link.ifindex)),
+            disk: None,
+            flows: Vec::new(),
             vms,
         })
     }
@@ -154,6 +156,11 @@ impl Monitor {
                 cpu_us: usage.cpu_us,
                 process_start: one.process_start,
                 memory: usage.memory,
+                vcpus: None,
+                guest_memory: None,
+                disk: None,
+                dirty: None,
+                frames: None,
             });
         }
         Ok(readings)

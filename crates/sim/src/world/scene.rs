@@ -183,6 +183,7 @@ pub(super) fn read(world: &mut World, at: u16) -> Reading {
             cpu_us: process.used.cpu_us,
             process_start: process.number,
             memory: guest.definition.memory,
+            ..VmReading::default()
         });
     }
     let used = vms.iter().fold(Mib(0), |sum, vm| sum.plus(vm.memory));
@@ -191,10 +192,9 @@ pub(super) fn read(world: &mut World, at: u16) -> Reading {
         cores: machine.cores,
         memory_total: machine.memory,
         memory_available: machine.memory.minus(used),
-        pressure: None,
-        uplink: None,
         uplink_speed: Some(machine.link),
         vms,
+        ..Reading::default()
     }
 }
 
