@@ -144,6 +144,24 @@ fn a_copy_that_is_late_is_ended_only_if_it_is_not_complete() {
 }
 
 #[test]
+fn a_copy_that_died_before_it_was_let_run_is_void_and_one_that_may_have_run_is_not() {
+    use target::{Action, Event, Outcome, Phase};
+    let complete = Event::Report(Report::IncomingCompleted);
+    let owner = [complete, Event::HandOver(RunState::Running), Event::Stored];
+    let mut machine = target_after(owner.clone());
+    assert_eq!(machine.phase(), Phase::Resuming);
+    hear(&mut machine, Event::Report(Report::IncomingGone));
+    assert_eq!(machine.phase(), Phase::Voiding);
+    hear(&mut machine, Event::Stored);
+    let actions = hear(&mut machine, Event::Report(Report::IncomingGone));
+    assert!(actions.contains(&Action::Standing(Standing::Void)), "the source may take it back");
+    let mut machine = target_after(owner);
+    let failed = Report::ResumeFailed("killed".to_owned(), Seen::Gone);
+    let actions = hear(&mut machine, Event::Report(failed));
+    assert!(actions.iter().any(|action| matches!(action, Action::Over(Outcome::Down(_)))));
+}
+
+#[test]
 fn an_inquiry_is_no_hand_over() {
     use target::{Action, Event, Phase};
     let mut machine = target_after([Event::Inquiry]);

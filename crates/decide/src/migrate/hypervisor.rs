@@ -112,7 +112,8 @@ pub enum HypervisorCommand {
     /// announce its address; answered by `Resumed` or `ResumeFailed`.
     TakeBack(RunState),
     /// Target, after `owner` is on disk: let the complete copy run (if it ran before) and announce its address;
-    /// refused before the incoming side is `completed` and `paused`; answered by `Resumed` or `ResumeFailed`.
+    /// refused before the incoming side is `completed` and `paused`; answered by `Resumed` or `ResumeFailed`, or by
+    /// `IncomingGone` if the copy died before it was ever let run.
     Resume(RunState),
     /// Target: end the incoming side; answered by `IncomingGone` once it is proven gone, also when it never was there.
     DestroyIncoming,

@@ -3,7 +3,7 @@
 //! ```text
 //!  Recording ─▶ Waiting ─complete▶ Complete ─HandOver▶ Owning ─on disk▶ Resuming ─seen running▶ Confirming ─on disk▶ Arrived
 //!     │            │                  │                                    │ it died
-//!     ▼ release,   ▼ time, death      ▼ release by the source only         ▼
+//!     ▼ release,   ▼ time, death      ▼ release by the source, death       ▼ never let run: Voiding; else
 //!  Voiding ─floor on disk▶ Destroying ─proven gone▶ Void                 Lost
 //! ```
 //!
@@ -305,6 +305,11 @@ impl Target {
             }
             (HypervisorReport::ResumeFailed(why, seen), Phase::Resuming) => {
                 self.resume_failed(why, seen, actions)
+            }
+            // It died between the hypervisor's word that it was complete and ours to let it run, so it never ran.
+            (HypervisorReport::IncomingGone, Phase::Resuming) => {
+                self.why = "its complete copy died before it was let run".to_owned();
+                self.void(actions);
             }
             (HypervisorReport::IncomingGone, Phase::Destroying) => {
                 self.phase = Phase::Void;

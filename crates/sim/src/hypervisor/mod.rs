@@ -124,6 +124,8 @@ impl Process {
 #[derive(Debug, Default)]
 struct Machine {
     processes: BTreeMap<VmId, Process>,
+    /// Complete incoming sides that died: what tells that they were never let run is left.
+    unrun: BTreeSet<VmId>,
     refuses: bool,
     slow: Duration,
     link: BitsPerSec,
@@ -223,7 +225,9 @@ impl Fleet {
             copy: None,
             used: Used { until: now, ..Used::default() },
         };
-        self.host(at).processes.insert(vm, process);
+        let host = self.host(at);
+        host.processes.insert(vm, process);
+        host.unrun.remove(&vm);
         self.executed(at, vm);
     }
 
@@ -483,6 +487,7 @@ impl Fleet {
     fn resume(&mut self, now: Time, at: u16, id: MoveId, vm: VmId, run: RunState) -> Report {
         let seen = self.seen(at, vm);
         match seen {
+            Seen::Gone if self.host(at).unrun.remove(&vm) => Report::IncomingGone,
             Seen::Gone | Seen::Incoming | Seen::Copying => {
                 Report::ResumeFailed(format!("{seen:?}"), seen)
             }
@@ -710,6 +715,9 @@ impl Fleet {
         out: &mut Vec<Said>,
     ) {
         let Some(process) = self.forget(at, vm) else { return };
+        if process.seen == Seen::IncomingComplete {
+            self.host(at).unrun.insert(vm);
+        }
         let why = "killed by signal 9".to_owned();
         match (process.seen, process.moving) {
             (Seen::Incoming | Seen::IncomingComplete, Some((id, _))) => {

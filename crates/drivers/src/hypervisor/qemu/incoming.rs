@@ -255,7 +255,13 @@ impl VmTask {
                 self.watch(run_state);
                 HypervisorReport::Resumed
             }
-            Err(why) => HypervisorReport::ResumeFailed(why, self.look().await),
+            Err(why) => match self.look().await {
+                // Its definition would have been made this host's own before `cont`.
+                Seen::Gone if self.paths.stage() == Stage::Incoming => {
+                    return self.destroy_incoming(move_id).await;
+                }
+                seen => HypervisorReport::ResumeFailed(why, seen),
+            },
         };
         self.report(move_id, report).await;
     }

@@ -77,6 +77,8 @@ pub(crate) struct Host {
     /// A copy of the journal that somebody has made.
     pub(crate) backup: Option<Disk>,
     pub(crate) qemu: Option<Qemu>,
+    /// An incoming side died here: what tells that it was never let run is left.
+    pub(crate) unrun: bool,
     /// Absent while it is down.
     pub(crate) agent: Option<Agent>,
     /// The agent died after a write of its was on disk and before it did what depends on it.
@@ -167,7 +169,7 @@ impl Model for HandOver {
                 disk.vm = Some(VmRecord { floor: 1, ran: 1, ownership: Ownership::Owner });
             }
             let agent = Some(Agent::new(&disk, site == 0));
-            Arc::new(Host { disk, backup: None, qemu, agent, died_between: false })
+            Arc::new(Host { disk, backup: None, qemu, unrun: false, agent, died_between: false })
         };
         let hosts = (0..self.sites).map(host).collect();
         let (net, ghost) = (Arc::default(), Ghost::new());

@@ -208,6 +208,7 @@ impl World {
 
     fn dies(&mut self, site: u8, qemu: Qemu) {
         self.qemu_ends(site);
+        self.at(site).unrun = qemu.state == State::IncomingComplete;
         let copy = qemu.copy;
         match (qemu.state, copy) {
             (State::Active | State::PreSwitchover | State::Device, Some(copy)) => {
@@ -282,7 +283,10 @@ impl World {
                 Report::Discarded
             }
             Command::DestroyIncoming => match seen {
-                Seen::Gone => Report::IncomingGone,
+                Seen::Gone => {
+                    self.at(site).unrun = false;
+                    Report::IncomingGone
+                }
                 Seen::Incoming | Seen::IncomingComplete => {
                     self.at(site).qemu = None;
                     Report::IncomingGone
@@ -299,6 +303,10 @@ impl World {
                 _ => Report::ResumeFailed(String::new(), seen),
             },
             Command::Resume(_) => match seen {
+                Seen::Gone if self.host(site).unrun => {
+                    self.at(site).unrun = false;
+                    Report::IncomingGone
+                }
                 Seen::IncomingComplete | Seen::Paused | Seen::Running => self.let_run(site, seen),
                 Seen::Incoming => {
                     self.set(site, |qemu| qemu.armed = true);
@@ -323,7 +331,8 @@ impl World {
             return self.hear_prepare_failed(site, id);
         }
         let peer = super::site_of(id.host);
-        self.at(site).qemu = Some(Qemu::incoming(id, peer));
+        let host = self.at(site);
+        (host.qemu, host.unrun) = (Some(Qemu::incoming(id, peer)), false);
         self.report(site, id, Report::Prepared(Default::default()));
     }
 
