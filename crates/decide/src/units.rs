@@ -20,6 +20,11 @@ impl Time {
         Time(self.0.saturating_add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX)))
     }
 
+    /// The instant `before` earlier; stops at the start of the clock instead of wrapping.
+    pub fn minus(self, before: Duration) -> Time {
+        Time(self.0.saturating_sub(u64::try_from(before.as_micros()).unwrap_or(u64::MAX)))
+    }
+
     /// Time passed since `earlier`; zero if `earlier` lies ahead.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

@@ -39,6 +39,11 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// All processor time that was wanted, had or not: a VM that is starved does not look small.
+    pub fn wanted_cpu(&self) -> MilliCores {
+        self.cpu.plus(self.cpu_wait)
+    }
+
     /// All packets that were wanted, both directions, had or dropped.
     pub fn packets(&self) -> PacketsPerSec {
         self.sent_packets.plus(self.received_packets).plus(self.dropped)
@@ -134,10 +139,8 @@ impl History {
         }
         let own_since =
             self.samples.front().map_or(now.plus(Duration::from_secs(1)), |(at, _)| *at);
-        let at = |age: Duration| {
-            Time(now.0.saturating_sub(u64::try_from(age.as_micros()).unwrap_or(u64::MAX)))
-        };
-        let older = sent.iter().map(|s| (at(s.age), s.sample)).filter(|(at, _)| *at < own_since);
+        let older =
+            sent.iter().map(|s| (now.minus(s.age), s.sample)).filter(|(at, _)| *at < own_since);
         let joined: VecDeque<_> = older.chain(self.samples.iter().copied()).collect();
         self.samples = joined;
         while self.samples.len() > SAMPLES_MAX {
@@ -162,7 +165,7 @@ fn mean<'a>(samples: impl Iterator<Item = &'a Sample>, memory: Mib) -> Option<Lo
     let (mut n, mut cpu, mut bits, mut packets) = (0u64, 0u64, 0u64, 0u64);
     for sample in samples {
         n += 1;
-        cpu = cpu.saturating_add(sample.cpu.0);
+        cpu = cpu.saturating_add(sample.wanted_cpu().0);
         bits = bits.saturating_add(sample.bits().0);
         packets = packets.saturating_add(sample.packets().0);
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::units::{BitsPerSec, Mib, MilliCores, PacketsPerSec, Time, VmId};
+use crate::units::{BitsPerSec, Mib, MibPerSec, MilliCores, PacketsPerSec, Time, VmId};
 
 pub mod history;
 pub mod load;
@@ -14,7 +14,7 @@ pub mod reading;
 
 use history::{Aged, BadHistory, History, Sample};
 use load::{Capacity, Load};
-use rates::{CpuMeter, LinkMeter, LinkRates};
+use rates::{CpuMeter, DiskMeter, DiskRates, LinkMeter, LinkRates, VcpuMeter, VcpuRates};
 use reading::{Pressure, Reading, VmReading};
 
 /// Demand is a mean over this long at the most: short enough to see a flood.
@@ -27,8 +27,43 @@ const DEMAND_WINDOW_MIN: Duration = Duration::from_secs(3);
 struct VmUsage {
     link: LinkMeter,
     cpu: CpuMeter,
+    vcpus: VcpuMeter,
+    disk: DiskMeter,
+    told: Told,
     history: History,
     tap_missing: bool,
+}
+
+/// The newest of what is told of some VMs only: by their vCPU threads and by their hypervisor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// What its vCPU threads do with their time; what else its process uses is emulation.
+    pub vcpus: Option<VcpuRates>,
+    /// Memory in use inside the guest.
+    pub guest_memory: Option<Mib>,
+    /// What its disks do.
+    pub disk: Option<DiskRates>,
+    /// How fast it writes to its memory, as last measured.
+    pub dirty: Option<MibPerSec>,
+}
+
+impl VmUsage {
+    fn tell(&mut self, now: Time, reading: &VmReading) {
+        let start = reading.process_start;
+        if reading.vcpus.is_none() {
+            self.vcpus.lost();
+        }
+        if reading.disk.is_none() {
+            self.disk.lost();
+        }
+        self.told = Told {
+            vcpus: reading.vcpus.and_then(|vcpus| self.vcpus.observe(now, start, vcpus)),
+            guest_memory: reading.guest_memory,
+            disk: reading.disk.and_then(|disk| self.disk.observe(now, start, disk)),
+            // Not measured while it is being moved, but it does not stop then.
+            dirty: reading.dirty.or(self.told.dirty),
+        };
+    }
 }
 
 /// What one cycle told of the host as a whole, resource by resource.
@@ -44,6 +79,8 @@ pub struct HostUse {
     pub dropped: u64,
     /// Pressure, where the kernel has it.
     pub pressure: Option<Pressure>,
+    /// What its disks do, where the kernel tells.
+    pub disk: Option<DiskRates>,
 }
 
 /// Usage of a host and of its VMs.
@@ -52,6 +89,7 @@ pub struct Usage {
     vms: BTreeMap<VmId, VmUsage>,
     uplink: LinkMeter,
     cpu: CpuMeter,
+    disk: DiskMeter,
     host: HostUse,
     capacity: Capacity,
     read: Option<Time>,
@@ -73,6 +111,7 @@ impl Usage {
         self.host.cpu = cpu.unwrap_or(self.host.cpu);
         self.host.memory = reading.memory_total.minus(reading.memory_available);
         self.host.pressure = reading.pressure;
+        self.host.disk = reading.disk.and_then(|disk| self.disk.observe(now, 0, disk));
         match reading.uplink {
             Some(counters) => {
                 self.host.uplink = self.uplink.observe(now, counters).unwrap_or(self.host.uplink)
@@ -101,20 +140,22 @@ impl Usage {
             }
         };
         let cpu = usage.cpu.observe(now, reading.process_start, reading.cpu_us);
+        usage.tell(now, reading);
         let (Some(cpu), Some(rates)) = (cpu, rates.or(usage.tap_missing.then(LinkRates::default)))
         else {
             return 0;
         };
         let sample = Sample {
             cpu: MilliCores(cpu),
-            memory: reading.memory,
+            cpu_wait: usage.told.vcpus.unwrap_or_default().waited,
+            memory: usage.told.guest_memory.unwrap_or(reading.memory),
             sent_packets: PacketsPerSec(rates.sent_packets),
             received_packets: PacketsPerSec(rates.received_packets),
             sent_bits: BitsPerSec(rates.sent_bits),
             received_bits: BitsPerSec(rates.received_bits),
             dropped: PacketsPerSec(rates.dropped),
-            dirty: reading.dirty.unwrap_or_default(),
-            ..Sample::default()
+            disk: usage.told.disk.unwrap_or_default().bytes(),
+            dirty: usage.told.dirty.unwrap_or_default(),
         };
         usage.history.push(now, sample);
         rates.dropped
@@ -149,6 +190,11 @@ impl Usage {
         self.vms.get(&vm).map(|u| &u.history)
     }
 
+    /// What was told last of the VM beside its samples.
+    pub fn told(&self, vm: VmId) -> Told {
+        self.vms.get(&vm).map(|u| u.told).unwrap_or_default()
+    }
+
     /// Whether the last cycle found no tap for the VM.
     pub fn tap_missing(&self, vm: VmId) -> bool {
         self.vms.get(&vm).is_some_and(|u| u.tap_missing)
@@ -174,5 +220,55 @@ impl Usage {
     /// When the last reading came.
     pub fn read(&self) -> Option<Time> {
         self.read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reading::{DiskCounters, VcpuCounters};
+    use super::*;
+    use crate::units::{Bytes, BytesPerSec};
+
+    const VM: VmId = VmId(1);
+
+    /// A VM that uses a fifth of a core, waits for seven tenths of one, and reads 1,000 bytes a second.
+    fn starved(second: u64) -> Reading {
+        let counters =
+            VcpuCounters { threads: 1, ran_us: second * 150_000, waited_us: second * 700_000 };
+        let vm = VmReading {
+            vm: VM,
+            cpu_us: second * 200_000,
+            memory: Mib(300),
+            vcpus: Some(counters),
+            guest_memory: Some(Mib(70)),
+            disk: Some(DiskCounters { read: Bytes(second * 1000), ..DiskCounters::default() }),
+            dirty: (second < 3).then_some(MibPerSec(5)),
+            ..VmReading::default()
+        };
+        Reading { cores: 1, cpu_us: second * 900_000, vms: vec![vm], ..Reading::default() }
+    }
+
+    #[test]
+    fn what_was_wanted_and_not_had_counts_as_demand_and_not_as_use() {
+        let mut usage = Usage::default();
+        (0..5).for_each(|second| usage.observe(Time(second * 1_000_000), &starved(second), None));
+        let now = Time(4_000_000);
+        let demand = usage.demand(now, VM, Mib(512), DEMAND_WINDOW);
+        assert_eq!((demand.cpu, demand.memory), (MilliCores(900), Mib(512)));
+        assert_eq!(usage.history(VM).unwrap().peak(3, Mib(512)).unwrap().cpu, MilliCores(900));
+        // The host's own: what the guest waited for nobody used.
+        assert_eq!(usage.own_cpu(), (MilliCores(700), MilliCores(700)));
+
+        let sample = usage.history(VM).unwrap().newest().unwrap();
+        let expected = Sample {
+            cpu: MilliCores(200),
+            cpu_wait: MilliCores(700),
+            memory: Mib(70),
+            disk: BytesPerSec(1000),
+            dirty: MibPerSec(5),
+            ..Sample::default()
+        };
+        assert_eq!(sample, expected);
+        assert_eq!(usage.told(VM).vcpus.unwrap().ran, MilliCores(150));
     }
 }

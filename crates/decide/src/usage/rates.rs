@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::reading::LinkCounters;
-use crate::units::{Bytes, Time};
+use super::reading::{DiskCounters, LinkCounters, VcpuCounters};
+use crate::units::{Bytes, BytesPerSec, MilliCores, Time};
 
 /// Two readings closer together than this are taken as one: the division would only magnify noise.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -85,6 +85,108 @@ impl CpuMeter {
         let grown = cpu_us.checked_sub(used).filter(|_| begun == start)?;
         Some(per_second(grown.saturating_mul(1000) / 1_000_000, now.since(then)))
     }
+}
+
+/// What vCPU threads do with their time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VcpuRates {
+    /// Time in which they ran.
+    pub ran: MilliCores,
+    /// Time in which they wanted to run and waited for a processor.
+    pub waited: MilliCores,
+}
+
+/// Makes rates of a VM's vCPU threads.
+#[derive(Clone, Debug, Default)]
+pub struct VcpuMeter {
+    last: Option<(Time, u64, VcpuCounters)>,
+}
+
+impl VcpuMeter {
+    /// Takes the counters of the life that began at `start`. A thread cannot run and wait for longer than has passed; the
+    /// kernel counts a wait only once it is over, so what is beyond that was before, and is left out.
+    pub fn observe(&mut self, now: Time, start: u64, counters: VcpuCounters) -> Option<VcpuRates> {
+        let before = self.last;
+        if let Some((then, _, _)) = before
+            && now.since(then) < INTERVAL_MIN
+        {
+            return None;
+        }
+        self.last = Some((now, start, counters));
+        let (then, begun, old) = before?;
+        if begun != start || old.threads != counters.threads {
+            return None;
+        }
+        let millicores =
+            |grown: u64| per_second(grown.saturating_mul(1000) / 1_000_000, now.since(then));
+        let max = u64::from(counters.threads) * 1000;
+        let ran = millicores(counters.ran_us.checked_sub(old.ran_us)?).min(max);
+        let waited = millicores(counters.waited_us.checked_sub(old.waited_us)?).min(max - ran);
+        Some(VcpuRates { ran: MilliCores(ran), waited: MilliCores(waited) })
+    }
+
+    /// They cannot be told now: what comes next begins anew.
+    pub fn lost(&mut self) {
+        self.last = None;
+    }
+}
+
+/// What disks did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskRates {
+    /// Bytes read per second.
+    pub read: BytesPerSec,
+    /// Bytes written per second.
+    pub written: BytesPerSec,
+    /// Requests per second, both ways.
+    pub requests: u64,
+}
+
+impl DiskRates {
+    /// Bytes per second, both ways.
+    pub fn bytes(&self) -> BytesPerSec {
+        self.read.plus(self.written)
+    }
+}
+
+/// Makes rates of disks' counters, which may come less often than readings: between two the last rates hold.
+#[derive(Clone, Debug, Default)]
+pub struct DiskMeter {
+    last: Option<(Time, u64, DiskCounters)>,
+    rates: Option<DiskRates>,
+}
+
+impl DiskMeter {
+    /// Takes the counters of the life that began at `start`.
+    pub fn observe(&mut self, now: Time, start: u64, counters: DiskCounters) -> Option<DiskRates> {
+        let read = now.minus(counters.age);
+        let before = self.last;
+        if let Some((then, begun, _)) = before
+            && begun == start
+            && read.since(then) < INTERVAL_MIN
+        {
+            return self.rates;
+        }
+        self.last = Some((read, start, counters));
+        self.rates = before
+            .filter(|(_, begun, _)| *begun == start)
+            .and_then(|(then, _, old)| disk_rates(old, counters, read.since(then)));
+        self.rates
+    }
+
+    /// They cannot be told now: what comes next begins anew.
+    pub fn lost(&mut self) {
+        *self = DiskMeter::default();
+    }
+}
+
+fn disk_rates(old: DiskCounters, new: DiskCounters, elapsed: Duration) -> Option<DiskRates> {
+    let rate = |a: u64, b: u64| grown(a, b).map(|n| per_second(n, elapsed));
+    Some(DiskRates {
+        read: BytesPerSec(rate(old.read.0, new.read.0)?),
+        written: BytesPerSec(rate(old.written.0, new.written.0)?),
+        requests: rate(old.requests, new.requests)?,
+    })
 }
 
 /// How much a counter has grown, or nothing if it was set back. A counter that went down from the upper half of 32 or 64
@@ -175,5 +277,43 @@ mod tests {
         assert_eq!(meter.observe(Time(1_000_000), 7, 5_500_000), Some(500));
         assert_eq!(meter.observe(Time(2_000_000), 8, 6_000_000), None);
         assert_eq!(meter.observe(Time(3_000_000), 8, 6_250_000), Some(250));
+    }
+    fn vcpus(threads: u32, ran_us: u64, waited_us: u64) -> VcpuCounters {
+        VcpuCounters { threads, ran_us, waited_us }
+    }
+
+    #[test]
+    fn threads_neither_run_nor_wait_for_longer_than_has_passed() {
+        let mut meter = VcpuMeter::default();
+        let mut second = |at: u64, counters| {
+            meter.observe(Time(at * 1_000_000), 7, counters).map(|r| (r.ran.0, r.waited.0))
+        };
+        assert_eq!(second(0, vcpus(2, 0, 0)), None);
+        assert_eq!(second(1, vcpus(2, 500_000, 250_000)), Some((500, 250)));
+        // A wait of nine seconds that has just ended.
+        assert_eq!(second(2, vcpus(2, 700_000, 9_250_000)), Some((200, 1800)));
+        assert_eq!(second(3, vcpus(3, 800_000, 9_250_000)), None, "a thread has come");
+        assert_eq!(second(4, vcpus(3, 900_000, 9_250_000)), Some((100, 0)));
+        assert_eq!(second(5, vcpus(3, 100_000, 9_250_000)), None, "set back");
+    }
+
+    #[test]
+    fn disks_that_are_read_seldom_keep_their_rates_until_they_are_read_again() {
+        let mut meter = DiskMeter::default();
+        let mut second = |at: u64, age_ms: u64, bytes: u64| {
+            let age = Duration::from_millis(age_ms);
+            let counters = DiskCounters {
+                read: Bytes(bytes),
+                requests: bytes / 100,
+                age,
+                ..DiskCounters::default()
+            };
+            meter.observe(Time(at * 1_000_000), 7, counters).map(|r| (r.bytes().0, r.requests))
+        };
+        assert_eq!(second(10, 200, 1000), None);
+        assert_eq!(second(11, 1200, 1000), None, "the same reading");
+        assert_eq!(second(15, 200, 6000), Some((1000, 10)));
+        assert_eq!(second(16, 1200, 6000), Some((1000, 10)));
+        assert_eq!(second(20, 200, 6000), Some((0, 0)), "read again: idle");
     }
 }

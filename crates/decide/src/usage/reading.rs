@@ -1,5 +1,7 @@
 //! What the monitor reads, raw: counters as the kernel and the hypervisor keep them. Rates are made in `usage`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Bytes, Mib, MibPerSec, VmId};
@@ -40,6 +42,8 @@ pub struct Pressure {
 /// use (emulation, migration, I/O) is in the process' time only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VcpuCounters {
+    /// How many threads there are: where vCPUs share one, fewer than vCPUs.
+    pub threads: u32,
     /// Time in which they ran.
     pub ran_us: u64,
     /// Time in which they wanted to run and waited for a processor (schedstat's run-queue wait).
@@ -55,6 +59,9 @@ pub struct DiskCounters {
     pub written: Bytes,
     /// Requests, both ways.
     pub requests: u64,
+    /// How long before the reading they were read: a hypervisor is not asked in every cycle.
+    #[serde(default)]
+    pub age: Duration,
 }
 
 /// Upper bounds of the packet sizes that are told apart, in bytes of the whole frame; a last class holds all above.
@@ -119,7 +126,7 @@ pub struct VmReading {
     /// Its disks, where it has some and the hypervisor tells.
     #[serde(default)]
     pub disk: Option<DiskCounters>,
-    /// How fast it writes to its memory, as last measured; never while it is being moved.
+    /// How fast it writes to its memory, as last measured; never measured while it is being moved.
     #[serde(default)]
     pub dirty: Option<MibPerSec>,
     /// What the program at its tap counted, where it may run.

@@ -89,7 +89,8 @@ fn link() -> impl Strategy<Value = LinkCounters> {
 }
 
 fn vm_reading() -> impl Strategy<Value = VmReading> {
-    let more = (any::<Option<[u64; 2]>>(), any::<Option<[u64; 5]>>(), any::<Option<[u64; 10]>>());
+    let more =
+        (any::<Option<(u32, [u64; 2])>>(), any::<Option<[u64; 5]>>(), any::<Option<[u64; 10]>>());
     (vm(), proptest::option::of(link()), any::<[u64; 3]>(), more).prop_map(
         |(vm, link, n, (vcpus, disk, frames))| VmReading {
             vm,
@@ -97,7 +98,11 @@ fn vm_reading() -> impl Strategy<Value = VmReading> {
             cpu_us: n[0],
             process_start: n[1],
             memory: Mib(n[2]),
-            vcpus: vcpus.map(|[ran_us, waited_us]| VcpuCounters { ran_us, waited_us }),
+            vcpus: vcpus.map(|(threads, [ran_us, waited_us])| VcpuCounters {
+                threads,
+                ran_us,
+                waited_us,
+            }),
             guest_memory: disk.map(|n| Mib(n[3])),
             disk: disk.map(disk_counters),
             dirty: disk.map(|n| MibPerSec(n[4])),
@@ -111,7 +116,12 @@ fn vm_reading() -> impl Strategy<Value = VmReading> {
 }
 
 fn disk_counters(n: [u64; 5]) -> DiskCounters {
-    DiskCounters { read: Bytes(n[0]), written: Bytes(n[1]), requests: n[2] }
+    DiskCounters {
+        read: Bytes(n[0]),
+        written: Bytes(n[1]),
+        requests: n[2],
+        age: Duration::from_micros(n[3]),
+    }
 }
 
 fn flow() -> impl Strategy<Value = Flow> {
