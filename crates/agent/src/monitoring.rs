@@ -45,5 +45,6 @@ pub(crate) fn start(
 }
 
 fn watched(vm: drivers::hypervisor::Watched) -> Watched {
-    Watched { vm: vm.vm, pid: vm.pid, process_start: vm.process_start, tap: vm.tap }
+    let drivers::hypervisor::Watched { vm, name: _, pid, process_start, tap, told } = vm;
+    Watched { vm, pid, process_start, tap, told }
 }

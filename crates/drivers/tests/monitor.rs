@@ -5,7 +5,8 @@
 use std::process::{Child, Command, Stdio};
 
 use decide::units::VmId;
-use drivers::monitor::{Monitor, MonitorError, Watched};
+use decide::usage::reading::VcpuCounters;
+use drivers::monitor::{Monitor, MonitorError, Told, Watched};
 
 /// A process that stands for a hypervisor, ended with the test.
 struct Stand(Child);
@@ -18,7 +19,13 @@ impl Stand {
 
     fn watched(&self, vm: u128) -> Watched {
         let pid = self.0.id();
-        Watched { vm: VmId(vm), pid, process_start: start_of(pid), tap: None }
+        Watched {
+            vm: VmId(vm),
+            pid,
+            process_start: start_of(pid),
+            tap: None,
+            told: Told::default(),
+        }
     }
 }
 
@@ -91,6 +98,36 @@ fn a_process_is_read_and_left_out_once_it_is_gone() {
     let after = monitor.read(&watched).unwrap();
     assert_eq!(after.vms.len(), 1);
     assert_eq!(after.vms[0].vm, VmId(2));
+}
+
+#[test]
+fn two_that_share_a_processor_wait_for_each_other() {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    let one = (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).unwrap();
+    let script = format!("exec taskset -c {one} sh -c 'while :; do :; done'");
+    let busy = [Stand::start(&script), Stand::start(&script)];
+    let mut watched: Vec<Watched> = vec![busy[0].watched(0), busy[1].watched(1)];
+    for vm in &mut watched {
+        vm.told.vcpu_threads = vec![vm.pid];
+    }
+    let mut monitor = Monitor::new(None).unwrap();
+    let mut vcpus = |watched: &[Watched]| {
+        let reading = monitor.read(watched).unwrap();
+        reading.vms.into_iter().map(|vm| vm.vcpus).collect::<Vec<_>>()
+    };
+    let waited = |vcpus: &[Option<VcpuCounters>]| {
+        vcpus.iter().all(|vcpus| vcpus.unwrap().waited_us > 200_000)
+    };
+    while !waited(&vcpus(&watched)) {}
+    let end = vcpus(&watched);
+    assert!(end.iter().all(|vcpus| vcpus.unwrap().ran_us > 0), "{end:?}");
+
+    // A thread that is not there: that VM cannot be told, the other can; and it can again once its threads are known.
+    watched[0].told.vcpu_threads = vec![watched[0].pid, watched[1].pid];
+    let odd = vcpus(&watched);
+    assert!(odd[0].is_none() && odd[1].is_some(), "{odd:?}");
+    watched[0].told.vcpu_threads.pop();
+    assert_eq!(vcpus(&watched)[0].unwrap().threads, 1);
 }
 
 #[test]

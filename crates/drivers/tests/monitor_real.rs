@@ -13,7 +13,7 @@ use std::process::Command;
 
 use decide::units::VmId;
 use decide::usage::reading::{LinkCounters, Reading};
-use drivers::monitor::{Monitor, Watched};
+use drivers::monitor::{Monitor, Told, Watched};
 
 const INSIDE: &str = "EVENKEEL_TEST_INSIDE";
 
@@ -48,7 +48,8 @@ fn own_start() -> u64 {
 /// The test itself stands for the hypervisor.
 fn watched(vm: u128, tap: &str) -> Watched {
     let pid = std::process::id();
-    Watched { vm: VmId(vm), pid, process_start: own_start(), tap: Some(tap.to_owned()) }
+    let (tap, told) = (Some(tap.to_owned()), Told::default());
+    Watched { vm: VmId(vm), pid, process_start: own_start(), tap, told }
 }
 
 fn sysfs(link: &str, file: &str) -> u64 {
@@ -154,6 +155,24 @@ fn a_tap_that_goes_and_comes_back_is_another_link() {
     assert_eq!(link_of(&reading, 2), Some(second));
 }
 
+/// The same VMs with four threads each: of this test, which has three more for that.
+fn with_threads(vms: &[Watched]) -> Vec<Watched> {
+    let (said, heard) = std::sync::mpsc::channel();
+    let mut threads = vec![rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()];
+    for _ in 0..3 {
+        let said = said.clone();
+        std::thread::spawn(move || {
+            said.send(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()).unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        threads.push(heard.recv().unwrap());
+    }
+    let told = Told { vcpu_threads: threads, ..Told::default() };
+    vms.iter().map(|vm| Watched { told: told.clone(), ..vm.clone() }).collect()
+}
+
 /// Time on a processor of the calling thread, in nanoseconds.
 fn thread_cpu_ns() -> u64 {
     let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
@@ -185,6 +204,8 @@ fn five_hundred_taps_cost_a_tenth_of_what_reading_them_by_sysfs_costs() {
     };
     let links = cost_us(&[]);
     let all = cost_us(&vms);
+    let vms_100 = cost_us(&vms[..100]);
+    let threads = cost_us(&with_threads(&vms[..100]));
     let by_sysfs = {
         let files =
             ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "rx_dropped", "tx_dropped"];
@@ -197,6 +218,8 @@ fn five_hundred_taps_cost_a_tenth_of_what_reading_them_by_sysfs_costs() {
         (thread_cpu_ns() - began) / 1000
     };
     println!("500 links: {links} µs a cycle, by sysfs {by_sysfs} µs; with 500 processes: {all} µs");
+    println!("100 processes: {vms_100} µs, with four vCPU threads each {threads} µs");
+    assert!(threads <= 3 * vms_100, "{threads} µs with threads, {vms_100} µs without");
     // A ratio of one run: the machine's own speed and load do not matter.
     assert!(links * 10 <= by_sysfs, "{links} µs for the links alone, {by_sysfs} µs by sysfs");
 

@@ -59,7 +59,9 @@ impl VmUsage {
         self.told = Told {
             vcpus: reading.vcpus.and_then(|vcpus| self.vcpus.observe(now, start, vcpus)),
             guest_memory: reading.guest_memory,
-            disk: reading.disk.and_then(|disk| self.disk.observe(now, start, disk)),
+            disk: reading
+                .disk
+                .and_then(|disk| self.disk.observe(now.minus(reading.disk_age), start, disk)),
             // Not measured while it is being moved, but it does not stop then.
             dirty: reading.dirty.or(self.told.dirty),
         };

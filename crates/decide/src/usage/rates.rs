@@ -157,9 +157,8 @@ pub struct DiskMeter {
 }
 
 impl DiskMeter {
-    /// Takes the counters of the life that began at `start`.
-    pub fn observe(&mut self, now: Time, start: u64, counters: DiskCounters) -> Option<DiskRates> {
-        let read = now.minus(counters.age);
+    /// Takes counters that were read at `read`, of the life that began at `start`.
+    pub fn observe(&mut self, read: Time, start: u64, counters: DiskCounters) -> Option<DiskRates> {
         let before = self.last;
         if let Some((then, begun, _)) = before
             && begun == start
@@ -305,10 +304,11 @@ mod tests {
             let counters = DiskCounters {
                 read: Bytes(bytes),
                 requests: bytes / 100,
-                age,
                 ..DiskCounters::default()
             };
-            meter.observe(Time(at * 1_000_000), 7, counters).map(|r| (r.bytes().0, r.requests))
+            meter
+                .observe(Time(at * 1_000_000).minus(age), 7, counters)
+                .map(|r| (r.bytes().0, r.requests))
         };
         assert_eq!(second(10, 200, 1000), None);
         assert_eq!(second(11, 1200, 1000), None, "the same reading");

@@ -59,9 +59,6 @@ pub struct DiskCounters {
     pub written: Bytes,
     /// Requests, both ways.
     pub requests: u64,
-    /// How long before the reading they were read: a hypervisor is not asked in every cycle.
-    #[serde(default)]
-    pub age: Duration,
 }
 
 /// Upper bounds of the packet sizes that are told apart, in bytes of the whole frame; a last class holds all above.
@@ -126,6 +123,9 @@ pub struct VmReading {
     /// Its disks, where it has some and the hypervisor tells.
     #[serde(default)]
     pub disk: Option<DiskCounters>,
+    /// How long before this reading its disks were read: a hypervisor is not asked in every cycle.
+    #[serde(default)]
+    pub disk_age: Duration,
     /// How fast it writes to its memory, as last measured; never measured while it is being moved.
     #[serde(default)]
     pub dirty: Option<MibPerSec>,

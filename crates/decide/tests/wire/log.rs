@@ -105,6 +105,7 @@ fn vm_reading() -> impl Strategy<Value = VmReading> {
             }),
             guest_memory: disk.map(|n| Mib(n[3])),
             disk: disk.map(disk_counters),
+            disk_age: Duration::from_micros(disk.map_or(0, |n| n[3])),
             dirty: disk.map(|n| MibPerSec(n[4])),
             frames: frames.map(|n| FrameCounters {
                 sent: n[0],
@@ -116,12 +117,7 @@ fn vm_reading() -> impl Strategy<Value = VmReading> {
 }
 
 fn disk_counters(n: [u64; 5]) -> DiskCounters {
-    DiskCounters {
-        read: Bytes(n[0]),
-        written: Bytes(n[1]),
-        requests: n[2],
-        age: Duration::from_micros(n[3]),
-    }
+    DiskCounters { read: Bytes(n[0]), written: Bytes(n[1]), requests: n[2] }
 }
 
 fn flow() -> impl Strategy<Value = Flow> {

@@ -14,6 +14,8 @@ use std::fmt;
 use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting};
 use decide::units::{MoveId, VmId};
 
+pub use crate::monitor::Told;
+
 /// A hypervisor as the agent uses it.
 pub trait Hypervisor: fmt::Debug + Send + Sync {
     /// Queues a command for a VM and returns. What comes of it is heard as [`FromHypervisor::Report`] with the same
@@ -46,4 +48,6 @@ pub struct Watched {
     pub process_start: u64,
     /// Its tap, where it has one.
     pub tap: Option<String>,
+    /// What the hypervisor tells of it; asked for now and then.
+    pub told: Told,
 }

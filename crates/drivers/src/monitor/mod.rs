@@ -1,4 +1,4 @@
-//! One reading of the host and its VMs: raw counters of taps, uplink, processors, memory and pressure.
+//! One reading of the host and its VMs: raw counters of taps, uplink, processors, memory, disks and pressure.
 //!
 //! Links are read by one netlink dump (`netlink`), everything else from files of /proc and /sys that stay open between
 //! cycles (`proc`). Nothing is made of the figures here: rates, wraps and restarts are the business of `usage`.
@@ -12,9 +12,11 @@ mod proc;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::{Duration, Instant};
 
-use decide::units::{BitsPerSec, Bytes, VmId};
-use decide::usage::reading::{LinkCounters, Reading, VmReading};
+use decide::units::{BitsPerSec, Bytes, Mib, MibPerSec, VmId};
+use decide::usage::reading::{DiskCounters, LinkCounters, Reading, VmReading};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::netlink::{LinkStatistics, Links};
 use self::proc::{HostFiles, Process};
@@ -31,6 +33,21 @@ pub struct Watched {
     pub process_start: u64,
     /// Name of its tap, if it has one.
     pub tap: Option<String>,
+    /// What its hypervisor told of it.
+    pub told: Told,
+}
+
+/// What only its hypervisor can tell of a VM; each as it was told last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The threads that run its vCPUs, by the kernel's numbers, each once; empty where that is not known.
+    pub vcpu_threads: Vec<u32>,
+    /// Memory in use inside the guest, page cache not counted.
+    pub guest_memory: Option<Mib>,
+    /// Its disks together, and when they were read.
+    pub disk: Option<(Instant, DiskCounters)>,
+    /// How fast it writes to its memory.
+    pub dirty: Option<MibPerSec>,
 }
 
 /// Why there is no reading.
@@ -87,6 +104,7 @@ impl Monitor {
         if let Some(name) = uplink.as_ref().filter(|name| !may_name_an_interface(name)) {
             return Err(MonitorError::BadInterfaceName(name.clone()));
         }
+        allow_many_files();
         let links = Some(Links::open()?);
         Ok(Monitor {
             uplink,
@@ -115,7 +133,7 @@ impl Monitor {
             pressure: host.pressure,
             uplink,
             uplink_speed: uplink.and_then(|link| self.uplink_speed(link.ifindex)),
-            disk: None,
+            disk: host.disk,
             flows: Vec::new(),
             vms,
         })
@@ -141,7 +159,7 @@ impl Monitor {
         let mut readings = Vec::with_capacity(watched.len());
         for one in watched {
             let kept = before.remove(&one.vm).filter(|p| p.is(one.pid, one.process_start));
-            let process = match kept {
+            let mut process = match kept {
                 Some(process) => process,
                 None => match Process::open(one.pid, one.process_start)? {
                     Some(process) => process,
@@ -149,6 +167,7 @@ impl Monitor {
                 },
             };
             let Some(usage) = process.read(&mut self.bytes)? else { continue };
+            let vcpus = process.read_vcpus(&one.told.vcpu_threads, &mut self.bytes);
             self.processes.insert(one.vm, process);
             readings.push(VmReading {
                 vm: one.vm,
@@ -156,10 +175,11 @@ impl Monitor {
                 cpu_us: usage.cpu_us,
                 process_start: one.process_start,
                 memory: usage.memory,
-                vcpus: None,
-                guest_memory: None,
-                disk: None,
-                dirty: None,
+                vcpus,
+                guest_memory: one.told.guest_memory,
+                disk: one.told.disk.map(|(_, disk)| disk),
+                disk_age: one.told.disk.map_or(Duration::ZERO, |(read, _)| read.elapsed()),
+                dirty: one.told.dirty,
                 frames: None,
             });
         }
@@ -168,6 +188,17 @@ impl Monitor {
 
     fn uplink_speed(&self, ifindex: u32) -> Option<BitsPerSec> {
         proc::link_speed(self.uplink.as_ref()?, ifindex)
+    }
+}
+
+/// Each VM takes a file for its process and one for each vCPU thread: as many as the operator allows at the most, not as
+/// few as a process begins with.
+fn allow_many_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(?current, ?maximum, %error, "the limit of open files could not be raised");
     }
 }
 

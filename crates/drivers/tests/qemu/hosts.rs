@@ -112,6 +112,12 @@ impl Host {
         self.find(vm, None).await
     }
 
+    /// Starts a VM with more devices, and waits until it is found.
+    pub(crate) async fn run_with_and_find(&mut self, vm: VmId, more: &[&str]) -> VmDefinition {
+        self.run_with(vm, None, more);
+        self.find(vm, None).await
+    }
+
     fn run_with(&mut self, vm: VmId, tap: Option<&str>, more: &[&str]) {
         let mut line = command_line(tap);
         line.extend(more.iter().map(|&word| word.to_owned()));

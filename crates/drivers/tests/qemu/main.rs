@@ -8,6 +8,7 @@
 
 mod faults;
 mod fence;
+mod figures;
 mod hosts;
 mod moves;
 mod sightings;

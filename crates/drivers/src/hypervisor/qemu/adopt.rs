@@ -166,6 +166,7 @@ impl VmTask {
     /// Counts the VM as adopted.
     pub(super) fn watch(&mut self, run_state: RunState) {
         self.run_state = Some(run_state);
+        self.figures.released = false;
         if let (Some(definition), Some(process)) = (&self.definition, &self.process)
             && let Some(entry) = self.place.roster().get_mut(&self.vm)
         {
@@ -175,6 +176,7 @@ impl VmTask {
                 pid: process.pid().unsigned_abs(),
                 process_start: process.start_time(),
                 tap: definition.link.as_ref().map(|link| link.tap.clone()),
+                told: self.figures.told(),
             });
         }
     }
@@ -184,6 +186,7 @@ impl VmTask {
         if let Some(entry) = self.place.roster().get_mut(&self.vm) {
             entry.watched = None;
         }
+        self.figures.forget();
         self.run_state.take().is_some()
     }
 

@@ -1,10 +1,12 @@
 //! QMP messages as types: what we send, and of the answers only what we use. Unknown fields and words are ignored, so
 //! that newer versions of QEMU do no harm.
 //!
-//! Source: QEMU's `qapi/migration.json`, `qapi/run-state.json`, `qapi/net.json`, versions 7.2 to 10.0.
+//! Source: QEMU's `qapi/migration.json`, `qapi/run-state.json`, `qapi/net.json`, `qapi/machine.json`, `qapi/block-core.json`,
+//! `qapi/qom.json`, versions 7.2 to 10.0.
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A command with its answer.
 pub(super) trait Command: Serialize + Sync {
@@ -70,6 +72,27 @@ command!(/// Ends QEMU.
 command!(/// Tells the network where the guest's addresses are; times in milliseconds.
     AnnounceSelf { initial: u32, max: u32, rounds: u32, step: u32 }, "announce-self", IgnoredAny);
 
+command!(/// The guest's processors, without a word to them.
+    QueryCpusFast {}, "query-cpus-fast", Vec<CpuFast>);
+command!(/// What the disks did.
+    QueryBlockstats {}, "query-blockstats", Vec<BlockStats>);
+command!(/// What there is below a path.
+    QomList { path: &'static str }, "qom-list", Vec<QomChild>);
+command!(/// One property of one object that was found.
+    QomGetAt { path: String, property: &'static str }, "qom-get", Value);
+command!(/// Sets a property that is a number.
+    QomSet { path: String, property: &'static str, value: u64 }, "qom-set", IgnoredAny);
+command!(/// Measures how fast the guest writes to its memory.
+    CalcDirtyRate { calc_time: u32, mode: &'static str }, "calc-dirty-rate", IgnoredAny);
+command!(/// The last measurement.
+    QueryDirtyRate {}, "query-dirty-rate", DirtyRate);
+
+impl CalcDirtyRate {
+    /// The shortest that QEMU takes. By looking at samples of pages: other ways slow the guest down, or need KVM.
+    pub(super) const ONE_SECOND: CalcDirtyRate =
+        CalcDirtyRate { calc_time: 1, mode: "page-sampling" };
+}
+
 impl Yank {
     /// The migration's.
     pub(super) const MIGRATION: Yank = Yank { instances: [YankInstance { kind: "migration" }] };
@@ -86,6 +109,86 @@ impl AnnounceSelf {
     /// QEMU's own defaults.
     pub(super) const DEFAULT: AnnounceSelf =
         AnnounceSelf { initial: 50, max: 550, rounds: 5, step: 100 };
+}
+
+/// One of the answers to `query-cpus-fast`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct CpuFast {
+    /// The kernel's number of the thread that runs it.
+    pub(super) thread_id: u32,
+}
+
+/// One of the answers to `query-blockstats`: what a device sees. What lies below it (`parent`, `backing`) is the same again.
+#[derive(Debug, Deserialize)]
+pub(super) struct BlockStats {
+    /// Its counters.
+    pub(super) stats: BlockDeviceStats,
+}
+
+/// Counters of one disk.
+#[derive(Debug, Deserialize)]
+pub(super) struct BlockDeviceStats {
+    /// Bytes read.
+    pub(super) rd_bytes: u64,
+    /// Bytes written.
+    pub(super) wr_bytes: u64,
+    /// Reads.
+    pub(super) rd_operations: u64,
+    /// Writes.
+    pub(super) wr_operations: u64,
+}
+
+/// One of the answers to `qom-list`.
+#[derive(Debug, Deserialize)]
+pub(super) struct QomChild {
+    /// Its name.
+    pub(super) name: String,
+    /// Its type; of a device `child<TYPE>`.
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+}
+
+/// A balloon's `guest-stats`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct GuestStats {
+    /// What the guest told last.
+    pub(super) stats: GuestMemory,
+    /// When, in seconds since 1970; 0 while it has told nothing.
+    pub(super) last_update: u64,
+}
+
+/// Bytes; all ones where the guest does not tell.
+#[derive(Debug, Deserialize)]
+pub(super) struct GuestMemory {
+    /// All that the guest has.
+    #[serde(rename = "stat-total-memory")]
+    pub(super) total: u64,
+    /// What it could give to a new program without swapping.
+    #[serde(rename = "stat-available-memory")]
+    pub(super) available: u64,
+}
+
+/// Answer to `query-dirty-rate`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct DirtyRate {
+    /// MiB per second, once measured.
+    pub(super) dirty_rate: Option<i64>,
+    /// How far it is.
+    pub(super) status: DirtyStatus,
+}
+
+/// How far a measurement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum DirtyStatus {
+    /// Under way.
+    Measuring,
+    /// Made, or none was begun.
+    #[serde(other)]
+    Other,
 }
 
 /// A migration capability and whether it is, or shall be, on.

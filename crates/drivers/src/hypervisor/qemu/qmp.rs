@@ -50,6 +50,9 @@ pub(super) enum QmpError {
     Odd { command: &'static str, source: serde_json::Error },
 }
 
+/// What comes of a question: the answer, or QEMU's refusal; an error if the connection ended.
+pub(super) type Answer = oneshot::Receiver<Result<Value, String>>;
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
@@ -141,27 +144,27 @@ impl Qmp {
         self.exchange(if self.out_of_band { "exec-oob" } else { "execute" }, arguments).await
     }
 
+    /// Sends a question and does not wait: the answer is heard whenever it comes, an error if the connection ends before.
+    /// A question that was not answered keeps its place until then, so whoever asks has one open at a time.
+    pub(super) async fn begin<C: Command>(&mut self, arguments: C) -> Result<Answer, QmpError> {
+        let (id, line) = self.line("execute", &arguments)?;
+        let answered = self.expect_answer(id, C::NAME)?;
+        let write = self.write.write_all(&line);
+        match timeout(self.answer_max, write).await {
+            Ok(Ok(())) => Ok(answered),
+            Ok(Err(_broken)) => Err(QmpError::Lost { command: C::NAME }),
+            Err(_late) => Err(QmpError::Silent { command: C::NAME, waited: self.answer_max }),
+        }
+    }
+
     async fn exchange<C: Command>(
         &mut self,
         verb: &'static str,
         arguments: C,
     ) -> Result<C::Answer, QmpError> {
-        let (command, waited, id) = (C::NAME, self.answer_max, self.next_id);
-        self.next_id += 1;
-        let mut line = serde_json::to_value(arguments)
-            .and_then(|arguments| {
-                serde_json::to_vec(&json!({ verb: command, "arguments": arguments, "id": id }))
-            })
-            .map_err(|source| QmpError::Odd { command, source })?;
-        line.push(b'\n');
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if !waiting.open {
-                return Err(QmpError::Lost { command });
-            }
-            waiting.calls.insert(id, answer);
-        }
+        let (command, waited) = (C::NAME, self.answer_max);
+        let (id, line) = self.line(verb, &arguments)?;
+        let answered = self.expect_answer(id, command)?;
         let exchange = async {
             self.write.write_all(&line).await.map_err(|_broken| QmpError::Lost { command })?;
             answered.await.map_err(|_reader_ended| QmpError::Lost { command })
@@ -176,6 +179,33 @@ impl Qmp {
                 serde_json::from_value(value).map_err(|source| QmpError::Odd { command, source })
             }
         }
+    }
+
+    /// A command as it is sent, and its number.
+    fn line<C: Command>(
+        &mut self,
+        verb: &'static str,
+        arguments: &C,
+    ) -> Result<(u64, Vec<u8>), QmpError> {
+        let (command, id) = (C::NAME, self.next_id);
+        self.next_id += 1;
+        let mut line = serde_json::to_value(arguments)
+            .and_then(|arguments| {
+                serde_json::to_vec(&json!({ verb: command, "arguments": arguments, "id": id }))
+            })
+            .map_err(|source| QmpError::Odd { command, source })?;
+        line.push(b'\n');
+        Ok((id, line))
+    }
+
+    fn expect_answer(&self, id: u64, command: &'static str) -> Result<Answer, QmpError> {
+        let (answer, answered) = oneshot::channel();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiting.open {
+            return Err(QmpError::Lost { command });
+        }
+        waiting.calls.insert(id, answer);
+        Ok(answered)
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) enum Unreached {
 /// A connection with its events.
 #[derive(Debug)]
 pub(super) struct Connection {
-    qmp: Qmp,
+    pub(super) qmp: Qmp,
     pub(super) events: mpsc::Receiver<Event>,
 }
 

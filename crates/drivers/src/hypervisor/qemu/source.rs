@@ -231,6 +231,7 @@ impl VmTask {
         };
         self.settled = Some((leaving.move_id, report.clone()));
         let failed = matches!(report, HypervisorReport::CopyFailed(..));
+        self.figures.released = !failed;
         self.report(leaving.move_id, report).await;
         if failed {
             self.see_run_state().await;

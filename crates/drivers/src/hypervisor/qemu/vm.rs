@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::definition::{Definition, Paths};
+use super::figures::{self, Figures, heard};
 use super::incoming::Arriving;
 use super::messages::{Event, Status};
 use super::process::Process;
@@ -70,6 +71,7 @@ pub(super) struct VmTask {
     pub(super) last_shutdown: Option<String>,
     /// Looks at what a move left here since an order was last heard.
     pub(super) unasked: u32,
+    pub(super) figures: Figures,
 }
 
 impl VmTask {
@@ -77,6 +79,7 @@ impl VmTask {
         let _in_runtime = place.runtime.enter();
         let mut progress = interval(PROGRESS_EVERY);
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let figures = Figures::new(vm, place.config.figures_every);
         VmTask {
             paths: Paths::new(&place.config.dir, vm),
             place,
@@ -92,11 +95,13 @@ impl VmTask {
             problem: None,
             last_shutdown: None,
             unasked: 0,
+            figures,
         }
     }
 
     /// Runs until the VM has no files, no process and no orders, or the driver is dropped.
     pub(super) async fn run(mut self) {
+        let mut beat = figures::beat(self.vm, self.place.config.figures_every);
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -109,7 +114,9 @@ impl VmTask {
                     None => return,
                 },
                 _ = self.progress.tick(), if matches!(self.following, Following::Out(_)) => self.on_progress().await,
+                answer = heard(&mut self.figures) => self.on_answer(answer).await,
                 _ = look.tick() => if self.look_at_files().await { return },
+                _ = beat.tick() => self.on_beat().await,
             }
         }
     }
@@ -117,6 +124,7 @@ impl VmTask {
     async fn obey(&mut self, Order { move_id, command }: Order) {
         tracing::debug!(%move_id, vm = %self.vm, ?command, "order");
         self.unasked = 0;
+        self.figures.give_way();
         match command {
             HypervisorCommand::Prepare(wanted, copy) => self.prepare(move_id, &wanted, copy).await,
             HypervisorCommand::StartCopy(endpoint, copy) => {

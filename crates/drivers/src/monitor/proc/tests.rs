@@ -1,5 +1,11 @@
 //! The formats of /proc and /sys, with what has tripped others: names with parentheses, guests counted twice.
 
+use decide::units::{Bytes, Mib};
+use decide::usage::reading::DiskCounters;
+
+use super::disks::disk_counters;
+use super::host::{memory, processors, some_avg10};
+use super::process::{ProcessStat, process_stat, schedstat};
 use super::*;
 
 #[test]
@@ -57,4 +63,37 @@ fn an_unknown_speed_is_none() {
     for unknown in ["-1\n", "0\n", "4294967295\n", "", "fast"] {
         assert_eq!(speed(unknown), None, "{unknown:?}");
     }
+}
+
+#[test]
+fn a_thread_ran_and_waited_in_nanoseconds() {
+    assert_eq!(schedstat(b"1234567890 987654321 42\n"), Some((1_234_567_890, 987_654_321)));
+    for garbled in [&b""[..], b"12\n", b"12 x 1\n", b"-1 2 3\n", b"\xff"] {
+        assert_eq!(schedstat(garbled), None);
+    }
+}
+
+#[test]
+fn what_reaches_a_disk_is_counted_once() {
+    // Recorded: a loop device, a disk with a partition, a volume on it, and an older kernel's shorter line.
+    let text = b"   7       0 loop0 9 9 9 9 9 9 9 9 0 0 0 0 0 0 0 0 0\n\
+                 254       0 vda 2400125 63208 140690442 4259853 320115 579618 317257280 1652489 0 304176 6006178 455653 94 284002768 76526 42407 17309\n\
+                 254       1 vda1 2400000 63208 140690000 4259853 320115 579618 317257280 1652489 0 304176 6006178\n\
+                 253       0 dm-0 9 9 9 9 9 9 9 9 0 0 0\n\
+                 104       0 cciss/c0d0 1 0 2 0 3 0 4 0 0 0 0\n";
+    let mut asked = Vec::new();
+    let sum = disk_counters(text, |device, name| {
+        asked.push(device.to_owned());
+        ["vda", "cciss!c0d0"].contains(&name)
+    });
+    let expected = DiskCounters {
+        read: Bytes((140_690_442 + 2) * 512),
+        written: Bytes((317_257_280 + 4) * 512),
+        requests: 2_400_125 + 320_115 + 1 + 3,
+    };
+    assert_eq!(sum, Some(expected));
+    assert_eq!(asked.len(), 5);
+    assert_eq!(asked[4], "104:0 cciss!c0d0");
+    assert_eq!(disk_counters(b"254 0 vda 1 2 3 4 5 6\n", |_, _| true), None, "cut short");
+    assert_eq!(disk_counters(b"", |_, _| true), Some(DiskCounters::default()));
 }
