@@ -8,7 +8,7 @@ use decide::migrate::Resolution;
 use decide::migrate::hypervisor::RunState;
 use decide::migrate::record::Ownership;
 use decide::policy::settings::Balance;
-use decide::units::{Cost, MoveId, Share, Time, VmId};
+use decide::units::{Cost, MilliCores, MoveId, Share, Time, VmId};
 
 use crate::clock::Clock;
 use crate::steering::Steering;
@@ -30,6 +30,7 @@ pub(crate) fn status(at_work: &Steering) -> Status {
         vms: count(host.vms().len()),
         moves_under_way: count(host.moves_under_way()),
         hot: host.hot(now).map(ToString::to_string),
+        disk_bytes_per_second: host.usage().host().disk.map(|disk| disk.bytes().0),
         doing: host.doing().to_owned(),
         alarms: host.alarms().iter().rev().map(|alarm| in_words(host, alarm)).collect(),
     }
@@ -126,6 +127,7 @@ fn one_vm(at_work: &Steering, id: VmId) -> VmView {
     let host = &at_work.host;
     let vm = &host.vms()[&id];
     let history = host.usage().history(id);
+    let told = host.usage().told(id);
     let now = history.and_then(decide::usage::history::History::newest).unwrap_or_default();
     let moving = host.stories().any(|story| story.vm == id && story.ended.is_none());
     let state = match (vm.record.ownership, vm.run) {
@@ -142,7 +144,13 @@ fn one_vm(at_work: &Steering, id: VmId) -> VmView {
         state: state.to_owned(),
         epoch: vm.record.floor,
         memory_mib: vm.definition.memory.0,
-        cpu_percent: percent(Share(u32::try_from(now.cpu.0).unwrap_or(u32::MAX))),
+        cpu_percent: of_a_core(now.cpu),
+        vcpu_percent: told.vcpus.map(|vcpus| of_a_core(vcpus.ran)),
+        cpu_wait_percent: told.vcpus.map(|vcpus| of_a_core(vcpus.waited)),
+        guest_memory_mib: told.guest_memory.map(|memory| memory.0),
+        dirty_mib_per_second: told.dirty.map(|rate| rate.0),
+        disk_bytes_per_second: told.disk.map(|disk| disk.bytes().0),
+        disk_requests_per_second: told.disk.map(|disk| disk.requests),
         sent_packets_per_second: now.sent_packets.0,
         received_packets_per_second: now.received_packets.0,
         bits_per_second: now.bits().0,
@@ -228,6 +236,10 @@ pub(crate) fn event(host: &Host, clock: Clock, now: Time, note: &Note) -> Event 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
 fn cost_percent(cost: Cost) -> f64 {
     (cost.0 / 10_000) as f64 / 100.0
+}
+
+fn of_a_core(cpu: MilliCores) -> f64 {
+    percent(Share(u32::try_from(cpu.0).unwrap_or(u32::MAX)))
 }
 
 fn percent(share: Share) -> f64 {

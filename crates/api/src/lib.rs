@@ -47,6 +47,8 @@ pub struct Status {
     pub moves_under_way: u32,
     /// Whether this host is hot, and by which threshold.
     pub hot: Option<String>,
+    /// Bytes per second read from this host's disks and written to them, where the kernel tells.
+    pub disk_bytes_per_second: Option<u64>,
     /// Why nothing is being moved now, or what is.
     pub doing: String,
     /// What needs a person, most urgent first.
@@ -99,6 +101,18 @@ pub struct VmView {
     pub memory_mib: u64,
     /// Processor use, percent of one core.
     pub cpu_percent: f64,
+    /// That of its vCPUs alone, where they can be told apart; the rest is emulation, and a copy while one is made.
+    pub vcpu_percent: Option<f64>,
+    /// What its vCPUs wanted and did not get, percent of one core.
+    pub cpu_wait_percent: Option<f64>,
+    /// Memory in use inside the guest, page cache not counted, in MiB, where its balloon tells.
+    pub guest_memory_mib: Option<u64>,
+    /// How fast it writes to its memory, as last measured, in MiB per second.
+    pub dirty_mib_per_second: Option<u64>,
+    /// Bytes per second read from its disks and written to them, where it has some.
+    pub disk_bytes_per_second: Option<u64>,
+    /// Requests per second to its disks.
+    pub disk_requests_per_second: Option<u64>,
     /// Packets sent per second.
     pub sent_packets_per_second: u64,
     /// Packets received per second.

@@ -101,6 +101,7 @@ pub(crate) fn status() -> Status {
         vms: 2,
         moves_under_way: 0,
         hot: None,
+        disk_bytes_per_second: Some(2_500_000),
         doing: "no host is hot".to_owned(),
         alarms: vec![],
     }

@@ -28,6 +28,11 @@ pub(super) fn bytes(value: u64) -> String {
     scaled(value, 1024, &["B", "KiB", "MiB", "GiB", "TiB"], " ")
 }
 
+/// Bytes per second.
+pub(super) fn bytes_per_second(value: u64) -> String {
+    bytes(value) + "/s"
+}
+
 /// Memory given in MiB.
 pub(super) fn mib(value: u64) -> String {
     bytes(value.saturating_mul(1024 * 1024))

@@ -37,6 +37,9 @@ pub(crate) fn status(status: &Status, look: Look) -> String {
     line("request by", status.request.clone(), None);
     let hot = status.hot.is_some().then_some(Color::Red);
     line("hot", status.hot.clone().unwrap_or_else(|| "no".to_owned()), hot);
+    if let (true, Some(bytes)) = (look.wide, status.disk_bytes_per_second) {
+        line("disks", figures::bytes_per_second(bytes), None);
+    }
     line("moves", format!("{} under way", status.moves_under_way), None);
     line("doing", status.doing.clone(), None);
     for alarm in &status.alarms {
@@ -94,6 +97,8 @@ pub(crate) fn vms(vms: &[VmView], look: Look) -> String {
         Table::new(look).words("VM").words("STATE").figures("CPU (1 core)").figures("MEMORY");
     table = table.figures("SENT PKT/s").figures("RCVD PKT/s").figures("TRAFFIC");
     if look.wide {
+        table = table.figures("CPU WAIT").figures("VCPUS").figures("GUEST MEM").figures("DIRTIES");
+        table = table.figures("DISK").figures("DISK REQ/s");
         table = table.words("HOST").figures("EPOCH").figures("HISTORY").words("ID");
     }
     table = table.words("TROUBLE");
@@ -114,6 +119,18 @@ pub(crate) fn vms(vms: &[VmView], look: Look) -> String {
             cell(figures::bits_per_second(vm.bits_per_second)),
         ];
         if look.wide {
+            let known = |figure: Option<String>| cell(figure.unwrap_or_default());
+            row.extend([
+                known(vm.cpu_wait_percent.map(figures::percent)),
+                known(vm.vcpu_percent.map(figures::percent)),
+                known(vm.guest_memory_mib.map(figures::mib)),
+                known(
+                    vm.dirty_mib_per_second
+                        .map(|rate| figures::bytes_per_second(rate.saturating_mul(1 << 20))),
+                ),
+                known(vm.disk_bytes_per_second.map(figures::bytes_per_second)),
+                known(vm.disk_requests_per_second.map(figures::count)),
+            ]);
             let history = figures::seconds(vm.history_seconds);
             row.extend([cell(&vm.host), cell(vm.epoch.to_string()), cell(history), cell(&vm.id)]);
         }

@@ -26,6 +26,7 @@ fn status() -> Status {
         vms: 2,
         moves_under_way: 1,
         hot: Some("52,000 packets/s, above packets_per_second = 20,000".to_owned()),
+        disk_bytes_per_second: Some(2_500_000),
         doing: "moving web to host2".to_owned(),
         alarms: vec!["db: its tap is missing".to_owned()],
     }
@@ -72,6 +73,12 @@ fn vms() -> Vec<VmView> {
         epoch: 3,
         memory_mib: 128,
         cpu_percent: 104.4,
+        vcpu_percent: Some(97.0),
+        cpu_wait_percent: Some(31.2),
+        guest_memory_mib: Some(71),
+        dirty_mib_per_second: Some(48),
+        disk_bytes_per_second: Some(1_250_000),
+        disk_requests_per_second: Some(310),
         sent_packets_per_second: 120,
         received_packets_per_second: 51_880,
         bits_per_second: 94_100_000,
@@ -83,6 +90,9 @@ fn vms() -> Vec<VmView> {
         id: "00000000-0000-0000-0000-0000000000bb".to_owned(),
         state: "running".to_owned(),
         memory_mib: 8192,
+        guest_memory_mib: None,
+        disk_bytes_per_second: None,
+        disk_requests_per_second: None,
         trouble: Some("its tap is missing".to_owned()),
         ..web.clone()
     };
@@ -183,18 +193,19 @@ fn the_status() {
     check(
         super::status(&calm, WIDE),
         expect![[r#"
-        host        host1
-        host id     00000000-0000-0000-0000-000000000001
-        version     0.1.0
-        cluster     prod
-        hosts       2 of 3 alive
-        VMs here    2
-        balance     automatic
-        request by  multicast
-        hot         no
-        moves       1 under way
-        doing       moving web to host2
-    "#]],
+            host        host1
+            host id     00000000-0000-0000-0000-000000000001
+            version     0.1.0
+            cluster     prod
+            hosts       2 of 3 alive
+            VMs here    2
+            balance     automatic
+            request by  multicast
+            hot         no
+            disks       2.3 MiB/s
+            moves       1 under way
+            doing       moving web to host2
+        "#]],
     );
 }
 
@@ -231,10 +242,10 @@ fn the_vms() {
     check(
         super::vms(&vms(), WIDE),
         expect![[r#"
-        VM   STATE    CPU (1 core)   MEMORY  SENT PKT/s  RCVD PKT/s      TRAFFIC  HOST   EPOCH    HISTORY  ID                                    TROUBLE
-        web  moving        104.4 %  128 MiB         120       51.8k  94.1 Mbit/s  host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000aa
-        db   running       104.4 %  8.0 GiB         120       51.8k  94.1 Mbit/s  host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000bb  its tap is missing
-    "#]],
+            VM   STATE    CPU (1 core)   MEMORY  SENT PKT/s  RCVD PKT/s      TRAFFIC  CPU WAIT   VCPUS  GUEST MEM     DIRTIES       DISK  DISK REQ/s  HOST   EPOCH    HISTORY  ID                                    TROUBLE
+            web  moving        104.4 %  128 MiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %   71.0 MiB  48.0 MiB/s  1.1 MiB/s         310  host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000aa
+            db   running       104.4 %  8.0 GiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %             48.0 MiB/s                         host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000bb  its tap is missing
+        "#]],
     );
 }
 

@@ -91,19 +91,25 @@ async fn yaml_is_one_document() {
     check(
         &["vms", "-o", "yaml"],
         expect![[r#"
-        - name: web
-          id: 00000000-0000-0000-0000-0000000000aa
-          host: host1
-          state: running
-          epoch: 1
-          memory_mib: 128
-          cpu_percent: 4.5
-          sent_packets_per_second: 10
-          received_packets_per_second: 20
-          bits_per_second: 30000
-          history_seconds: 45
-          trouble: null
-    "#]],
+            - name: web
+              id: 00000000-0000-0000-0000-0000000000aa
+              host: host1
+              state: running
+              epoch: 1
+              memory_mib: 128
+              cpu_percent: 4.5
+              vcpu_percent: 4.0
+              cpu_wait_percent: 0.0
+              guest_memory_mib: 71
+              dirty_mib_per_second: 48
+              disk_bytes_per_second: 1250000
+              disk_requests_per_second: 310
+              sent_packets_per_second: 10
+              received_packets_per_second: 20
+              bits_per_second: 30000
+              history_seconds: 45
+              trouble: null
+        "#]],
     )
     .await;
     check(
