@@ -6,8 +6,11 @@
 
 pub mod checks;
 pub mod faults;
+pub mod forecast;
 mod hash;
 pub mod hypervisor;
 pub mod replay;
 pub mod swarm;
+mod time;
+pub mod traces;
 pub mod world;

@@ -20,6 +20,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// How far forecasts are from what came, on real traces
+    Forecast(tasks::Forecast),
     Replay(sim::replay::Replay),
     /// Clusters that suffer faults drawn from seeds, and must never break a promise
     Swarm(tasks::Swarm),
@@ -27,6 +29,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().task {
+        Task::Forecast(forecast) => forecast.run(),
         Task::Replay(replay) => replay.run(),
         Task::Swarm(swarm) => swarm.run(),
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::units::{BitsPerSec, Mib, MibPerSec, MilliCores, PacketsPerSec, Time, VmId};
 
+pub mod forecast;
 pub mod history;
 pub mod load;
 pub mod rates;

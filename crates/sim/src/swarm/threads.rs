@@ -6,9 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::{Life, Options, Report, live, replay};
+use crate::time::{ClockId, time};
 
 /// When it is enough.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +56,4 @@ pub fn swarm(
     let mut report = report.into_inner().expect("no thread panics while it holds the report");
     report.close();
     report
-}
-
-fn time(clock: ClockId) -> Duration {
-    let time = clock_gettime(clock);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -1,5 +1,22 @@
 //! The tasks of the command line: arguments in, a table for people on standard error, one JSON document on standard output.
 
+mod forecast;
 mod swarm;
 
+use std::io::Write as _;
+
+use anyhow::Context;
+use serde::Serialize;
+
+pub(crate) use forecast::Forecast;
 pub(crate) use swarm::Swarm;
+
+fn say(text: &str) -> anyhow::Result<()> {
+    std::io::stderr().lock().write_all(text.as_bytes()).context("writing to standard error")
+}
+
+fn print(report: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, report).context("writing to standard output")?;
+    out.write_all(b"\n").context("writing to standard output")
+}

@@ -1,12 +1,12 @@
 //! `evenkeel-sim swarm`.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
-use sim::swarm::{Life, Options, Report, Until, swarm};
+use sim::swarm::{Life, Options, Until, swarm};
+
+use super::{print, say};
 
 /// Arguments of the task.
 #[derive(Args)]
@@ -58,6 +58,7 @@ impl Swarm {
 
     #[cfg(feature = "planted")]
     fn plant(&self) -> anyhow::Result<Option<&str>> {
+        use anyhow::Context as _;
         use decide::planted::{Bug, plant};
         let Some(name) = &self.plant else { return Ok(None) };
         let bug = Bug::ALL.iter().find(|bug| bug.name() == name);
@@ -82,14 +83,4 @@ fn progress(life: &Life, lived: u64) {
     };
     // Progress that cannot be shown is no failure of the swarm.
     let _ = say(&line);
-}
-
-fn say(text: &str) -> anyhow::Result<()> {
-    std::io::stderr().lock().write_all(text.as_bytes()).context("writing to standard error")
-}
-
-fn print(report: &Report) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, report).context("writing to standard output")?;
-    out.write_all(b"\n").context("writing to standard output")
 }
