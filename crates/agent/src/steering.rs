@@ -216,6 +216,7 @@ impl Steering {
                     tracing::debug!(%move_id, %vm, ?command, "ordered");
                     self.hypervisor.order(move_id, vm, command);
                 }
+                Action::Keep(_) | Action::Recall(_) => {}
                 Action::Note(note) => notes.push(note),
                 Action::Reply { number, answer } => {
                     // Nobody waits any more only if the client went away.

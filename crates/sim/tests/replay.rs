@@ -125,10 +125,10 @@ fn an_event_left_out_or_damaged_is_found() {
 fn a_log_of_another_form_or_none_at_all_is_refused() {
     let world = eventful();
     let text = String::from_utf8(written(&logs(&world)[&2])).unwrap();
-    let newer = text.replacen("\"form\":1", "\"form\":2", 1);
-    assert!(matches!(replay(newer.as_bytes()), Err(NotALog::Form(2))));
+    let newer = text.replacen("\"form\":2", "\"form\":3", 1);
+    assert!(matches!(replay(newer.as_bytes()), Err(NotALog::Form(3))));
     let headless: String = text.split_inclusive('\n').skip(2).collect();
-    for foreign in [&b""[..], b"\n", b"{}\n", b"{\"begin\":{\"form\":1}}\n", &text.as_bytes()[..99]]
+    for foreign in [&b""[..], b"\n", b"{}\n", b"{\"begin\":{\"form\":2}}\n", &text.as_bytes()[..99]]
     {
         assert!(matches!(replay(foreign), Err(NotALog::Foreign(_))), "{foreign:?}");
     }

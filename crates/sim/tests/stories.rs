@@ -236,6 +236,22 @@ fn a_vm_that_has_arrived_but_was_not_measured_asks_what_was_expected_of_it() {
 }
 
 #[test]
+fn a_target_refuses_a_vm_whose_daily_peak_would_not_fit_whatever_it_asks_now() {
+    let mut world = World::of(1, 3, settings());
+    world.boot(2, 3, 512, 500, 450);
+    world.boot(1, 1, 1024, 1000, 700);
+    world.run(secs(2000));
+    world.guests.get_mut(&vm_id(1)).unwrap().packets = 100;
+    world.run(secs(1000));
+    move_by_hand(&mut world, Some(2));
+    world.run(secs(20));
+    let refusal = world.notes.iter().rev().find(|(_, at, n)| *at == 2 && n.step == Step::Refusal);
+    let words = refusal.map(|(.., note)| note.reason.clone()).unwrap_or_default();
+    expect!["its daily peak of 704 packets/s, 1000 mcores, read in its history: packets_per_second: would reach 1154, allowed 1000"].assert_eq(&words);
+    assert!(world.runs_at(vm_id(1)).contains(&1), "{}", world.story());
+}
+
+#[test]
 fn a_silent_target_leads_to_the_next_best_acceptor() {
     let mut world = flooded(settings());
     world.filter = Some(Box::new(|_, to, m| to != 3 || !matches!(m.body, Body::Confirmation(_))));

@@ -11,8 +11,10 @@ use crate::migrate::target as migrate_target;
 use crate::negotiate::target::{self as negotiate_target, Stage};
 use crate::placement::admission::{capable, fits, size_with_overhead};
 use crate::policy::cost;
+use crate::policy::settings::Settings;
 use crate::units::{Cost, Mib, MoveId, Time, VmId};
-use crate::usage::history::{Aged, History};
+use crate::usage::history::History;
+use crate::usage::history::aged::AgedHistory;
 use crate::usage::load::Load;
 use crate::wire::message::{Body, Confirmation, Request};
 
@@ -33,9 +35,10 @@ pub(super) struct Incoming {
     pub(super) demand: Load,
     useful_max: Option<Cost>,
     pub(super) confirmation: Option<Confirmation>,
-    /// The history, and when it came.
-    pub(super) history: Vec<Aged>,
-    pub(super) history_came: Time,
+    /// A history that overtook the confirmation.
+    early: Option<AgedHistory>,
+    /// The history, once it was read.
+    pub(super) history: Option<History>,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) migrate: Option<migrate_target::Target>,
     /// Void; kept to be answered for.
@@ -52,8 +55,7 @@ impl Incoming {
         demand: Load,
         useful_max: Option<Cost>,
     ) -> Incoming {
-        let (confirmation, history, endpoint, migrate, ended) =
-            (None, Vec::new(), None, None, false);
+        let (confirmation, early, history, endpoint, migrate) = (None, None, None, None, None);
         Incoming {
             vm,
             name,
@@ -61,11 +63,11 @@ impl Incoming {
             demand,
             useful_max,
             confirmation,
+            early,
             history,
-            history_came: Time::default(),
             endpoint,
             migrate,
-            ended,
+            ended: false,
             process_gone: None,
         }
     }
@@ -204,9 +206,9 @@ impl Host {
         memory: Mib,
         useful_max: Option<Cost>,
     ) -> Result<Cost, String> {
+        self.judge_fit(now, id, demand)?;
         let capacity = self.usage.capacity();
         let highest = self.highest_load(now, Some(id));
-        fits(demand, highest, capacity, &self.settings.target, &self.settings.hot)?;
         let available = capacity.memory.minus(self.usage.host().memory);
         let free = available.minus(self.settings.target.memory_reserve);
         let size = size_with_overhead(memory);
@@ -220,6 +222,12 @@ impl Host {
             }
             Some(_) | None => Ok(cost),
         }
+    }
+
+    fn judge_fit(&self, now: Time, id: MoveId, demand: Load) -> Result<(), String> {
+        let highest = self.highest_load(now, Some(id));
+        let Settings { target, hot, .. } = &self.settings;
+        fits(demand, highest, self.usage.capacity(), target, hot)
     }
 
     /// Drives the reservations, and does what they want.
@@ -334,9 +342,8 @@ impl Host {
             self.note_move(id, Step::Confirmation, why, |n| n.with(id.host), actions);
         }
         self.offering(now, id, negotiate_target::Event::Confirmed, actions);
-        let early = self.incoming.get_mut(&id).map(|i| std::mem::take(&mut i.history));
-        if let Some(samples) = early.filter(|samples| !samples.is_empty()) {
-            self.history_came(now, id, &samples, actions);
+        if let Some(early) = self.incoming.get_mut(&id).and_then(|i| i.early.take()) {
+            self.history_came(now, id, early, actions);
         }
     }
 
@@ -367,7 +374,7 @@ impl Host {
         &mut self,
         now: Time,
         id: MoveId,
-        samples: &[Aged],
+        sent: AgedHistory,
         actions: &mut Vec<Action>,
     ) {
         let stage = self.target.offers().get(&id).map(|offer| offer.stage);
@@ -375,33 +382,41 @@ impl Host {
         let Some(incoming) = incoming.filter(|incoming| incoming.migrate.is_none()) else { return };
         if stage == Some(Stage::Offered) {
             // It has overtaken the confirmation.
-            incoming.history = samples.to_vec();
+            incoming.early = Some(sent);
             return;
         }
         if stage != Some(Stage::Confirmed) {
             return;
         }
-        let mut history = History::default();
-        let read = history
-            .import(now, samples)
+        let read = History::of_aged(now, &sent)
             .map_err(|bad| format!("the usage history cannot be used: {bad}"));
-        let peak = history.peak(PEAK_SECONDS, incoming.memory);
-        (incoming.history, incoming.history_came) = (samples.to_vec(), now);
-        incoming.demand = peak.map_or(incoming.demand, |peak| incoming.demand.highest(peak));
-        let (demand, memory, useful_max) = (incoming.demand, incoming.memory, incoming.useful_max);
+        let words = read.as_ref().map_or_else(String::clone, |history| {
+            told(now, history, incoming.demand, incoming.memory)
+        });
         self.count_room();
-        let verdict = read
-            .and_then(|()| self.target.has_room())
-            .and_then(|()| self.not_busy(id))
-            .and_then(|()| self.judge_load(now, id, demand, memory, useful_max));
-        let words = format!(
-            "{} samples read; at its peak {} packets/s, {}",
-            samples.len(),
-            demand.packets.0,
-            demand.cpu
-        );
+        let verdict = read.and_then(|history| self.judge_history(now, id, history));
         self.note_move(id, Step::UsageHistory, &words, |n| n.with(id.host), actions);
         self.offering(now, id, negotiate_target::Event::HistoryRead { verdict }, actions);
+    }
+
+    /// The second judgement: by the highest of what the source asked for and what the history shows. Whether the VM fits is
+    /// judged by its daily peak too; what it would cost is not, since the source reckons its relief by the load of now.
+    fn judge_history(&mut self, now: Time, id: MoveId, history: History) -> Result<Cost, String> {
+        let incoming = self.incoming.get_mut(&id).ok_or("nothing was asked about this move")?;
+        let (asked, memory, useful_max) = (incoming.demand, incoming.memory, incoming.useful_max);
+        let recent = history.peak(PEAK_SECONDS, memory).map_or(asked, |p| p.highest(asked));
+        let daily = history.daily_peak(now, memory).map_or(recent, |(p, _)| p.highest(recent));
+        (incoming.demand, incoming.history) = (recent, Some(history));
+        self.target.has_room()?;
+        self.not_busy(id)?;
+        self.judge_load(now, id, asked, memory, useful_max)?;
+        let cost = self.judge_load(now, id, recent, memory, useful_max).map_err(|why| {
+            format!("its recent peak of {}, read in its history: {why}", peak_words(recent))
+        })?;
+        self.judge_fit(now, id, daily).map_err(|why| {
+            format!("its daily peak of {}, read in its history: {why}", peak_words(daily))
+        })?;
+        Ok(cost)
     }
 
     pub(super) fn released(&mut self, now: Time, id: MoveId, actions: &mut Vec<Action>) {
@@ -430,6 +445,23 @@ impl Host {
             .find(|incoming| incoming.vm == vm)
             .map(|incoming| incoming.name.as_str())
     }
+}
+
+/// What was read in a history, for people.
+fn told(now: Time, history: &History, asked: Load, memory: Mib) -> String {
+    let recent = history.peak(PEAK_SECONDS, memory).map_or(asked, |peak| peak.highest(asked));
+    let words = format!("{} samples read; at its peak {}", history.len(), peak_words(recent));
+    match history.daily_peak(now, memory) {
+        None => words,
+        Some((peak, covered)) => {
+            let minutes = covered.as_secs() / 60;
+            format!("{words}; daily peak {} ({minutes} min of a day known)", peak_words(peak))
+        }
+    }
+}
+
+fn peak_words(peak: Load) -> String {
+    format!("{} packets/s, {}", peak.packets.0, peak.cpu)
 }
 
 /// The share of the spread that the cost is of the highest useful one.

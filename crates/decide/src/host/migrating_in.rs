@@ -13,6 +13,8 @@ use crate::migrate::target::{
 };
 use crate::negotiate::target as negotiate_target;
 use crate::units::{Cost, Epoch, Mib, MoveId, Time, VmId};
+use crate::usage::history::Whose;
+use crate::usage::history::past::Stay;
 use crate::wire::message::{Body, JournalMark, Standing};
 
 /// How often a source is reminded of an incoming side that waits for its copy.
@@ -171,7 +173,7 @@ impl Host {
                 let incoming = self.incoming.remove(&id).expect("it was there a line before");
                 let process_gone = incoming.process_gone.clone();
                 self.tales.end(now, id, "done", "the VM runs here");
-                self.arrive(now, incoming, actions);
+                self.arrive(now, id, incoming, actions);
                 actions.push(note(Step::Running, "the VM runs here".to_owned()));
                 if let Some(how) = process_gone {
                     self.gone(now, vm, &how, actions);
@@ -180,7 +182,7 @@ impl Host {
             Outcome::Down(why) => {
                 self.tales.end(now, id, "down", &why);
                 let incoming = self.incoming.remove(&id).expect("it was there a line before");
-                self.arrive(now, incoming, actions);
+                self.arrive(now, id, incoming, actions);
                 if let Some(here) = self.vms.get_mut(&vm) {
                     here.trouble = Some(format!("down: {why}"));
                 }
@@ -191,8 +193,14 @@ impl Host {
     }
 
     /// The VM is one of ours, with its history as if it had always been here.
-    fn arrive(&mut self, now: Time, incoming: Incoming, actions: &mut Vec<Action>) {
-        let Incoming { vm, mut history, history_came, migrate, demand, .. } = incoming;
+    fn arrive(
+        &mut self,
+        now: Time,
+        move_id: MoveId,
+        incoming: Incoming,
+        actions: &mut Vec<Action>,
+    ) {
+        let Incoming { vm, history, migrate, demand, .. } = incoming;
         let Some(migrate) = migrate else { return };
         self.arrived.insert(vm, (demand, now));
         let record = migrate.record();
@@ -204,13 +212,13 @@ impl Host {
                 Vm { definition, run, record: migrate.vm_record(), recorded, rest_until, trouble },
             );
         }
-        // It has aged while the memory was copied: what was so before the move is not so now.
-        let copied_for = now.since(history_came);
-        history.iter_mut().for_each(|sample| sample.age = sample.age.saturating_add(copied_for));
-        if let Err(bad) = self.usage.import(now, vm, &history) {
-            actions
-                .push(Action::Note(Note::bad_input(format!("history of {vm}: {bad}")).about(vm)));
+        let name = self.name_of(move_id.host);
+        let before = Stay { host: move_id.host, name, move_id, ended: now };
+        if history.is_none() {
+            // This agent did not hear it itself: it was started anew since, and has it in store.
+            actions.push(Action::Recall(Whose::Vm(vm)));
         }
+        self.usage.import(vm, &history.unwrap_or_default(), before);
         self.rest(now, "a VM has just arrived");
     }
 

@@ -26,6 +26,9 @@ use crate::policy::hot::{Crossed, HotWatch};
 use crate::policy::settings::Settings;
 use crate::units::{HostId, MoveId, Time, VmId};
 use crate::usage::Usage;
+use crate::usage::history::past::Past;
+use crate::usage::history::quarters::Quarters;
+use crate::usage::history::{Kept, Whose};
 use crate::usage::load::Load;
 use crate::usage::reading::Reading;
 use crate::wire::message::{Body, JournalMark, Message};
@@ -111,6 +114,8 @@ pub enum Event {
     StoreFailed { number: u64, why: String },
     /// A person asks; answered by `Reply` with the same number.
     Asked { number: u64, what: Ask },
+    /// What was stored of a history that `Recall` asked for.
+    Recalled { whose: Whose, quarters: Quarters, past: Past },
     /// New settings.
     Settings(#[serde(with = "form::settings")] Box<Settings>),
 }
@@ -140,6 +145,10 @@ pub enum Action {
     Gossip { to: SocketAddr, bytes: Vec<u8> },
     /// Write these together; `Stored` or `StoreFailed` with this number follows, in the order of numbers.
     Persist { number: u64, records: Vec<Record> },
+    /// Keep these parts of histories, sooner or later: nothing waits for it, and losing the newest minutes does little harm.
+    Keep(Vec<Kept>),
+    /// Give back what is stored of a history; `Recalled` follows if there is something.
+    Recall(Whose),
     /// Ask the hypervisor.
     Hypervisor(MoveId, VmId, HypervisorCommand),
     /// Note what was decided or seen, for people.
@@ -294,6 +303,7 @@ impl Host {
             journals: Journals::default(),
             frozen: None,
         };
+        actions.push(Action::Recall(Whose::Host));
         host.recover(now, start.moves, start.doubt.as_deref(), actions);
         host
     }
@@ -318,6 +328,7 @@ impl Host {
             }
             Event::StoreFailed { number, why } => self.stored(now, number, Err(why), actions),
             Event::Asked { number, what } => self.asked(now, number, &what, actions),
+            Event::Recalled { whose, quarters, past } => self.recalled(now, whose, quarters, &past),
             Event::Settings(settings) => self.settings = *settings,
         }
     }
@@ -375,8 +386,8 @@ impl Host {
             Body::Confirmation(confirmation) if from_source => {
                 self.confirmed(now, move_id, *confirmation, actions)
             }
-            Body::History { samples } if from_source => {
-                self.history_came(now, move_id, &samples, actions)
+            Body::History(history) if from_source => {
+                self.history_came(now, move_id, *history, actions)
             }
             Body::HandOver { vm, epoch, run, journal } if from_source => {
                 self.handed_over(now, move_id, vm, epoch, Some(run), journal, actions);

@@ -24,7 +24,7 @@ const ASK_ALL_BELOW: usize = 16;
 const SAMPLE: usize = 8;
 /// Where the uplink's driver does not tell its speed, it is taken to be this.
 const SPEED_UNKNOWN: BitsPerSec = BitsPerSec(1_000_000_000);
-/// Samples of a history that travel at the most: all there are.
+/// First rest after a move that was not made.
 const BACKOFF: Duration = Duration::from_secs(5);
 /// Doublings of the back-off at the most: 5 s, 10 s, … 640 s.
 const BACKOFF_DOUBLINGS_MAX: u32 = 7;
@@ -221,15 +221,21 @@ impl Host {
             definition: here.definition.clone(),
             copy: self.copy_parameters(),
         };
-        let samples = self.usage.history(vm).map(|history| history.aged(now)).unwrap_or_default();
+        let history = self.usage.history(vm).map(|history| history.aged(now)).unwrap_or_default();
         self.tales.tell(id, |story| (story.phase, story.to) = ("confirmed", Some(target)));
         self.note_move(id, Step::Choice, why, |n| n.with(target).at(cost), actions);
         self.note_move(id, Step::Confirmation, "chosen; told so", |n| n.with(target), actions);
-        let words =
-            format!("{} samples of packets, bytes, processor and memory sent", samples.len());
+        let mut words = format!(
+            "{} samples of packets, bytes, processor and memory sent",
+            history.samples.len()
+        );
+        if !history.quarters.rows.is_empty() {
+            let hours = history.quarters_span().as_secs() / 360;
+            words += &format!(", and the load of {}.{} h before", hours / 10, hours % 10);
+        }
         self.note_move(id, Step::UsageHistory, &words, |n| n.with(target), actions);
         self.send(target, id, Body::Confirmation(Box::new(confirmation)), actions);
-        self.send(target, id, Body::History { samples }, actions);
+        self.send(target, id, Body::History(Box::new(history)), actions);
     }
 
     /// How memory is copied from here: the operator's share of the uplink.
@@ -435,7 +441,7 @@ impl Host {
         why: &str,
         actions: &mut Vec<Action>,
     ) {
-        if matches!(message.body, Body::Confirmation(_) | Body::History { .. }) {
+        if matches!(message.body, Body::Confirmation(_) | Body::History(_)) {
             let words = format!("{} could not be delivered: {why}", message.body.name());
             self.note_move(message.move_id, Step::Refusal, &words, |n| n.with(to), actions);
             self.asking(now, message.move_id, negotiate_source::Event::Unreachable(to), actions);

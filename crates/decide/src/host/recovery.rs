@@ -10,6 +10,7 @@ use super::{Action, Host, Vm, Writer};
 use crate::migrate::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
 use crate::migrate::{source, target};
 use crate::units::{Mib, MoveId, Time};
+use crate::usage::history::Whose;
 use crate::usage::load::Load;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ impl Host {
             let (run, recorded, rest_until, trouble) = (record.run, true, now, None);
             self.vms
                 .insert(vm, Vm { definition, run, record: known, recorded, rest_until, trouble });
+            actions.push(Action::Recall(Whose::Vm(vm)));
         }
         let mut story =
             Story::new(id, vm, name, "found open when the agent started".to_owned(), now);

@@ -9,6 +9,9 @@ use crate::migrate::record::{Ownership, Record, VmRecord};
 use crate::migrate::target as migrate_target;
 use crate::negotiate::source as negotiate_source;
 use crate::units::{Time, VmId};
+use crate::usage::history::Whose;
+use crate::usage::history::past::Past;
+use crate::usage::history::quarters::Quarters;
 
 /// VMs found in the agent's first seconds were here before it; later ones came without it and are left alone for a while.
 const SETTLING: Duration = Duration::from_secs(10);
@@ -80,7 +83,25 @@ impl Host {
         let doubtful = self.doubted && run == RunState::Paused;
         let trouble = doubtful.then(|| DOUBTFUL.to_owned());
         self.vms.insert(vm, Vm { definition, run, record, recorded, rest_until, trouble });
+        actions.push(Action::Recall(Whose::Vm(vm)));
         self.record_vms(actions);
+    }
+
+    /// What was stored of a history goes on where it was.
+    pub(super) fn recalled(
+        &mut self,
+        now: Time,
+        whose: Whose,
+        mut quarters: Quarters,
+        past: &Past,
+    ) {
+        if let Whose::Vm(vm) = whose
+            && !self.vms.contains_key(&vm)
+        {
+            return;
+        }
+        quarters.forget_after(now);
+        self.usage.recall(whose, &quarters, past);
     }
 
     /// Writes down each VM that is not, unless that is under way: also again, after a write that failed.

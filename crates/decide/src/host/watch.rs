@@ -22,6 +22,10 @@ impl Host {
         // An incoming side does nothing yet: seconds of idleness would hide what its VM asks once it has arrived.
         reading.vms.retain(|vm| self.vms.contains_key(&vm.vm));
         self.usage.observe(now, &reading, self.settings.hot.packets_per_second);
+        let kept = self.usage.take_kept();
+        if !kept.is_empty() {
+            actions.push(Action::Keep(kept));
+        }
         let load = self.demand_of_vms(now);
         self.hot.observe(now, &self.settings.hot, self.usage.host(), load, self.usage.capacity());
         self.forget_expected(now);

@@ -13,7 +13,9 @@ pub mod load;
 pub mod rates;
 pub mod reading;
 
-use history::{Aged, BadHistory, History, Sample};
+use history::past::{Past, Stay};
+use history::quarters::Quarters;
+use history::{History, Kept, Sample, Whose};
 use load::{Capacity, Load};
 use rates::{CpuMeter, DiskMeter, DiskRates, LinkMeter, LinkRates, VcpuMeter, VcpuRates};
 use reading::{Pressure, Reading, VmReading};
@@ -94,6 +96,10 @@ pub struct Usage {
     cpu: CpuMeter,
     disk: DiskMeter,
     host: HostUse,
+    /// The host's own.
+    history: History,
+    /// What is to be kept of all histories since it was last asked for.
+    kept: Vec<Kept>,
     capacity: Capacity,
     read: Option<Time>,
     /// Processor use of the host beside its VMs, of the last [`DEMAND_WINDOW`].
@@ -124,6 +130,7 @@ impl Usage {
         let dropped: u64 = reading.vms.iter().map(|vm| self.observe_vm(now, vm)).sum();
         self.host.dropped = dropped.saturating_add(self.host.uplink.dropped);
         if let Some(cpu) = cpu {
+            self.note(now, Whose::Host, self.host_sample());
             let newest = reading.vms.iter().filter_map(|vm| self.vms.get(&vm.vm)?.history.newest());
             let guests = newest.fold(MilliCores(0), |sum, sample| sum.plus(sample.cpu));
             self.own.push_back((now, cpu.minus(guests)));
@@ -160,8 +167,38 @@ impl Usage {
             disk: usage.told.disk.unwrap_or_default().bytes(),
             dirty: usage.told.dirty.unwrap_or_default(),
         };
-        usage.history.push(now, sample);
+        self.note(now, Whose::Vm(reading.vm), sample);
         rates.dropped
+    }
+
+    /// The host itself in one second.
+    fn host_sample(&self) -> Sample {
+        let HostUse { cpu, memory, uplink, dropped, pressure, disk } = &self.host;
+        Sample {
+            cpu: *cpu,
+            cpu_wait: pressure.map_or(MilliCores(0), |p| waiting(p.cpu, self.capacity.cpu)),
+            memory: *memory,
+            sent_packets: PacketsPerSec(uplink.sent_packets),
+            received_packets: PacketsPerSec(uplink.received_packets),
+            sent_bits: BitsPerSec(uplink.sent_bits),
+            received_bits: BitsPerSec(uplink.received_bits),
+            dropped: PacketsPerSec(*dropped),
+            disk: disk.unwrap_or_default().bytes(),
+            ..Sample::default()
+        }
+    }
+
+    fn note(&mut self, now: Time, whose: Whose, sample: Sample) {
+        let mut closed = Vec::new();
+        self.history_mut(whose).push(now, sample, &mut closed);
+        self.kept.extend(closed.into_iter().map(|closed| Kept::Span(whose, closed)));
+    }
+
+    fn history_mut(&mut self, whose: Whose) -> &mut History {
+        match whose {
+            Whose::Host => &mut self.history,
+            Whose::Vm(vm) => &mut self.vms.entry(vm).or_default().history,
+        }
     }
 
     /// The VM is not here any more.
@@ -169,12 +206,23 @@ impl Usage {
         self.vms.remove(&vm);
     }
 
-    /// Puts a history that travelled in front of the VM's own.
-    ///
-    /// # Errors
-    /// As [`History::import`]; nothing is changed then.
-    pub fn import(&mut self, now: Time, vm: VmId, sent: &[Aged]) -> Result<(), BadHistory> {
-        self.vms.entry(vm).or_default().history.import(now, sent)
+    /// Joins a history that travelled with the VM, whose stay before this one is over.
+    pub fn import(&mut self, vm: VmId, came: &History, before: Stay) {
+        let history = self.history_mut(Whose::Vm(vm));
+        history.import(came);
+        history.arrived(before);
+        let past = history.past().clone();
+        self.kept.push(Kept::Past(vm, past));
+    }
+
+    /// Joins what was stored of a history.
+    pub fn recall(&mut self, whose: Whose, quarters: &Quarters, past: &Past) {
+        self.history_mut(whose).recall(quarters, past);
+    }
+
+    /// What is to be kept of all histories since this was last asked for.
+    pub fn take_kept(&mut self) -> Vec<Kept> {
+        std::mem::take(&mut self.kept)
     }
 
     /// What the VM asks of its host, `memory` being its full size: a mean over `window`, within limits. Without samples: nothing but its memory.
@@ -196,6 +244,11 @@ impl Usage {
     /// What was told last of the VM beside its samples.
     pub fn told(&self, vm: VmId) -> Told {
         self.vms.get(&vm).map(|u| u.told).unwrap_or_default()
+    }
+
+    /// The host's own history.
+    pub fn own_history(&self) -> &History {
+        &self.history
     }
 
     /// Whether the last cycle found no tap for the VM.
@@ -224,6 +277,15 @@ impl Usage {
     pub fn read(&self) -> Option<Time> {
         self.read
     }
+}
+
+/// Processor time that was wanted on a host and not had, by the share of time in which something waited for it.
+fn waiting(share: f64, all: MilliCores) -> MilliCores {
+    // A share is a hundredth at the finest.
+    const PARTS: f64 = 10_000.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+    let parts = (share.clamp(0.0, 1.0) * PARTS) as u64;
+    MilliCores(all.0.saturating_mul(parts) / 10_000)
 }
 
 #[cfg(test)]

@@ -7,13 +7,11 @@ use super::message::{Body, Confirmation, JournalMark, Message, Request, Standing
 use super::{limits, proto};
 use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use crate::units::{
-    BitsPerSec, BytesPerSec, Cost, Epoch, HostId, JournalId, Mib, MibPerSec, MilliCores, MoveId,
-    PacketsPerSec, VmId,
+    BitsPerSec, Cost, Epoch, HostId, JournalId, Mib, MilliCores, MoveId, PacketsPerSec, VmId,
 };
-use crate::usage::history::{Aged, Sample};
 use crate::usage::load::Load;
 
-type Result<T> = std::result::Result<T, BadMessage>;
+pub(super) type Result<T> = std::result::Result<T, BadMessage>;
 
 impl From<&Message> for proto::Message {
     fn from(message: &Message) -> Self {
@@ -57,9 +55,7 @@ impl From<&Body> for proto::message::Body {
                 definition: Some((&it.definition).into()),
                 copy: Some(it.copy.into()),
             }),
-            Body::History { samples } => {
-                Self::History(proto::History { samples: samples.iter().map(Into::into).collect() })
-            }
+            Body::History(history) => Self::History(history.as_ref().into()),
             Body::Readiness { cost, endpoint, journal } => Self::Readiness(proto::Readiness {
                 cost: Some(cost.0),
                 endpoint: Some(proto::Endpoint {
@@ -112,9 +108,7 @@ impl TryFrom<proto::message::Body> for Body {
                 definition: need(it.definition, "confirmation.definition")?.try_into()?,
                 copy: need(it.copy, "confirmation.copy")?.try_into()?,
             })),
-            Form::History(it) => {
-                Body::History { samples: it.samples.into_iter().map(Into::into).collect() }
-            }
+            Form::History(it) => Body::History(Box::new(it.try_into()?)),
             Form::Readiness(it) => {
                 let endpoint = need(it.endpoint, "readiness.endpoint")?;
                 Body::Readiness {
@@ -335,44 +329,6 @@ impl From<proto::Load> for Load {
     }
 }
 
-impl From<&Aged> for proto::Aged {
-    fn from(it: &Aged) -> Self {
-        proto::Aged {
-            age_us: micros(it.age),
-            cpu_millicores: it.sample.cpu.0,
-            memory_mib: it.sample.memory.0,
-            sent_packets_per_second: it.sample.sent_packets.0,
-            received_packets_per_second: it.sample.received_packets.0,
-            sent_bits_per_second: it.sample.sent_bits.0,
-            received_bits_per_second: it.sample.received_bits.0,
-            dropped_packets_per_second: it.sample.dropped.0,
-            cpu_wait_millicores: it.sample.cpu_wait.0,
-            disk_bytes_per_second: it.sample.disk.0,
-            dirty_mib_per_second: it.sample.dirty.0,
-        }
-    }
-}
-
-impl From<proto::Aged> for Aged {
-    fn from(it: proto::Aged) -> Self {
-        Aged {
-            age: Duration::from_micros(it.age_us),
-            sample: Sample {
-                cpu: MilliCores(it.cpu_millicores),
-                memory: Mib(it.memory_mib),
-                sent_packets: PacketsPerSec(it.sent_packets_per_second),
-                received_packets: PacketsPerSec(it.received_packets_per_second),
-                sent_bits: BitsPerSec(it.sent_bits_per_second),
-                received_bits: BitsPerSec(it.received_bits_per_second),
-                dropped: PacketsPerSec(it.dropped_packets_per_second),
-                cpu_wait: MilliCores(it.cpu_wait_millicores),
-                disk: BytesPerSec(it.disk_bytes_per_second),
-                dirty: MibPerSec(it.dirty_mib_per_second),
-            },
-        }
-    }
-}
-
 impl From<RunState> for proto::RunState {
     fn from(it: RunState) -> Self {
         match it {
@@ -436,6 +392,6 @@ pub(super) fn id_in(bytes: &[u8], field: &'static str) -> Result<u128> {
 }
 
 /// Whole microseconds; more than 584,000 years count as that.
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

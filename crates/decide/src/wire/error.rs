@@ -6,6 +6,9 @@ pub enum BadMessage {
     /// Not protobuf of any message of ours.
     #[error("not a message: {0}")]
     Garbled(prost::DecodeError),
+    /// A field whose bytes are not of its form.
+    #[error("{0}: not of its form")]
+    Malformed(&'static str),
     /// Something without which it has no meaning is not there.
     #[error("{0} is missing")]
     Missing(&'static str),

@@ -1,14 +1,17 @@
 //! How much a message may hold. The receiver refuses what is beyond; the sender can [`check`] before.
 //!
-//! **Invariant:** a message within the limits, encoded, is far below [`MESSAGE_MAX`].
+//! **Invariant:** a message within the limits, encoded, is well below [`MESSAGE_MAX`].
 
 use super::error::BadMessage;
 use super::message::{Body, Confirmation, Message, Request};
 use crate::migrate::hypervisor::{Needs, VmDefinition};
 use crate::units::Epoch;
 use crate::usage::history::SAMPLES_MAX;
+use crate::usage::history::aged::AgedHistory;
+use crate::usage::history::past::PAST_MAX;
+use crate::usage::history::quarters::QUARTERS_MAX;
 
-/// Bytes of a whole message. The longest that the limits below allow, a full usage history, is under a quarter of it.
+/// Bytes of a whole message. The longest that the limits below allow, a full usage history, is under two thirds of it.
 pub const MESSAGE_MAX: usize = 256 * 1024;
 /// Bytes of a VM's name.
 pub const NAME_MAX: usize = 255;
@@ -37,7 +40,7 @@ pub fn check(message: &Message) -> Result<(), BadMessage> {
         }
         Body::Refusal { .. } | Body::Acceptance { .. } | Body::Release => Ok(()),
         Body::Confirmation(confirmation) => check_confirmation(confirmation),
-        Body::History { samples } => at_most("history.samples", samples.len(), SAMPLES_MAX),
+        Body::History(history) => check_history(history),
         Body::Readiness { endpoint, .. } => {
             at_most("readiness.endpoint.uri", endpoint.uri.len(), URI_MAX)
         }
@@ -67,6 +70,17 @@ fn check_confirmation(confirmation: &Confirmation) -> Result<(), BadMessage> {
     at_most("definition.name", name.len(), NAME_MAX)?;
     at_most("definition.start", start.len(), START_MAX)?;
     check_needs(needs)
+}
+
+fn check_history(history: &AgedHistory) -> Result<(), BadMessage> {
+    at_most("history.samples", history.samples.len(), SAMPLES_MAX)?;
+    check_quarters(history.quarters.rows.len())?;
+    at_most("history.past", history.past.len(), PAST_MAX)?;
+    history.past.iter().try_for_each(|stay| at_most("history.past.name", stay.name.len(), NAME_MAX))
+}
+
+pub(super) fn check_quarters(count: usize) -> Result<(), BadMessage> {
+    at_most("history.quarters.rows", count, QUARTERS_MAX)
 }
 
 fn check_needs(needs: &Needs) -> Result<(), BadMessage> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use crate::units::{Cost, Epoch, HostId, JournalId, Mib, MoveId, VmId};
-use crate::usage::history::Aged;
+use crate::usage::history::aged::AgedHistory;
 use crate::usage::load::Load;
 
 /// A journal and how far it had come: a journal that is another, or has gone back, may not answer for this one.
@@ -55,8 +55,8 @@ pub enum Body {
     Release,
     /// Source to the chosen target: you; here is what the VM is.
     Confirmation(Box<Confirmation>),
-    /// Source to the chosen target: the VM's usage history, oldest sample first.
-    History { samples: Vec<Aged> },
+    /// Source to the chosen target: the VM's usage history.
+    History(Box<AgedHistory>),
     /// Target: I have read the history and the VM may come.
     Readiness { cost: Cost, endpoint: Endpoint, journal: JournalMark },
     /// Source: it is yours as of this epoch. Repeated until answered.
@@ -77,7 +77,7 @@ impl Body {
             Body::Refusal { .. } => "refusal",
             Body::Release => "release",
             Body::Confirmation(_) => "confirmation",
-            Body::History { .. } => "usage history",
+            Body::History(_) => "usage history",
             Body::Readiness { .. } => "readiness",
             Body::HandOver { .. } => "hand-over",
             Body::Inquiry { .. } => "inquiry",

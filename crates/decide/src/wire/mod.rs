@@ -1,5 +1,5 @@
 //! Messages between hosts: their meaning in [`message`], their protobuf form in [`proto`], the way between the two in
-//! `convert` and `journal`.
+//! `convert`, `history` and `journal`.
 //!
 //! **Invariant:** no bytes, whatever they are, make anything here panic.
 //! **Invariant:** version N speaks with N−1: fields that are not known are passed over; a kind of message that is not
@@ -10,6 +10,7 @@ use prost::Message as _;
 
 mod convert;
 mod error;
+mod history;
 mod journal;
 pub mod limits;
 pub mod message;

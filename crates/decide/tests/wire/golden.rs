@@ -2,12 +2,17 @@
 //! to the same meaning, or a cluster breaks while it is upgraded. When a field is added, keep these and add new ones.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use decide::usage::history::aged::AgedHistory;
+use decide::usage::history::code::Code;
+use decide::usage::history::past::AgedStay;
+use decide::usage::history::quarters::{AgedQuarters, Quarter};
 use decide::wire;
 use decide::wire::message::Body;
 use expect_test::{Expect, expect};
 
-use crate::samples::{bodies, message, move_record, vm_record};
+use crate::samples::{MOVE, OTHER, aged, bodies, message, move_record, vm_record};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -68,6 +73,24 @@ fn messages_of_version_1_are_read() {
     for (body, golden) in bodies.into_iter().zip(&golden) {
         check(body, golden);
     }
+}
+
+#[test]
+fn a_history_with_quarters_and_stays_is_read() {
+    let code = |bits| Code::from_bits(bits).expect("a code");
+    let quarter = Quarter::from_codes([1, 2, 3, 4, 3775, 6, 7, 8].map(code));
+    let age = Duration::from_secs(901);
+    let history = AgedHistory {
+        samples: vec![aged(1)],
+        quarters: AgedQuarters { newest_age: age, rows: vec![Some(quarter), None] },
+        past: vec![AgedStay { age, host: OTHER, name: "host2".to_owned(), move_id: MOVE }],
+    };
+    check(
+        Body::History(Box::new(history)),
+        &expect![
+            "0a101111111111111111111111111111111112160a1011111111111111111111111111111111100318077a770a1208c0843d1001180220032804300538064007122808c0d6d0ad0312200100020003000400bf0e060007000800ffffffffffffffffffffffffffffffff1a3708c0d6d0ad031210222222222222222222222222222222221a05686f73743222160a101111111111111111111111111111111110031807"
+        ],
+    );
 }
 
 #[test]

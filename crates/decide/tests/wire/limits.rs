@@ -5,12 +5,15 @@ use std::time::Duration;
 use decide::migrate::hypervisor::{Endpoint, Needs, RunState};
 use decide::units::{Cost, Epoch, JournalId};
 use decide::usage::history::SAMPLES_MAX;
+use decide::usage::history::aged::AgedHistory;
+use decide::usage::history::past::{AgedStay, PAST_MAX};
+use decide::usage::history::quarters::{AgedQuarters, QUARTERS_MAX};
 use decide::wire::message::{Body, JournalMark, Request};
 use decide::wire::{self, limits, proto};
 use prost::Message as _;
 
 use crate::samples::{
-    OTHER, VM, aged, bodies, confirmation, message, move_record, request, vm_record,
+    MOVE, OTHER, VM, aged, bodies, confirmation, message, move_record, request, vm_record,
 };
 
 /// Why the receiver refuses it; and the sender's own check says the same.
@@ -25,6 +28,16 @@ fn of_request(change: impl FnOnce(&mut Request)) -> Body {
     let mut request = request();
     change(&mut request);
     Body::Request(Box::new(request))
+}
+
+fn of_history(change: impl FnOnce(&mut AgedHistory)) -> Body {
+    let mut history = AgedHistory::default();
+    change(&mut history);
+    Body::History(Box::new(history))
+}
+
+fn stay(name: &str) -> AgedStay {
+    AgedStay { age: Duration::from_secs(1), host: OTHER, name: name.to_owned(), move_id: MOVE }
 }
 
 #[test]
@@ -48,8 +61,16 @@ fn what_is_beyond_its_limit_is_refused_by_name() {
         "epoch.number: 18446744073709551615, at most 9223372036854775807"
     );
     assert_eq!(
-        refused(Body::History { samples: vec![aged(1); SAMPLES_MAX + 1] }),
+        refused(of_history(|h| h.samples = vec![aged(1); SAMPLES_MAX + 1])),
         "history.samples: 601, at most 600"
+    );
+    assert_eq!(
+        refused(of_history(|h| h.quarters.rows = vec![None; QUARTERS_MAX + 1])),
+        "history.quarters.rows: 2881, at most 2880"
+    );
+    assert_eq!(
+        refused(of_history(|h| h.past = vec![stay("host1"); PAST_MAX + 1])),
+        "history.past: 65, at most 64"
     );
     let uri = "u".repeat(256);
     let journal = JournalMark { id: JournalId(1), generation: 1, opened: 0, life: 0 };
@@ -190,11 +211,17 @@ fn a_request_to_a_sample_of_sixteen_fits_a_datagram_whatever_its_names() {
 #[test]
 fn the_longest_message_is_far_below_the_limit() {
     let mut sample = aged(1);
-    sample.age = Duration::from_micros(u64::MAX);
+    let age = Duration::from_micros(u64::MAX);
+    sample.age = age;
     let most = &mut sample.sample;
     (most.cpu.0, most.memory.0, most.dropped.0) = (u64::MAX, u64::MAX, u64::MAX);
     (most.sent_packets.0, most.received_packets.0) = (u64::MAX, u64::MAX);
     (most.sent_bits.0, most.received_bits.0) = (u64::MAX, u64::MAX);
-    let bytes = wire::encode(&message(Body::History { samples: vec![sample; SAMPLES_MAX] })).len();
-    assert!(bytes < limits::MESSAGE_MAX / 4, "{bytes}");
+    (most.cpu_wait.0, most.disk.0, most.dirty.0) = (u64::MAX, u64::MAX, u64::MAX);
+    let bytes = wire::encode(&message(of_history(|history| {
+        history.samples = vec![sample; SAMPLES_MAX];
+        history.quarters = AgedQuarters { newest_age: age, rows: vec![None; QUARTERS_MAX] };
+        history.past = vec![AgedStay { age, ..stay(&"n".repeat(limits::NAME_MAX)) }; PAST_MAX];
+    })));
+    assert!(bytes.len() < limits::MESSAGE_MAX / 3 * 2, "{}", bytes.len());
 }

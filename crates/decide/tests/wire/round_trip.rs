@@ -8,11 +8,16 @@ use decide::units::{
     BitsPerSec, BytesPerSec, Cost, Epoch, HostId, JournalId, Mib, MibPerSec, MilliCores, MoveId,
     PacketsPerSec, VmId,
 };
+use decide::usage::history::aged::AgedHistory;
+use decide::usage::history::code::Code;
+use decide::usage::history::past::{AgedStay, PAST_MAX};
+use decide::usage::history::quarters::{AgedQuarters, QUARTERS_MAX, Quarter};
 use decide::usage::history::{Aged, SAMPLES_MAX, Sample};
 use decide::usage::load::Load;
 use decide::wire::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
 use decide::wire::{self, limits};
-use proptest::collection::vec;
+use proptest::array::uniform8;
+use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -132,6 +137,33 @@ fn aged() -> impl Strategy<Value = Aged> {
     })
 }
 
+/// In order and over, as every history is that is sent.
+pub(crate) fn history() -> impl Strategy<Value = AgedHistory> {
+    let code = || (0..=Code::MAX.bits()).prop_map(|bits| Code::from_bits(bits).expect("a code"));
+    let quarter = uniform8(code()).prop_map(Quarter::from_codes);
+    let ages = |most: usize| btree_set(0u64..1 << 50, 0..most);
+    let aged_at = |age: u64| Duration::from_micros(age);
+    let samples = (ages(SAMPLES_MAX), aged()).prop_map(move |(ages, one)| {
+        ages.into_iter().rev().map(|age| Aged { age: aged_at(age), ..one }).collect()
+    });
+    let quarters = (900_000_000u64..1 << 40, vec(option::of(quarter), 0..QUARTERS_MAX / 40))
+        .prop_map(move |(age, rows)| match rows.is_empty() {
+            true => AgedQuarters::default(),
+            false => AgedQuarters { newest_age: aged_at(age), rows },
+        });
+    let stay = (any::<u128>(), text(limits::NAME_MAX), move_id());
+    let past = (ages(PAST_MAX), stay).prop_map(move |(ages, (host, name, move_id))| {
+        let host = HostId(host);
+        let stay = |age| AgedStay { age: aged_at(age), host, name: name.clone(), move_id };
+        ages.into_iter().rev().map(stay).collect()
+    });
+    (samples, quarters, past).prop_map(|(samples, quarters, past)| AgedHistory {
+        samples,
+        quarters,
+        past,
+    })
+}
+
 fn standing() -> impl Strategy<Value = Standing> {
     prop_oneof![
         Just(Standing::Running),
@@ -153,7 +185,7 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
             .prop_map(|(why, known_epoch)| Body::Refusal { why, known_epoch }),
         Just(Body::Release),
         confirmation().prop_map(|it| Body::Confirmation(Box::new(it))),
-        vec(aged(), 0..SAMPLES_MAX).prop_map(|samples| Body::History { samples }),
+        history().prop_map(|it| Body::History(Box::new(it))),
         (cost(), text(255), any::<bool>(), journal()).prop_map(|(cost, uri, multifd, journal)| {
             Body::Readiness { cost, endpoint: Endpoint { uri, multifd }, journal }
         }),

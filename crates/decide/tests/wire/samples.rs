@@ -7,6 +7,7 @@ use decide::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
 use decide::units::{
     BitsPerSec, Cost, Epoch, HostId, JournalId, Mib, MilliCores, MoveId, PacketsPerSec, VmId,
 };
+use decide::usage::history::aged::AgedHistory;
 use decide::usage::history::{Aged, Sample};
 use decide::usage::load::Load;
 use decide::wire::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
@@ -100,7 +101,10 @@ pub(crate) fn bodies() -> Vec<Body> {
         Body::Refusal { why: "no room: 128 MiB asked, 64 MiB free".to_owned(), known_epoch: None },
         Body::Release,
         Body::Confirmation(Box::new(confirmation())),
-        Body::History { samples: vec![aged(2), aged(1)] },
+        Body::History(Box::new(AgedHistory {
+            samples: vec![aged(2), aged(1)],
+            ..AgedHistory::default()
+        })),
         Body::Readiness {
             cost: Cost::percent(4),
             endpoint: Endpoint { uri: "tcp:198.18.0.2:49152".to_owned(), multifd: true },

@@ -86,6 +86,8 @@ impl World {
             }
             Action::Cast { .. }
             | Action::Gossip { .. }
+            | Action::Keep(_)
+            | Action::Recall(_)
             | Action::Note(_)
             | Action::Reply { .. } => {
                 return;

@@ -348,6 +348,8 @@ impl World {
                         fleet.command(now, reaches, at, id, vm, command, out);
                     });
                 }
+                // Histories are not stored here: a host whose agent is started anew begins them anew.
+                Action::Keep(_) | Action::Recall(_) => {}
                 Action::Note(note) => self.notes.push((self.now, at, note)),
                 Action::Reply { answer, .. } => self.replies.push(answer),
             }

@@ -1,0 +1,136 @@
+//! The spans over which a history is kept: ten seconds, a minute, a quarter of an hour. Each is made of the one below.
+//!
+//! Spans lie on the grid of [`Time`]. A span that is over is closed by the first sample after it.
+//!
+//! **Invariant:** at most one span of each level is open, and what a closed one held has gone into the one above.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::bucket::{Bucket, Stats};
+use super::sample::Sample;
+use crate::units::Time;
+
+/// How long the spans are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Level {
+    /// Ten seconds each.
+    TenSeconds,
+    /// A minute each.
+    Minute,
+    /// 15 minutes each.
+    Quarter,
+}
+
+impl Level {
+    /// All, the shortest spans first.
+    pub const ALL: [Level; 3] = [Level::TenSeconds, Level::Minute, Level::Quarter];
+
+    /// The length of a span.
+    pub const fn span(self) -> Duration {
+        match self {
+            Level::TenSeconds => Duration::from_secs(10),
+            Level::Minute => Duration::from_secs(60),
+            Level::Quarter => Duration::from_secs(900),
+        }
+    }
+
+    /// When the span began in which `at` lies.
+    pub fn start(self, at: Time) -> Time {
+        let span = self.micros();
+        Time(at.0 / span * span)
+    }
+
+    const fn micros(self) -> u64 {
+        self.span().as_secs() * 1_000_000
+    }
+}
+
+/// A span that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Closed {
+    /// How long it was.
+    pub level: Level,
+    /// When it began.
+    pub start: Time,
+    /// What was used in it.
+    pub stats: Stats,
+}
+
+/// The spans that are not over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Levels {
+    open: [Option<(Time, Bucket)>; Level::ALL.len()],
+}
+
+impl Levels {
+    /// Counts a sample; what it closes is added to `closed`.
+    pub(super) fn push(&mut self, now: Time, sample: &Sample, closed: &mut Vec<Closed>) {
+        let start = Level::TenSeconds.start(now);
+        if self.open[0].as_ref().is_some_and(|(open, _)| *open != start) {
+            self.close(now, closed);
+        }
+        self.open[0].get_or_insert_with(|| (start, Bucket::default())).1.add(sample);
+    }
+
+    /// Closes what is over at `now`, from the shortest level on, so that each has all of the one below.
+    fn close(&mut self, now: Time, closed: &mut Vec<Closed>) {
+        for (index, level) in Level::ALL.into_iter().enumerate() {
+            let Some((start, bucket)) =
+                self.open[index].take_if(|(open, _)| *open != level.start(now))
+            else {
+                continue;
+            };
+            if let (Some(above), Some(open)) =
+                (Level::ALL.get(index + 1), self.open.get_mut(index + 1))
+            {
+                open.get_or_insert_with(|| (above.start(start), Bucket::default()))
+                    .1
+                    .merge(&bucket);
+            }
+            closed.extend(bucket.stats().map(|stats| Closed { level, start, stats }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::history::sample::Metric;
+
+    fn sample(cpu: u64) -> Sample {
+        Sample::of([cpu, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    }
+
+    fn pushed(seconds: impl IntoIterator<Item = u64>) -> Vec<Closed> {
+        let (mut levels, mut closed) = (Levels::default(), Vec::new());
+        for second in seconds {
+            levels.push(Time(second * 1_000_000), &sample(second), &mut closed);
+        }
+        closed
+    }
+
+    #[test]
+    fn an_hour_closes_spans_of_every_level_on_their_grid() {
+        let closed = pushed(0..=3600);
+        let of = |level| closed.iter().filter(move |c| c.level == level).collect::<Vec<_>>();
+        let [tens, minutes, quarters] = Level::ALL.map(of);
+        assert_eq!((tens.len(), minutes.len(), quarters.len()), (360, 60, 4));
+        for one in &closed {
+            assert_eq!(one.level.start(one.start), one.start);
+            let (first, last) = (one.start.0 / 1_000_000, one.level.span().as_secs());
+            let cpu = one.stats.of(Metric::Cpu);
+            let mean = first + (last - 1) / 2;
+            assert!(cpu.mean.value().abs_diff(mean) <= mean / 128 + 1, "{one:?}");
+            assert!(cpu.min.value().abs_diff(first) <= first / 128 + 1, "{one:?}");
+        }
+    }
+
+    #[test]
+    fn a_gap_closes_what_was_open_and_leaves_nothing_in_between() {
+        let closed = pushed([0, 1, 5000]);
+        let starts: Vec<(Level, u64)> = closed.iter().map(|c| (c.level, c.start.0)).collect();
+        assert_eq!(starts, [(Level::TenSeconds, 0), (Level::Minute, 0), (Level::Quarter, 0)]);
+    }
+}
