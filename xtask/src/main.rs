@@ -4,6 +4,7 @@
 //! thing on standard output. Progress goes to standard error. The exit code is 0 only if all held.
 
 mod bench;
+mod bpf;
 mod ci;
 mod demo;
 mod faults;
@@ -30,6 +31,9 @@ enum Task {
     /// Measure, against something that is known
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Build the program that counts frames at taps, or check that the committed object is what its source gives
+    #[command(after_help = "Examples:\n  cargo xtask bpf\n  cargo xtask bpf --check --json")]
+    Bpf(bpf::Bpf),
     /// Show a flooded VM leave its host by itself, on three hosts made of namespaces
     #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --keep")]
     Demo(demo::Demo),
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Ci(task) => task.run(),
         Task::Bench(task) => task.run(),
+        Task::Bpf(task) => task.run(),
         Task::Demo(task) => task.run(),
         Task::Faults(task) => task.run(),
         Task::Model(task) => task.run(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use decide::usage::reading::Reading;
 use drivers::hypervisor::Hypervisor;
-use drivers::monitor::{Monitor, Watched};
+use drivers::monitor::{Counting, Monitor, Watched};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -20,6 +20,11 @@ pub(crate) fn start(
     hypervisor: Arc<dyn Hypervisor>,
 ) -> anyhow::Result<mpsc::Receiver<Read>> {
     let mut monitor = Monitor::new(uplink).context("opening what the monitor reads")?;
+    if let Err(why) = monitor.count_frames(&Counting::default()) {
+        tracing::warn!(
+            "frames are not counted at taps, packets are all the same, by link statistics: {why}"
+        );
+    }
     let (said, heard) = mpsc::channel(2);
     tokio::spawn(async move {
         let mut cycle = tokio::time::interval(CYCLE);

@@ -44,6 +44,7 @@ done";
 const HOLD_HOST: &str = r#"
 hostname "$LAB_NAME"
 mount -t sysfs sysfs /sys
+mount -t bpf bpf /sys/fs/bpf
 mount -t tmpfs -o mode=755,size=64m run /run
 mkdir -p /run/evenkeel/qemu /run/evenkeel/console /run/lab/etc /run/lab/etc.work /run/lab/lib /run/lab/lib.work
 mount -t overlay -o lowerdir=/etc,upperdir=/run/lab/etc,workdir=/run/lab/etc.work etc /etc

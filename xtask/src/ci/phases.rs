@@ -23,7 +23,7 @@ pub(super) struct Phase {
 const NEXTEST: &str = "cargo-nextest@0.9.151";
 
 /// What everything is measured by.
-pub(super) const GATE: &[Phase] = FULL.split_at(7).0;
+pub(super) const GATE: &[Phase] = FULL.split_at(8).0;
 
 /// The gate, then the demo, the benchmark of a move, all faults, what needs a release build, the model checks and the
 /// planted bugs.
@@ -32,6 +32,11 @@ pub(super) const FULL: &[Phase] = &[
         name: "setup",
         what: "installing what is missing",
         run: |_| install_nextest().and(setup::ensure(&mut |step| say(step))),
+    },
+    Phase {
+        name: "bpf",
+        what: "the program at the taps is what its source gives",
+        run: |_| crate::bpf::check(),
     },
     Phase {
         name: "fmt",
@@ -195,7 +200,7 @@ mod tests {
     #[test]
     fn the_gate_ends_with_the_real_tests() {
         let names: Vec<&str> = GATE.iter().map(|phase| phase.name).collect();
-        assert_eq!(names, ["setup", "fmt", "clippy", "tests", "swarm", "doc", "real"]);
+        assert_eq!(names, ["setup", "bpf", "fmt", "clippy", "tests", "swarm", "doc", "real"]);
     }
 
     #[test]

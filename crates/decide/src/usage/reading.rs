@@ -64,14 +64,18 @@ pub struct DiskCounters {
 /// Upper bounds of the packet sizes that are told apart, in bytes of the whole frame; a last class holds all above.
 pub const PACKET_SIZES: [u32; 7] = [64, 128, 256, 512, 1024, 1518, 9018];
 
-/// What the program at a VM's tap counted since it was put there: frames as they are on the wire, those of a
-/// super-packet one by one. Directions are the VM's.
+/// What the program at a VM's tap counted since it was put there: frames as they are on the wire, without their checksum,
+/// those of a super-packet one by one. Directions are the VM's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameCounters {
     /// Frames that the VM sent.
     pub sent: u64,
-    /// Frames that it received.
+    /// Bytes of these.
+    pub sent_bytes: Bytes,
+    /// Frames that went to it, also those that its tap then dropped.
     pub received: u64,
+    /// Bytes of these.
+    pub received_bytes: Bytes,
     /// Frames of both directions by size: [`PACKET_SIZES`] and the rest.
     pub sizes: [u64; PACKET_SIZES.len() + 1],
 }
@@ -81,14 +85,14 @@ pub struct FrameCounters {
 pub enum End {
     /// A VM on this host.
     Vm(VmId),
-    /// All that is not on this host.
+    /// All that is no VM on this host; as a sender, the host itself too.
     Outside,
     /// Many at once: broadcast and multicast.
     Many,
 }
 
-/// One cell of the traffic matrix: counted since both ends are there. Its sender is known by the interface that the
-/// packets came in by, which no guest can forge.
+/// One cell of the traffic matrix: counted since both ends are there. Sender and receiver are known by the interfaces that the
+/// frames came in and went out by, which no guest can forge. At least one of them is a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// Who sent.

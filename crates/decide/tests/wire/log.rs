@@ -110,8 +110,10 @@ fn vm_reading() -> impl Strategy<Value = VmReading> {
             dirty: disk.map(|n| MibPerSec(n[4])),
             frames: frames.map(|n| FrameCounters {
                 sent: n[0],
-                received: n[1],
-                sizes: n[2..].try_into().expect("ten less two"),
+                sent_bytes: Bytes(n[1]),
+                received: n[2],
+                received_bytes: Bytes(n[3]),
+                sizes: n[4..].try_into().expect("twelve less four"),
             }),
         },
     )

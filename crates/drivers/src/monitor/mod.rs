@@ -7,6 +7,8 @@
 //! **Invariant:** a VM whose process is gone, or whose process id is another process' by now, is left out.
 //! **Boundary:** `Monitor::read` blocks, for at most `netlink::ANSWER_MAX` if the kernel stays silent.
 
+#[cfg(feature = "ebpf")]
+mod ebpf;
 mod netlink;
 mod proc;
 
@@ -18,6 +20,8 @@ use decide::units::{BitsPerSec, Bytes, Mib, MibPerSec, VmId};
 use decide::usage::reading::{DiskCounters, LinkCounters, Reading, VmReading};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+#[cfg(feature = "ebpf")]
+pub use self::ebpf::{Attach, Counting, NotCounted};
 use self::netlink::{LinkStatistics, Links};
 use self::proc::{HostFiles, Process};
 
@@ -90,6 +94,8 @@ pub struct Monitor {
     host: HostFiles,
     /// None after a failure: a dump cut short leaves rests in the socket.
     links: Option<Links>,
+    #[cfg(feature = "ebpf")]
+    frames: Option<ebpf::Frames>,
     /// Open between cycles, for the VMs watched in the last one.
     processes: BTreeMap<VmId, Process>,
     bytes: Vec<u8>,
@@ -110,9 +116,23 @@ impl Monitor {
             uplink,
             host: HostFiles::open()?,
             links,
+            #[cfg(feature = "ebpf")]
+            frames: None,
             processes: BTreeMap::new(),
             bytes: Vec::new(),
         })
+    }
+
+    /// Counts frames at taps and uplink too from now on, by programs in the kernel.
+    ///
+    /// # Errors
+    /// If this process may not, or the kernel cannot. Nothing else is read otherwise than before.
+    #[cfg(feature = "ebpf")]
+    pub fn count_frames(&mut self, counting: &Counting) -> Result<(), NotCounted> {
+        // The ones before let go of their links and pins first.
+        self.frames = None;
+        self.frames = Some(ebpf::Frames::start(counting)?);
+        Ok(())
     }
 
     /// Reads the host and the `watched` VMs.
@@ -125,7 +145,8 @@ impl Monitor {
         vms.sort_by_key(|reading| reading.vm);
         let host = self.host.read()?;
         let uplink = self.uplink.as_ref().and_then(|name| links.get(name)).map(as_the_host_sees);
-        Ok(Reading {
+        #[cfg_attr(not(feature = "ebpf"), expect(unused_mut, reason = "nothing is added"))]
+        let mut reading = Reading {
             cpu_us: host.cpu_us,
             cores: host.cores,
             memory_total: host.memory_total,
@@ -136,7 +157,33 @@ impl Monitor {
             disk: host.disk,
             flows: Vec::new(),
             vms,
-        })
+        };
+        #[cfg(feature = "ebpf")]
+        self.add_frames(&mut reading, watched, &links);
+        Ok(reading)
+    }
+
+    /// Adds what the programs counted. If that cannot be read any more it is said once, and all else goes on.
+    #[cfg(feature = "ebpf")]
+    fn add_frames(
+        &mut self,
+        reading: &mut Reading,
+        watched: &[Watched],
+        links: &BTreeMap<String, LinkStatistics>,
+    ) {
+        let Some(frames) = &mut self.frames else { return };
+        match frames.read(links, self.uplink.as_deref(), watched) {
+            Ok(counted) => {
+                for vm in &mut reading.vms {
+                    vm.frames = vm.link.and_then(|link| counted.of_vm(link.ifindex));
+                }
+                reading.flows = counted.flows;
+            }
+            Err(why) => {
+                tracing::warn!("frames are not counted any more: {why}");
+                self.frames = None;
+            }
+        }
     }
 
     fn read_links(&mut self) -> Result<BTreeMap<String, LinkStatistics>, MonitorError> {

@@ -13,8 +13,9 @@ use anyhow::{Context, bail};
 
 use super::{clear, finish};
 
-/// The C compiler builds the guest's program; Rust's linker needs it anyhow.
-const NEEDED: [&str; 7] = [
+/// gcc builds the guest's program (Rust's linker needs it anyhow); clang the program at the taps, and no other version makes
+/// the same bytes.
+const NEEDED: [&str; 8] = [
     "qemu-system-x86",
     "busybox-static",
     "iproute2",
@@ -22,6 +23,7 @@ const NEEDED: [&str; 7] = [
     "util-linux",
     "gcc",
     "libc6-dev",
+    "clang-14",
 ];
 
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
