@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use api::{
-    Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status, Unsettled,
-    VmView, Why,
+    Event, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status,
+    Unsettled, VmView, Why,
 };
 use decide::host::Ask;
 use decide::units::{HostId, MoveId};
@@ -112,6 +112,18 @@ impl Backend for Answers {
 
     async fn vms(&self) -> Result<Vec<VmView>, Problem> {
         self.look(|at_work| views::vms(at_work)).await
+    }
+
+    async fn traffic(&self) -> Result<Vec<FlowView>, Problem> {
+        let traffic = self.look(|at_work| views::traffic(&at_work.host)).await?;
+        traffic.ok_or_else(|| {
+            Problem::new(
+                503,
+                "not-counted",
+                "traffic between VMs is not counted on this host",
+                "the log of evenkeeld says why, if it is not just starting",
+            )
+        })
     }
 
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {

@@ -1,6 +1,8 @@
 //! What `decide` knows, in the words of the API.
 
-use api::{Choice, Decision, Event, HostView, MoveView, Status, Step as Told, Unsettled, VmView};
+use api::{
+    Choice, Decision, Event, FlowView, HostView, MoveView, Status, Step as Told, Unsettled, VmView,
+};
 use decide::host::Host;
 use decide::host::story::{Note, Step, Story};
 use decide::membership::{Digest, HostState, View};
@@ -9,6 +11,8 @@ use decide::migrate::hypervisor::RunState;
 use decide::migrate::record::Ownership;
 use decide::policy::settings::Balance;
 use decide::units::{Cost, MilliCores, MoveId, Share, Time, VmId};
+use decide::usage::reading::End;
+use decide::usage::traffic::FlowRate;
 
 use crate::clock::Clock;
 use crate::steering::Steering;
@@ -157,6 +161,29 @@ fn one_vm(at_work: &Steering, id: VmId) -> VmView {
         history_seconds: history.map_or(0, |history| history.span().as_secs()),
         trouble: vm.trouble.clone(),
     }
+}
+
+/// The most first; none if it is not counted.
+pub(crate) fn traffic(host: &Host) -> Option<Vec<FlowView>> {
+    let mut rates = host.usage().traffic().rates()?;
+    rates.sort_by_key(|rate| std::cmp::Reverse((rate.bits, rate.packets)));
+    let named = |end: End| match end {
+        End::Vm(vm) => (host.vm_name(vm), Some(vm.to_string())),
+        End::Outside => ("outside".to_owned(), None),
+        End::Many => ("many".to_owned(), None),
+    };
+    let view = |rate: FlowRate| {
+        let ((from, from_id), (to, to_id)) = (named(rate.from), named(rate.to));
+        FlowView {
+            from,
+            from_id,
+            to,
+            to_id,
+            packets_per_second: rate.packets.0,
+            bits_per_second: rate.bits.0,
+        }
+    };
+    Some(rates.into_iter().map(view).collect())
 }
 
 /// Newest first.

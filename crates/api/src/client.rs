@@ -20,8 +20,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::{
-    Event, EventFilter, FOLLOW_MAX, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve,
-    Status, Unsettled, VmView, Why,
+    Event, EventFilter, FOLLOW_MAX, FlowView, HostView, MoveRequest, MoveStarted, MoveView,
+    Problem, Resolve, Status, Unsettled, VmView, Why,
 };
 
 /// An agent that does not answer for so long is taken for stuck.
@@ -107,6 +107,11 @@ impl Client {
     /// The VMs on the agent's host.
     pub async fn vms(&self) -> Result<Vec<VmView>, ClientError> {
         self.get("/v1/vms").await
+    }
+
+    /// Who sends how much to whom on the agent's host, the most first.
+    pub async fn traffic(&self) -> Result<Vec<FlowView>, ClientError> {
+        self.get("/v1/traffic").await
     }
 
     /// The moves from or to the agent's host, newest first.

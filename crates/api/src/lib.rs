@@ -125,6 +125,24 @@ pub struct VmView {
     pub trouble: Option<String>,
 }
 
+/// One of `GET /v1/traffic`: who sends how much to whom on this host, the most first; a mean over the last ten seconds. At
+/// least one end is a VM here, and pairs that sent nothing are left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowView {
+    /// The sender: a VM's name, or `outside`: another machine, or the host itself.
+    pub from: String,
+    /// The sender's UUID, if it is a VM.
+    pub from_id: Option<String>,
+    /// The receiver: a VM's name, `outside`, or `many`: broadcast and multicast.
+    pub to: String,
+    /// The receiver's UUID, if it is a VM.
+    pub to_id: Option<String>,
+    /// Packets per second, as they are on the wire.
+    pub packets_per_second: u64,
+    /// Bits per second, headers counted.
+    pub bits_per_second: u64,
+}
+
 /// One of `GET /v1/moves`: a move from or to this host, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MoveView {

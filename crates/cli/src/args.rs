@@ -59,6 +59,10 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  evenkeel vms -o json | jq -r '.[].name'")]
     Vms,
 
+    /// Who sends how much to whom on this host, the most first; a mean over the last ten seconds.
+    #[command(after_help = TRAFFIC_HELP)]
+    Traffic,
+
     /// The moves from and to this host, newest first.
     #[command(after_help = "Example:\n  evenkeel moves")]
     Moves,
@@ -92,6 +96,14 @@ pub(crate) enum Command {
         args: Vec<OsString>,
     },
 }
+
+const TRAFFIC_HELP: &str = "\
+At least one end is a VM here. `outside` is all else, as a sender the host itself too; `many` is broadcast and multicast.
+Counted at the VMs' taps and at the uplink: by the interfaces that packets pass, whatever addresses they bear.
+
+Examples:
+  evenkeel traffic
+  evenkeel traffic -o json | jq '.[] | select(.to == \"outside\")'";
 
 const LAB_HELP: &str = "\
 All that follows `lab` goes to the program `evenkeel-sim`, which lies beside this one or in PATH; so does its exit code.

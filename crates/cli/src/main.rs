@@ -45,6 +45,9 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
             screen.show(&client.hosts().await?, |hosts, look| show::hosts(hosts, look))?
         }
         Command::Vms => screen.show(&client.vms().await?, |vms, look| show::vms(vms, look))?,
+        Command::Traffic => {
+            screen.show(&client.traffic().await?, |flows, look| show::traffic(flows, look))?
+        }
         Command::Moves => {
             screen.show(&client.moves().await?, |moves, look| show::moves(moves, look))?
         }

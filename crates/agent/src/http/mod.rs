@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::{
-    Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status, Unsettled,
-    VmView, Why,
+    Event, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status,
+    Unsettled, VmView, Why,
 };
 use tokio::sync::oneshot;
 
@@ -54,6 +54,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn hosts(&self) -> impl Future<Output = Result<Vec<HostView>, Problem>> + Send;
     /// The VMs on its host.
     fn vms(&self) -> impl Future<Output = Result<Vec<VmView>, Problem>> + Send;
+    /// Who sends how much to whom on its host, the most first.
+    fn traffic(&self) -> impl Future<Output = Result<Vec<FlowView>, Problem>> + Send;
     /// The moves from or to its host, newest first.
     fn moves(&self) -> impl Future<Output = Result<Vec<MoveView>, Problem>> + Send;
     /// One move, by its id.

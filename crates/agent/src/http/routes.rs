@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use api::{
-    Event, HostView, MoveRequest, MoveStarted, MoveView, Resolve, Status, Unsettled, VmView, Why,
+    Event, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Resolve, Status, Unsettled,
+    VmView, Why,
 };
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -26,6 +27,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/status", get(status::<B>))
         .route("/v1/hosts", get(hosts::<B>))
         .route("/v1/vms", get(vms::<B>))
+        .route("/v1/traffic", get(traffic::<B>))
         .route("/v1/moves", get(moves::<B>).post(start_move::<B>))
         .route("/v1/moves/{id}", get(one_move::<B>))
         .route("/v1/moves/{id}/cancel", post(cancel::<B>))
@@ -55,6 +57,10 @@ async fn hosts<B: Backend>(State(backend): State<B>) -> Answer<Vec<HostView>> {
 
 async fn vms<B: Backend>(State(backend): State<B>) -> Answer<Vec<VmView>> {
     Ok(Json(backend.vms().await?))
+}
+
+async fn traffic<B: Backend>(State(backend): State<B>) -> Answer<Vec<FlowView>> {
+    Ok(Json(backend.traffic().await?))
 }
 
 async fn moves<B: Backend>(State(backend): State<B>) -> Answer<Vec<MoveView>> {

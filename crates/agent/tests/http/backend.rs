@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use agent::http::{ApiSocket, Backend, EventQuery, serve, until_events};
 use api::client::Client;
 use api::{
-    Choice, Decision, Event, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve,
-    Status, Step, Unsettled, VmView, Why,
+    Choice, Decision, Event, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Problem,
+    Resolve, Status, Step, Unsettled, VmView, Why,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -148,6 +148,9 @@ impl Backend for Fixed {
     async fn vms(&self) -> Result<Vec<VmView>, Problem> {
         Err(Problem::new(503, "starting", "the agent starts", "Try again in a moment"))
     }
+    async fn traffic(&self) -> Result<Vec<FlowView>, Problem> {
+        Ok(vec![flow()])
+    }
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
         Ok(vec![one_move()])
     }
@@ -238,5 +241,16 @@ impl Served {
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.stop.send(()).unwrap();
         self.server.await.unwrap()
+    }
+}
+
+pub(crate) fn flow() -> FlowView {
+    FlowView {
+        from: VM.to_owned(),
+        from_id: Some("00000000-0000-0000-0000-0000000000aa".to_owned()),
+        to: "many".to_owned(),
+        to_id: None,
+        packets_per_second: 12,
+        bits_per_second: 9600,
     }
 }

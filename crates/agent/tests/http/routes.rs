@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-use crate::backend::{MOVE, Served, VM, event, one_move, status, unsettled};
+use crate::backend::{MOVE, Served, VM, event, flow, one_move, status, unsettled};
 
 /// Sends what the client would not; gives status, content type and body.
 async fn raw(
@@ -49,6 +49,7 @@ async fn what_the_backend_answers_reaches_the_client() {
     let client = &served.client;
     assert_eq!(client.status().await.unwrap(), status());
     assert_eq!(client.hosts().await.unwrap(), vec![]);
+    assert_eq!(client.traffic().await.unwrap(), vec![flow()]);
     assert_eq!(client.moves().await.unwrap(), vec![one_move()]);
     assert_eq!(client.one_move(MOVE).await.unwrap(), one_move());
     assert_eq!(client.events(&EventFilter::default()).await.unwrap(), vec![event(1, MOVE)]);

@@ -12,3 +12,4 @@ mod recordings;
 mod refusals;
 mod restarts;
 mod sight;
+mod traffic;

@@ -2,7 +2,7 @@
 //!
 //! Everything here is pure: an answer and a [`Look`] in, text out.
 
-use api::{Decision, HostView, MoveStarted, MoveView, Status, Unsettled, VmView, Why};
+use api::{Decision, FlowView, HostView, MoveStarted, MoveView, Status, Unsettled, VmView, Why};
 
 use self::table::{Color, Table, cell, coloured, one_line};
 use crate::screen::Look;
@@ -135,6 +135,34 @@ pub(crate) fn vms(vms: &[VmView], look: Look) -> String {
             row.extend([cell(&vm.host), cell(vm.epoch.to_string()), cell(history), cell(&vm.id)]);
         }
         row.push(coloured(vm.trouble.as_deref().unwrap_or(""), Some(Color::Red)));
+        table.row(row);
+    }
+    table.text()
+}
+
+/// Who sends how much to whom.
+pub(crate) fn traffic(flows: &[FlowView], look: Look) -> String {
+    if flows.is_empty() {
+        return "No VM on this host has sent or received of late.".to_owned();
+    }
+    let mut table = Table::new(look).words("FROM").words("TO").figures("PACKETS/s");
+    table = table.figures("TRAFFIC");
+    if look.wide {
+        table = table.figures("PACKET SIZE").words("FROM ID").words("TO ID");
+    }
+    for flow in flows {
+        let mut row = vec![
+            cell(&flow.from),
+            cell(&flow.to),
+            cell(figures::count(flow.packets_per_second)),
+            cell(figures::bits_per_second(flow.bits_per_second)),
+        ];
+        if look.wide {
+            let size = (flow.bits_per_second / 8).checked_div(flow.packets_per_second);
+            row.push(cell(size.map(figures::bytes).unwrap_or_default()));
+            row.push(cell(flow.from_id.as_deref().unwrap_or("")));
+            row.push(cell(flow.to_id.as_deref().unwrap_or("")));
+        }
         table.row(row);
     }
     table.text()

@@ -1,6 +1,6 @@
 //! What people see, as they see it.
 
-use api::{Event, HostView, MoveStarted, MoveView, Status, Step, VmView, Why};
+use api::{Event, FlowView, HostView, MoveStarted, MoveView, Status, Step, VmView, Why};
 use expect_test::{Expect, expect};
 
 use crate::screen::Look;
@@ -432,4 +432,49 @@ fn names_cannot_steer_the_terminal() {
     for text in shown {
         assert!(!text.contains('\u{1b}') && !text.contains("\nhost9"), "{text:?}");
     }
+}
+
+#[test]
+fn traffic_says_who_speaks_with_whom() {
+    let flow = |from: &str, from_id: Option<&str>, to: &str, to_id: Option<&str>, packets, bits| {
+        FlowView {
+            from: from.to_owned(),
+            from_id: from_id.map(str::to_owned),
+            to: to.to_owned(),
+            to_id: to_id.map(str::to_owned),
+            packets_per_second: packets,
+            bits_per_second: bits,
+        }
+    };
+    let (web, db) =
+        ("00000000-0000-0000-0000-0000000000aa", "00000000-0000-0000-0000-0000000000bb");
+    let flows = [
+        flow("web", Some(web), "db", Some(db), 52_000, 416_000_000),
+        flow("outside", None, "web", Some(web), 0, 600),
+        flow("db", Some(db), "many", None, 1, 480),
+    ];
+    check(
+        super::traffic(&flows, PLAIN),
+        expect![[r#"
+        FROM     TO    PACKETS/s     TRAFFIC
+        web      db        52.0k  416 Mbit/s
+        outside  web           0   600 bit/s
+        db       many          1   480 bit/s
+    "#]],
+    );
+    check(
+        super::traffic(&flows, WIDE),
+        expect![[r#"
+        FROM     TO    PACKETS/s     TRAFFIC  PACKET SIZE  FROM ID                               TO ID
+        web      db        52.0k  416 Mbit/s       1000 B  00000000-0000-0000-0000-0000000000aa  00000000-0000-0000-0000-0000000000bb
+        outside  web           0   600 bit/s                                                     00000000-0000-0000-0000-0000000000aa
+        db       many          1   480 bit/s         60 B  00000000-0000-0000-0000-0000000000bb
+    "#]],
+    );
+    check(
+        super::traffic(&[], PLAIN),
+        expect![[r#"
+        No VM on this host has sent or received of late.
+    "#]],
+    );
 }

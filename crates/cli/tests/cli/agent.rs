@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::{
-    Choice, Decision, Event, EventFilter, HostView, MoveRequest, MoveStarted, MoveView, Problem,
-    Resolve, Status, Step, Unsettled, VmView, Why,
+    Choice, Decision, Event, EventFilter, FlowView, HostView, MoveRequest, MoveStarted, MoveView,
+    Problem, Resolve, Status, Step, Unsettled, VmView, Why,
 };
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -103,6 +103,7 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/status", get(async || Json(status())))
         .route("/v1/hosts", get(async || Json(vec![host()])))
         .route("/v1/vms", get(async || Json(vec![vm()])))
+        .route("/v1/traffic", get(async || Json(vec![flow()])))
         .route("/v1/moves", get(async || Json(vec![done()])).post(start_move))
         .route("/v1/moves/{id}", get(one_move))
         .route("/v1/moves/{id}/cancel", post(cancel))
@@ -241,6 +242,17 @@ fn host() -> HostView {
         bits_per_second: 94_100_000,
         vms: 1,
         hot: false,
+    }
+}
+
+fn flow() -> FlowView {
+    FlowView {
+        from: "web".to_owned(),
+        from_id: Some(vm().id),
+        to: "outside".to_owned(),
+        to_id: None,
+        packets_per_second: 1200,
+        bits_per_second: 9_600_000,
     }
 }
 

@@ -44,6 +44,14 @@ async fn every_list_has_a_table() {
     "#]],
     )
     .await;
+    check(
+        &["traffic"],
+        expect![[r#"
+        FROM  TO       PACKETS/s     TRAFFIC
+        web   outside       1.2k  9.6 Mbit/s
+    "#]],
+    )
+    .await;
     check(&["moves"], expect![[r#"
         MOVE          BEGAN (UTC)          VM   FROM   TO     PHASE   COPIED    TOOK  DOWNTIME  OUTCOME
         1a2b3c4d.1.3  2026-03-01 17:12:00  web  host1  host2  done   131 MiB  2.31 s    158 ms  relief 31 %

@@ -12,6 +12,7 @@ pub mod history;
 pub mod load;
 pub mod rates;
 pub mod reading;
+pub mod traffic;
 
 use history::past::{Past, Stay};
 use history::quarters::Quarters;
@@ -19,6 +20,7 @@ use history::{History, Kept, Sample, Whose};
 use load::{Capacity, Load};
 use rates::{CpuMeter, DiskMeter, DiskRates, LinkMeter, LinkRates, VcpuMeter, VcpuRates};
 use reading::{Pressure, Reading, VmReading};
+use traffic::Traffic;
 
 /// Demand is a mean over this long at the most: short enough to see a flood.
 pub const DEMAND_WINDOW: Duration = Duration::from_secs(10);
@@ -101,6 +103,7 @@ pub struct Usage {
     /// What is to be kept of all histories since it was last asked for.
     kept: Vec<Kept>,
     capacity: Capacity,
+    traffic: Traffic,
     read: Option<Time>,
     /// Processor use of the host beside its VMs, of the last [`DEMAND_WINDOW`].
     own: VecDeque<(Time, MilliCores)>,
@@ -110,6 +113,7 @@ impl Usage {
     /// Takes one cycle's reading. `packets_max` is the operator's word on what the network card can take.
     pub fn observe(&mut self, now: Time, reading: &Reading, packets_max: Option<PacketsPerSec>) {
         self.read = Some(now);
+        self.traffic.observe(now, reading.flows.as_deref());
         self.capacity = Capacity {
             cpu: MilliCores(u64::from(reading.cores) * 1000),
             memory: reading.memory_total,
@@ -254,6 +258,11 @@ impl Usage {
     /// Whether the last cycle found no tap for the VM.
     pub fn tap_missing(&self, vm: VmId) -> bool {
         self.vms.get(&vm).is_some_and(|u| u.tap_missing)
+    }
+
+    /// Who sends how much to whom.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// What the last cycle told of the host.

@@ -203,7 +203,7 @@ fn grown(before: u64, after: u64) -> Option<u64> {
 }
 
 /// `count` over `elapsed`, rounded to the nearest whole number per second.
-fn per_second(count: u64, elapsed: Duration) -> u64 {
+pub(super) fn per_second(count: u64, elapsed: Duration) -> u64 {
     let micros = elapsed.as_micros().max(1);
     let rate = (u128::from(count) * 1_000_000 + micros / 2) / micros;
     u64::try_from(rate).unwrap_or(u64::MAX)

@@ -158,9 +158,9 @@ pub struct Reading {
     /// All disks of the host together, where the kernel tells.
     #[serde(default)]
     pub disk: Option<DiskCounters>,
-    /// The traffic matrix, in the order of its ends; empty where the programs at the taps may not run.
+    /// The traffic matrix, in the order of its ends; absent where the programs at the taps may not run.
     #[serde(default)]
-    pub flows: Vec<Flow>,
+    pub flows: Option<Vec<Flow>>,
     /// The host's VMs, in the order of their ids.
     pub vms: Vec<VmReading>,
 }

@@ -155,7 +155,7 @@ impl Monitor {
             uplink,
             uplink_speed: uplink.and_then(|link| self.uplink_speed(link.ifindex)),
             disk: host.disk,
-            flows: Vec::new(),
+            flows: None,
             vms,
         };
         #[cfg(feature = "ebpf")]
@@ -177,7 +177,7 @@ impl Monitor {
                 for vm in &mut reading.vms {
                     vm.frames = vm.link.and_then(|link| counted.of_vm(link.ifindex));
                 }
-                reading.flows = counted.flows;
+                reading.flows = Some(counted.flows);
             }
             Err(why) => {
                 tracing::warn!("frames are not counted any more: {why}");

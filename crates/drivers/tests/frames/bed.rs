@@ -8,7 +8,7 @@ use std::process::Command;
 
 use decide::units::{Bytes, VmId};
 use decide::usage::reading::{End, Flow, FrameCounters, LinkCounters, Reading};
-use drivers::monitor::{Monitor, Watched};
+use drivers::monitor::{Monitor, Told, Watched};
 
 const INSIDE: &str = "EVENKEEL_TEST_INSIDE";
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
@@ -200,6 +200,7 @@ pub(crate) fn watched(taps: &[Tap]) -> Vec<Watched> {
         pid,
         process_start,
         tap: Some(tap.name.clone()),
+        told: Told::default(),
     })
     .collect()
 }
@@ -220,4 +221,9 @@ pub(crate) fn vm(number: u128) -> End {
 
 pub(crate) fn flow(from: End, to: End, frames: u64, bytes: u64) -> Flow {
     Flow { from, to, frames, bytes: Bytes(bytes) }
+}
+
+/// The matrix, which must be counted.
+pub(crate) fn flows(reading: &Reading) -> &[Flow] {
+    reading.flows.as_deref().expect("it is counted")
 }
