@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use decide::policy::settings::{Copy, Hot, Limits, Mode, Settings, Target, WorthIt};
+use decide::policy::settings::{Copy, Hot, Limits, Mode, Settings, Shares, Target, WorthIt};
 use decide::policy::{file, quantity};
 use decide::units::Mib;
 use serde::de::Error as _;
@@ -39,6 +39,9 @@ pub struct Config {
     /// How memory is copied.
     #[serde(default)]
     pub copy: Copy,
+    /// What a VM that arrives gets of this host.
+    #[serde(default)]
+    pub share: Shares,
     /// What is recorded.
     #[serde(default)]
     pub record: Record,
@@ -93,6 +96,9 @@ pub struct Host {
     /// The folder of QEMU's sockets and definitions.
     #[serde(default = "default_qemu")]
     pub qemu: PathBuf,
+    /// The cgroup under which VMs that get a share have one each.
+    #[serde(default = "default_cgroup")]
+    pub cgroup: PathBuf,
     /// The socket of the HTTP API.
     #[serde(default = "default_api")]
     pub api: PathBuf,
@@ -140,6 +146,10 @@ fn default_qemu() -> PathBuf {
     "/run/evenkeel/qemu".into()
 }
 
+fn default_cgroup() -> PathBuf {
+    "/sys/fs/cgroup/evenkeel".into()
+}
+
 fn default_api() -> PathBuf {
     "/run/evenkeel/api.sock".into()
 }
@@ -174,6 +184,7 @@ impl Config {
             worth_it: self.worth_it.clone(),
             limits: self.limits.clone(),
             copy: self.copy.clone(),
+            share: self.share.clone(),
         }
     }
 

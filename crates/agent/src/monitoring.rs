@@ -50,6 +50,6 @@ pub(crate) fn start(
 }
 
 fn watched(vm: drivers::hypervisor::Watched) -> Watched {
-    let drivers::hypervisor::Watched { vm, name: _, pid, process_start, tap, told } = vm;
+    let drivers::hypervisor::Watched { vm, name: _, pid, process_start, tap, told, share: _ } = vm;
     Watched { vm, pid, process_start, tap, told }
 }

@@ -92,6 +92,7 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
     let qemu = QemuConfig {
         dir: config.host.qemu.clone(),
         listen: config.host.address,
+        cgroup: config.host.cgroup.clone(),
         ..QemuConfig::default()
     };
     let hypervisor: Arc<dyn Hypervisor> = Arc::new(Qemu::start(qemu, hypervisor_heard)?);

@@ -34,7 +34,7 @@ pub(crate) struct Steering {
     pub(crate) cluster: String,
     pub(crate) request: String,
     net: Net,
-    hypervisor: Arc<dyn Hypervisor>,
+    pub(crate) hypervisor: Arc<dyn Hypervisor>,
     journal: mpsc::UnboundedSender<Write>,
     events: Arc<Events>,
     newest: watch::Sender<u64>,

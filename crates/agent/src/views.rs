@@ -1,7 +1,8 @@
 //! What `decide` knows, in the words of the API.
 
 use api::{
-    Choice, Decision, Event, FlowView, HostView, MoveView, Status, Step as Told, Unsettled, VmView,
+    Choice, Decision, Event, FlowView, HostView, MoveView, ShareView, Status, Step as Told,
+    Unsettled, VmView,
 };
 use decide::host::Host;
 use decide::host::story::{Note, Step, Story};
@@ -13,6 +14,7 @@ use decide::policy::settings::Balance;
 use decide::units::{Cost, MilliCores, MoveId, Share, Time, VmId};
 use decide::usage::reading::End;
 use decide::usage::traffic::FlowRate;
+use drivers::hypervisor::{GivenShare, Watched};
 
 use crate::clock::Clock;
 use crate::steering::Steering;
@@ -122,12 +124,14 @@ fn unknown() -> HostView {
 }
 
 pub(crate) fn vms(at_work: &Steering) -> Vec<VmView> {
-    let mut all: Vec<VmView> = at_work.host.vms().keys().map(|vm| one_vm(at_work, *vm)).collect();
+    let watched = at_work.hypervisor.watched();
+    let ids = at_work.host.vms().keys();
+    let mut all: Vec<VmView> = ids.map(|vm| one_vm(at_work, &watched, *vm)).collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
 
-fn one_vm(at_work: &Steering, id: VmId) -> VmView {
+fn one_vm(at_work: &Steering, watched: &[Watched], id: VmId) -> VmView {
     let host = &at_work.host;
     let vm = &host.vms()[&id];
     let history = host.usage().history(id);
@@ -155,6 +159,7 @@ fn one_vm(at_work: &Steering, id: VmId) -> VmView {
         dirty_mib_per_second: told.dirty.map(|rate| rate.0),
         disk_bytes_per_second: told.disk.map(|disk| disk.bytes().0),
         disk_requests_per_second: told.disk.map(|disk| disk.requests),
+        share: watched.iter().find(|one| one.vm == id).and_then(|one| one.share.clone()).map(share),
         sent_packets_per_second: now.sent_packets.0,
         received_packets_per_second: now.received_packets.0,
         bits_per_second: now.bits().0,
@@ -263,6 +268,16 @@ pub(crate) fn event(host: &Host, clock: Clock, now: Time, note: &Note) -> Event 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
 fn cost_percent(cost: Cost) -> f64 {
     (cost.0 / 10_000) as f64 / 100.0
+}
+
+fn share(given: GivenShare) -> ShareView {
+    let GivenShare { share, trouble } = given;
+    ShareView {
+        cpu_weight: share.weight,
+        receives_bits_per_second_max: share.rate.map(|rate| rate.0),
+        why: share.why,
+        trouble,
+    }
 }
 
 fn of_a_core(cpu: MilliCores) -> f64 {

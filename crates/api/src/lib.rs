@@ -113,6 +113,8 @@ pub struct VmView {
     pub disk_bytes_per_second: Option<u64>,
     /// Requests per second to its disks.
     pub disk_requests_per_second: Option<u64>,
+    /// What it was given of this host when it arrived, where `[share]` allows it.
+    pub share: Option<ShareView>,
     /// Packets sent per second.
     pub sent_packets_per_second: u64,
     /// Packets received per second.
@@ -141,6 +143,19 @@ pub struct FlowView {
     pub packets_per_second: u64,
     /// Bits per second, headers counted.
     pub bits_per_second: u64,
+}
+
+/// What a VM was given of its host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShareView {
+    /// Weight of its processor time beside others with one: 1 to 10,000, 100 is usual.
+    pub cpu_weight: Option<u32>,
+    /// The most that its tap lets it receive, in bits per second.
+    pub receives_bits_per_second_max: Option<u64>,
+    /// What it was reckoned from.
+    pub why: String,
+    /// What of it could not be done, and why.
+    pub trouble: Option<String>,
 }
 
 /// One of `GET /v1/moves`: a move from or to this host, newest first.

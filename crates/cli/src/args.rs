@@ -55,9 +55,14 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  evenkeel hosts -o wide")]
     Hosts,
 
-    /// The VMs on this host.
-    #[command(after_help = "Example:\n  evenkeel vms -o json | jq -r '.[].name'")]
-    Vms,
+    /// The VMs on this host, or all that is known of one.
+    #[command(
+        after_help = "Examples:\n  evenkeel vms web\n  evenkeel vms -o json | jq -r '.[].name'"
+    )]
+    Vms {
+        /// A VM's name or UUID.
+        vm: Option<String>,
+    },
 
     /// Who sends how much to whom on this host, the most first; a mean over the last ten seconds.
     #[command(after_help = TRAFFIC_HELP)]

@@ -6,7 +6,9 @@ use decide::policy::file;
 use decide::policy::quantity::{
     duration_text, memory_text, parse_cost, parse_duration, parse_memory, parse_share, share_text,
 };
-use decide::policy::settings::{Balance, Copy, Hot, Limits, Mode, Settings, Target, WorthIt};
+use decide::policy::settings::{
+    Balance, Copy, Hot, Limits, Mode, Settings, Shares, Target, WorthIt,
+};
 use decide::units::{Cost, Mib, PacketsPerSec, Share};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -37,6 +39,11 @@ moves_per_day     = 20          # then recommend only, and alert
 [copy]
 bandwidth     = "50%"
 downtime      = "100ms"         # raised in steps to 500ms, then the move is abandoned
+[share]                         # what a VM that arrives gets
+cpu           = false
+network       = false
+headroom      = "50%"
+floor         = "5%"
 "#;
 
 #[test]
@@ -68,11 +75,13 @@ fn an_empty_file_means_the_design() {
             },
             limits: Limits { moves_per_host: 1, moves_per_day: 20 },
             copy: Copy { bandwidth: Share(500), downtime: Duration::from_millis(100) },
+            share: Shares { cpu: false, network: false, headroom: Share(500), floor: Share(50) },
         }
     );
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a line for each key")]
 fn every_key_is_taken() {
     let text = r#"
 mode.balance = "automatic"
@@ -81,6 +90,7 @@ target = { cpu_used_max = "71%", memory_used_max = "86%", memory_reserve = "512 
 worth_it = { gain_min = "0.5%", vm_rest = "1.5h", host_rest = "1d" }
 limits = { moves_per_host = 2, moves_per_day = 3 }
 copy = { bandwidth = "33%", downtime = "250ms" }
+share = { cpu = true, network = true, headroom = "120%", floor = "0%" }
 "#;
     expect![[r#"
         Settings {
@@ -135,6 +145,16 @@ copy = { bandwidth = "33%", downtime = "250ms" }
                     330,
                 ),
                 downtime: 250ms,
+            },
+            share: Shares {
+                cpu: true,
+                network: true,
+                headroom: Share(
+                    1200,
+                ),
+                floor: Share(
+                    0,
+                ),
             },
         }
     "#]]

@@ -2,7 +2,9 @@
 //!
 //! Everything here is pure: an answer and a [`Look`] in, text out.
 
-use api::{Decision, FlowView, HostView, MoveStarted, MoveView, Status, Unsettled, VmView, Why};
+use api::{
+    Decision, FlowView, HostView, MoveStarted, MoveView, ShareView, Status, Unsettled, VmView, Why,
+};
 
 use self::table::{Color, Table, cell, coloured, one_line};
 use crate::screen::Look;
@@ -166,6 +168,47 @@ pub(crate) fn traffic(flows: &[FlowView], look: Look) -> String {
         table.row(row);
     }
     table.text()
+}
+
+/// All that is known of one VM.
+pub(crate) fn vm(vm: &VmView, look: Look) -> String {
+    let mut lines = Table::new(look).words("").words("");
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            lines.row(vec![cell(name), cell(value)]);
+        }
+    };
+    let core = |percent: f64| figures::percent(percent) + " of a core";
+    line("VM", Some(vm.name.clone()));
+    line("id", Some(vm.id.clone()));
+    line("host", Some(vm.host.clone()));
+    line("state", Some(vm.state.clone()));
+    line("epoch", Some(vm.epoch.to_string()));
+    line("CPU", Some(core(vm.cpu_percent)));
+    line("its vCPUs", vm.vcpu_percent.map(core));
+    line("they waited", vm.cpu_wait_percent.map(core));
+    line("memory", Some(figures::mib(vm.memory_mib)));
+    line("guest uses", vm.guest_memory_mib.map(figures::mib));
+    let dirties = vm.dirty_mib_per_second.map(|rate| rate.saturating_mul(1 << 20));
+    line("dirties", dirties.map(figures::bytes_per_second));
+    let (sent, received) = (vm.sent_packets_per_second, vm.received_packets_per_second);
+    line("sent", Some(figures::count(sent) + " packets/s"));
+    line("received", Some(figures::count(received) + " packets/s"));
+    line("traffic", Some(figures::bits_per_second(vm.bits_per_second)));
+    line("disk", vm.disk_bytes_per_second.map(figures::bytes_per_second));
+    line("history", Some(figures::seconds(vm.history_seconds)));
+    line("share", vm.share.as_ref().map(share));
+    line("trouble", vm.trouble.clone());
+    lines.text_without_header()
+}
+
+fn share(share: &ShareView) -> String {
+    let weight = share.cpu_weight.map(|weight| format!("CPU weight {weight}"));
+    let rate = share.receives_bits_per_second_max;
+    let rate = rate.map(|rate| format!("receives {} at most", figures::bits_per_second(rate)));
+    let given: Vec<String> = [weight, rate].into_iter().flatten().collect();
+    let trouble = share.trouble.as_ref().map(|trouble| format!("; NOT all given: {trouble}"));
+    format!("{}: {}{}", given.join(", "), share.why, trouble.unwrap_or_default())
 }
 
 /// The moves from and to this host.

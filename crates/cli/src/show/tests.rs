@@ -1,6 +1,6 @@
 //! What people see, as they see it.
 
-use api::{Event, FlowView, HostView, MoveStarted, MoveView, Status, Step, VmView, Why};
+use api::{Event, FlowView, HostView, MoveStarted, MoveView, ShareView, Status, Step, VmView, Why};
 use expect_test::{Expect, expect};
 
 use crate::screen::Look;
@@ -79,6 +79,12 @@ fn vms() -> Vec<VmView> {
         dirty_mib_per_second: Some(48),
         disk_bytes_per_second: Some(1_250_000),
         disk_requests_per_second: Some(310),
+        share: Some(ShareView {
+            cpu_weight: Some(60),
+            receives_bits_per_second_max: Some(150_000_000),
+            why: "at its peak it asked 400 mcores".to_owned(),
+            trouble: None,
+        }),
         sent_packets_per_second: 120,
         received_packets_per_second: 51_880,
         bits_per_second: 94_100_000,
@@ -93,6 +99,7 @@ fn vms() -> Vec<VmView> {
         guest_memory_mib: None,
         disk_bytes_per_second: None,
         disk_requests_per_second: None,
+        share: None,
         trouble: Some("its tap is missing".to_owned()),
         ..web.clone()
     };
@@ -246,6 +253,57 @@ fn the_vms() {
             web  moving        104.4 %  128 MiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %   71.0 MiB  48.0 MiB/s  1.1 MiB/s         310  host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000aa
             db   running       104.4 %  8.0 GiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %             48.0 MiB/s                         host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000bb  its tap is missing
         "#]],
+    );
+}
+
+#[test]
+fn one_vm() {
+    let [web, db] = &vms()[..] else { panic!("two") };
+    check(
+        super::vm(web, PLAIN),
+        expect![[r#"
+        VM           web
+        id           00000000-0000-0000-0000-0000000000aa
+        host         host1
+        state        moving
+        epoch        3
+        CPU          104.4 % of a core
+        its vCPUs    97.0 % of a core
+        they waited  31.2 % of a core
+        memory       128 MiB
+        guest uses   71.0 MiB
+        dirties      48.0 MiB/s
+        sent         120 packets/s
+        received     51.8k packets/s
+        traffic      94.1 Mbit/s
+        disk         1.1 MiB/s
+        history      2 h 5 min
+        share        CPU weight 60, receives 150 Mbit/s at most: at its peak it asked 400 mcores
+    "#]],
+    );
+    let mut db = db.clone();
+    let given = web.share.clone().unwrap();
+    db.share = Some(ShareView { trouble: Some("no cgroup".to_owned()), cpu_weight: None, ..given });
+    check(
+        super::vm(&db, PLAIN),
+        expect![[r#"
+        VM           db
+        id           00000000-0000-0000-0000-0000000000bb
+        host         host1
+        state        running
+        epoch        3
+        CPU          104.4 % of a core
+        its vCPUs    97.0 % of a core
+        they waited  31.2 % of a core
+        memory       8.0 GiB
+        dirties      48.0 MiB/s
+        sent         120 packets/s
+        received     51.8k packets/s
+        traffic      94.1 Mbit/s
+        history      2 h 5 min
+        share        receives 150 Mbit/s at most: at its peak it asked 400 mcores; NOT all given: no cgroup
+        trouble      its tap is missing
+    "#]],
     );
 }
 

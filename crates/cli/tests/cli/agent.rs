@@ -271,6 +271,7 @@ pub(crate) fn vm() -> VmView {
         dirty_mib_per_second: Some(48),
         disk_bytes_per_second: Some(1_250_000),
         disk_requests_per_second: Some(310),
+        share: None,
         sent_packets_per_second: 10,
         received_packets_per_second: 20,
         bits_per_second: 30_000,

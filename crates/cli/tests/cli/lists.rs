@@ -78,6 +78,32 @@ async fn every_list_has_a_table() {
 }
 
 #[tokio::test]
+async fn all_of_one_vm() {
+    check(
+        &["vms", "web"],
+        expect![[r#"
+        VM           web
+        id           00000000-0000-0000-0000-0000000000aa
+        host         host1
+        state        running
+        epoch        1
+        CPU          4.5 % of a core
+        its vCPUs    4.0 % of a core
+        they waited  0.0 % of a core
+        memory       128 MiB
+        guest uses   71.0 MiB
+        dirties      48.0 MiB/s
+        sent         10 packets/s
+        received     20 packets/s
+        traffic      30.0 kbit/s
+        disk         1.1 MiB/s
+        history      45 s
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn json_is_one_document() {
     let agent = Agent::start(vec![]);
     let ran = agent.run(&["status", "-o", "json"]).await;
@@ -112,6 +138,7 @@ async fn yaml_is_one_document() {
               dirty_mib_per_second: 48
               disk_bytes_per_second: 1250000
               disk_requests_per_second: 310
+              share: null
               sent_packets_per_second: 10
               received_packets_per_second: 20
               bits_per_second: 30000

@@ -34,6 +34,13 @@ async fn an_agent_that_was_killed_is_exit_code_3() {
 }
 
 #[tokio::test]
+async fn a_vm_that_is_not_here_is_exit_code_1_and_says_where_to_look() {
+    let ran = Agent::start(vec![]).run(&["vms", "nosuch"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    assert!(ran.err.contains("no VM \"nosuch\" on this host; `evenkeel vms`"), "{ran:?}");
+}
+
+#[tokio::test]
 async fn a_wrong_command_line_is_exit_code_2() {
     let agent = Agent::start(vec![]);
     for arguments in [

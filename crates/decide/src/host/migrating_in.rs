@@ -12,6 +12,7 @@ use crate::migrate::target::{
     Action as Wanted, Event, Outcome, Phase, Target, answers_for, standing_without_move,
 };
 use crate::negotiate::target as negotiate_target;
+use crate::placement::share;
 use crate::units::{Cost, Epoch, Mib, MoveId, Time, VmId};
 use crate::usage::history::Whose;
 use crate::usage::history::past::Stay;
@@ -70,8 +71,10 @@ impl Host {
     fn prepare(&self, id: MoveId, actions: &mut Vec<Action>) {
         let Some(incoming) = self.incoming.get(&id) else { return };
         if let Some(confirmation) = incoming.confirmation.as_ref() {
-            let command =
-                HypervisorCommand::Prepare(confirmation.definition.clone(), confirmation.copy);
+            let (allowed, capacity) = (&self.settings.share, self.usage.capacity());
+            let share = share::of_arrival(allowed, incoming.demand, capacity).map(Box::new);
+            let definition = confirmation.definition.clone();
+            let command = HypervisorCommand::Prepare(definition, confirmation.copy, share);
             actions.push(Action::Hypervisor(id, incoming.vm, command));
         }
     }

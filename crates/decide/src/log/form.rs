@@ -72,7 +72,9 @@ pub(crate) mod settings {
     use std::time::Duration;
 
     use super::*;
-    use crate::policy::settings::{Balance, Copy, Hot, Limits, Mode, Settings, Target, WorthIt};
+    use crate::policy::settings::{
+        Balance, Copy, Hot, Limits, Mode, Settings, Shares, Target, WorthIt,
+    };
     use crate::units::{Cost, Mib, PacketsPerSec, Share};
 
     pub(crate) fn serialize<S: Serializer>(
@@ -103,6 +105,17 @@ pub(crate) mod settings {
         limits: Limits,
         #[serde(with = "CopyForm")]
         copy: Copy,
+        #[serde(with = "SharesForm", default)]
+        share: Shares,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "Shares")]
+    struct SharesForm {
+        cpu: bool,
+        network: bool,
+        headroom: Share,
+        floor: Share,
     }
 
     #[derive(Serialize, Deserialize)]

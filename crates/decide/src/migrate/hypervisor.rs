@@ -68,6 +68,17 @@ pub struct Endpoint {
     pub multifd: bool,
 }
 
+/// What a VM gets of its host, as long as it is there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VmShare {
+    /// Of the processors when there is not enough for all, beside others with a weight: 1 to 10,000, 100 is usual.
+    pub weight: Option<u32>,
+    /// The most that it receives by its tap.
+    pub rate: Option<BitsPerSec>,
+    /// What it was reckoned from.
+    pub why: String,
+}
+
 /// How far a copy has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CopyProgress {
@@ -95,8 +106,9 @@ pub struct CopyFigures {
 /// Asked of the hypervisor, for one move of one VM. Every command is idempotent: asked twice, it is done once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HypervisorCommand {
-    /// Target: start the incoming side, paused, never to run by itself; answered by `Prepared` or `PrepareFailed`.
-    Prepare(VmDefinition, CopyParameters),
+    /// Target: start the incoming side, paused, never to run by itself, and give it its share, where there is one; answered by
+    /// `Prepared` or `PrepareFailed`. A share that cannot be set stops no move.
+    Prepare(VmDefinition, CopyParameters, Option<Box<VmShare>>),
     /// Source: begin the copy, to stop at `pre-switchover`; answered by `Progress` …, then `PreSwitchover` or `CopyFailed`.
     StartCopy(Endpoint, CopyParameters),
     /// Source: go past `pre-switchover`; answered by `SourceCompleted` or `CopyFailed`.

@@ -27,6 +27,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How memory is copied.
     pub copy: Copy,
+    /// What a VM that arrives gets of this host.
+    pub share: Shares,
 }
 
 /// What is done about a hot host.
@@ -189,6 +191,30 @@ impl Default for Copy {
     }
 }
 
+/// Section `[share]`: what a VM that arrives by a move gets of this host, by its usage history (see `placement::share`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shares {
+    /// Whether its QEMU gets a weight (cgroup): who asks more gets more where there is not enough for all.
+    pub cpu: bool,
+    /// Whether its tap gets a rate (tc), which what it receives never exceeds. Protects the others from a flood; a VM that
+    /// grows beyond its past is held back.
+    pub network: bool,
+    /// Over the highest that it is known to have asked. Little holds back who grows, much protects nobody. 20 % to 100 %.
+    #[serde(deserialize_with = "quantity::overcommit")]
+    pub headroom: Share,
+    /// The least that it gets, of all this host's processors and of its uplink's speed. 0 % to 20 %; with many VMs, less than
+    /// one's even part.
+    #[serde(deserialize_with = "quantity::share")]
+    pub floor: Share,
+}
+
+impl Default for Shares {
+    fn default() -> Shares {
+        Shares { cpu: false, network: false, headroom: Share(500), floor: Share(50) }
+    }
+}
+
 /// Raised whenever the same settings would be judged otherwise: hosts of both versions then do not trade.
 const MEANING: u64 = 1;
 
@@ -197,7 +223,7 @@ impl Settings {
     /// request with another one.
     ///
     /// FNV-1a, 64 bits, over (name, 0, value as 8 bytes, big-endian) of: `meaning`, every key of `[hot]` and `[target]`, and
-    /// `worth_it.gain_min`. What a host may decide for itself (`[mode]`, rests, `[limits]`, `[copy]`) is left out.
+    /// `worth_it.gain_min`. What a host may decide for itself (`[mode]`, rests, `[limits]`, `[copy]`, `[share]`) is left out.
     pub fn hash(&self) -> u64 {
         let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
         let share = |s: Share| u64::from(s.0);

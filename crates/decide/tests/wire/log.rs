@@ -59,7 +59,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     let balance =
         prop_oneof![Just(Balance::Off), Just(Balance::Recommend), Just(Balance::Automatic)];
     let durations = [duration(), duration(), duration(), duration()];
-    (balance, durations, any::<[u32; 9]>(), any::<(u64, Option<u64>, u64, i64)>()).prop_map(
+    (balance, durations, any::<[u32; 11]>(), any::<(u64, Option<u64>, u64, i64)>()).prop_map(
         |(balance, durations, n, (drops, packets, reserve, gain))| {
             let mut it = Settings::default();
             it.mode.balance = balance;
@@ -70,6 +70,8 @@ fn settings() -> impl Strategy<Value = Settings> {
             (it.target.cpu_used_max, it.target.memory_used_max) = (Share(n[4]), Share(n[5]));
             (it.limits.moves_per_host, it.limits.moves_per_day) = (n[6], n[7]);
             it.copy.bandwidth = Share(n[8]);
+            (it.share.headroom, it.share.floor) = (Share(n[9]), Share(n[10]));
+            (it.share.cpu, it.share.network) = (n[9] % 2 == 0, n[10] % 2 == 0);
             it.hot.drops_per_second = drops;
             it.hot.packets_per_second = packets.map(PacketsPerSec);
             (it.target.memory_reserve, it.worth_it.gain_min) = (Mib(reserve), Cost(gain));
@@ -394,7 +396,7 @@ fn the_form_of_lines_stays() {
         seed: 9,
     };
     let begin = Begin { form: FORM, version: "0.1.0".to_owned(), unix_us: 1, now: Time(2), start };
-    expect![[r#"{"begin":{"form":2,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3,"opened":2,"life":8},"doubt":null,"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300,"opened":0,"life":0},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n"},"doubtful":false}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[]},"settings":{"mode":{"balance":"recommend"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000}}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
+    expect![[r#"{"begin":{"form":2,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3,"opened":2,"life":8},"doubt":null,"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300,"opened":0,"life":0},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n"},"doubtful":false}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[]},"settings":{"mode":{"balance":"recommend"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000}},"share":{"cpu":false,"network":false,"headroom":500,"floor":50}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
     let event = Event::Gossip { from: "[fe80::1%3]:7946".parse().unwrap(), bytes: vec![1, 0xab] };
     expect![[
         r#"{"event":{"now":3,"event":{"Gossip":{"from":["fe80::1",7946,0,3],"bytes":"01ab"}}}}"#

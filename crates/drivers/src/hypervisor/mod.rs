@@ -11,7 +11,7 @@ pub mod qemu;
 
 use std::fmt;
 
-use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting};
+use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting, VmShare};
 use decide::units::{MoveId, VmId};
 
 pub use crate::monitor::Told;
@@ -50,4 +50,15 @@ pub struct Watched {
     pub tap: Option<String>,
     /// What the hypervisor tells of it; asked for now and then.
     pub told: Told,
+    /// The share of this host that it was given, where it was.
+    pub share: Option<GivenShare>,
+}
+
+/// A share, as far as it could be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenShare {
+    /// What was asked for.
+    pub share: VmShare,
+    /// What of it could not be done, and why.
+    pub trouble: Option<String>,
 }

@@ -214,7 +214,8 @@ impl Host {
         definition: &VmDefinition,
         copy: CopyParameters,
     ) -> Endpoint {
-        match self.ask(definition.vm, HypervisorCommand::Prepare(definition.clone(), copy)).await {
+        let command = HypervisorCommand::Prepare(definition.clone(), copy, None);
+        match self.ask(definition.vm, command).await {
             HypervisorReport::Prepared(endpoint) => endpoint,
             other => panic!("{other:?}"),
         }

@@ -11,4 +11,5 @@ mod fence;
 mod figures;
 mod hosts;
 mod moves;
+mod share;
 mod sightings;

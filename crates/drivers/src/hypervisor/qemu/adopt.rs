@@ -136,6 +136,7 @@ impl VmTask {
         }
         let (needs, run_state) =
             self.ask_who_it_is(&definition).await.map_err(|why| format!("{socket}: {why}"))?;
+        self.renew_share().await;
         self.watch(run_state);
         Ok(Some(Sighting::Found(vm_definition(self.vm, &definition, needs), run_state)))
     }
@@ -177,6 +178,7 @@ impl VmTask {
                 process_start: process.start_time(),
                 tap: definition.link.as_ref().map(|link| link.tap.clone()),
                 told: self.figures.told(),
+                share: self.share.clone(),
             });
         }
     }

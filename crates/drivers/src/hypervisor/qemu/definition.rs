@@ -6,6 +6,7 @@
 //! | `<uuid>.incoming` | the same text, of an incoming side that was never let run here |
 //! | `<uuid>.sock` | QEMU's QMP socket |
 //! | `<uuid>.log` | what QEMU said, where this driver started it |
+//! | `<uuid>.share` | what share of this host which process was given, and why |
 //! | `<uuid>.fenced` | pid and start time of a QEMU that was stopped after its copy was complete elsewhere |
 //!
 //! ```toml
@@ -170,6 +171,8 @@ pub(super) struct Paths {
     pub(super) log: PathBuf,
     /// Which process was stopped when the VM was released.
     pub(super) fenced: PathBuf,
+    /// Which share it was given.
+    pub(super) share: PathBuf,
 }
 
 /// Which definition is there.
@@ -193,6 +196,7 @@ impl Paths {
             socket: file("sock"),
             log: file("log"),
             fenced: file("fenced"),
+            share: file("share"),
         }
     }
 
@@ -226,7 +230,9 @@ impl Paths {
 
     /// Removes all of them, the definitions last: they name what else there is to remove.
     pub(super) fn remove(&self) -> io::Result<()> {
-        for file in [&self.socket, &self.log, &self.fenced, &self.incoming, &self.definition] {
+        for file in
+            [&self.socket, &self.log, &self.share, &self.fenced, &self.incoming, &self.definition]
+        {
             match std::fs::remove_file(file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use decide::migrate::hypervisor::{
-    CopyParameters, Endpoint, HypervisorReport, RunState, Seen, VmDefinition,
+    CopyParameters, Endpoint, HypervisorReport, RunState, Seen, VmDefinition, VmShare,
 };
 use decide::units::MoveId;
 use tokio::time::{Instant, timeout};
@@ -57,6 +57,7 @@ impl VmTask {
         move_id: MoveId,
         wanted: &VmDefinition,
         copy: CopyParameters,
+        share: Option<VmShare>,
     ) {
         if let Following::In(Arriving { move_id: prepared, endpoint: Some(endpoint), .. }) =
             &self.following
@@ -67,7 +68,7 @@ impl VmTask {
         }
         let report = match self.room_for(wanted).await {
             Err(why) => HypervisorReport::PrepareFailed(why),
-            Ok(definition) => match self.bring_up(&definition, wanted, copy).await {
+            Ok(definition) => match self.bring_up(&definition, wanted, copy, share).await {
                 Ok(endpoint) => {
                     self.following = Following::In(Arriving::new(move_id, Some(endpoint.clone())));
                     HypervisorReport::Prepared(endpoint)
@@ -128,6 +129,7 @@ impl VmTask {
         definition: &Definition,
         wanted: &VmDefinition,
         copy: CopyParameters,
+        share: Option<VmShare>,
     ) -> Result<Endpoint, String> {
         self.paths.write_incoming(&definition.text).map_err(|error| error.to_string())?;
         self.definition = Some(definition.clone());
@@ -141,6 +143,7 @@ impl VmTask {
             started
                 .map_err(|error| format!("{} could not be started: {error}", command_line[0]))?,
         );
+        self.give_share(share).await;
         self.wait_for_socket().await?;
         let vm = self.vm;
         let qmp = self.reach().await.map_err(|unreached| unreached.to_string())?;
@@ -255,13 +258,14 @@ impl VmTask {
                 self.watch(run_state);
                 HypervisorReport::Resumed
             }
-            Err(why) => match self.look().await {
+            Err(why) => {
+                let seen = self.look().await;
                 // Its definition would have been made this host's own before `cont`.
-                Seen::Gone if self.paths.stage() == Stage::Incoming => {
+                if seen == Seen::Gone && self.paths.stage() == Stage::Incoming {
                     return self.destroy_incoming(move_id).await;
                 }
-                seen => HypervisorReport::ResumeFailed(why, seen),
-            },
+                HypervisorReport::ResumeFailed(why, seen)
+            }
         };
         self.report(move_id, report).await;
     }

@@ -194,6 +194,7 @@ impl VmTask {
             }
         }
         self.process = None;
+        self.take_share().await;
         self.hang_up();
         self.forget();
         self.following = Following::Nothing;

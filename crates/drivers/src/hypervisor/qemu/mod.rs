@@ -27,6 +27,7 @@ mod messages;
 mod process;
 mod qmp;
 mod reach;
+mod share;
 mod source;
 mod tap;
 mod vm;
@@ -76,6 +77,9 @@ pub struct QemuConfig {
     /// How often QEMU is asked for disks and memory of a VM, each time a few short questions; how fast the memory is written
     /// to is measured at every twelfth. Shorter costs the agent and QEMU time; 5 to 30 seconds are sane.
     pub figures_every: Duration,
+    /// The cgroup under which each VM that gets a weight has one of its own, named by its UUID. It, or the one above it, must
+    /// be there and be the agent's to write to; its own weight is the operator's.
+    pub cgroup: PathBuf,
 }
 
 impl Default for QemuConfig {
@@ -88,6 +92,7 @@ impl Default for QemuConfig {
             start_max: Duration::from_secs(15),
             stall_max: Duration::from_secs(30),
             figures_every: Duration::from_secs(5),
+            cgroup: PathBuf::from("/sys/fs/cgroup/evenkeel"),
         }
     }
 }

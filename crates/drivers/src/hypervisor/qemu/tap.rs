@@ -14,7 +14,7 @@ const IP_MAX: Duration = Duration::from_secs(5);
 
 /// A tap could not be changed.
 #[derive(Debug, thiserror::Error)]
-#[error("`ip {command}` failed: {reason}")]
+#[error("`{command}` failed: {reason}")]
 pub(super) struct TapError {
     command: String,
     reason: String,
@@ -52,8 +52,14 @@ pub(super) async fn delete(link: &Link) -> Result<(), TapError> {
 }
 
 async fn ip(arguments: &[&str]) -> Result<(), TapError> {
-    let failed = |reason: String| TapError { command: arguments.join(" "), reason };
-    let output = Command::new("ip").args(arguments).kill_on_drop(true).output();
+    run("ip", arguments).await
+}
+
+/// Runs a program that configures the network.
+pub(super) async fn run(program: &str, arguments: &[&str]) -> Result<(), TapError> {
+    let failed =
+        |reason: String| TapError { command: format!("{program} {}", arguments.join(" ")), reason };
+    let output = Command::new(program).args(arguments).kill_on_drop(true).output();
     match timeout(IP_MAX, output).await {
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => {

@@ -24,7 +24,7 @@ use super::process::Process;
 use super::reach::Connection;
 use super::source::Leaving;
 use super::{LOOK_EVERY, Place};
-use crate::hypervisor::FromHypervisor;
+use crate::hypervisor::{FromHypervisor, GivenShare};
 
 /// How often the progress of a copy is asked for.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -72,6 +72,8 @@ pub(super) struct VmTask {
     /// Looks at what a move left here since an order was last heard.
     pub(super) unasked: u32,
     pub(super) figures: Figures,
+    /// The share that its process was given here.
+    pub(super) share: Option<GivenShare>,
 }
 
 impl VmTask {
@@ -96,6 +98,7 @@ impl VmTask {
             last_shutdown: None,
             unasked: 0,
             figures,
+            share: None,
         }
     }
 
@@ -126,7 +129,9 @@ impl VmTask {
         self.unasked = 0;
         self.figures.give_way();
         match command {
-            HypervisorCommand::Prepare(wanted, copy) => self.prepare(move_id, &wanted, copy).await,
+            HypervisorCommand::Prepare(wanted, copy, share) => {
+                self.prepare(move_id, &wanted, copy, share.map(|share| *share)).await
+            }
             HypervisorCommand::StartCopy(endpoint, copy) => {
                 self.start_copy(move_id, endpoint, copy).await
             }
@@ -201,6 +206,7 @@ impl VmTask {
         let how = self.how_it_ended(how);
         self.process = None;
         self.link = None;
+        self.take_share().await;
         let adopted = self.forget();
         match std::mem::replace(&mut self.following, Following::Nothing) {
             Following::Out(leaving) => self.ended_leaving(leaving, how).await,

@@ -531,7 +531,7 @@ impl World {
                         downtime_max: Duration::ZERO,
                         multifd: false,
                     };
-                    self.order(site, id, &Command::Prepare(definition(), copy));
+                    self.order(site, id, &Command::Prepare(definition(), copy, None));
                 }
                 target::Action::Remind => {
                     let journal = self.agent(site).mark.into();
