@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use api::{
-    Event, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status,
-    Unsettled, VmView, Why,
+    Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView,
+    Problem, Resolve, Status, Unsettled, VmView, Why,
 };
 use decide::host::Ask;
 use decide::units::{HostId, MoveId};
 use drivers::store::{Events, Noted};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::http::{Backend, EventQuery, until_events};
+use crate::http::{About, Backend, EventQuery, until_events};
 use crate::steering::{Question, Steering, gone};
-use crate::{views, why};
+use crate::{histories, views, why};
 
 /// Events of one move or VM are looked for among this many of the newest.
 const LOOKED_AT: usize = 20_000;
@@ -124,6 +124,16 @@ impl Backend for Answers {
                 "the log of evenkeeld says why, if it is not just starting",
             )
         })
+    }
+
+    async fn history(&self, about: About, filter: HistoryFilter) -> Result<HistoryView, Problem> {
+        let asked = histories::Asked::of(&filter)?;
+        let mut view = self.look(move |at_work| histories::begun(at_work, &about, asked)).await??;
+        if let Some(reply) = view.stored.take() {
+            let read = reply.await.map_err(|_ended| gone())?;
+            view.read(read.map_err(histories::unreadable)?);
+        }
+        Ok(view.told(filter.metric.as_deref()))
     }
 
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {

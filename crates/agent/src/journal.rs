@@ -126,7 +126,8 @@ fn entry(record: &Record) -> Entry {
     }
 }
 
-fn chain(error: &StoreError) -> String {
+/// The error and what led to it.
+pub(crate) fn chain(error: &StoreError) -> String {
     let mut words = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

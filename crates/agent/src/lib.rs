@@ -5,6 +5,7 @@
 //!   net ─────┤                                   ├─▶ journal (thread of its own)
 //!   journal ─┼─▶ steering: Host::handle(now, …) ─┼─▶ hypervisor
 //!   hypervisor                                   ├─▶ events, told by http
+//!   history ─┤                                   ├─▶ history (thread of its own)
 //!   http ────┘                                   └─▶ recording (if wanted; thread of its own)
 //! ```
 //!
@@ -13,6 +14,8 @@
 mod answers;
 pub mod clock;
 pub mod config;
+mod histories;
+mod history;
 mod hold;
 pub mod http;
 mod journal;

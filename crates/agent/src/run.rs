@@ -26,7 +26,7 @@ use crate::http::{self, ApiSocket};
 use crate::net::{self, Net, NetSettings, seal};
 use crate::recording::Recording;
 use crate::steering::{Ears, Hands, Steering};
-use crate::{journal, local, monitoring};
+use crate::{history, journal, local, monitoring};
 
 /// Events kept in the log.
 const EVENTS_MAX: u64 = 100_000;
@@ -69,6 +69,7 @@ struct Agent {
     socket: ApiSocket,
     events: Arc<Events>,
     journal: JoinHandle<()>,
+    history: JoinHandle<()>,
     recorder: Option<JoinHandle<()>>,
 }
 
@@ -107,6 +108,8 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
         journal::start(journal, start.moves.len())?;
     tracing::info!(host = start.name, id = %start.id, address = %start.address, "evenkeeld {} starts", env!("CARGO_PKG_VERSION"));
 
+    let history::Thread { orders: history, heard: history_ears, thread: history_thread } =
+        history::start(&config.host.state, &config.history)?;
     let (newest, newest_seen) = watch::channel(newest(&events)?);
     let (questions, question_ears) = mpsc::channel(WAITING_MAX);
     let readings = monitoring::start(config.host.uplink.clone(), Arc::clone(&hypervisor))?;
@@ -116,7 +119,7 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
     recording.gave(&actions, host.deadline());
     let hold = Hold::from_environment();
     let told = Arc::clone(&events);
-    let hands = Hands { net, hypervisor, journal, events: told, newest, recording, hold };
+    let hands = Hands { net, hypervisor, journal, history, events: told, newest, recording, hold };
     let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request, hands);
     steering.carry_out(actions);
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));
@@ -125,11 +128,13 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
         net: net_ears,
         hypervisor: hypervisor_ears,
         journal: journal_ears,
+        history: history_ears,
         readings,
         questions: question_ears,
     };
     let answers = Answers::new(questions, Arc::clone(&events), newest_seen);
-    Ok(Agent { steering, ears, answers, socket, events, journal: journal_thread, recorder })
+    let (journal, history) = (journal_thread, history_thread);
+    Ok(Agent { steering, ears, answers, socket, events, journal, history, recorder })
 }
 
 /// Who this host is, and what its journal says.
@@ -186,7 +191,7 @@ impl Known {
 
 /// Goes on until told to stop, or until a part fails.
 async fn work(agent: Agent) -> anyhow::Result<()> {
-    let Agent { steering, ears, answers, socket, events, journal, recorder } = agent;
+    let Agent { steering, ears, answers, socket, events, journal, history, recorder } = agent;
     let (stop_http, http_stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(http::serve(socket, answers, async {
         // An error means that the sender is gone, which is the end too.
@@ -211,6 +216,9 @@ async fn work(agent: Agent) -> anyhow::Result<()> {
     // Whatever was to be written is: a write takes milliseconds, and one that cannot succeed is given up.
     if journal.join().is_err() {
         bail!("the journal's thread panicked");
+    }
+    if history.join().is_err() {
+        bail!("the histories' thread panicked");
     }
     if recorder.is_some_and(|recorder| recorder.join().is_err()) {
         bail!("the recorder's thread panicked");

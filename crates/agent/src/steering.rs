@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::{CYCLE, Clock};
+use crate::history::Order;
 use crate::hold::Hold;
 use crate::journal::{Write, Written};
 use crate::net::{Heard, Net};
@@ -36,6 +37,7 @@ pub(crate) struct Steering {
     net: Net,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     journal: mpsc::UnboundedSender<Write>,
+    history: std::sync::mpsc::Sender<Order>,
     events: Arc<Events>,
     newest: watch::Sender<u64>,
     hold: Option<Hold>,
@@ -57,6 +59,7 @@ pub(crate) struct Ears {
     pub(crate) net: mpsc::Receiver<Heard>,
     pub(crate) hypervisor: mpsc::Receiver<FromHypervisor>,
     pub(crate) journal: mpsc::UnboundedReceiver<Written>,
+    pub(crate) history: mpsc::UnboundedReceiver<Event>,
     pub(crate) readings: mpsc::Receiver<monitoring::Read>,
     pub(crate) questions: mpsc::Receiver<Question>,
 }
@@ -66,6 +69,7 @@ pub(crate) struct Hands {
     pub(crate) net: Net,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     pub(crate) journal: mpsc::UnboundedSender<Write>,
+    pub(crate) history: std::sync::mpsc::Sender<Order>,
     pub(crate) events: Arc<Events>,
     pub(crate) newest: watch::Sender<u64>,
     pub(crate) hold: Option<Hold>,
@@ -80,7 +84,7 @@ impl Steering {
         request: String,
         hands: Hands,
     ) -> Steering {
-        let Hands { net, hypervisor, journal, events, newest, recording, hold } = hands;
+        let Hands { net, hypervisor, journal, history, events, newest, recording, hold } = hands;
         let (noise, replies, asked) = (Noise::default(), BTreeMap::new(), 0);
         Steering {
             host,
@@ -90,6 +94,7 @@ impl Steering {
             net,
             hypervisor,
             journal,
+            history,
             events,
             newest,
             hold,
@@ -122,6 +127,7 @@ impl Steering {
                 }
                 heard = ears.net.recv() => self.of_net(heard.context("the network's part ended")?),
                 () = until(self.clock, deadline) => Event::Tick,
+                heard = ears.history.recv() => heard.context("the histories' thread ended")?,
                 question = ears.questions.recv() => {
                     question.context("the API ended")?(&mut self);
                     continue;
@@ -216,7 +222,8 @@ impl Steering {
                     tracing::debug!(%move_id, %vm, ?command, "ordered");
                     self.hypervisor.order(move_id, vm, command);
                 }
-                Action::Keep(_) | Action::Recall(_) => {}
+                Action::Keep(kept) => self.order_history(Order::Keep(kept)),
+                Action::Recall(whose) => self.order_history(Order::Recall(whose)),
                 Action::Note(note) => notes.push(note),
                 Action::Reply { number, answer } => {
                     // Nobody waits any more only if the client went away.
@@ -225,6 +232,12 @@ impl Steering {
             }
         }
         notes
+    }
+
+    pub(crate) fn order_history(&self, order: Order) {
+        if self.history.send(order).is_err() {
+            tracing::error!("the histories' thread is gone: none are kept");
+        }
     }
 
     /// Writes notes to the event log and the log, and wakes those who follow.

@@ -20,8 +20,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::{
-    Event, EventFilter, FOLLOW_MAX, FlowView, HostView, MoveRequest, MoveStarted, MoveView,
-    Problem, Resolve, Status, Unsettled, VmView, Why,
+    Event, EventFilter, FOLLOW_MAX, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
+    MoveStarted, MoveView, Problem, Resolve, Status, Unsettled, VmView, Why,
 };
 
 /// An agent that does not answer for so long is taken for stuck.
@@ -112,6 +112,24 @@ impl Client {
     /// Who sends how much to whom on the agent's host, the most first.
     pub async fn traffic(&self) -> Result<Vec<FlowView>, ClientError> {
         self.get("/v1/traffic").await
+    }
+
+    /// How a VM on the agent's host did over time.
+    pub async fn vm_history(
+        &self,
+        vm: &str,
+        filter: &HistoryFilter,
+    ) -> Result<HistoryView, ClientError> {
+        self.get(&format!("/v1/vms/{}/history?{}", plain(vm), history_query(filter))).await
+    }
+
+    /// How the agent's host did over time.
+    pub async fn host_history(
+        &self,
+        host: &str,
+        filter: &HistoryFilter,
+    ) -> Result<HistoryView, ClientError> {
+        self.get(&format!("/v1/hosts/{}/history?{}", plain(host), history_query(filter))).await
     }
 
     /// The moves from or to the agent's host, newest first.
@@ -260,6 +278,15 @@ impl Follow {
             }
         }
     }
+}
+
+fn history_query(filter: &HistoryFilter) -> String {
+    let HistoryFilter { since, step, metric } = filter;
+    let mut query = Vec::new();
+    query.extend(since.map(|seconds| format!("since={seconds}")));
+    query.extend(step.map(|seconds| format!("step={seconds}")));
+    query.extend(metric.as_ref().map(|metric| format!("metric={}", plain(metric))));
+    query.join("&")
 }
 
 fn plain(text: &str) -> String {

@@ -10,6 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub mod client;
+mod history;
+
+pub use history::{HistoryFilter, HistoryView, Series, StayView};
 
 /// Where an agent listens unless told otherwise.
 pub const SOCKET: &str = "/run/evenkeel/api.sock";

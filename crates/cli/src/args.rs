@@ -42,6 +42,8 @@ pub(crate) enum Format {
     Json,
     /// One YAML document (events followed with -f: one document each).
     Yaml,
+    /// One line a point and metric, with a header; of `history` only.
+    Csv,
 }
 
 /// What to do.
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     /// Who sends how much to whom on this host, the most first; a mean over the last ten seconds.
     #[command(after_help = TRAFFIC_HELP)]
     Traffic,
+    /// How a VM, or this host, did over time.
+    #[command(after_help = HISTORY_HELP)]
+    History(HistoryArgs),
 
     /// The moves from and to this host, newest first.
     #[command(after_help = "Example:\n  evenkeel moves")]
@@ -109,6 +114,54 @@ Counted at the VMs' taps and at the uplink: by the interfaces that packets pass,
 Examples:
   evenkeel traffic
   evenkeel traffic -o json | jq '.[] | select(.to == \"outside\")'";
+const HISTORY_HELP: &str = "\
+Metrics: cpu, cpu-wait, memory, sent-packets, received-packets, sent-bits, received-bits, dropped, disk, dirty.
+Kept are seconds for 10 minutes, ten seconds for 6 hours, minutes for 2 days and quarters of an hour for 30 days, unless the
+agent's [history] says otherwise; each point has the least, the mean, the most and the 95th percentile, to one percent.
+
+Examples:
+  evenkeel history web --plot
+  evenkeel history web --metric received-packets --since 2d --plot
+  evenkeel history host1 --since 6h -o csv > host1.csv";
+
+/// Whose history, and how much of it.
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    /// Name or UUID of a VM on this host, or this host's name.
+    #[arg(value_name = "VM|HOST")]
+    pub(crate) about: String,
+
+    /// How far back: 90s, 20min, 2h, 7d.
+    #[arg(long, value_name = "TIME", default_value = "10min", value_parser = seconds)]
+    pub(crate) since: u64,
+
+    /// Only this metric; with --plot: cpu where none is named.
+    #[arg(long)]
+    pub(crate) metric: Option<String>,
+
+    /// Points of so long: 1s, 10s, 1min or 15min; without it the shortest that is kept for so long.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(crate) step: Option<u64>,
+
+    /// Draw it.
+    #[arg(long)]
+    pub(crate) plot: bool,
+}
+
+/// A time in its units, as seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let each = match unit {
+        "s" => 1,
+        "min" | "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err("write a number and s, min, h or d: 20min".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_none| "write a number first: 20min".to_owned())?;
+    number.checked_mul(each).ok_or_else(|| "that is too long".to_owned())
+}
 
 const LAB_HELP: &str = "\
 All that follows `lab` goes to the program `evenkeel-sim`, which lies beside this one or in PATH; so does its exit code.

@@ -11,11 +11,12 @@ use anyhow::Context;
 use api::client::{Client, ClientError};
 use clap::Parser;
 
-use crate::args::{Command, CommandLine};
+use crate::args::{Command, CommandLine, Format};
 use crate::screen::Screen;
 
 mod args;
 mod events;
+mod history;
 mod lab;
 mod moving;
 mod screen;
@@ -39,6 +40,9 @@ fn main() -> ExitCode {
 async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
     let client = Client::new(line.socket);
     let mut screen = Screen::new(line.output);
+    if line.output == Format::Csv && !matches!(line.command, Command::History(_)) {
+        anyhow::bail!("only a history is printed as csv; use table, wide, json or yaml");
+    }
     match line.command {
         Command::Status => screen.show(&client.status().await?, show::status)?,
         Command::Hosts => {
@@ -58,6 +62,7 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Traffic => {
             screen.show(&client.traffic().await?, |flows, look| show::traffic(flows, look))?
         }
+        Command::History(wanted) => history::run(&client, &mut screen, wanted).await?,
         Command::Moves => {
             screen.show(&client.moves().await?, |moves, look| show::moves(moves, look))?
         }

@@ -37,6 +37,11 @@ impl Screen {
         }
     }
 
+    /// Whether lines of comma-separated values were asked for.
+    pub(crate) fn csv(&self) -> bool {
+        self.format == Format::Csv
+    }
+
     /// Shows `value`: as a document, or as the text that `text` makes of it.
     ///
     /// # Errors
@@ -48,7 +53,7 @@ impl Screen {
         text: impl FnOnce(&T, Look) -> String,
     ) -> anyhow::Result<()> {
         match self.format {
-            Format::Table | Format::Wide => self.write(&text(value, self.look)),
+            Format::Table | Format::Wide | Format::Csv => self.write(&text(value, self.look)),
             Format::Json => {
                 self.write(&serde_json::to_string_pretty(value).context("writing JSON")?)
             }
@@ -67,7 +72,7 @@ impl Screen {
         text: impl FnOnce(&[T], Look) -> String,
     ) -> anyhow::Result<()> {
         match self.format {
-            Format::Table | Format::Wide => self.write(&text(values, self.look)),
+            Format::Table | Format::Wide | Format::Csv => self.write(&text(values, self.look)),
             Format::Json => self.lines(values),
             Format::Yaml => {
                 values.iter().try_for_each(|value| self.write(&format!("---\n{}", yaml(value)?)))

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 mod figures;
+mod history;
 mod moves;
 
 /// What is measured.
@@ -13,12 +14,16 @@ pub(crate) enum Bench {
     /// Moves by Evenkeel against moves driven by hand through QMP
     #[command(after_help = "Example: cargo xtask bench move --rounds 7 --json")]
     Move(moves::Move),
+    /// What usage histories take on disk, and what they cost
+    #[command(after_help = "Example: cargo xtask bench history traces/ --json")]
+    History(history::History),
 }
 
 impl Bench {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
             Bench::Move(task) => task.run(),
+            Bench::History(task) => task.run(),
         }
     }
 }

@@ -15,7 +15,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("drivers", &["decide"]),
     ("lab", &["drivers", "api", "decide"]),
     ("sim", &["decide"]),
-    ("xtask", &["lab", "api", "decide"]),
+    ("xtask", &["lab", "sim", "drivers", "api", "decide"]),
 ];
 /// The same for their tests only.
 const ARROWS_OF_TESTS: [(&str, &str); 2] = [("agent", "lab"), ("agent", "sim")];

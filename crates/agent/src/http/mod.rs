@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::{
-    Event, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status,
-    Unsettled, VmView, Why,
+    Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView,
+    Problem, Resolve, Status, Unsettled, VmView, Why,
 };
 use tokio::sync::oneshot;
 
@@ -46,6 +46,15 @@ pub struct EventQuery {
     pub wait: Duration,
 }
 
+/// Whose history is asked for, by name or id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// A VM's.
+    Vm(String),
+    /// A host's.
+    Host(String),
+}
+
 /// What answers the API: the agent's loop, or fixed values in a test. Lists of events are oldest first.
 pub trait Backend: Clone + Send + Sync + 'static {
     /// The local agent in one look.
@@ -56,6 +65,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn vms(&self) -> impl Future<Output = Result<Vec<VmView>, Problem>> + Send;
     /// Who sends how much to whom on its host, the most first.
     fn traffic(&self) -> impl Future<Output = Result<Vec<FlowView>, Problem>> + Send;
+    /// How a VM or host did over time.
+    fn history(
+        &self,
+        about: About,
+        filter: HistoryFilter,
+    ) -> impl Future<Output = Result<HistoryView, Problem>> + Send;
     /// The moves from or to its host, newest first.
     fn moves(&self) -> impl Future<Output = Result<Vec<MoveView>, Problem>> + Send;
     /// One move, by its id.

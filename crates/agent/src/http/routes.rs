@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use api::{
-    Event, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Resolve, Status, Unsettled,
-    VmView, Why,
+    Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView,
+    Resolve, Status, Unsettled, VmView, Why,
 };
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 
 use super::problem::{Refused, no_such_method, no_such_route};
-use super::{Backend, EventQuery};
+use super::{About, Backend, EventQuery};
 
 type Answer<T> = Result<Json<T>, Refused>;
 type Accepted<T> = Result<(StatusCode, Json<T>), Refused>;
@@ -28,6 +28,8 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/hosts", get(hosts::<B>))
         .route("/v1/vms", get(vms::<B>))
         .route("/v1/traffic", get(traffic::<B>))
+        .route("/v1/vms/{vm}/history", get(vm_history::<B>))
+        .route("/v1/hosts/{host}/history", get(host_history::<B>))
         .route("/v1/moves", get(moves::<B>).post(start_move::<B>))
         .route("/v1/moves/{id}", get(one_move::<B>))
         .route("/v1/moves/{id}/cancel", post(cancel::<B>))
@@ -61,6 +63,24 @@ async fn vms<B: Backend>(State(backend): State<B>) -> Answer<Vec<VmView>> {
 
 async fn traffic<B: Backend>(State(backend): State<B>) -> Answer<Vec<FlowView>> {
     Ok(Json(backend.traffic().await?))
+}
+
+async fn vm_history<B: Backend>(
+    State(backend): State<B>,
+    vm: Named,
+    filter: Result<Query<HistoryFilter>, QueryRejection>,
+) -> Answer<HistoryView> {
+    let (Path(vm), Query(filter)) = (vm?, filter?);
+    Ok(Json(backend.history(About::Vm(vm), filter).await?))
+}
+
+async fn host_history<B: Backend>(
+    State(backend): State<B>,
+    host: Named,
+    filter: Result<Query<HistoryFilter>, QueryRejection>,
+) -> Answer<HistoryView> {
+    let (Path(host), Query(filter)) = (host?, filter?);
+    Ok(Json(backend.history(About::Host(host), filter).await?))
 }
 
 async fn moves<B: Backend>(State(backend): State<B>) -> Answer<Vec<MoveView>> {

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use agent::http::{ApiSocket, Backend, EventQuery, serve, until_events};
+use agent::http::{About, ApiSocket, Backend, EventQuery, serve, until_events};
 use api::client::Client;
 use api::{
-    Choice, Decision, Event, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Problem,
-    Resolve, Status, Step, Unsettled, VmView, Why,
+    Choice, Decision, Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
+    MoveStarted, MoveView, Problem, Resolve, Status, Step, Unsettled, VmView, Why,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -151,6 +151,19 @@ impl Backend for Fixed {
     async fn traffic(&self) -> Result<Vec<FlowView>, Problem> {
         Ok(vec![flow()])
     }
+    async fn history(&self, about: About, filter: HistoryFilter) -> Result<HistoryView, Problem> {
+        let step_seconds = filter.step.unwrap_or(10);
+        Ok(HistoryView {
+            name: format!("{about:?}"),
+            id: String::new(),
+            host: String::new(),
+            step_seconds,
+            at: Vec::new(),
+            metrics: Vec::new(),
+            past: Vec::new(),
+        })
+    }
+
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
         Ok(vec![one_move()])
     }

@@ -9,10 +9,14 @@ use api::{
 use self::table::{Color, Table, cell, coloured, one_line};
 use crate::screen::Look;
 
+pub(crate) use self::history::{history, history_csv, history_plot};
+
 pub(crate) use self::events::{events, events_as_they_come, step};
 
 mod events;
 mod figures;
+mod history;
+mod plot;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -123,7 +123,7 @@ pub fn share_text(share: Share) -> String {
 }
 
 /// For serde: a duration above zero.
-pub(crate) fn positive_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+pub fn positive_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     from.deserialize_any(Text(&DURATION)).map(Duration::from_micros)
 }
 

@@ -1,12 +1,15 @@
-//! What outlives the agent: the journal, which is the authority on who owns a VM, and the events, which tell the story.
+//! What outlives the agent: the journal, which is the authority on who owns a VM, the events, which tell the story, and the
+//! usage histories.
 //!
-//! Two files in one directory (mode 0700, files 0600): `journal.redb`, small, every write on disk before it is answered;
-//! `events.redb`, larger, written behind, so that no event ever stands in the way of a hand-over.
+//! Three files in one directory (mode 0700, files 0600): `journal.redb`, small, every write on disk before it is answered;
+//! `events.redb`, larger, written behind, so that no event ever stands in the way of a hand-over; `history.redb`, the usage
+//! histories, written once a minute.
 //!
 //! **Invariant:** one agent at a time: `lock` is held from opening to the end, also while a file is being reopened.
 //! **Invariant:** a file that is not understood is reported and left as it is.
 
 mod events;
+pub mod history;
 mod identity;
 mod journal;
 mod room;

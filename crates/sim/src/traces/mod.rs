@@ -32,6 +32,10 @@ pub struct Guest {
     pub memory: Vec<Option<f64>>,
     /// Traffic, both directions, KB/s; empty where the trace does not say.
     pub network: Vec<Option<f64>>,
+    /// Of it what was sent, KB/s.
+    pub sent: Vec<Option<f64>>,
+    /// Its disks, both directions, KB/s; empty where the trace does not say.
+    pub disk: Vec<Option<f64>>,
 }
 
 /// A day of PlanetLab, such as `20110303`.
@@ -65,7 +69,8 @@ pub fn bitbrains(traces: &Path, days: &[&str]) -> anyhow::Result<Vec<Guest>> {
             <[f64; 11]>::try_from(fields).ok().context("not eleven columns")
         };
         for row in rows(&path, &text, row)? {
-            let [vm, slot, cores, cpu_max, cpu, memory_max, memory, _, _, received, sent] = row;
+            let [vm, slot, cores, cpu_max, cpu, memory_max, memory, read, written, received, sent] =
+                row;
             if cores <= 0.0 || memory_max <= 0.0 || cpu_max <= 0.0 {
                 continue;
             }
@@ -78,6 +83,8 @@ pub fn bitbrains(traces: &Path, days: &[&str]) -> anyhow::Result<Vec<Guest>> {
                 cpu: vec![None; slots],
                 memory: vec![None; slots],
                 network: vec![None; slots],
+                sent: vec![None; slots],
+                disk: vec![None; slots],
                 ..Guest::default()
             });
             guest.cores = u32::try_from(whole(cores)).context("a VM's cores")?;
@@ -85,6 +92,8 @@ pub fn bitbrains(traces: &Path, days: &[&str]) -> anyhow::Result<Vec<Guest>> {
             guest.cpu[at] = Some(100.0 * cpu / cpu_max);
             guest.memory[at] = Some(100.0 * memory / memory_max);
             guest.network[at] = Some(received + sent);
+            guest.sent[at] = Some(sent);
+            guest.disk[at] = Some(read + written);
         }
     }
     Ok(guests.into_values().collect())

@@ -42,6 +42,16 @@ impl Level {
         Time(at.0 / span * span)
     }
 
+    /// The number of the span in which `at` lies, counted from the beginning of [`Time`].
+    pub fn number(self, at: Time) -> u64 {
+        at.0 / self.micros()
+    }
+
+    /// When the span of that number begins; the end of [`Time`] for one beyond it.
+    pub fn at(self, number: u64) -> Time {
+        Time(number.saturating_mul(self.micros()))
+    }
+
     const fn micros(self) -> u64 {
         self.span().as_secs() * 1_000_000
     }

@@ -1,0 +1,148 @@
+//! The histories' thread: writes what has closed, once a minute, and reads what is asked for.
+//!
+//! **Invariant:** whatever becomes of the disk, the agent goes on: what cannot be written is left out, which is said once.
+
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use decide::host::Event;
+use decide::units::Time;
+use decide::usage::history::levels::{Closed, Level};
+use decide::usage::history::{Kept, Whose};
+use drivers::store::StoreError;
+use drivers::store::history::Histories;
+use tokio::sync::{mpsc as ears, oneshot};
+
+use crate::config;
+use crate::journal::chain;
+
+/// What is kept in mind between two writes at the most: a minute of a thousand VMs.
+const WAITING_MAX: usize = 10_000;
+
+/// What the thread is told.
+pub(crate) enum Order {
+    /// Keep this.
+    Keep(Vec<Kept>),
+    /// Give back what a host must know to go on.
+    Recall(Whose),
+    /// One level of a history, oldest first, from a time on.
+    Read(Whose, Level, Time, oneshot::Sender<Result<Vec<Closed>, String>>),
+}
+
+/// The thread, and the two ends of what is said to it and by it.
+pub(crate) struct Thread {
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) heard: ears::UnboundedReceiver<Event>,
+    /// To be joined at the end, so that the last minute is written.
+    pub(crate) thread: JoinHandle<()>,
+}
+
+/// Starts the thread. It ends when nothing can be sent to it any more, and what was sent is written.
+pub(crate) fn start(folder: &Path, config: &config::History) -> anyhow::Result<Thread> {
+    let (orders, received) = mpsc::channel();
+    let (said, heard) = ears::unbounded_channel();
+    let folder = config.keep.then(|| folder.to_owned());
+    let spans = config.spans();
+    let thread = std::thread::Builder::new()
+        .name("history".to_owned())
+        .spawn(move || {
+            let mut shelf = Shelf { histories: None, waiting: Vec::new(), failing: false, said };
+            if let Some(folder) = folder {
+                shelf.open(Histories::open(&folder, spans));
+            }
+            shelf.work(&received);
+        })
+        .context("starting the histories' thread")?;
+    Ok(Thread { orders, heard, thread })
+}
+
+struct Shelf {
+    /// Absent: nothing is kept on disk.
+    histories: Option<Histories>,
+    waiting: Vec<Kept>,
+    /// The last write failed, and that was said.
+    failing: bool,
+    said: ears::UnboundedSender<Event>,
+}
+
+impl Shelf {
+    fn open(&mut self, opened: Result<(Histories, Option<StoreError>), StoreError>) {
+        match opened {
+            Ok((histories, set_aside)) => {
+                self.histories = Some(histories);
+                if let Some(bad) = set_aside {
+                    self.say(format!("the usage histories were set aside and begun anew: {bad}"));
+                }
+            }
+            Err(error) => self.say(format!("no usage history is kept on disk: {}", chain(&error))),
+        }
+    }
+
+    fn work(&mut self, orders: &Receiver<Order>) {
+        while let Ok(order) = orders.recv() {
+            match order {
+                Order::Keep(kept) => self.keep(kept),
+                Order::Recall(whose) => self.recall(whose),
+                Order::Read(whose, level, since, reply) => {
+                    // Nobody waits any more only if the client went away.
+                    let _ = reply.send(self.read(whose, level, since));
+                }
+            }
+        }
+        self.write();
+    }
+
+    /// What closes a minute closes it for all: then everything is written, together.
+    fn keep(&mut self, kept: Vec<Kept>) {
+        let due = |kept: &Kept| match kept {
+            Kept::Span(_, closed) => closed.level == Level::Minute,
+            Kept::Past(..) => true,
+        };
+        let due = kept.iter().any(due);
+        if self.histories.is_some() && self.waiting.len() < WAITING_MAX {
+            self.waiting.extend(kept);
+        }
+        if due {
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
+        let Some(histories) = &mut self.histories else { return };
+        match histories.write(&std::mem::take(&mut self.waiting)) {
+            Ok(()) => self.failing = false,
+            Err(_again) if self.failing => {}
+            Err(error) => {
+                self.failing = true;
+                self.say(format!("usage history is lost: {}", chain(&error)));
+            }
+        }
+    }
+
+    fn recall(&mut self, whose: Whose) {
+        self.write();
+        match self.histories.as_mut().map(|histories| histories.recall(whose)) {
+            None | Some(Ok(None)) => {}
+            Some(Ok(Some((quarters, past)))) => {
+                // Nobody listens any more: the agent is ending.
+                let _ = self.said.send(Event::Recalled { whose, quarters, past });
+            }
+            Some(Err(error)) => self.say(format!("a usage history is not read: {}", chain(&error))),
+        }
+    }
+
+    fn read(&mut self, whose: Whose, level: Level, since: Time) -> Result<Vec<Closed>, String> {
+        self.write();
+        let Some(histories) = &mut self.histories else {
+            return Err("no usage history is kept on disk (key history.keep)".to_owned());
+        };
+        histories.read(whose, level, since).map_err(|error| chain(&error))
+    }
+
+    fn say(&self, words: String) {
+        // Nobody listens any more: the agent is ending.
+        let _ = self.said.send(Event::BadInput(words));
+    }
+}
