@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::{
     Event, EventFilter, FOLLOW_MAX, FlowView, HostView, MoveRequest, MoveStarted, MoveView,
-    Problem, Resolve, Status, Unsettled, VmView, Why,
+    Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 
 /// An agent that does not answer for so long is taken for stuck.
@@ -112,6 +112,11 @@ impl Client {
     /// Who sends how much to whom on the agent's host, the most first.
     pub async fn traffic(&self) -> Result<Vec<FlowView>, ClientError> {
         self.get("/v1/traffic").await
+    }
+
+    /// The VMs of all hosts, as each listed its own.
+    pub async fn inventory(&self) -> Result<Vec<VmPlace>, ClientError> {
+        self.get("/v1/inventory").await
     }
 
     /// The moves from or to the agent's host, newest first.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 use api::{
     Event, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status,
-    Unsettled, VmView, Why,
+    Unsettled, VmPlace, VmView, Why,
 };
 use tokio::sync::oneshot;
 
@@ -56,6 +56,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn vms(&self) -> impl Future<Output = Result<Vec<VmView>, Problem>> + Send;
     /// Who sends how much to whom on its host, the most first.
     fn traffic(&self) -> impl Future<Output = Result<Vec<FlowView>, Problem>> + Send;
+    /// The VMs of all hosts, as each listed its own.
+    fn inventory(&self) -> impl Future<Output = Result<Vec<VmPlace>, Problem>> + Send;
     /// The moves from or to its host, newest first.
     fn moves(&self) -> impl Future<Output = Result<Vec<MoveView>, Problem>> + Send;
     /// One move, by its id.

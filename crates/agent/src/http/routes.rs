@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use api::{
     Event, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Resolve, Status, Unsettled,
-    VmView, Why,
+    VmPlace, VmView, Why,
 };
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -28,6 +28,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/hosts", get(hosts::<B>))
         .route("/v1/vms", get(vms::<B>))
         .route("/v1/traffic", get(traffic::<B>))
+        .route("/v1/inventory", get(inventory::<B>))
         .route("/v1/moves", get(moves::<B>).post(start_move::<B>))
         .route("/v1/moves/{id}", get(one_move::<B>))
         .route("/v1/moves/{id}/cancel", post(cancel::<B>))
@@ -61,6 +62,10 @@ async fn vms<B: Backend>(State(backend): State<B>) -> Answer<Vec<VmView>> {
 
 async fn traffic<B: Backend>(State(backend): State<B>) -> Answer<Vec<FlowView>> {
     Ok(Json(backend.traffic().await?))
+}
+
+async fn inventory<B: Backend>(State(backend): State<B>) -> Answer<Vec<VmPlace>> {
+    Ok(Json(backend.inventory().await?))
 }
 
 async fn moves<B: Backend>(State(backend): State<B>) -> Answer<Vec<MoveView>> {

@@ -7,7 +7,7 @@ use agent::http::{ApiSocket, Backend, EventQuery, serve, until_events};
 use api::client::Client;
 use api::{
     Choice, Decision, Event, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Problem,
-    Resolve, Status, Step, Unsettled, VmView, Why,
+    Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -150,6 +150,9 @@ impl Backend for Fixed {
     }
     async fn traffic(&self) -> Result<Vec<FlowView>, Problem> {
         Ok(vec![flow()])
+    }
+    async fn inventory(&self) -> Result<Vec<VmPlace>, Problem> {
+        Ok(vec![])
     }
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
         Ok(vec![one_move()])
