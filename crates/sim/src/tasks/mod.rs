@@ -1,6 +1,7 @@
 //! The tasks of the command line: arguments in, a table for people on standard error, one JSON document on standard output.
 
 mod forecast;
+mod gossip;
 mod swarm;
 
 use std::io::Write as _;
@@ -9,6 +10,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 pub(crate) use forecast::Forecast;
+pub(crate) use gossip::Gossip;
 pub(crate) use swarm::Swarm;
 
 fn say(text: &str) -> anyhow::Result<()> {
