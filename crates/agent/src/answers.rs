@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::{
     Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView,
-    Problem, Resolve, Status, Unsettled, VmView, Why,
+    Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use decide::host::Ask;
 use decide::units::{HostId, MoveId};
@@ -136,6 +136,10 @@ impl Backend for Answers {
         Ok(view.told(filter.metric.as_deref()))
     }
 
+    async fn inventory(&self) -> Result<Vec<VmPlace>, Problem> {
+        self.look(|at_work| views::inventory(at_work)).await
+    }
+
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
         self.look(|at_work| views::moves(at_work)).await
     }
@@ -168,8 +172,10 @@ impl Backend for Answers {
 
     async fn start_move(&self, request: MoveRequest) -> Result<MoveStarted, Problem> {
         let move_id = self.ask(move |at_work| {
-            let vm =
-                why::find_vm(at_work, &request.vm).ok_or_else(|| why::no_such_vm(&request.vm))?;
+            let unknown = || {
+                why::elsewhere(at_work, &request.vm).unwrap_or_else(|| why::no_such_vm(&request.vm))
+            };
+            let vm = why::find_vm(at_work, &request.vm).ok_or_else(unknown)?;
             let to = request.to.as_deref().map(|to| find_host(at_work, to)).transpose()?;
             Ok(Ask::Move { vm, to })
         });

@@ -43,6 +43,8 @@ pub(crate) struct Steering {
     hold: Option<Hold>,
     recording: Recording,
     noise: Noise,
+    /// The hash of the inventory that others can read.
+    listed: Option<u64>,
     replies: BTreeMap<u64, oneshot::Sender<Result<MoveId, String>>>,
     asked: u64,
 }
@@ -85,7 +87,7 @@ impl Steering {
         hands: Hands,
     ) -> Steering {
         let Hands { net, hypervisor, journal, history, events, newest, recording, hold } = hands;
-        let (noise, replies, asked) = (Noise::default(), BTreeMap::new(), 0);
+        let (noise, listed, replies, asked) = (Noise::default(), None, BTreeMap::new(), 0);
         Steering {
             host,
             clock,
@@ -100,6 +102,7 @@ impl Steering {
             hold,
             recording,
             noise,
+            listed,
             replies,
             asked,
         }
@@ -151,6 +154,7 @@ impl Steering {
             event,
             Event::Message(_)
                 | Event::Gossip { .. }
+                | Event::Inventory { .. }
                 | Event::BadInput(_)
                 | Event::Undelivered { .. }
         );
@@ -159,12 +163,21 @@ impl Steering {
         self.recording.event(now, &event);
         self.host.handle(now, event, &mut actions);
         self.recording.gave(&actions, self.host.deadline());
+        self.list();
         self.hold(&mut actions);
         let notes = self.act(actions);
         let notes = if of_network { self.noise.quieted(self.clock.now(), notes) } else { notes };
         self.tell(&notes);
         if let Some(why) = self.recording.ended() {
             self.tell(&[Note::bad_input(why)]);
+        }
+    }
+
+    /// Lets others read what VMs are here now: before anything is done or said that follows from it.
+    fn list(&mut self) {
+        let hash = self.host.inventory_hash();
+        if self.listed.replace(hash) != Some(hash) {
+            self.net.list(&self.host.inventory());
         }
     }
 
@@ -211,6 +224,7 @@ impl Steering {
                 Action::Send { address, message, .. } => self.net.send(address, message),
                 Action::Cast { message, known } => self.net.cast(&message, &known),
                 Action::Gossip { to, bytes } => self.net.gossip(to, &bytes),
+                Action::Fetch { from, address } => self.net.fetch(from, address),
                 Action::Persist { number, records } => {
                     tracing::debug!(number, ?records, "to be stored");
                     // If it died, the loop ends for it; until then nothing is said to be stored, so nothing goes on.
@@ -283,6 +297,7 @@ impl Steering {
         match heard {
             Heard::Message(message) => Event::Message(message),
             Heard::Gossip { from, bytes } => Event::Gossip { from, bytes },
+            Heard::Inventory { host, fetched } => Event::Inventory { host, fetched },
             Heard::Bad { from, why } => Event::BadInput(format!("from {from}: {why}")),
             Heard::Undelivered { to, message, why } => match self.host_at(to) {
                 Some(to) => Event::Undelivered { to, message, why },

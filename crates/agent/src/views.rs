@@ -2,11 +2,13 @@
 
 use api::{
     Choice, Decision, Event, FlowView, HostView, MoveView, ShareView, Status, Step as Told,
-    Unsettled, VmView,
+    Unsettled, VmPlace, VmView,
 };
 use decide::host::Host;
+use decide::host::inventory::TWO_COPIES;
 use decide::host::story::{Note, Step, Story};
-use decide::membership::{Digest, HostState, View};
+use decide::membership::inventory::Listed;
+use decide::membership::{Digest, Headroom, HostState, View};
 use decide::migrate::Resolution;
 use decide::migrate::hypervisor::RunState;
 use decide::migrate::record::Ownership;
@@ -38,8 +40,15 @@ pub(crate) fn status(at_work: &Steering) -> Status {
         hot: host.hot(now).map(ToString::to_string),
         disk_bytes_per_second: host.usage().host().disk.map(|disk| disk.bytes().0),
         doing: host.doing().to_owned(),
-        alarms: host.alarms().iter().rev().map(|alarm| in_words(host, alarm)).collect(),
+        alarms: alarms(host),
     }
+}
+
+/// Two running copies of a VM before all else, then the newest.
+fn alarms(host: &Host) -> Vec<String> {
+    let mut alarms: Vec<&Note> = host.alarms().iter().rev().collect();
+    alarms.sort_by_key(|alarm| !alarm.reason.starts_with(TWO_COPIES));
+    alarms.into_iter().map(|alarm| in_words(host, alarm)).collect()
 }
 
 /// An alarm with the VM that it is about.
@@ -71,25 +80,29 @@ pub(crate) fn hosts(at_work: &Steering) -> Vec<HostView> {
         address: host.address().to_string(),
         state: "alive".to_owned(),
         local: true,
+        age_seconds: Some(0.0),
         ..figures(&me)
     }];
     all.extend(others);
     all
 }
 
-fn other(view: &View, now: Time) -> HostView {
-    let state = match view.state {
+fn host_state(state: HostState) -> &'static str {
+    match state {
         HostState::Alive => "alive",
         HostState::Suspect => "suspect",
         HostState::Gone => "gone",
-    };
+    }
+}
+
+fn other(view: &View, now: Time) -> HostView {
     let figures = view.digest.as_ref().map(figures).unwrap_or_else(unknown);
     HostView {
         name: view.peer.name.clone(),
         id: view.peer.host.to_string(),
         address: view.peer.address.to_string(),
-        state: state.to_owned(),
-        age_seconds: now.since(view.heard).as_secs_f64(),
+        state: host_state(view.state).to_owned(),
+        age_seconds: view.digest.is_some().then(|| now.since(view.heard).as_secs_f64()),
         ..figures
     }
 }
@@ -102,6 +115,8 @@ fn figures(digest: &Digest) -> HostView {
         bits_per_second: digest.bits.0,
         vms: digest.vms,
         hot: digest.hot,
+        room_mib: digest.headroom.map(|headroom| headroom.room.0),
+        able: digest.headroom.as_ref().map(able).unwrap_or_default(),
         ..unknown()
     }
 }
@@ -113,14 +128,47 @@ fn unknown() -> HostView {
         address: String::new(),
         state: String::new(),
         local: false,
-        age_seconds: 0.0,
+        age_seconds: None,
         cpu_percent: 0.0,
         memory_percent: 0.0,
         packets_per_second: 0,
         bits_per_second: 0,
         vms: 0,
         hot: false,
+        room_mib: None,
+        able: Vec::new(),
     }
+}
+
+fn able(headroom: &Headroom) -> Vec<String> {
+    let can = [(headroom.kvm, "kvm"), (headroom.tcg, "tcg"), (headroom.program, "program")];
+    let can = can.into_iter().filter(|(can, _)| *can).map(|(_, word)| word);
+    std::iter::once(headroom.driver.name()).chain(can).map(str::to_owned).collect()
+}
+
+/// The VMs of all hosts, by name.
+pub(crate) fn inventory(at_work: &Steering) -> Vec<VmPlace> {
+    let (host, now) = (&at_work.host, at_work.clock.now());
+    let place = |listed: &Listed, of: &str, state: &str, age_seconds: f64| VmPlace {
+        name: listed.name.clone(),
+        id: listed.vm.to_string(),
+        host: of.to_owned(),
+        host_state: state.to_owned(),
+        age_seconds,
+        state: listed.state.name().to_owned(),
+        epoch: listed.epoch,
+        memory_mib: listed.memory.0,
+    };
+    let own = host.inventory();
+    let mut all: Vec<VmPlace> =
+        own.vms.iter().map(|listed| place(listed, host.name(), "alive", 0.0)).collect();
+    for (view, asked, inventory) in host.inventories() {
+        let (name, state) = (&view.peer.name, host_state(view.state));
+        let age = now.since(asked).as_secs_f64();
+        all.extend(inventory.vms.iter().map(|listed| place(listed, name, state, age)));
+    }
+    all.sort_by(|a, b| (&a.name, &a.host).cmp(&(&b.name, &b.host)));
+    all
 }
 
 pub(crate) fn vms(at_work: &Steering) -> Vec<VmView> {

@@ -39,7 +39,17 @@ pub(crate) fn ground(at_work: &Steering, about: Option<&str>) -> Result<Ground, 
     {
         return Ok(of_move(at_work, story));
     }
-    Err(no_such_vm(about))
+    Err(elsewhere(at_work, about).unwrap_or_else(|| no_such_vm(about)))
+}
+
+/// A VM that another host lists: that one's agent is to be asked.
+pub(crate) fn elsewhere(at_work: &Steering, about: &str) -> Option<Problem> {
+    let all = views::inventory(at_work);
+    let there = all.iter().find(|place| place.name == about || place.id == about)?;
+    let (host, age) = (&there.host, there.age_seconds);
+    let title =
+        format!("{about} is not on this host but on {host}, by what that said {age:.0} s ago");
+    Some(Problem::new(404, "elsewhere", title, format!("ask the agent of {host}")))
 }
 
 /// A VM on this host, by name or UUID.

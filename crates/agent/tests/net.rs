@@ -7,6 +7,7 @@ use std::time::Duration;
 use agent::net::{
     DATAGRAM_MAX, DELIVERY_MAX, GOSSIP_MAX, Heard, Net, NetSettings, RequestMode, seal,
 };
+use decide::membership::inventory::{Inventory, Listed, ListedState};
 use decide::migrate::hypervisor::{CopyParameters, Needs, VmDefinition};
 use decide::units::{BitsPerSec, Cost, Epoch, HostId, Mib, MoveId, VmId};
 use decide::usage::load::Load;
@@ -362,4 +363,53 @@ async fn ipv6_works_by_fan_out() {
     assert_eq!(agent.hears_message().await, request(0));
     agent.net.send(here, release(1));
     assert_eq!(agent.hears_message().await, release(1));
+}
+
+fn inventory(vms: usize) -> Inventory {
+    let listed = Listed {
+        vm: VmId(7),
+        name: "web1".to_owned(),
+        epoch: 3,
+        state: ListedState::Running,
+        memory: Mib(128),
+    };
+    Inventory { hash: 5, vms: vec![listed; vms], left_out: 0 }
+}
+
+/// What came of fetching the VMs of host 2 at this address.
+async fn fetched(agent: &mut Agent, at: SocketAddr) -> Result<Inventory, String> {
+    agent.net.fetch(HostId(2), at);
+    let Heard::Inventory { host: HostId(2), fetched } = agent.hears().await else {
+        panic!("something else was heard")
+    };
+    fetched
+}
+
+#[tokio::test]
+async fn a_host_lists_its_vms_as_it_last_said_to_whoever_fetches_them() {
+    let mut asker = start(at(20, 1), RequestMode::FanOut).await;
+    let asked = start(at(20, 2), RequestMode::FanOut).await;
+    assert_eq!(fetched(&mut asker, at(20, 2)).await.map(|list| list.vms), Ok(vec![]));
+    for vms in [512, 1] {
+        asked.net.list(&inventory(vms));
+        assert_eq!(fetched(&mut asker, at(20, 2)).await, Ok(inventory(vms)));
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_and_a_host_that_is_not_there_are_said_to_the_asker() {
+    let mut asker = start(at(21, 1), RequestMode::FanOut).await;
+    let asked = start(at(21, 2), RequestMode::FanOut).await;
+    asked.net.list(&inventory(513));
+    let why = fetched(&mut asker, at(21, 2)).await.unwrap_err();
+    assert_eq!(why, "inventory.vms: 513, at most 512");
+    asked.net.list(&inventory(100_000));
+    let why = fetched(&mut asker, at(21, 2)).await.unwrap_err();
+    assert!(why.contains("too large"), "{why}");
+    let why = fetched(&mut asker, at(21, 3)).await.unwrap_err();
+    assert!(why.contains("Connection refused"), "{why}");
+    // Who takes the call and never answers.
+    let _silent = TcpListener::bind(at(21, 4)).await.unwrap();
+    let why = fetched(&mut asker, at(21, 4)).await.unwrap_err();
+    assert_eq!(why, "no answer within 2 s");
 }

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::{
     Event, EventFilter, FOLLOW_MAX, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
-    MoveStarted, MoveView, Problem, Resolve, Status, Unsettled, VmView, Why,
+    MoveStarted, MoveView, Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 
 /// An agent that does not answer for so long is taken for stuck.
@@ -130,6 +130,11 @@ impl Client {
         filter: &HistoryFilter,
     ) -> Result<HistoryView, ClientError> {
         self.get(&format!("/v1/hosts/{}/history?{}", plain(host), history_query(filter))).await
+    }
+
+    /// The VMs of all hosts, as each listed its own.
+    pub async fn inventory(&self) -> Result<Vec<VmPlace>, ClientError> {
+        self.get("/v1/inventory").await
     }
 
     /// The moves from or to the agent's host, newest first.

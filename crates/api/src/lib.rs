@@ -71,8 +71,8 @@ pub struct HostView {
     pub state: String,
     /// Whether it is the host that answers.
     pub local: bool,
-    /// Age of what follows, in seconds.
-    pub age_seconds: f64,
+    /// Age of what follows, in seconds; absent: that host has said nothing yet, and what follows means nothing.
+    pub age_seconds: Option<f64>,
     /// Processor use, percent of all cores.
     pub cpu_percent: f64,
     /// Memory that guests have at full size, percent.
@@ -85,6 +85,31 @@ pub struct HostView {
     pub vms: u32,
     /// Whether it is hot.
     pub hot: bool,
+    /// Memory that it could still give to guests, in MiB; absent: it does not say.
+    pub room_mib: Option<u64>,
+    /// What it is able to: its driver, `kvm`, `tcg`, `program` (it counts in the kernel, at its taps).
+    pub able: Vec<String>,
+}
+
+/// One of `GET /v1/inventory`: a VM of this or of another host, as that host listed it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VmPlace {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub id: String,
+    /// The host that lists it.
+    pub host: String,
+    /// Whether that host is `alive`, `suspect` or `gone`.
+    pub host_state: String,
+    /// Age of the list, in seconds.
+    pub age_seconds: f64,
+    /// `running`, `paused`, `released`, `down`, or `doubtful`: that host does not know.
+    pub state: String,
+    /// How often ownership has passed.
+    pub epoch: u64,
+    /// Memory at full size, in MiB.
+    pub memory_mib: u64,
 }
 
 /// One of `GET /v1/vms`: a VM on this host.

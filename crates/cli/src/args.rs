@@ -57,13 +57,17 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  evenkeel hosts -o wide")]
     Hosts,
 
-    /// The VMs on this host, or all that is known of one.
+    /// The VMs on this host, or all that is known of one; with --all those of all hosts, and where each is.
     #[command(
-        after_help = "Examples:\n  evenkeel vms web\n  evenkeel vms -o json | jq -r '.[].name'"
+        after_help = "Examples:\n  evenkeel vms web\n  evenkeel vms --all\n  evenkeel vms -o json | jq -r '.[].name'"
     )]
     Vms {
         /// A VM's name or UUID.
         vm: Option<String>,
+
+        /// The VMs of all hosts, as each last listed its own: without what only their own host measures.
+        #[arg(long, conflicts_with = "vm")]
+        all: bool,
     },
 
     /// Who sends how much to whom on this host, the most first; a mean over the last ten seconds.

@@ -48,16 +48,19 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Hosts => {
             screen.show(&client.hosts().await?, |hosts, look| show::hosts(hosts, look))?
         }
-        Command::Vms { vm: None } => {
+        Command::Vms { vm: None, all: false } => {
             screen.show(&client.vms().await?, |vms, look| show::vms(vms, look))?
         }
-        Command::Vms { vm: Some(wanted) } => {
+        Command::Vms { vm: Some(wanted), .. } => {
             let found =
                 client.vms().await?.into_iter().find(|vm| [&vm.name, &vm.id].contains(&&wanted));
             let vm = found.with_context(|| {
                 format!("no VM {wanted:?} on this host; `evenkeel vms` lists them")
             })?;
             screen.show(&vm, show::vm)?
+        }
+        Command::Vms { vm: None, all: true } => {
+            screen.show(&client.inventory().await?, |vms, look| show::all_vms(vms, look))?
         }
         Command::Traffic => {
             screen.show(&client.traffic().await?, |flows, look| show::traffic(flows, look))?

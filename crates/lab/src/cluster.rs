@@ -196,7 +196,7 @@ impl Cluster {
                 let hosts = self.api(number).hosts().await.unwrap_or_default();
                 let met = hosts
                     .iter()
-                    .filter(|host| host.state == "alive" && host.age_seconds < 10.0)
+                    .filter(|host| host.state == "alive" && host.age_seconds.is_some())
                     .count();
                 if met == self.agents.len() {
                     break;

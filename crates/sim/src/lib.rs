@@ -7,6 +7,7 @@
 pub mod checks;
 pub mod faults;
 pub mod forecast;
+pub mod gossip;
 mod hash;
 pub mod hypervisor;
 pub mod replay;

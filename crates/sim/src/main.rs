@@ -22,6 +22,8 @@ struct Arguments {
 enum Task {
     /// How far forecasts are from what came, on real traces
     Forecast(tasks::Forecast),
+    /// What the hosts' views of each other cost: bytes per host and second, by the number of hosts
+    Gossip(tasks::Gossip),
     Replay(sim::replay::Replay),
     /// Clusters that suffer faults drawn from seeds, and must never break a promise
     Swarm(tasks::Swarm),
@@ -32,6 +34,7 @@ enum Task {
 fn main() -> ExitCode {
     let ended = match Arguments::parse().task {
         Task::Forecast(forecast) => forecast.run(),
+        Task::Gossip(gossip) => gossip.run(),
         Task::Replay(replay) => replay.run(),
         Task::Swarm(swarm) => swarm.run(),
         Task::Travel(travel) => travel.run(),

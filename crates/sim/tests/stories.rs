@@ -124,14 +124,14 @@ fn when_all_refuse_the_vm_stays_and_the_host_backs_off() {
             host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
             host1 Request: 2 hosts asked, a cost up to 148.97 % will do
             host2 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
-            host1 Refusal [host2]: packets_per_second: would reach 1700, allowed 1000
             host3 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
+            host1 Refusal [host2]: packets_per_second: would reach 1700, allowed 1000
             host1 Refusal [host3]: packets_per_second: would reach 1700, allowed 1000
             host1 Abandoned: 2 answered, 0 accepted
         "#]],
     );
     world.run(secs(2));
-    expect!["hot (packets_per_second 1100 over 1000), but this host rests for 4 s: the last move was not made (2 answered, 0 accepted)"].assert_eq(world.sites[&1].host.as_ref().unwrap().doing());
+    expect!["hot (packets_per_second 1100 over 1000), but this host rests for 3 s: the last move was not made (2 answered, 0 accepted)"].assert_eq(world.sites[&1].host.as_ref().unwrap().doing());
     world.run(secs(300));
     let requests = world.notes.iter().filter(|(_, _, n)| n.step == Step::Request).count();
     assert!((4..=9).contains(&requests), "{requests} requests in 5 minutes");
@@ -285,8 +285,8 @@ fn a_silent_target_leads_to_the_next_best_acceptor() {
             host1 Choice [host2]: the only acceptor: 98.97 %
             host1 Confirmation [host2]: chosen; told so
             host1 UsageHistory [host2]: 21 samples of packets, bytes, processor and memory sent
-            host2 Confirmation [host1]: this host was chosen
             host3 Release [host1]: the source let go; the room is free
+            host2 Confirmation [host1]: this host was chosen
             host2 UsageHistory [host1]: 21 samples read; at its peak 800 packets/s, 2000 mcores
             host2 Readiness [host1]: the incoming side listens, paused
             host1 Readiness [host2]: it has read the history, the VM may come

@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 use api::{
     Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView,
-    Problem, Resolve, Status, Unsettled, VmView, Why,
+    Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use tokio::sync::oneshot;
 
@@ -71,6 +71,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
         about: About,
         filter: HistoryFilter,
     ) -> impl Future<Output = Result<HistoryView, Problem>> + Send;
+    /// The VMs of all hosts, as each listed its own.
+    fn inventory(&self) -> impl Future<Output = Result<Vec<VmPlace>, Problem>> + Send;
     /// The moves from or to its host, newest first.
     fn moves(&self) -> impl Future<Output = Result<Vec<MoveView>, Problem>> + Send;
     /// One move, by its id.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use api::{
     Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView,
-    Resolve, Status, Unsettled, VmView, Why,
+    Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -30,6 +30,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/traffic", get(traffic::<B>))
         .route("/v1/vms/{vm}/history", get(vm_history::<B>))
         .route("/v1/hosts/{host}/history", get(host_history::<B>))
+        .route("/v1/inventory", get(inventory::<B>))
         .route("/v1/moves", get(moves::<B>).post(start_move::<B>))
         .route("/v1/moves/{id}", get(one_move::<B>))
         .route("/v1/moves/{id}/cancel", post(cancel::<B>))
@@ -81,6 +82,10 @@ async fn host_history<B: Backend>(
 ) -> Answer<HistoryView> {
     let (Path(host), Query(filter)) = (host?, filter?);
     Ok(Json(backend.history(About::Host(host), filter).await?))
+}
+
+async fn inventory<B: Backend>(State(backend): State<B>) -> Answer<Vec<VmPlace>> {
+    Ok(Json(backend.inventory().await?))
 }
 
 async fn moves<B: Backend>(State(backend): State<B>) -> Answer<Vec<MoveView>> {

@@ -5,10 +5,11 @@
 //!   gossip ── one datagram to one host ─────────────────────────────────────────▶ ├─▶ Heard
 //!   send ──── queue per peer ─▶ one connection per peer ─▶ rpc Deliver ─────────▶ ┘
 //!                 └── no answer in time ──▶ Heard::Undelivered, at the sender
+//!   fetch ── a connection of its own ─▶ rpc Inventory ─▶ Heard::Inventory, at the asker
 //! ```
 //!
 //! **Invariant:** nothing that arrives stops an agent: what cannot be used becomes [`Heard::Bad`].
-//! **Invariant:** `send`, `cast` and `gossip` never wait.
+//! **Invariant:** `send`, `cast`, `gossip` and `fetch` never wait.
 //! **Invariant:** messages to one peer arrive in the order in which they were sent. One of them may arrive twice, or
 //! arrive although it was reported as undelivered; the machines in `decide` allow for both.
 //! **Boundary:** who may speak is decided in `seal` alone. Until it knows keys, the host named in a message's `from`
@@ -19,18 +20,22 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use decide::membership::inventory::Inventory;
+use decide::units::HostId;
 use decide::wire::message::Message;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 mod datagram;
+mod lists;
 mod peers;
 pub mod seal;
 mod serve;
 
 use datagram::Datagrams;
 pub use datagram::{DATAGRAM_MAX, GOSSIP_MAX};
+use lists::Own;
 use peers::Peers;
 
 /// The service as generated from `peer.proto`.
@@ -40,6 +45,7 @@ use peers::Peers;
     unreachable_pub,
     unused_qualifications,
     clippy::all,
+    clippy::too_many_lines,
     clippy::allow_attributes_without_reason,
     reason = "generated"
 )]
@@ -110,6 +116,13 @@ pub enum Heard {
         /// What it sent.
         bytes: Vec<u8>,
     },
+    /// The answer to [`Net::fetch`].
+    Inventory {
+        /// The host that was asked.
+        host: HostId,
+        /// Its VMs, or why they are not known.
+        fetched: Result<Inventory, String>,
+    },
     /// Something that could not be used.
     Bad {
         /// Who sent it; for gRPC its port is that of a connection.
@@ -133,6 +146,9 @@ pub enum Heard {
 pub struct Net {
     datagrams: Datagrams,
     peers: Peers,
+    own: Own,
+    from: IpAddr,
+    heard: mpsc::Sender<Heard>,
     /// The receivers of datagrams; they end when this is dropped.
     receivers: JoinSet<()>,
     /// Dropped to end the server.
@@ -154,8 +170,10 @@ impl Net {
         let datagrams = Datagrams::start(&settings, &heard, &mut receivers)?;
         let peers = Peers::new(settings.address, heard.clone());
         let (stopping, stopped) = oneshot::channel();
-        let server = tokio::spawn(serve::serve(listener, heard, stopped));
-        Ok(Net { datagrams, peers, receivers, stopping, server })
+        let own = Own::default();
+        let from = settings.address;
+        let server = tokio::spawn(serve::serve(listener, heard.clone(), own.clone(), stopped));
+        Ok(Net { datagrams, peers, own, from, heard, receivers, stopping, server })
     }
 
     /// Queues a message for one peer. If it has not arrived after [`DELIVERY_MAX`], or cannot be queued,
@@ -176,9 +194,19 @@ impl Net {
         self.datagrams.gossip(to, bytes);
     }
 
+    /// Fetches the VMs of a host; [`Heard::Inventory`] follows. The caller sees to it that few are under way at once.
+    pub fn fetch(&self, host: HostId, at: SocketAddr) {
+        tokio::spawn(lists::fetch(self.from, host, at, self.heard.clone()));
+    }
+
+    /// What this host answers to whoever fetches its VMs, from now on.
+    pub fn list(&self, inventory: &Inventory) {
+        self.own.set(inventory);
+    }
+
     /// Ends listening and waits until the port is free, [`DELIVERY_MAX`] at the longest.
     pub async fn stop(self) {
-        let Net { datagrams, peers: _, mut receivers, stopping, mut server } = self;
+        let Net { datagrams, mut receivers, stopping, mut server, .. } = self;
         drop(stopping);
         drop(datagrams);
         receivers.shutdown().await;

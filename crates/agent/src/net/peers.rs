@@ -179,12 +179,12 @@ impl Line {
     }
 }
 
-fn too_late() -> String {
+pub(super) fn too_late() -> String {
     format!("no answer within {} s", DELIVERY_MAX.as_secs())
 }
 
 /// The innermost reason, which is the one that says something: "Connection refused".
-fn cause(status: &Status) -> String {
+pub(super) fn cause(status: &Status) -> String {
     let mut innermost: &dyn std::error::Error = status;
     while let Some(source) = innermost.source() {
         innermost = source;

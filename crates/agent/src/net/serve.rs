@@ -27,6 +27,7 @@ use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic::{Code, Request, Response, Status};
 
+use super::lists::Own;
 use super::service::peer_server::{Peer, PeerServer};
 use super::{DELIVERY_MAX, Heard, seal};
 
@@ -45,9 +46,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn serve(
     listener: TcpListener,
     heard: mpsc::Sender<Heard>,
+    own: Own,
     stopped: oneshot::Receiver<()>,
 ) {
-    let inbox = Inbox { heard: heard.clone() };
+    let inbox = Inbox { heard: heard.clone(), own };
     let connected = heard.clone();
     let peer = PeerServer::new(inbox).max_decoding_message_size(MESSAGE_MAX);
     let (welcomed, connections) = mpsc::channel(1);
@@ -173,6 +175,7 @@ impl AsyncWrite for Connection {
 #[derive(Debug)]
 struct Inbox {
     heard: mpsc::Sender<Heard>,
+    own: Own,
 }
 
 #[tonic::async_trait]
@@ -186,6 +189,13 @@ impl Peer for Inbox {
         let taken = self.heard.send(Heard::Message(message)).await;
         taken.map_err(|_closed| Status::unavailable("the agent is stopping"))?;
         Ok(Response::new(proto::Received {}))
+    }
+
+    async fn inventory(
+        &self,
+        _request: Request<proto::InventoryRequest>,
+    ) -> Result<Response<proto::Inventory>, Status> {
+        Ok(Response::new(self.own.get()))
     }
 }
 

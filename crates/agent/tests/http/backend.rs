@@ -7,7 +7,7 @@ use agent::http::{About, ApiSocket, Backend, EventQuery, serve, until_events};
 use api::client::Client;
 use api::{
     Choice, Decision, Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
-    MoveStarted, MoveView, Problem, Resolve, Status, Step, Unsettled, VmView, Why,
+    MoveStarted, MoveView, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -163,7 +163,9 @@ impl Backend for Fixed {
             past: Vec::new(),
         })
     }
-
+    async fn inventory(&self) -> Result<Vec<VmPlace>, Problem> {
+        Ok(vec![])
+    }
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
         Ok(vec![one_move()])
     }

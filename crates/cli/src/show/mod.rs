@@ -3,7 +3,8 @@
 //! Everything here is pure: an answer and a [`Look`] in, text out.
 
 use api::{
-    Decision, FlowView, HostView, MoveStarted, MoveView, ShareView, Status, Unsettled, VmView, Why,
+    Decision, FlowView, HostView, MoveStarted, MoveView, ShareView, Status, Unsettled, VmPlace,
+    VmView, Why,
 };
 
 use self::table::{Color, Table, cell, coloured, one_line};
@@ -62,7 +63,7 @@ pub(crate) fn hosts(hosts: &[HostView], look: Look) -> String {
     let mut table = Table::new(look).words("HOST").words("STATE").figures("CPU").figures("MEMORY");
     table = table.figures("PACKETS/s").figures("TRAFFIC").figures("VMS").words("HOT");
     if look.wide {
-        table = table.figures("AGE").words("ADDRESS").words("ID");
+        table = table.figures("ROOM").words("ABLE").figures("AGE").words("ADDRESS").words("ID");
     }
     for host in hosts {
         let state = match host.state.as_str() {
@@ -71,20 +72,27 @@ pub(crate) fn hosts(hosts: &[HostView], look: Look) -> String {
             _ => None,
         };
         let here = if host.local { " (here)" } else { "" };
-        let hot = if host.hot { coloured("hot", Some(Color::Red)) } else { cell("no") };
+        let said = host.age_seconds.is_some();
+        let figure = |text: String| cell(if said { text } else { "-".to_owned() });
+        let hot = match host.hot {
+            true => coloured("hot", Some(Color::Red)),
+            false => figure("no".to_owned()),
+        };
         let mut row = vec![
             cell(format!("{}{here}", host.name)),
             coloured(&host.state, state),
-            cell(figures::percent(host.cpu_percent)),
-            cell(figures::percent(host.memory_percent)),
-            cell(figures::count(host.packets_per_second)),
-            cell(figures::bits_per_second(host.bits_per_second)),
-            cell(host.vms.to_string()),
+            figure(figures::percent(host.cpu_percent)),
+            figure(figures::percent(host.memory_percent)),
+            figure(figures::count(host.packets_per_second)),
+            figure(figures::bits_per_second(host.bits_per_second)),
+            figure(host.vms.to_string()),
             hot,
         ];
         if look.wide {
             row.extend([
-                cell(format!("{:.1} s", host.age_seconds)),
+                cell(host.room_mib.map_or_else(|| "-".to_owned(), figures::mib)),
+                cell(host.able.join(" ")),
+                cell(host.age_seconds.map_or_else(|| "-".to_owned(), |age| format!("{age:.1} s"))),
                 cell(&host.address),
                 cell(&host.id),
             ]);
@@ -213,6 +221,42 @@ fn share(share: &ShareView) -> String {
     let given: Vec<String> = [weight, rate].into_iter().flatten().collect();
     let trouble = share.trouble.as_ref().map(|trouble| format!("; NOT all given: {trouble}"));
     format!("{}: {}{}", given.join(", "), share.why, trouble.unwrap_or_default())
+}
+
+/// The VMs of all hosts.
+pub(crate) fn all_vms(vms: &[VmPlace], look: Look) -> String {
+    if vms.is_empty() {
+        return "No VMs are known.".to_owned();
+    }
+    let mut table = Table::new(look).words("VM").words("HOST").words("STATE").figures("MEMORY");
+    table = table.figures("EPOCH").figures("AGE");
+    if look.wide {
+        table = table.words("ID");
+    }
+    for vm in vms {
+        let state = match vm.state.as_str() {
+            "paused" | "doubtful" => Some(Color::Yellow),
+            "down" => Some(Color::Red),
+            _ => None,
+        };
+        let host = match vm.host_state.as_str() {
+            "alive" => cell(&vm.host),
+            other => coloured(format!("{} ({other})", vm.host), Some(Color::Yellow)),
+        };
+        let mut row = vec![
+            cell(&vm.name),
+            host,
+            coloured(&vm.state, state),
+            cell(figures::mib(vm.memory_mib)),
+            cell(vm.epoch.to_string()),
+            cell(format!("{:.0} s", vm.age_seconds)),
+        ];
+        if look.wide {
+            row.push(cell(&vm.id));
+        }
+        table.row(row);
+    }
+    table.text()
 }
 
 /// The moves from and to this host.

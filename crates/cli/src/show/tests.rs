@@ -39,7 +39,9 @@ fn hosts() -> Vec<HostView> {
         address: "198.18.0.1:7171".to_owned(),
         state: "alive".to_owned(),
         local: true,
-        age_seconds: 0.0,
+        age_seconds: Some(0.0),
+        room_mib: Some(2048),
+        able: vec!["qemu".to_owned(), "kvm".to_owned()],
         cpu_percent: 87.25,
         memory_percent: 41.0,
         packets_per_second: 52_000,
@@ -53,7 +55,9 @@ fn hosts() -> Vec<HostView> {
         address: "198.18.0.2:7171".to_owned(),
         state: "suspect".to_owned(),
         local: false,
-        age_seconds: 3.25,
+        age_seconds: None,
+        room_mib: None,
+        able: vec![],
         cpu_percent: 4.0,
         memory_percent: 100.0,
         packets_per_second: 0,
@@ -221,18 +225,18 @@ fn the_hosts() {
     check(
         super::hosts(&hosts(), PLAIN),
         expect![[r#"
-        HOST                     STATE       CPU   MEMORY  PACKETS/s      TRAFFIC  VMS  HOT
-        host1 (here)             alive    87.2 %   41.0 %      52.0k  94.1 Mbit/s   12  hot
-        a-host-with-a-long-name  suspect   4.0 %  100.0 %          0      0 bit/s    0  no
-    "#]],
+            HOST                     STATE       CPU  MEMORY  PACKETS/s      TRAFFIC  VMS  HOT
+            host1 (here)             alive    87.2 %  41.0 %      52.0k  94.1 Mbit/s   12  hot
+            a-host-with-a-long-name  suspect       -       -          -            -    -  -
+        "#]],
     );
     check(
         super::hosts(&hosts(), WIDE),
         expect![[r#"
-        HOST                     STATE       CPU   MEMORY  PACKETS/s      TRAFFIC  VMS  HOT    AGE  ADDRESS          ID
-        host1 (here)             alive    87.2 %   41.0 %      52.0k  94.1 Mbit/s   12  hot  0.0 s  198.18.0.1:7171  00000000-0000-0000-0000-000000000001
-        a-host-with-a-long-name  suspect   4.0 %  100.0 %          0      0 bit/s    0  no   3.2 s  198.18.0.2:7171  00000000-0000-0000-0000-000000000002
-    "#]],
+            HOST                     STATE       CPU  MEMORY  PACKETS/s      TRAFFIC  VMS  HOT     ROOM  ABLE        AGE  ADDRESS          ID
+            host1 (here)             alive    87.2 %  41.0 %      52.0k  94.1 Mbit/s   12  hot  2.0 GiB  qemu kvm  0.0 s  198.18.0.1:7171  00000000-0000-0000-0000-000000000001
+            a-host-with-a-long-name  suspect       -       -          -            -    -  -          -                -  198.18.0.2:7171  00000000-0000-0000-0000-000000000002
+        "#]],
     );
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use api::{
     Choice, Decision, Event, EventFilter, FlowView, HostView, MoveRequest, MoveStarted, MoveView,
-    Problem, Resolve, Status, Step, Unsettled, VmView, Why,
+    Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
 };
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -104,6 +104,7 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/hosts", get(async || Json(vec![host()])))
         .route("/v1/vms", get(async || Json(vec![vm()])))
         .route("/v1/traffic", get(async || Json(vec![flow()])))
+        .route("/v1/inventory", get(async || Json(inventory())))
         .route("/v1/moves", get(async || Json(vec![done()])).post(start_move))
         .route("/v1/moves/{id}", get(one_move))
         .route("/v1/moves/{id}/cancel", post(cancel))
@@ -235,13 +236,15 @@ fn host() -> HostView {
         address: "198.18.0.1:7171".to_owned(),
         state: "alive".to_owned(),
         local: true,
-        age_seconds: 0.0,
+        age_seconds: Some(0.0),
         cpu_percent: 12.5,
         memory_percent: 41.0,
         packets_per_second: 52_000,
         bits_per_second: 94_100_000,
         vms: 1,
         hot: false,
+        room_mib: Some(2048),
+        able: vec!["qemu".to_owned(), "tcg".to_owned()],
     }
 }
 
@@ -254,6 +257,29 @@ fn flow() -> FlowView {
         packets_per_second: 1200,
         bits_per_second: 9_600_000,
     }
+}
+
+fn inventory() -> Vec<VmPlace> {
+    let here = VmPlace {
+        name: "web".to_owned(),
+        id: "00000000-0000-0000-0000-0000000000aa".to_owned(),
+        host: "host1".to_owned(),
+        host_state: "alive".to_owned(),
+        age_seconds: 0.0,
+        state: "running".to_owned(),
+        epoch: 1,
+        memory_mib: 128,
+    };
+    let elsewhere = VmPlace {
+        name: "mail".to_owned(),
+        host: "host3".to_owned(),
+        host_state: "gone".to_owned(),
+        age_seconds: 61.4,
+        state: "paused".to_owned(),
+        epoch: 4,
+        ..here.clone()
+    };
+    vec![elsewhere, here]
 }
 
 pub(crate) fn vm() -> VmView {

@@ -104,6 +104,19 @@ async fn all_of_one_vm() {
 }
 
 #[tokio::test]
+async fn the_vms_of_all_hosts_have_a_table_with_the_age_of_each_list() {
+    check(
+        &["vms", "--all"],
+        expect![[r#"
+        VM    HOST          STATE     MEMORY  EPOCH   AGE
+        mail  host3 (gone)  paused   128 MiB      4  61 s
+        web   host1         running  128 MiB      1   0 s
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn json_is_one_document() {
     let agent = Agent::start(vec![]);
     let ran = agent.run(&["status", "-o", "json"]).await;

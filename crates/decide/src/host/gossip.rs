@@ -1,21 +1,19 @@
 //! The other hosts: who is alive, and what this one says of itself.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+
+use rand_chacha::rand_core::Rng;
 
 use super::story::{Note, Step};
 use super::{Action, Host};
 use crate::membership::journals::Loss;
-use crate::membership::{Digest, HostState, Output, View};
+use crate::membership::news::is_news;
+use crate::membership::{Digest, Driver, Headroom, HostState, Output, View};
 use crate::negotiate::source as negotiate_source;
-use crate::policy::hot::used;
+use crate::policy::hot::{per_mille, used};
 use crate::units::{HostId, MoveId, Share, Time};
+use crate::usage::load::{Capacity, Load};
 use crate::wire::message::JournalMark;
-
-/// What has not changed is said again after this long, so that others can tell it from what was lost.
-const SAID_ANEW_AFTER: Duration = Duration::from_secs(5);
-/// Figures that differ by less than this part of them are the same to people.
-const LITTLE: u64 = 32;
 
 impl Host {
     pub(super) fn join(&mut self, now: Time, address: SocketAddr, actions: &mut Vec<Action>) {
@@ -44,19 +42,20 @@ impl Host {
         self.spread(now, out, actions);
     }
 
-    /// Says what this host is like now, if that is news: what all have heard already would cost them all again.
+    /// Says what this host is like now, if that is news or its time has come: what all have heard already would cost them
+    /// all again.
     pub(super) fn say_digest(&mut self, now: Time, actions: &mut Vec<Action>) {
         let digest = self.digest(now);
-        let fresh = |(when, _): &(Time, Digest)| now.since(*when) < SAID_ANEW_AFTER;
-        if self
-            .said
-            .as_ref()
-            .filter(|said| fresh(said))
-            .is_some_and(|(_, said)| same(said, &digest))
-        {
+        let known = self.said.as_ref().is_some_and(|(until, said)| {
+            now < *until && !is_news(said, &digest, self.usage.capacity())
+        });
+        if known {
             return;
         }
-        self.said = Some((now, digest.clone()));
+        // Hosts that started at one instant must not all speak at one instant for ever.
+        let beat = self.membership.beat();
+        let lot = u32::try_from(self.rng.next_u64() % 1024).unwrap_or(0);
+        self.said = Some((now.plus(beat / 2 + beat * lot / 1024), digest.clone()));
         let mut out = Vec::new();
         self.membership.say(now, digest, &mut out);
         self.spread(now, out, actions);
@@ -65,7 +64,6 @@ impl Host {
     /// What this host is like now, in figures.
     pub fn digest(&self, now: Time) -> Digest {
         let (load, capacity) = (self.demand_of_vms(now), self.usage.capacity());
-        let share = |thousandths: u64| Share(u32::try_from(thousandths).unwrap_or(u32::MAX));
         Digest {
             cpu_used: share(used(self.usage.host().cpu.0, capacity.cpu.0)),
             memory_committed: share(used(load.memory.0, capacity.memory.0)),
@@ -77,6 +75,24 @@ impl Host {
             inventory: self.inventory_hash(),
             policy: self.settings.hash(),
             journal: self.journal,
+            headroom: Some(self.headroom(load, capacity)),
+        }
+    }
+
+    fn headroom(&self, load: Load, capacity: Capacity) -> Headroom {
+        let pressure = self.usage.host().pressure.unwrap_or_default();
+        let works = |accelerator: &str| self.offered.accelerators.iter().any(|a| a == accelerator);
+        Headroom {
+            room: self.target.free(),
+            cpu_asked: load.cpu,
+            cpu: capacity.cpu,
+            nic: capacity.bits.unwrap_or_default(),
+            pressure: [pressure.cpu, pressure.memory, pressure.io].map(|p| share(per_mille(p))),
+            driver: Driver::named(&self.offered.driver),
+            kvm: works("kvm"),
+            tcg: works("tcg"),
+            program: self.program,
+            doubt: self.doubted,
         }
     }
 
@@ -143,6 +159,7 @@ impl Host {
         };
         actions
             .push(Action::Note(Note::new(Step::Membership, format!("{name} {words}")).with(host)));
+        self.lists_changed = true;
         if state == HostState::Gone {
             let asking: Vec<MoveId> = self.outgoing.keys().copied().collect();
             for id in asking {
@@ -163,26 +180,8 @@ impl Host {
         let known = self.membership.hosts().find(|view| view.peer.host == host);
         known.map_or_else(|| host.to_string(), |view| view.peer.name.clone())
     }
-
-    /// FNV-1a over the VMs here and their epochs: another hash, another inventory.
-    fn inventory_hash(&self) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for (id, vm) in &self.vms {
-            for byte in id.0.to_be_bytes().into_iter().chain(vm.record.floor.to_be_bytes()) {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-        hash
-    }
 }
 
-/// Whether two digests say the same: figures may differ a little, everything else not at all.
-fn same(said: &Digest, now: &Digest) -> bool {
-    let near = |a: u64, b: u64| a.abs_diff(b) <= a.max(b) / LITTLE;
-    let figures = near(said.cpu_used.0.into(), now.cpu_used.0.into())
-        && near(said.memory_committed.0.into(), now.memory_committed.0.into())
-        && near(said.packets.0, now.packets.0)
-        && near(said.bits.0, now.bits.0);
-    let Digest { cpu_used, memory_committed, packets, bits, .. } = said.clone();
-    figures && said == &Digest { cpu_used, memory_committed, packets, bits, ..now.clone() }
+fn share(thousandths: u64) -> Share {
+    Share(u32::try_from(thousandths).unwrap_or(u32::MAX))
 }

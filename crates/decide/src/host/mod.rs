@@ -13,6 +13,9 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
 use crate::log::form;
+use crate::membership::doubles::Doubles;
+use crate::membership::inventories::Inventories;
+use crate::membership::inventory::Inventory;
 use crate::membership::journals::Journals;
 use crate::membership::{Digest, Membership, Peer};
 use crate::migrate::hypervisor::{
@@ -35,6 +38,7 @@ use crate::wire::message::{Body, JournalMark, Message};
 
 mod gossip;
 mod incoming;
+pub mod inventory;
 mod loads;
 mod migrating_in;
 mod migrating_out;
@@ -102,6 +106,8 @@ pub enum Event {
         #[serde(with = "form::hex")]
         bytes: Vec<u8>,
     },
+    /// The answer to `Fetch`: a host's VMs, or why there is none.
+    Inventory { host: HostId, fetched: Result<Inventory, String> },
     /// Something that could not be read, and from where.
     BadInput(String),
     /// A VM seen outside of any move.
@@ -143,6 +149,8 @@ pub enum Action {
     Cast { message: Message, known: Vec<SocketAddr> },
     /// Send a membership datagram.
     Gossip { to: SocketAddr, bytes: Vec<u8> },
+    /// Fetch a host's inventory; `Inventory` follows.
+    Fetch { from: HostId, address: SocketAddr },
     /// Write these together; `Stored` or `StoreFailed` with this number follows, in the order of numbers.
     Persist { number: u64, records: Vec<Record> },
     /// Keep these parts of histories, sooner or later: nothing waits for it, and losing the newest minutes does little harm.
@@ -183,6 +191,8 @@ enum TimerKey {
     In(MoveId, migrate_target::Timer),
     /// Remind the source of an incoming side that waits.
     Remind(MoveId),
+    /// Fetch inventories.
+    Fetch,
 }
 
 /// Who waits for a record.
@@ -235,8 +245,10 @@ pub struct Host {
     recent: Vec<Time>,
     /// What was last said of why nothing is done, so that it is said once.
     doing: String,
-    /// The digest that was said last, and when.
+    /// The digest that was said last, and until when it need not be said again.
     said: Option<(Time, Digest)>,
+    /// The program at the taps counted something in the last reading.
+    program: bool,
     noted_hot: Option<String>,
     recommended: BTreeSet<VmId>,
     /// What needs a person; with the end of its move it is over.
@@ -246,6 +258,13 @@ pub struct Host {
     doubted: bool,
     /// The other hosts' journals, as heard.
     journals: Journals,
+    /// The other hosts' VMs, as fetched.
+    inventories: Inventories,
+    /// VMs that seem to run on two hosts.
+    doubles: Doubles,
+    /// Some list of VMs, this host's included, is not as it was when it was last looked at.
+    lists_changed: bool,
+    listed_hash: u64,
     /// Another host has this one's id: neither may act as if it were alone.
     frozen: Option<String>,
 }
@@ -295,12 +314,17 @@ impl Host {
             recent: Vec::new(),
             doing: String::new(),
             said: None,
+            program: false,
             noted_hot: None,
             recommended: BTreeSet::new(),
             alarms: Vec::new(),
             tales: Tales::default(),
             doubted: start.doubt.is_some(),
             journals: Journals::default(),
+            inventories: Inventories::new(start.seed),
+            doubles: Doubles::default(),
+            lists_changed: false,
+            listed_hash: 0,
             frozen: None,
         };
         actions.push(Action::Recall(Whose::Host));
@@ -320,6 +344,7 @@ impl Host {
                 self.undelivered(now, to, &message, &why, actions)
             }
             Event::Gossip { from, bytes } => self.gossip(now, from, &bytes, actions),
+            Event::Inventory { host, fetched } => self.inventory_came(now, host, fetched, actions),
             Event::BadInput(what) => actions.push(Action::Note(Note::bad_input(what))),
             Event::Sighting(sighting) => self.sighting(now, sighting, actions),
             Event::Report(move_id, vm, report) => self.report(now, move_id, vm, report, actions),
@@ -361,6 +386,7 @@ impl Host {
                     self.inward(now, id, migrate_target::Event::Timeout(timer), actions)
                 }
                 TimerKey::Remind(id) => self.remind_again(now, id, actions),
+                TimerKey::Fetch => self.fetch(now, actions),
             }
         }
         self.tick_membership(now, actions);

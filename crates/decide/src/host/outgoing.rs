@@ -7,11 +7,12 @@ use rand_chacha::rand_core::Rng;
 
 use super::story::{Note, Step, Story};
 use super::{Action, Host, TimerKey};
-use crate::membership::HostState;
+use crate::membership::{Digest, HostState, View};
 use crate::migrate::hypervisor::{CopyParameters, Endpoint};
 use crate::migrate::record::Ownership;
 use crate::migrate::source as migrate_source;
 use crate::negotiate::source::{self as negotiate_source, Answer, Phase};
+use crate::placement::admission::size_with_overhead;
 use crate::placement::candidates::worth_it;
 use crate::policy::cost;
 use crate::units::{BitsPerSec, Cost, Epoch, HostId, Mib, MoveId, Time, VmId};
@@ -76,7 +77,7 @@ impl Host {
         let move_id = MoveId { host: self.id, incarnation: self.incarnation, counter: self.moves };
         let definition = &self.vms[&vm].definition;
         let (name, memory) = (definition.name.clone(), definition.memory);
-        let asked = only.map_or_else(|| self.sample(), |host| BTreeSet::from([host]));
+        let asked = only.map_or_else(|| self.sample(vm), |host| BTreeSet::from([host]));
         let negotiation = negotiate_source::Source::new(self.limits, useful_max, asked);
         let by_hand = useful_max.is_none();
         let (demand, expected) = (self.demand(now, vm), self.expected(now, vm));
@@ -116,17 +117,27 @@ impl Host {
         actions.push(Action::Note(Note::new(Step::Monitoring, words).of(id, vm)));
     }
 
-    /// The hosts to ask: all that are alive, or a few of very many, by lot.
-    fn sample(&mut self) -> BTreeSet<HostId> {
-        let mut alive: Vec<HostId> = self.membership.alive().map(|view| view.peer.host).collect();
-        if alive.len() < ASK_ALL_BELOW {
-            return alive.into_iter().collect();
+    /// The hosts to ask for this VM: all that answer, or a few of very many, by lot. Those whose own word is that they cannot
+    /// take it (hot, no room, journal in doubt) are left out while as many others may as there are answers wanted.
+    fn sample(&mut self, vm: VmId) -> BTreeSet<HostId> {
+        let size = size_with_overhead(self.vms[&vm].definition.memory);
+        let may = |view: &&View| {
+            let digest = view.digest.as_ref();
+            !self.journals.set_back(view.peer.host) && digest.is_none_or(|d| may_take(d, size))
+        };
+        let host = |view: &View| view.peer.host;
+        let mut asked: Vec<HostId> = self.membership.alive().filter(may).map(host).collect();
+        if asked.len() < self.limits.answers_wanted as usize {
+            asked = self.membership.alive().map(host).collect();
+        }
+        if asked.len() < ASK_ALL_BELOW {
+            return asked.into_iter().collect();
         }
         let mut drawn = BTreeSet::new();
         while drawn.len() < SAMPLE {
-            let n = u64::try_from(alive.len()).unwrap_or(u64::MAX);
+            let n = u64::try_from(asked.len()).unwrap_or(u64::MAX);
             let index = usize::try_from(self.rng.next_u64() % n).unwrap_or(0);
-            drawn.insert(alive.swap_remove(index));
+            drawn.insert(asked.swap_remove(index));
         }
         drawn
     }
@@ -572,4 +583,9 @@ impl Host {
         }
         Ok(id)
     }
+}
+
+/// Whether a host could take a guest of this size, by what it last said.
+fn may_take(digest: &Digest, size: Mib) -> bool {
+    !digest.hot && digest.headroom.is_none_or(|headroom| headroom.room >= size && !headroom.doubt)
 }

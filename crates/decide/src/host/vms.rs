@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::inventory::TWO_COPIES;
 use super::story::{Note, Step};
 use super::{Action, Host, Vm, Writer};
 use crate::migrate::hypervisor::{HypervisorReport, RunState, Sighting, VmDefinition};
@@ -171,6 +172,9 @@ impl Host {
         if let Some(trouble) = &here.trouble {
             return Err(trouble.clone());
         }
+        if self.runs_twice(vm) {
+            return Err(format!("{TWO_COPIES}, by what two hosts say: see the alarm"));
+        }
         if self.outgoing.values().any(|out| out.vm == vm) {
             return Err("it is being moved already".to_owned());
         }
@@ -194,7 +198,15 @@ impl Host {
         let told =
             || self.stories().rev().find(|story| story.vm == vm).map(|story| story.name.clone());
         let heard = || self.heard_of.get(&vm).cloned();
-        here.or_else(coming).or_else(told).or_else(heard).unwrap_or_else(|| vm.to_string())
+        let elsewhere = || {
+            let mut listed = self.inventories().flat_map(|(_, _, inventory)| &inventory.vms);
+            listed.find(|listed| listed.vm == vm).map(|listed| listed.name.clone())
+        };
+        here.or_else(coming)
+            .or_else(told)
+            .or_else(heard)
+            .or_else(elsewhere)
+            .unwrap_or_else(|| vm.to_string())
     }
 
     /// Keeps the name that another host gave a VM.

@@ -21,6 +21,7 @@ impl Host {
     pub(super) fn reading(&mut self, now: Time, mut reading: Reading, actions: &mut Vec<Action>) {
         // An incoming side does nothing yet: seconds of idleness would hide what its VM asks once it has arrived.
         reading.vms.retain(|vm| self.vms.contains_key(&vm.vm));
+        self.program = reading.vms.iter().any(|vm| vm.frames.is_some());
         self.usage.observe(now, &reading, self.settings.hot.packets_per_second);
         let kept = self.usage.take_kept();
         if !kept.is_empty() {
@@ -34,6 +35,7 @@ impl Host {
         self.note_missing_taps(actions);
         self.hear_journals(actions);
         self.say_digest(now, actions);
+        self.look_at_inventories(now, actions);
         self.doing = self.balance(now, actions);
     }
 

@@ -15,8 +15,12 @@
 mod calls;
 mod codec;
 mod digest;
+pub mod doubles;
 mod identity;
+pub mod inventories;
+pub mod inventory;
 pub mod journals;
+pub mod news;
 mod spread;
 mod suspects;
 mod timers;
@@ -27,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use foca::{Foca, Member, Notification, Runtime, State, Timer};
 use rand_chacha::ChaCha8Rng;
@@ -42,7 +47,7 @@ use timers::Timers;
 use twice::Twice;
 
 pub use codec::DATAGRAM_BYTES_MAX;
-pub use digest::{BadDigest, DIGEST_BYTES_MAX, Digest};
+pub use digest::{BadDigest, DIGEST_BYTES_MAX, Digest, Driver, Headroom};
 pub use timings::Timings;
 
 /// A host as it presents itself.
@@ -285,8 +290,8 @@ impl Membership {
         self.timers.deadline().into_iter().chain(own).min()
     }
 
-    /// Spreads what this host says of itself; it replaces what it said before. Say it when it has changed and every second or
-    /// few: each time costs every host about 120 bytes, some times over.
+    /// Spreads what this host says of itself; it replaces what it said before. Each time costs every host about 170 bytes,
+    /// some times over: say it when it has changed, and now and then ([`Membership::beat`]).
     pub fn say(&mut self, now: Time, digest: Digest, out: &mut Vec<Output>) {
         if self.left {
             return;
@@ -296,6 +301,11 @@ impl Membership {
         self.restate();
         let (foca, mut effects) = self.parts(out);
         foca.broadcast(&mut effects).expect("datagrams of digests are encodable");
+    }
+
+    /// After how long to say a digest again that has not changed.
+    pub fn beat(&self) -> Duration {
+        news::beat(self.foca.num_members() + 1)
     }
 
     /// All other hosts that are known, gone ones included, in the order of their ids.
@@ -534,7 +544,7 @@ impl Runtime<Identity> for Effects<'_> {
         }
     }
 
-    fn submit_after(&mut self, timer: Timer<Identity>, after: std::time::Duration) {
+    fn submit_after(&mut self, timer: Timer<Identity>, after: Duration) {
         self.timers.set(self.now.plus(after), timer);
     }
 }

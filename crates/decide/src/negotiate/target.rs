@@ -140,6 +140,11 @@ impl Target {
         Err(format!("no room any more: {taken} taken and reserved, there is {}", self.room))
     }
 
+    /// Room that neither guests nor reservations take.
+    pub fn free(&self) -> Mib {
+        self.room.minus(self.used.plus(self.reserved()))
+    }
+
     /// The reservations, by move.
     pub fn offers(&self) -> &BTreeMap<MoveId, Offer> {
         &self.offers

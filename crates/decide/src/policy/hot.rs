@@ -141,7 +141,8 @@ fn words(key: &str, read: u64, allowed: Share) -> String {
     clippy::cast_sign_loss,
     reason = "a share of time lies between 0 and 1; `as` saturates"
 )]
-fn per_mille(share: f64) -> u64 {
+/// A share between 0 and 1 in thousandths.
+pub(crate) fn per_mille(share: f64) -> u64 {
     (share * 1000.0) as u64
 }
 

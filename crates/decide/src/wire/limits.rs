@@ -23,6 +23,8 @@ pub const START_MAX: usize = 16 * 1024;
 pub const URI_MAX: usize = 255;
 /// Bytes of a reason, for people. A longer one is cut by the sender rather than refused: the refusal must arrive.
 pub const WHY_MAX: usize = 1024;
+/// VMs that one inventory may list.
+pub const LISTED_MAX: usize = 512;
 /// Hosts that one request may ask by name.
 pub const ASKED_MAX: usize = 64;
 /// The highest number of an epoch: far from where the next one would overflow.
@@ -51,7 +53,7 @@ pub fn check(message: &Message) -> Result<(), BadMessage> {
 }
 
 /// The text, cut after the last whole character that fits.
-pub(super) fn cut(text: &str, max: usize) -> &str {
+pub(crate) fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
@@ -94,11 +96,11 @@ fn check_epoch(epoch: Epoch) -> Result<(), BadMessage> {
     if epoch.number > EPOCH_MAX { Err(too_high(epoch.number)) } else { Ok(()) }
 }
 
-fn too_high(number: u64) -> BadMessage {
+pub(super) fn too_high(number: u64) -> BadMessage {
     BadMessage::TooMuch { field: "epoch.number", size: number, max: EPOCH_MAX }
 }
 
-fn at_most(field: &'static str, size: usize, max: usize) -> Result<(), BadMessage> {
+pub(super) fn at_most(field: &'static str, size: usize, max: usize) -> Result<(), BadMessage> {
     if size > max {
         return Err(BadMessage::TooMuch { field, size: size as u64, max: max as u64 });
     }

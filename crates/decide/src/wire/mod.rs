@@ -1,5 +1,5 @@
 //! Messages between hosts: their meaning in [`message`], their protobuf form in [`proto`], the way between the two in
-//! `convert`, `history` and `journal`.
+//! `convert`, `history`, `inventory` and `journal`.
 //!
 //! **Invariant:** no bytes, whatever they are, make anything here panic.
 //! **Invariant:** version N speaks with N−1: fields that are not known are passed over; a kind of message that is not
@@ -8,9 +8,12 @@
 
 use prost::Message as _;
 
+use crate::membership::inventory::Inventory;
+
 mod convert;
 mod error;
 mod history;
+mod inventory;
 mod journal;
 pub mod limits;
 pub mod message;
@@ -34,6 +37,19 @@ pub mod proto {
 /// The bytes of a message. A message beyond the limits is encoded as it is; [`limits::check`] tells before.
 pub fn encode(message: &message::Message) -> Vec<u8> {
     proto::Message::from(message).encode_to_vec()
+}
+
+/// The bytes of an inventory.
+pub fn encode_inventory(inventory: &Inventory) -> Vec<u8> {
+    proto::Inventory::from(inventory).encode_to_vec()
+}
+
+/// The inventory in these bytes.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_inventory(bytes: &[u8]) -> Result<Inventory, BadMessage> {
+    proto::Inventory::decode(bytes).map_err(BadMessage::Garbled)?.try_into()
 }
 
 /// The message in these bytes.

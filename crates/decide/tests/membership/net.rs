@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use decide::membership::{DATAGRAM_BYTES_MAX, Digest, HostState, Membership, Output, Peer};
-use decide::units::{BitsPerSec, HostId, JournalId, PacketsPerSec, Share, Time};
+use decide::membership::{
+    DATAGRAM_BYTES_MAX, Digest, Driver, Headroom, HostState, Membership, Output, Peer,
+};
+use decide::units::{BitsPerSec, HostId, JournalId, Mib, MilliCores, PacketsPerSec, Share, Time};
 use decide::wire::message::JournalMark;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -23,6 +25,22 @@ pub(crate) fn digest(generation: u64) -> Digest {
         inventory: 0xfeed,
         policy: 0xbeef,
         journal: JournalMark { id: JournalId(7), generation, ..JournalMark::default() },
+        headroom: Some(headroom()),
+    }
+}
+
+pub(crate) fn headroom() -> Headroom {
+    Headroom {
+        room: Mib(5000),
+        cpu_asked: MilliCores(2500),
+        cpu: MilliCores(16_000),
+        nic: BitsPerSec(20_000_000_000),
+        pressure: [Share(1), Share(20), Share(300)],
+        driver: Driver::Qemu,
+        kvm: true,
+        tcg: false,
+        program: true,
+        doubt: false,
     }
 }
 

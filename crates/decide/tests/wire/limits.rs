@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use decide::membership::inventory::{Inventory, Listed, ListedState};
 use decide::migrate::hypervisor::{Endpoint, Needs, RunState};
-use decide::units::{Cost, Epoch, JournalId};
+use decide::units::{Cost, Epoch, JournalId, Mib};
 use decide::usage::history::SAMPLES_MAX;
 use decide::usage::history::aged::AgedHistory;
 use decide::usage::history::past::{AgedStay, PAST_MAX};
@@ -224,4 +225,35 @@ fn the_longest_message_is_far_below_the_limit() {
         history.past = vec![AgedStay { age, ..stay(&"n".repeat(limits::NAME_MAX)) }; PAST_MAX];
     })));
     assert!(bytes.len() < limits::MESSAGE_MAX / 3 * 2, "{}", bytes.len());
+}
+
+#[test]
+fn an_inventory_beyond_a_limit_is_refused_and_the_longest_is_far_below_that_of_a_message() {
+    let listed = Listed {
+        vm: VM,
+        name: "n".repeat(limits::NAME_MAX),
+        epoch: limits::EPOCH_MAX,
+        state: ListedState::Running,
+        memory: Mib(u64::MAX),
+    };
+    let of = |vms: Vec<Listed>| Inventory { hash: u64::MAX, vms, left_out: u32::MAX };
+    let longest = wire::encode_inventory(&of(vec![listed.clone(); limits::LISTED_MAX]));
+    assert!(longest.len() < limits::MESSAGE_MAX * 2 / 3, "{} bytes", longest.len());
+    assert!(wire::decode_inventory(&longest).is_ok());
+    let refused = |vms| {
+        wire::decode_inventory(&wire::encode_inventory(&of(vms))).expect_err("too much").to_string()
+    };
+    let many = vec![listed.clone(); limits::LISTED_MAX + 1];
+    assert_eq!(refused(many), "inventory.vms: 513, at most 512");
+    let named = Listed { name: "n".repeat(256), ..listed.clone() };
+    assert_eq!(refused(vec![named]), "listed.name: 256, at most 255");
+    let high = Listed { epoch: limits::EPOCH_MAX + 1, ..listed };
+    assert_eq!(
+        refused(vec![high]),
+        "epoch.number: 9223372036854775808, at most 9223372036854775807"
+    );
+    let form = proto::Listed { vm: vec![1; 16], ..proto::Listed::default() };
+    let form = proto::Inventory { vms: vec![form], ..proto::Inventory::default() };
+    let why = wire::decode_inventory(&form.encode_to_vec()).expect_err("no state").to_string();
+    assert_eq!(why, "listed.state is missing");
 }

@@ -28,7 +28,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use crate::round_trip::{
-    body, definition, history, host, journal, move_id, move_records, ownership, run, text,
+    body, definition, history, host, inventory, journal, move_id, move_records, ownership, run,
+    text,
 };
 use crate::samples;
 
@@ -239,6 +240,8 @@ fn event() -> impl Strategy<Value = Event> {
             message,
             why
         }),
+        (host(), proptest::result::maybe_ok(inventory(), words()))
+            .prop_map(|(host, fetched)| Event::Inventory { host, fetched }),
         (address(), vec(any::<u8>(), 0..300))
             .prop_map(|(from, bytes)| Event::Gossip { from, bytes }),
         words().prop_map(Event::BadInput),
@@ -277,9 +280,10 @@ fn kind(event: &Event) -> usize {
         Event::Asked { .. } => 11,
         Event::Settings(_) => 12,
         Event::Recalled { .. } => 13,
+        Event::Inventory { .. } => 14,
     }
 }
-const KINDS: usize = 14;
+const KINDS: usize = 15;
 
 fn start() -> impl Strategy<Value = Start> {
     let record = (any::<(u64, u64)>(), ownership())

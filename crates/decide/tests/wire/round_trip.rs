@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use decide::membership::inventory::{Inventory, Listed, ListedState};
 use decide::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use decide::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
 use decide::units::{
@@ -67,6 +68,30 @@ fn needs() -> impl Strategy<Value = Needs> {
         machine,
         accelerator,
         bridge,
+    })
+}
+
+pub(crate) fn inventory() -> impl Strategy<Value = Inventory> {
+    let state = prop_oneof![
+        Just(ListedState::Running),
+        Just(ListedState::Paused),
+        Just(ListedState::Released),
+        Just(ListedState::Down),
+        Just(ListedState::Doubtful),
+    ];
+    let listed = (any::<(u128, u64)>(), text(255), 0..=limits::EPOCH_MAX, state).prop_map(
+        |((vm, memory), name, epoch, state)| Listed {
+            vm: VmId(vm),
+            name,
+            epoch,
+            state,
+            memory: Mib(memory),
+        },
+    );
+    (any::<u64>(), vec(listed, 0..4), any::<u32>()).prop_map(|(hash, vms, left_out)| Inventory {
+        hash,
+        vms,
+        left_out,
     })
 }
 
@@ -246,6 +271,16 @@ proptest! {
     fn every_message_comes_in_as_it_went_out(from in host(), move_id in move_id(), body in body()) {
         let message = Message { from, move_id, body };
         prop_assert_eq!(wire::decode(&wire::encode(&message)), Ok(message));
+    }
+
+    #[test]
+    fn every_inventory_comes_in_as_it_went_out(inventory in inventory()) {
+        prop_assert_eq!(wire::decode_inventory(&wire::encode_inventory(&inventory)), Ok(inventory));
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_of_inventories_panic(bytes in vec(any::<u8>(), 0..300)) {
+        let _ = wire::decode_inventory(&bytes);
     }
 
     #[test]

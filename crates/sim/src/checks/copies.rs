@@ -7,6 +7,9 @@ use super::{Checks, Property};
 use crate::world::World;
 
 pub(super) fn check(checks: &mut Checks, world: &World, vm: VmId) {
+    if checks.doubled.contains(&vm) {
+        return;
+    }
     let now = world.now;
     let mut running = Vec::new();
     let mut good = false;

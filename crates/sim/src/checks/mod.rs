@@ -10,6 +10,8 @@ mod rooms;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use decide::host::inventory::TWO_COPIES;
+use decide::host::story::Note;
 use decide::units::{Cost, MoveId, Time, VmId};
 use decide::wire::message::{Body, Message};
 
@@ -60,6 +62,8 @@ properties! {
     HotSpotsDissolve = "hot-spots-dissolve",
     /// Once healed, all agents say the same of who has what.
     AgentsAgree = "agents-agree",
+    /// Nobody is told that two copies run unless two do.
+    NoFalseAlarm = "no-false-alarm",
     /// No assertion of the production code fails.
     NoAssertionFails = "no-assertion-fails",
 }
@@ -104,6 +108,8 @@ pub struct Checks {
     /// Violations are kept, instead of ending the process.
     pub kept: bool,
     violations: Vec<Violation>,
+    /// VMs of which two copies run because the test wants it.
+    pub doubled: BTreeSet<VmId>,
     /// VMs whose only complete copy died by a fault.
     down: BTreeSet<VmId>,
     /// VMs that passed.
@@ -208,6 +214,18 @@ pub fn steady(world: &mut World, since: Time) {
 /// Judges the balancing moves made while loads were steady, which they are not any more.
 pub fn judge(world: &mut World) {
     looked(world, |checks, world| costs::judge(checks, world));
+}
+
+/// An agent tells something.
+pub(crate) fn noted(world: &mut World, at: u16, note: &Note) {
+    let Some(vm) = note.vm.filter(|_| note.reason.starts_with(TWO_COPIES)) else { return };
+    let running = world.runs_at(vm);
+    if running.len() < 2 {
+        let what = format!("host{at}: {}, but it runs at {running:?}", note.reason);
+        looked(world, |checks, world| {
+            checks.fails(Property::NoFalseAlarm, world.now, vm, what);
+        });
+    }
 }
 
 /// An agent has done something.

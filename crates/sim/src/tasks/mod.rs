@@ -1,6 +1,7 @@
 //! The tasks of the command line: arguments in, a table for people on standard error, one JSON document on standard output.
 
 mod forecast;
+mod gossip;
 mod swarm;
 mod travel;
 
@@ -10,6 +11,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 pub(crate) use forecast::Forecast;
+pub(crate) use gossip::Gossip;
 pub(crate) use swarm::Swarm;
 pub(crate) use travel::Travel;
 

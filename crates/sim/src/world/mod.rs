@@ -38,7 +38,7 @@ use scene::{Guest, Machine};
 
 pub use clock::Clock;
 pub use disk::Journal;
-pub use net::Net;
+pub use net::{Net, Sent};
 
 /// One host: its agent, which may be down, and what outlives it.
 #[derive(Debug)]
@@ -68,6 +68,7 @@ pub(crate) enum Coming {
     Event { to: u16, life: u32, event: Box<Event> },
     Message { from: u16, to: u16, message: Box<Message>, connected: bool },
     Gossip { to: u16, from: SocketAddr, bytes: Vec<u8> },
+    Fetch { from: u16, to: u16 },
     Written { at: u16, life: u32, number: u64 },
     Process(ProcessStep),
     Reading { at: u16 },
@@ -236,6 +237,7 @@ impl World {
                 self.come(from, to, *message, connected)
             }
             Coming::Gossip { to, from, bytes } => self.handle(to, Event::Gossip { from, bytes }),
+            Coming::Fetch { from, to } => self.fetched(from, to),
             Coming::Written { at, life, number } => {
                 let site = self.site(at);
                 if site.life == life
@@ -336,6 +338,7 @@ impl World {
                     known.into_iter().for_each(|to| self.cast(at, site_at(to), &message));
                 }
                 Action::Gossip { to, bytes } => self.send_gossip(at, site_at(to), bytes),
+                Action::Fetch { from, .. } => self.fetch(at, number(from)),
                 Action::Persist { number, records } => {
                     let now = self.now;
                     let site = self.site(at);
@@ -356,7 +359,10 @@ impl World {
                 }
                 // Histories are not stored here: a host whose agent is started anew begins them anew.
                 Action::Keep(_) | Action::Recall(_) => {}
-                Action::Note(note) => self.notes.push((self.now, at, note)),
+                Action::Note(note) => {
+                    crate::checks::noted(self, at, &note);
+                    self.notes.push((self.now, at, note));
+                }
                 Action::Reply { answer, .. } => self.replies.push(answer),
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use decide::host::Event;
 use decide::usage::history::aged::AgedHistory;
 use decide::wire::message::{Body, Message};
+use decide::wire::{decode_inventory, encode_inventory};
 
 use super::{Coming, World, host_id};
 
@@ -29,6 +30,21 @@ pub struct Net {
     pub cuts: BTreeSet<(u16, u16)>,
     /// Hosts without power.
     pub dark: BTreeSet<u16>,
+    /// What was sent so far.
+    pub sent: Sent,
+}
+
+/// Counts of what was sent, lost or not, in bytes as hosts give them to the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Datagrams about membership, digests among it.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub datagram_bytes: u64,
+    /// Inventories.
+    pub inventories: u64,
+    /// Their bytes.
+    pub inventory_bytes: u64,
 }
 
 impl Net {
@@ -46,6 +62,8 @@ impl World {
 
     /// A datagram about membership.
     pub(super) fn send_gossip(&mut self, from: u16, to: u16, bytes: Vec<u8>) {
+        self.net.sent.datagrams += 1;
+        self.net.sent.datagram_bytes += bytes.len() as u64;
         if !self.net.reaches(from, to) {
             return;
         }
@@ -56,6 +74,38 @@ impl World {
                 self.later(delay, Coming::Gossip { to, from: super::address(from), bytes });
             }
         }
+    }
+
+    /// A host asks another for its inventory.
+    pub(super) fn fetch(&mut self, by: u16, from: u16) {
+        let reaches = self.net.reaches(by, from) && self.net.reaches(from, by);
+        if !reaches || self.is_lost() {
+            return self.not_fetched(by, from);
+        }
+        let delay = self.delay(self.net.delay_max);
+        self.later(delay, Coming::Fetch { from: by, to: from });
+    }
+
+    /// The asked answers with what it has now.
+    pub(super) fn fetched(&mut self, by: u16, from: u16) {
+        let Some(host) = self.sites[&from].host.as_ref() else {
+            return self.not_fetched(by, from);
+        };
+        // As agents do: in its form on the wire, and read with the same doubt.
+        let bytes = encode_inventory(&host.inventory());
+        self.net.sent.inventories += 1;
+        self.net.sent.inventory_bytes += bytes.len() as u64;
+        if self.is_lost() {
+            return self.not_fetched(by, from);
+        }
+        let fetched = decode_inventory(&bytes).map_err(|bad| bad.to_string());
+        let delay = self.delay(self.net.delay_max);
+        self.tell(by, delay, Event::Inventory { host: host_id(from), fetched });
+    }
+
+    fn not_fetched(&mut self, by: u16, from: u16) {
+        let fetched = Err("no answer".to_owned());
+        self.tell(by, NO_ANSWER, Event::Inventory { host: host_id(from), fetched });
     }
 
     /// A request by datagram: if it is lost, nobody hears of it.

@@ -83,7 +83,7 @@ pub fn forecast(past: Past<'_>) -> Option<Forecast> {
         let late = quarters.iter().rev().take(LOOK_BACK).chain([&past.now, &past.before]);
         late.flatten().map(|value| value - highest).fold(0.0, higher)
     });
-    Some(Forecast { ahead, mean, peak: highest + spread })
+    Some(Forecast { ahead, mean, peak: (highest + spread).max(mean) })
 }
 
 #[cfg(test)]
