@@ -48,6 +48,9 @@ enum Task {
     /// Plant bugs, one at a time, and see that the checks find them
     #[command(after_help = "Example: cargo xtask mutants --json")]
     Mutants(mutants::Mutants),
+    /// Stand for a QEMU; started by `bench monitor` only
+    #[command(hide = true)]
+    StandIn(bench::StandIn),
     /// Install and build what test guests need
     #[command(after_help = "Example: cargo xtask setup --json")]
     Setup(setup::Setup),
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Faults(task) => task.run(),
         Task::Model(task) => task.run(),
         Task::Mutants(task) => task.run(),
+        Task::StandIn(task) => task.run(),
         Task::Setup(task) => task.run(),
     };
     match done {

@@ -4,8 +4,11 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+pub(crate) use self::monitor::StandIn;
+
 mod figures;
 mod history;
+mod monitor;
 mod moves;
 
 /// What is measured.
@@ -17,6 +20,9 @@ pub(crate) enum Bench {
     /// What usage histories take on disk, and what they cost
     #[command(after_help = "Example: cargo xtask bench history traces/ --json")]
     History(history::History),
+    /// What watching costs: a reading cycle, the programs at the taps, the agent
+    #[command(after_help = "Example: cargo xtask bench monitor --json")]
+    Monitor(monitor::Monitor),
 }
 
 impl Bench {
@@ -24,6 +30,7 @@ impl Bench {
         match self {
             Bench::Move(task) => task.run(),
             Bench::History(task) => task.run(),
+            Bench::Monitor(task) => task.run(),
         }
     }
 }

@@ -17,6 +17,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use decide::units::{BitsPerSec, Bytes, Mib, MibPerSec, VmId};
+#[cfg(feature = "ebpf")]
+use decide::usage::reading::Flow;
 use decide::usage::reading::{DiskCounters, LinkCounters, Reading, VmReading};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -161,6 +163,19 @@ impl Monitor {
         #[cfg(feature = "ebpf")]
         self.add_frames(&mut reading, watched, &links);
         Ok(reading)
+    }
+
+    /// Reads what links and programs count and nothing of the processes: the network's part of [`Monitor::read`], for who wants
+    /// to know what it costs. Gives the traffic matrix.
+    ///
+    /// # Errors
+    /// If the links cannot be read.
+    #[cfg(feature = "ebpf")]
+    pub fn read_network(&mut self, watched: &[Watched]) -> Result<Option<Vec<Flow>>, MonitorError> {
+        let links = self.read_links()?;
+        let mut reading = Reading::default();
+        self.add_frames(&mut reading, watched, &links);
+        Ok(reading.flows)
     }
 
     /// Adds what the programs counted. If that cannot be read any more it is said once, and all else goes on.

@@ -59,13 +59,14 @@ fn sysfs(link: &str, file: &str) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Tap {
     pub(crate) name: String,
+    pub(crate) number: u16,
     pub(crate) address: [u8; 6],
     end: File,
 }
 
 impl Tap {
     /// Makes it, on the bridge, whose table knows its address for good.
-    pub(crate) fn new(number: u8, takes_super_packets: bool) -> Tap {
+    pub(crate) fn new(number: u16, takes_super_packets: bool) -> Tap {
         let name = format!("tap{number}");
         let end = OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
         let mut request = [0u8; 40];
@@ -81,7 +82,8 @@ impl Tap {
         // SAFETY: the file is open; flags are set by number.
         let set = unsafe { libc::fcntl(end.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
         assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
-        let tap = Tap { name, address: [2, 0, 0, 0, 0, number], end };
+        let [high, low] = number.to_be_bytes();
+        let tap = Tap { name, number, address: [2, 0, 0, 0, high, low], end };
         run(&format!("ip link set dev {} master br0 up", tap.name));
         run(&format!("bridge fdb add {} dev {} master static", mac(tap.address), tap.name));
         while sysfs(&tap.name, "brport/state") != 3 {
@@ -175,7 +177,7 @@ fn checksum(bytes: &[u8], first: u32) -> u16 {
 }
 
 /// `count` taps of VMs 1, 2, …, and tap 0, the uplink.
-pub(crate) fn bed(count: u8) -> Vec<Tap> {
+pub(crate) fn bed(count: u16) -> Vec<Tap> {
     for name in ["default", "all"] {
         std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").unwrap();
     }
@@ -194,9 +196,9 @@ pub(crate) fn watched(taps: &[Tap]) -> Vec<Watched> {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let start = stat.rsplit(')').next().unwrap().split_ascii_whitespace().nth(19).unwrap();
     let (pid, process_start) = (std::process::id(), start.parse().unwrap());
-    let vms = taps.iter().filter(|tap| tap.name != "tap0");
+    let vms = taps.iter().filter(|tap| tap.number != 0);
     vms.map(|tap| Watched {
-        vm: VmId(u128::from(tap.address[5])),
+        vm: VmId(u128::from(tap.number)),
         pid,
         process_start,
         tap: Some(tap.name.clone()),

@@ -31,12 +31,15 @@ struct frame {
     u32 unused_a[8];
     u32 ingress_ifindex; /* by which it came in; 0: made on this host */
     u32 ifindex;
-    u32 unused_b[30];
+    u32 unused_b[8];
+    u32 data, data_end; /* the verifier makes pointers of them */
+    u32 unused_c[20];
     u32 gso_segs;
-    u64 unused_c;
+    u64 unused_d;
     u32 gso_size;
 };
 _Static_assert(__builtin_offsetof(struct frame, ingress_ifindex) == 36, "as in linux/bpf.h");
+_Static_assert(__builtin_offsetof(struct frame, data) == 76, "as in linux/bpf.h");
 _Static_assert(__builtin_offsetof(struct frame, gso_segs) == 164, "as in linux/bpf.h");
 _Static_assert(__builtin_offsetof(struct frame, gso_size) == 176, "as in linux/bpf.h");
 
@@ -157,8 +160,11 @@ INLINE void count_cell(u32 from, u32 to, const struct shape *shape)
 
 INLINE int to_many(const struct frame *frame)
 {
+    const u8 *data = (const u8 *)(unsigned long)frame->data, *end = (const u8 *)(unsigned long)frame->data_end;
     u8 first = 0;
 
+    if (data + 1 <= end)
+        return *data & 1;
     load_bytes(frame, 0, &first, 1);
     return first & 1;
 }
