@@ -13,6 +13,7 @@ use crate::placement::admission::{capable, fits, size_with_overhead};
 use crate::policy::cost;
 use crate::policy::settings::Settings;
 use crate::units::{Cost, Mib, MoveId, Time, VmId};
+use crate::usage::forecast::next_hour;
 use crate::usage::history::History;
 use crate::usage::history::aged::AgedHistory;
 use crate::usage::load::Load;
@@ -405,6 +406,7 @@ impl Host {
         let incoming = self.incoming.get_mut(&id).ok_or("nothing was asked about this move")?;
         let (asked, memory, useful_max) = (incoming.demand, incoming.memory, incoming.useful_max);
         let recent = history.peak(PEAK_SECONDS, memory).map_or(asked, |p| p.highest(asked));
+        let recent = next_hour(now, &history).map_or(recent, |next| recent.highest(next.mean));
         let daily = history.daily_peak(now, memory).map_or(recent, |(p, _)| p.highest(recent));
         (incoming.demand, incoming.history) = (recent, Some(history));
         self.target.has_room()?;

@@ -21,6 +21,12 @@ impl Host {
         self.usage.demand(now, vm, memory, self.settings.hot.window)
     }
 
+    /// What one VM is expected to ask of its host: what it asks now, or on average in the next hour if that is more.
+    pub(super) fn expected(&self, now: Time, vm: VmId) -> Load {
+        let demand = self.demand(now, vm);
+        self.usage.next_hour(vm).map_or(demand, |next| demand.highest(next.mean))
+    }
+
     /// The least load that this host may come to have: every departure under way already gone (but `but`), no arrival counted.
     pub(super) fn lowest_load(&self, now: Time, but: Option<MoveId>) -> Load {
         let leaving: Vec<VmId> = self
@@ -33,11 +39,12 @@ impl Host {
         staying.fold(own_load(self.usage.own_cpu().0), |sum, vm| sum.plus(self.demand(now, *vm)))
     }
 
-    /// The most load that this host may come to have: departures still here, every reservation and arrival in (but `but`).
+    /// The most load that this host may come to have: departures still here, every reservation and arrival in (but `but`),
+    /// each VM by what it is expected to ask.
     pub(super) fn highest_load(&self, now: Time, but: Option<MoveId>) -> Load {
         let own = own_load(self.usage.own_cpu().1);
         let here = self.vms.keys().fold(own, |sum, vm| {
-            let demand = self.demand(now, *vm);
+            let demand = self.expected(now, *vm);
             // Who has just arrived has not been measured here: until then it asks what it was expected to.
             sum.plus(self.arrived.get(vm).map_or(demand, |(expected, _)| demand.highest(*expected)))
         });

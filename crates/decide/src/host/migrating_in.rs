@@ -221,7 +221,7 @@ impl Host {
             // This agent did not hear it itself: it was started anew since, and has it in store.
             actions.push(Action::Recall(Whose::Vm(vm)));
         }
-        self.usage.import(vm, &history.unwrap_or_default(), before);
+        self.usage.import(now, vm, &history.unwrap_or_default(), before);
         self.rest(now, "a VM has just arrived");
     }
 

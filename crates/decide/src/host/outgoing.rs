@@ -35,6 +35,8 @@ pub(super) struct Outgoing {
     pub(super) vm: VmId,
     /// What the VM asks, frozen for this move.
     pub(super) demand: Load,
+    /// What it was expected to ask when the move began: what targets judge.
+    pub(super) expected: Load,
     pub(super) memory: Mib,
     /// Some target was told that it was chosen.
     pub(super) confirmed: bool,
@@ -77,7 +79,7 @@ impl Host {
         let asked = only.map_or_else(|| self.sample(), |host| BTreeSet::from([host]));
         let negotiation = negotiate_source::Source::new(self.limits, useful_max, asked);
         let by_hand = useful_max.is_none();
-        let demand = self.demand(now, vm);
+        let (demand, expected) = (self.demand(now, vm), self.expected(now, vm));
         self.note_readings(now, move_id, vm, actions);
         actions.push(Action::Note(policy.of(move_id, vm)));
         self.tales.begin(Story::new(move_id, vm, name, why, now));
@@ -85,7 +87,17 @@ impl Host {
         let confirmed = false;
         self.outgoing.insert(
             move_id,
-            Outgoing { vm, demand, memory, confirmed, by_hand, negotiation, migrate, process_gone },
+            Outgoing {
+                vm,
+                demand,
+                expected,
+                memory,
+                confirmed,
+                by_hand,
+                negotiation,
+                migrate,
+                process_gone,
+            },
         );
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
@@ -179,7 +191,7 @@ impl Host {
             attempt,
             vm: out.vm,
             name: definition.name.clone(),
-            demand: out.demand,
+            demand: out.expected,
             memory: out.memory,
             needs: definition.needs.clone(),
             useful_max: negotiation.useful_max(),

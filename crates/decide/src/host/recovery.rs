@@ -68,7 +68,17 @@ impl Host {
         let (confirmed, by_hand, negotiation, process_gone) = (true, true, None, None);
         self.outgoing.insert(
             id,
-            Outgoing { vm, demand, memory, confirmed, by_hand, negotiation, migrate, process_gone },
+            Outgoing {
+                vm,
+                demand,
+                expected: demand,
+                memory,
+                confirmed,
+                by_hand,
+                negotiation,
+                migrate,
+                process_gone,
+            },
         );
         self.out(now, id, source::Event::Begin, actions);
     }

@@ -14,6 +14,7 @@ pub mod rates;
 pub mod reading;
 pub mod traffic;
 
+use forecast::{NextHour, next_hour};
 use history::past::{Past, Stay};
 use history::quarters::Quarters;
 use history::{History, Kept, Sample, Whose};
@@ -26,6 +27,8 @@ use traffic::Traffic;
 pub const DEMAND_WINDOW: Duration = Duration::from_secs(10);
 /// Demand is a mean over this long at the least: long enough not to see a blip.
 const DEMAND_WINDOW_MIN: Duration = Duration::from_secs(3);
+/// A forecast serves for so long: then the five minutes that it began with have passed.
+const FORECAST_EVERY: u64 = 300_000_000;
 
 /// One VM's meters and history.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +39,9 @@ struct VmUsage {
     disk: DiskMeter,
     told: Told,
     history: History,
+    next_hour: Option<NextHour>,
+    /// In which [`FORECAST_EVERY`] that was reckoned.
+    forecast_in: u64,
     tap_missing: bool,
 }
 
@@ -172,7 +178,19 @@ impl Usage {
             dirty: usage.told.dirty.unwrap_or_default(),
         };
         self.note(now, Whose::Vm(reading.vm), sample);
+        self.foresee(now, reading.vm);
         rates.dropped
+    }
+
+    /// Forecasts the VM anew every five minutes: each at another second, so that no cycle has to do it for all.
+    fn foresee(&mut self, now: Time, vm: VmId) {
+        let Some(usage) = self.vms.get_mut(&vm) else { return };
+        let offset = u64::try_from(vm.0 % 300).unwrap_or(0) * 1_000_000;
+        let within = (now.0 + offset) / FORECAST_EVERY;
+        if usage.forecast_in != within {
+            usage.forecast_in = within;
+            usage.next_hour = next_hour(now, &usage.history);
+        }
     }
 
     /// The host itself in one second.
@@ -211,11 +229,13 @@ impl Usage {
     }
 
     /// Joins a history that travelled with the VM, whose stay before this one is over.
-    pub fn import(&mut self, vm: VmId, came: &History, before: Stay) {
-        let history = self.history_mut(Whose::Vm(vm));
+    pub fn import(&mut self, now: Time, vm: VmId, came: &History, before: Stay) {
+        let usage = self.vms.entry(vm).or_default();
+        let history = &mut usage.history;
         history.import(came);
         history.arrived(before);
         let past = history.past().clone();
+        usage.next_hour = next_hour(now, history);
         self.kept.push(Kept::Past(vm, past));
     }
 
@@ -238,6 +258,11 @@ impl Usage {
                 u.history.mean(now, window.clamp(DEMAND_WINDOW_MIN, DEMAND_WINDOW), memory)
             })
             .unwrap_or(only_memory)
+    }
+
+    /// What the VM will ask in the next hour, as last forecast; `None` where less than a quarter of an hour is known of it.
+    pub fn next_hour(&self, vm: VmId) -> Option<NextHour> {
+        self.vms.get(&vm)?.next_hour
     }
 
     /// The VM's history, if any reading or import has come.

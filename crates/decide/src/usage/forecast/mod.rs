@@ -14,7 +14,10 @@
 //! **Invariant:** only + − × ÷ and comparisons, in a fixed order: the same past gives the same forecast, bit for bit.
 
 mod level;
+mod next_hour;
 mod shape;
+
+pub use next_hour::{NextHour, next_hour};
 
 use level::{LOOK_BACK, damping, level};
 use shape::{Shape, higher};
