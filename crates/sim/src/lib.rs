@@ -13,4 +13,5 @@ pub mod replay;
 pub mod swarm;
 mod time;
 pub mod traces;
+pub mod travel;
 pub mod world;

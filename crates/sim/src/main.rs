@@ -25,6 +25,8 @@ enum Task {
     Replay(sim::replay::Replay),
     /// Clusters that suffer faults drawn from seeds, and must never break a promise
     Swarm(tasks::Swarm),
+    /// What it brings that usage histories travel, on traces of real VMs
+    Travel(tasks::Travel),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Task::Forecast(forecast) => forecast.run(),
         Task::Replay(replay) => replay.run(),
         Task::Swarm(swarm) => swarm.run(),
+        Task::Travel(travel) => travel.run(),
     };
     ended.unwrap_or_else(|error| {
         // Where standard error is closed, the exit code alone must do.

@@ -2,6 +2,7 @@
 
 mod forecast;
 mod swarm;
+mod travel;
 
 use std::io::Write as _;
 
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 pub(crate) use forecast::Forecast;
 pub(crate) use swarm::Swarm;
+pub(crate) use travel::Travel;
 
 fn say(text: &str) -> anyhow::Result<()> {
     std::io::stderr().lock().write_all(text.as_bytes()).context("writing to standard error")

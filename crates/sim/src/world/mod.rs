@@ -108,6 +108,10 @@ pub struct World {
     pub settings: Settings,
     /// What the network does.
     pub net: Net,
+    /// Whether usage histories travel. If not, those that come are empty.
+    pub histories_travel: bool,
+    /// Time between two readings of a monitor.
+    pub read_every: Duration,
     /// Looks into messages.
     pub filter: Option<Filter>,
     /// What was noted, when and where.
@@ -171,6 +175,8 @@ impl World {
             guests: BTreeMap::new(),
             fleet: Fleet::default(),
             settings,
+            histories_travel: true,
+            read_every: Duration::from_secs(1),
             net: Net { delay_max: Duration::from_millis(1), ..Net::default() },
             filter: None,
             notes: Vec::new(),
@@ -247,7 +253,7 @@ impl World {
                     self.handle(at, Event::Reading(reading));
                 }
                 let clock = &self.sites[&at].clock;
-                let next = clock.when(clock.shown(self.now).plus(Duration::from_secs(1)));
+                let next = clock.when(clock.shown(self.now).plus(self.read_every));
                 self.coming.put(next, Coming::Reading { at });
             }
             Coming::Tick { at } => self.tick(at),

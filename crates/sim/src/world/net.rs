@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use decide::host::Event;
-use decide::wire::message::Message;
+use decide::usage::history::aged::AgedHistory;
+use decide::wire::message::{Body, Message};
 
 use super::{Coming, World, host_id};
 
@@ -105,7 +106,12 @@ impl World {
 
     fn deliver(&mut self, from: u16, to: u16, message: &Message, connected: bool) {
         let delay = self.delay(self.net.delay_max);
-        let message = Box::new(message.clone());
+        let mut message = Box::new(message.clone());
+        if let Body::History(history) = &mut message.body
+            && !self.histories_travel
+        {
+            **history = AgedHistory::default();
+        }
         self.later(delay, Coming::Message { from, to, message, connected });
     }
 
