@@ -7,7 +7,7 @@
 //!
 //! Digests reach all hosts at about the same time, so each waits by lot before it asks, the longer the more hosts there are.
 //!
-//! **Invariant:** one host is asked by at most one fetch at a time, and [`AT_ONCE_MAX`] are under way at the most.
+//! **Invariant:** one host is asked by at most one fetch at a time, and `AT_ONCE_MAX` are under way at the most.
 //! **Invariant:** only hosts that answer are asked; what is held of the others stays, and says its age.
 
 use std::collections::{BTreeMap, BTreeSet};
