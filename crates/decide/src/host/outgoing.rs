@@ -50,6 +50,23 @@ pub(super) struct Outgoing {
     pub(super) process_gone: Option<String>,
 }
 
+impl Outgoing {
+    /// A move that balances, of which nobody has been asked or told.
+    pub(super) fn new(vm: VmId, memory: Mib, demand: Load) -> Outgoing {
+        Outgoing {
+            vm,
+            demand,
+            expected: demand,
+            memory,
+            confirmed: false,
+            by_hand: false,
+            negotiation: None,
+            migrate: None,
+            process_gone: None,
+        }
+    }
+}
+
 /// That a VM should leave, and why.
 #[derive(Debug)]
 pub(super) struct Departure {
@@ -84,22 +101,9 @@ impl Host {
         self.note_readings(now, move_id, vm, actions);
         actions.push(Action::Note(policy.of(move_id, vm)));
         self.tales.begin(Story::new(move_id, vm, name, why, now));
-        let (negotiation, migrate, process_gone) = (Some(negotiation), None, None);
-        let confirmed = false;
-        self.outgoing.insert(
-            move_id,
-            Outgoing {
-                vm,
-                demand,
-                expected,
-                memory,
-                confirmed,
-                by_hand,
-                negotiation,
-                migrate,
-                process_gone,
-            },
-        );
+        let out = Outgoing::new(vm, memory, demand);
+        let out = Outgoing { expected, by_hand, negotiation: Some(negotiation), ..out };
+        self.outgoing.insert(move_id, out);
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
     }

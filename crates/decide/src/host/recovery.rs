@@ -64,22 +64,8 @@ impl Host {
         (story.to, story.phase) = (Some(record.peer), "recovering");
         self.tales.begin(story);
         let migrate = Some(source::Source::recovered(id, record, known));
-        let demand = Load { memory, ..Load::default() };
-        let (confirmed, by_hand, negotiation, process_gone) = (true, true, None, None);
-        self.outgoing.insert(
-            id,
-            Outgoing {
-                vm,
-                demand,
-                expected: demand,
-                memory,
-                confirmed,
-                by_hand,
-                negotiation,
-                migrate,
-                process_gone,
-            },
-        );
+        let out = Outgoing::new(vm, memory, Load { memory, ..Load::default() });
+        self.outgoing.insert(id, Outgoing { confirmed: true, by_hand: true, migrate, ..out });
         self.out(now, id, source::Event::Begin, actions);
     }
 

@@ -9,13 +9,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition,
+    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
 };
 
-use super::{StoreError, make_directory, open_file, sealed, unsealed};
+use super::{StoreError, make_directory, sealed, unsealed};
 
 const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
 
@@ -138,16 +136,7 @@ impl Events {
 }
 
 fn open_database(file: &Path) -> Result<Arc<Database>, StoreError> {
-    let opening = |error| StoreError::opening(file, error);
-    let backend = FileBackend::new(open_file(file)?).map_err(|error| opening(error.into()))?;
-    let database = Builder::new()
-        .set_cache_size(CACHE_BYTES)
-        .set_check_integrity_on_open(true)
-        .create_with_backend(backend)
-        .map_err(|error| opening(error.into()))?;
-    // So that reading finds the table.
-    create_table(&database).map_err(opening)?;
-    Ok(Arc::new(database))
+    super::open_database(file, CACHE_BYTES, create_table).map(Arc::new)
 }
 
 fn create_table(database: &Database) -> Result<(), redb::Error> {

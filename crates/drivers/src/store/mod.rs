@@ -18,9 +18,29 @@ mod witness;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
+use redb::{Builder, Database};
+
 pub use self::events::{Events, Noted};
 pub use self::journal::{Entry, Journal, Opened, Opening, Records};
 pub use self::witness::Doubt;
+
+/// Opens a file that is not the journal, with its tables made, so that reading finds them.
+fn open_database(
+    file: &Path,
+    cache_bytes: usize,
+    create_tables: fn(&Database) -> Result<(), redb::Error>,
+) -> Result<Database, StoreError> {
+    let opening = |error| StoreError::opening(file, error);
+    let backend = FileBackend::new(open_file(file)?).map_err(|error| opening(error.into()))?;
+    let database = Builder::new()
+        .set_cache_size(cache_bytes)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(backend)
+        .map_err(|error| opening(error.into()))?;
+    create_tables(&database).map_err(opening)?;
+    Ok(database)
+}
 
 /// Form of every stored record, its first byte. Raised when the form changes.
 const RECORD_VERSION: u8 = 1;

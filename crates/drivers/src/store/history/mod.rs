@@ -21,13 +21,12 @@ use decide::usage::history::levels::{Closed, Level};
 use decide::usage::history::past::Past;
 use decide::usage::history::quarters::Quarters;
 use decide::usage::history::{Kept, Whose};
-use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
     WriteTransaction,
 };
 
-use super::{StoreError, make_directory, open_file, sealed, unsealed};
+use super::{StoreError, make_directory, sealed, unsealed};
 use key::{Key, Owner, key, number, of_level, of_owner, owner};
 
 mod key;
@@ -224,18 +223,9 @@ impl Histories {
 }
 
 fn open_database(file: &Path) -> Result<Database, StoreError> {
-    let opening = |error| StoreError::opening(file, error);
-    let backend = FileBackend::new(open_file(file)?).map_err(|error| opening(error.into()))?;
-    let database = Builder::new()
-        .set_cache_size(CACHE_BYTES)
-        .set_check_integrity_on_open(true)
-        .create_with_backend(backend)
-        .map_err(|error| opening(error.into()))?;
-    create_tables(&database).map_err(opening)?;
-    Ok(database)
+    super::open_database(file, CACHE_BYTES, create_tables)
 }
 
-/// So that reading finds them.
 fn create_tables(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(ROWS)?;
