@@ -90,7 +90,7 @@ pub(crate) fn begun(at_work: &Steering, about: &About, asked: Asked) -> Result<B
         None => points = history.map(|history| seconds(history, since)).unwrap_or_default(),
         Some(level) => {
             let (reply, answer) = oneshot::channel();
-            at_work.order_history(Order::Read(whose, level, since, reply));
+            at_work.history.send(Order::Read(whose, level, since, reply));
             stored = Some(answer);
         }
     }

@@ -1,9 +1,11 @@
 //! The histories' thread: writes what has closed, once a minute, and reads what is asked for.
 //!
 //! **Invariant:** whatever becomes of the disk, the agent goes on: what cannot be written is left out, which is said once.
+//! **Invariant:** no more than [`ORDERS_MAX`] orders wait, also while a disk hangs.
 
+use std::cell::Cell;
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::JoinHandle;
 
 use anyhow::Context;
@@ -21,6 +23,9 @@ use crate::journal::chain;
 /// What is kept in mind between two writes at the most: a minute of a thousand VMs.
 const WAITING_MAX: usize = 10_000;
 
+/// Orders that may wait: some minutes of what closes each second.
+const ORDERS_MAX: usize = 256;
+
 /// What the thread is told.
 pub(crate) enum Order {
     /// Keep this.
@@ -31,9 +36,32 @@ pub(crate) enum Order {
     Read(Whose, Level, Time, oneshot::Sender<Result<Vec<Closed>, String>>),
 }
 
+/// The way to the thread. What finds no room is dropped: a history has gaps where a disk hung.
+pub(crate) struct Orders {
+    sender: SyncSender<Order>,
+    /// Something was dropped, and that was said.
+    full: Cell<bool>,
+}
+
+impl Orders {
+    pub(crate) fn send(&self, order: Order) {
+        let full = match self.sender.try_send(order) {
+            Ok(()) => false,
+            Err(TrySendError::Full(_)) => true,
+            Err(TrySendError::Disconnected(_)) => {
+                return tracing::error!("the histories' thread is gone: none are kept");
+            }
+        };
+        let before = self.full.replace(full);
+        if full && !before {
+            tracing::warn!("usage history is lost: its disk does not keep up");
+        }
+    }
+}
+
 /// The thread, and the two ends of what is said to it and by it.
 pub(crate) struct Thread {
-    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) orders: Orders,
     pub(crate) heard: ears::UnboundedReceiver<Event>,
     /// To be joined at the end, so that the last minute is written.
     pub(crate) thread: JoinHandle<()>,
@@ -41,7 +69,8 @@ pub(crate) struct Thread {
 
 /// Starts the thread. It ends when nothing can be sent to it any more, and what was sent is written.
 pub(crate) fn start(folder: &Path, config: &config::History) -> anyhow::Result<Thread> {
-    let (orders, received) = mpsc::channel();
+    let (sender, received) = mpsc::sync_channel(ORDERS_MAX);
+    let orders = Orders { sender, full: Cell::new(false) };
     let (said, heard) = ears::unbounded_channel();
     let folder = config.keep.then(|| folder.to_owned());
     let spans = config.spans();
@@ -144,5 +173,21 @@ impl Shelf {
     fn say(&self, words: String) {
         // Nobody listens any more: the agent is ending.
         let _ = self.said.send(Event::BadInput(words));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_hangs_holds_up_nobody_and_what_waits_has_a_limit() {
+        let (sender, hanging) = mpsc::sync_channel(ORDERS_MAX);
+        let orders = Orders { sender, full: Cell::new(false) };
+        (0..10 * ORDERS_MAX).for_each(|_| orders.send(Order::Recall(Whose::Host)));
+        assert!(orders.full.get());
+        assert_eq!(hanging.try_iter().count(), ORDERS_MAX);
+        orders.send(Order::Recall(Whose::Host));
+        assert!(!orders.full.get(), "it keeps up again");
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::{CYCLE, Clock};
-use crate::history::Order;
+use crate::history::{Order, Orders};
 use crate::hold::Hold;
 use crate::journal::{Write, Written};
 use crate::net::{Heard, Net};
@@ -37,7 +37,7 @@ pub(crate) struct Steering {
     net: Net,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     journal: mpsc::UnboundedSender<Write>,
-    history: std::sync::mpsc::Sender<Order>,
+    pub(crate) history: Orders,
     events: Arc<Events>,
     newest: watch::Sender<u64>,
     hold: Option<Hold>,
@@ -71,7 +71,7 @@ pub(crate) struct Hands {
     pub(crate) net: Net,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     pub(crate) journal: mpsc::UnboundedSender<Write>,
-    pub(crate) history: std::sync::mpsc::Sender<Order>,
+    pub(crate) history: Orders,
     pub(crate) events: Arc<Events>,
     pub(crate) newest: watch::Sender<u64>,
     pub(crate) hold: Option<Hold>,
@@ -236,8 +236,8 @@ impl Steering {
                     tracing::debug!(%move_id, %vm, ?command, "ordered");
                     self.hypervisor.order(move_id, vm, command);
                 }
-                Action::Keep(kept) => self.order_history(Order::Keep(kept)),
-                Action::Recall(whose) => self.order_history(Order::Recall(whose)),
+                Action::Keep(kept) => self.history.send(Order::Keep(kept)),
+                Action::Recall(whose) => self.history.send(Order::Recall(whose)),
                 Action::Note(note) => notes.push(note),
                 Action::Reply { number, answer } => {
                     // Nobody waits any more only if the client went away.
@@ -246,12 +246,6 @@ impl Steering {
             }
         }
         notes
-    }
-
-    pub(crate) fn order_history(&self, order: Order) {
-        if self.history.send(order).is_err() {
-            tracing::error!("the histories' thread is gone: none are kept");
-        }
     }
 
     /// Writes notes to the event log and the log, and wakes those who follow.
