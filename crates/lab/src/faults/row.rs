@@ -228,11 +228,14 @@ impl Bed {
         let deadline = Instant::now() + PHASE_MAX;
         let pid = self.cluster.agent_pid(run.held).context("the agent to hold does not run")?;
         let host = self.cluster.host(run.held);
+        let mut copying = None;
         loop {
             if stopped(pid) {
                 let event = last_event(host, &self.scratch)?;
-                // Stopped from here, its last events may not be on disk yet: let it go on a little.
-                if run.phase != Phase::Copying || event.step == Step::Copy {
+                // Stopped from here, its last events may not be on disk yet, and the last that is there be of an earlier move,
+                // whose agent was killed: let it go on a little.
+                let told = event.step == Step::Copy && event.move_id == copying;
+                if run.phase != Phase::Copying || told {
                     run.move_id = event.move_id.context("an event of a move")?;
                     return Ok(true);
                 }
@@ -252,6 +255,7 @@ impl Bed {
                     && newest.phase == "copying"
                     && newest.copied_bytes > 0
                 {
+                    copying = Some(newest.id.clone());
                     self.cluster.signal_agent(run.held, Signal::STOP)?;
                 }
             }
