@@ -41,6 +41,12 @@ const KEPT: &[(u64, u16, &str)] = &[
         "a paused guest was killed at its target once it was in place there: that its source ends the stopped copy is right",
     ),
     (
+        1_795_544_557_478,
+        12,
+        "a VM whose process had died during a move was started again before the move was over, and then forgotten \
+         (stories: a_vm_that_is_started_again_before_its_move_is_over_is_not_forgotten)",
+    ),
+    (
         90,
         12,
         "a VM died at its target between `owner` and its first instruction: its source's stopped copy stays, for a person to end",

@@ -418,6 +418,21 @@ fn a_target_process_that_dies_in_mid_copy_leaves_the_source_running() {
 }
 
 #[test]
+fn a_vm_that_is_started_again_before_its_move_is_over_is_not_forgotten() {
+    let mut world = calm(settings());
+    world.sites.get_mut(&1).unwrap().write_takes = secs(2);
+    let id = move_by_hand(&mut world, Some(2));
+    until_noted(&mut world, Step::Readiness);
+    world.run(Duration::from_millis(100));
+    world.kill(1, vm_id(1));
+    world.run(Duration::from_millis(100));
+    world.start_again(1, vm_id(1));
+    world.ask(1, Ask::Cancel(id)).expect("it is not over");
+    ends_at(&mut world, 1);
+    assert!(!world.noted(Step::VmDown), "{}", world.story());
+}
+
+#[test]
 fn a_source_agent_killed_in_mid_copy_cancels_it_when_it_is_back() {
     let (mut world, _) = moving(1, "StartCopy");
     world.run(secs(3));

@@ -62,6 +62,9 @@ impl Host {
         if self.incoming.values().any(|incoming| incoming.vm == vm && !incoming.ended) {
             return;
         }
+        // Somebody has started it again before its move was over.
+        let moving = self.outgoing.values_mut().filter(|out| out.vm == vm);
+        moving.for_each(|out| out.process_gone = None);
         let copying = self.copies(vm);
         let known_here = self.vms.get_mut(&vm);
         if let Some(here) = known_here.filter(|here| here.record.ownership != Ownership::Down) {
