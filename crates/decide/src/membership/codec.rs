@@ -8,8 +8,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 
 use bytes::{Buf, BufMut, TryGetError};
 use foca::{Header, Member, Message, State};
@@ -109,19 +108,9 @@ pub(super) fn sender(mut foca_data: &[u8]) -> Result<Identity, Malformed> {
     if sender.peer.host == HostId(0) { Err(Malformed::Unknown("sender")) } else { Ok(sender) }
 }
 
-/// Whether members were read since this was last taken: most datagrams bring digests only, and change no member.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Read(Arc<AtomicBool>);
-
-impl Read {
-    pub(super) fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
-    }
-}
-
-/// foca's view of the above, for the host with this id.
+/// foca's view of the above, for the host with this id; says which hosts it has read of. Most datagrams bring digests only.
 #[derive(Debug)]
-pub(super) struct Codec(pub(super) HostId, pub(super) Read);
+pub(super) struct Codec(pub(super) HostId, pub(super) Sender<HostId>);
 
 impl foca::Codec<Identity> for Codec {
     type Error = Malformed;
@@ -168,7 +157,6 @@ impl foca::Codec<Identity> for Codec {
     }
 
     fn decode_member(&mut self, mut buf: impl Buf) -> Result<Member<Identity>, Malformed> {
-        self.1.0.store(true, Ordering::Relaxed);
         let id = get_identity(&mut buf)?;
         let incarnation = buf.try_get_u16()?;
         let state = match buf.try_get_u8()? {
@@ -180,6 +168,8 @@ impl foca::Codec<Identity> for Codec {
         if id.peer.host == HostId(0) {
             Err(Malformed::Unknown("member"))
         } else {
+            // The other end lives as long as the membership that owns both.
+            let _ = self.1.send(id.peer.host);
             Ok(Member::new(id, incarnation, state))
         }
     }

@@ -39,7 +39,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::units::{HostId, Time};
 use calls::Calls;
-use codec::{Codec, FOCA_BYTES_MAX, Frame, Read};
+use codec::{Codec, FOCA_BYTES_MAX, Frame};
 use identity::{Identity, is_later};
 use spread::Spread;
 use suspects::Suspects;
@@ -140,7 +140,8 @@ pub struct Membership {
     number: u64,
     twice: Twice,
     suspects: Suspects,
-    read: Read,
+    /// Hosts that datagrams told of.
+    read: Receiver<HostId>,
     link: Link,
     left: bool,
     now: Time,
@@ -161,8 +162,10 @@ struct Link {
     reborn: bool,
     /// A host came up that lacks our digest.
     newcomer: bool,
-    /// Some member may stand otherwise than before.
-    stirred: bool,
+    /// Members that may stand otherwise than before.
+    stirred: BTreeSet<HostId>,
+    /// Whom foca probes: it is suspected when the next probe begins, without a word.
+    probed: Option<HostId>,
 }
 
 impl fmt::Debug for Membership {
@@ -194,8 +197,8 @@ impl Membership {
         let (tell, heard) = channel();
         let config = timings.foca(1, FOCA_BYTES_MAX);
         let spread = Spread::new(id, tell);
-        let read = Read::default();
-        let codec = Codec(id, read.clone());
+        let (tell, read) = channel();
+        let codec = Codec(id, tell);
         Membership {
             me: id,
             foca: Foca::with_custom_broadcast(Identity::first(me), config, rng, codec, spread),
@@ -242,7 +245,9 @@ impl Membership {
             Frame::Foca(data) => {
                 let sender = codec::sender(data).map_err(|why| bad(why.to_string()))?;
                 if self.admit(&sender, out) {
-                    self.link.stirred |= !self.stands_well(&sender);
+                    if !self.stands_well(&sender) {
+                        self.link.stirred.insert(sender.peer.host);
+                    }
                     let (foca, mut effects) = self.parts(out);
                     let result = foca.handle_data(data, &mut effects);
                     self.settle(out);
@@ -265,13 +270,22 @@ impl Membership {
         }
         self.pass(now);
         while let Some(timer) = self.timers.pop_due(self.now) {
-            self.link.stirred = true;
+            self.link.stirred.extend(match &timer {
+                Timer::ProbeRandomMember(_) => self.link.probed,
+                Timer::ChangeSuspectToDown { member_id: who, .. } | Timer::RemoveDown(who) => {
+                    Some(who.peer.host)
+                }
+                Timer::SendIndirectProbe { .. }
+                | Timer::PeriodicAnnounce(_)
+                | Timer::PeriodicAnnounceDown(_)
+                | Timer::PeriodicGossip(_) => None,
+            });
             let (foca, mut effects) = self.parts(out);
             // foca reports timers that came too late to complete a probe, and begins the next probe all the same.
             let _ = foca.handle_timer(timer, &mut effects);
         }
         while let Some((who, incarnation)) = self.suspects.due(self.now) {
-            self.link.stirred = true;
+            self.link.stirred.insert(who.peer.host);
             let gone = Member::new(who, incarnation, State::Down);
             let (foca, mut effects) = self.parts(out);
             foca.apply_many(std::iter::once(gone), true, &mut effects)
@@ -396,7 +410,6 @@ impl Membership {
             self.link.connected = false;
             self.link.reborn = true;
         }
-        self.link.stirred = true;
         self.settle(out);
     }
 
@@ -408,9 +421,11 @@ impl Membership {
                 None => drop(self.early.insert(host, (digest, self.now))),
             }
         }
-        let stirred = std::mem::take(&mut self.link.stirred) | self.read.take();
-        if stirred && self.compare(out) {
-            self.forget();
+        let mut stirred = std::mem::take(&mut self.link.stirred);
+        stirred.extend(self.read.try_iter());
+        if !stirred.is_empty() && self.compare(&stirred, out) {
+            // Of hosts that never came.
+            self.early.retain(|_, (_, at)| self.now.since(*at) < self.timings.list_period);
             let hosts = self.foca.num_members() + 1;
             let config = self.timings.foca(hosts, FOCA_BYTES_MAX);
             self.foca.set_config(config).expect("only what may change has changed");
@@ -427,18 +442,18 @@ impl Membership {
         (self.link.reborn, self.link.newcomer) = (false, false);
     }
 
-    /// Brings the views up to foca's members; whether any differed.
-    fn compare(&mut self, out: &mut Vec<Output>) -> bool {
+    /// Brings the views of `these` up to foca's members; whether any differed, or one is forgotten.
+    fn compare(&mut self, these: &BTreeSet<HostId>, out: &mut Vec<Output>) -> bool {
         let Membership { foca, known, early, calls, twice, suspects, me, now, .. } = self;
-        let mut changed = false;
+        let (mut changed, mut others) = (false, 0);
         for member in foca.iter_membership_state().filter(|member| member.id().peer.host != *me) {
+            others += 1;
             let Identity { peer, life } = member.id();
             let host = peer.host;
-            let state = match member.state() {
-                State::Alive => HostState::Alive,
-                State::Suspect => HostState::Suspect,
-                State::Down => HostState::Gone,
-            };
+            if !these.contains(&host) {
+                continue;
+            }
+            let state = standing(member);
             match state {
                 HostState::Suspect => suspects.suspect(*now, member.id(), member.incarnation()),
                 HostState::Alive | HostState::Gone => suspects.clear(host),
@@ -466,14 +481,33 @@ impl Membership {
                 }
             }
         }
-        changed || foca.iter_membership_state().len() < known.len()
+        if others < known.len() {
+            self.forget();
+            changed = true;
+        }
+        debug_assert!(self.agrees_with_foca(), "a member changed that nothing told of");
+        changed
     }
 
-    /// Drops what foca has forgotten, and digests of hosts that never came.
+    fn agrees_with_foca(&self) -> bool {
+        let mut others =
+            self.foca.iter_membership_state().filter(|member| member.id().peer.host != self.me);
+        others.all(|member| {
+            let Identity { peer, life } = member.id();
+            let known = self.known.get(&peer.host);
+            known.is_some_and(|known| {
+                known.life == *life
+                    && known.view.peer == *peer
+                    && known.view.state == standing(member)
+            })
+        })
+    }
+
+    /// Drops what foca has forgotten.
     fn forget(&mut self) {
         let members: BTreeSet<HostId> =
             self.foca.iter_membership_state().map(|m| m.id().peer.host).collect();
-        let Membership { known, calls, twice, suspects, early, timings, now, .. } = self;
+        let Membership { known, calls, twice, suspects, .. } = self;
         known.retain(|host, known| {
             let kept = members.contains(host);
             if !kept {
@@ -483,7 +517,6 @@ impl Membership {
             }
             kept
         });
-        early.retain(|_, (_, at)| now.since(*at) < timings.list_period);
     }
 
     /// Gives the digest a new number and lets it go round.
@@ -514,6 +547,14 @@ impl Membership {
     }
 }
 
+fn standing(member: &Member<Identity>) -> HostState {
+    match member.state() {
+        State::Alive => HostState::Alive,
+        State::Suspect => HostState::Suspect,
+        State::Down => HostState::Gone,
+    }
+}
+
 /// Where foca's wishes go.
 struct Effects<'a> {
     here: SocketAddr,
@@ -525,7 +566,6 @@ struct Effects<'a> {
 
 impl Runtime<Identity> for Effects<'_> {
     fn notify(&mut self, notification: Notification<'_, Identity>) {
-        self.link.stirred = true;
         match notification {
             Notification::MemberUp(_) => self.link.newcomer = true,
             Notification::Active => self.link.connected = true,
@@ -545,6 +585,9 @@ impl Runtime<Identity> for Effects<'_> {
     }
 
     fn submit_after(&mut self, timer: Timer<Identity>, after: Duration) {
+        if let Timer::SendIndirectProbe { probed_id, .. } = &timer {
+            self.link.probed = Some(probed_id.peer.host);
+        }
         self.timers.set(self.now.plus(after), timer);
     }
 }
