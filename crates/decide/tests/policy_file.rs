@@ -74,7 +74,11 @@ fn an_empty_file_means_the_design() {
                 host_rest: Duration::from_secs(300),
             },
             limits: Limits { moves_per_host: 1, moves_per_day: 20 },
-            copy: Copy { bandwidth: Share(500), downtime: Duration::from_millis(100) },
+            copy: Copy {
+                bandwidth: Share(500),
+                downtime: Duration::from_millis(100),
+                multifd: false
+            },
             share: Shares { cpu: false, network: false, headroom: Share(500), floor: Share(50) },
         }
     );
@@ -89,7 +93,7 @@ hot = { for = "5s", cpu_used = "81%", cpu_pressure = "21.5%", memory_used = "91%
 target = { cpu_used_max = "71%", memory_used_max = "86%", memory_reserve = "512 MiB" }
 worth_it = { gain_min = "0.5%", vm_rest = "1.5h", host_rest = "1d" }
 limits = { moves_per_host = 2, moves_per_day = 3 }
-copy = { bandwidth = "33%", downtime = "250ms" }
+copy = { bandwidth = "33%", downtime = "250ms", multifd = true }
 share = { cpu = true, network = true, headroom = "120%", floor = "0%" }
 "#;
     expect![[r#"
@@ -145,6 +149,7 @@ share = { cpu = true, network = true, headroom = "120%", floor = "0%" }
                     330,
                 ),
                 downtime: 250ms,
+                multifd: true,
             },
             share: Shares {
                 cpu: true,
@@ -186,7 +191,7 @@ fn an_unknown_key_is_answered_with_the_nearest() {
     refused(
         "[copy]\npost_copy = false\n",
         &expect![[
-            r#"line 2, column 1, key copy.post_copy: unknown key "post_copy"; known are bandwidth, downtime"#
+            r#"line 2, column 1, key copy.post_copy: unknown key "post_copy"; known are bandwidth, downtime, multifd"#
         ]],
     );
     refused(

@@ -36,6 +36,7 @@ memory_reserve = "256MiB"
 [copy]
 bandwidth = "5%"
 downtime = "100ms"
+multifd = true
 "#;
 const PARAMETERS: CopyParameters = CopyParameters {
     bandwidth: BitsPerSec(500_000_000),

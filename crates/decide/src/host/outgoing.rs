@@ -267,13 +267,14 @@ impl Host {
 
     /// How memory is copied from here: the operator's share of the uplink.
     pub(super) fn copy_parameters(&self) -> CopyParameters {
+        let copy = &self.settings.copy;
         let speed = self
             .usage
             .capacity()
             .bits
             .map_or(SPEED_UNKNOWN, |both_ways| BitsPerSec(both_ways.0 / 2));
-        let bandwidth = BitsPerSec(speed.0 / 1000 * u64::from(self.settings.copy.bandwidth.0));
-        CopyParameters { bandwidth, downtime_max: self.settings.copy.downtime, multifd: true }
+        let bandwidth = BitsPerSec(speed.0 / 1000 * u64::from(copy.bandwidth.0));
+        CopyParameters { bandwidth, downtime_max: copy.downtime, multifd: copy.multifd }
     }
 
     pub(super) fn accepted(

@@ -164,5 +164,6 @@ pub(crate) mod settings {
     struct CopyForm {
         bandwidth: Share,
         downtime: Duration,
+        multifd: bool,
     }
 }

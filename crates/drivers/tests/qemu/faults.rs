@@ -1,5 +1,7 @@
 //! QEMUs and drivers that die, hang or are restarted in mid-move.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use decide::migrate::hypervisor::{
@@ -92,6 +94,49 @@ async fn a_copy_that_stalls_is_cancelled_and_the_source_runs_on() {
         assert!(matches!(heard, R::IncomingFailed(_) | R::IncomingCompleted), "{heard:?}");
         heard = b.report().await;
     }
+}
+
+/// As QEMU 10.0 does with several connections now and then: its threads wait for each other.
+#[tokio::test]
+async fn a_copy_that_qemu_does_not_end_is_told_with_what_to_do() {
+    let mut a = Host::start_with("hang-a", |config| config.stall_max = Duration::from_secs(1));
+    let vm = VmId(0x2d);
+    hanging(UnixListener::bind(a.file(vm, "sock")).unwrap(), vm);
+    a.write(vm, "toml", &definition("vm-2d", None));
+    assert!(matches!(a.sighting().await, Sighting::Found(..)));
+    assert_eq!(a.looks(vm).await, Seen::Copying);
+    a.order(vm, C::CancelCopy);
+    match a.sighting().await {
+        Sighting::Unusable(Some(unusable), why) => {
+            assert_eq!(unusable, vm);
+            assert!(why.contains("does not end a copy") && why.contains("started anew"), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Answers as a QEMU whose cancelled copy never ends.
+fn hanging(listener: UnixListener, vm: VmId) {
+    let answer = move |command: &str| match command {
+        "query-uuid" => format!(r#"{{"UUID":"{vm}"}}"#),
+        "query-status" => r#"{"status":"running"}"#.to_owned(),
+        "query-kvm" => r#"{"enabled":false}"#.to_owned(),
+        "qom-get" => r#""pc-i440fx-7.2-machine""#.to_owned(),
+        "query-migrate" => r#"{"status":"cancelling"}"#.to_owned(),
+        _ => "{}".to_owned(),
+    };
+    std::thread::spawn(move || {
+        let (client, _) = listener.accept().unwrap();
+        writeln!(&client, r#"{{"QMP":{{"capabilities":[]}}}}"#).unwrap();
+        // Until the driver goes away.
+        for line in BufReader::new(&client).lines().map_while(Result::ok) {
+            let asked: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let answer = answer(asked["execute"].as_str().unwrap());
+            if writeln!(&client, r#"{{"return":{answer},"id":{}}}"#, asked["id"]).is_err() {
+                return;
+            }
+        }
+    });
 }
 
 /// QEMU itself would wait until TCP gives up: its threads hang in the kernel with what nobody takes.

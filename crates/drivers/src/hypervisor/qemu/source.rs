@@ -7,7 +7,8 @@
 //!
 //! From `pre-switchover` to `completed` QEMU's events alone drive it: the guest is paused meanwhile.
 //!
-//! **Invariant:** a copy that is cancelled comes to an end, also when nothing that is sent arrives.
+//! **Invariant:** a copy that is cancelled comes to an end, also when nothing that is sent arrives, or it is said that QEMU
+//! does not end it.
 //! **Invariant:** nothing here sends `cont`: at a failure or cancel QEMU lets the guest run on by itself.
 
 use std::time::Duration;
@@ -37,13 +38,26 @@ pub(super) struct Leaving {
     paused: bool,
     /// QEMU said `completed`.
     completed: bool,
-    /// Why this driver cancelled it.
-    cancelled: Option<String>,
-    /// When it last did something about that.
-    cancelled_at: Instant,
+    /// Present once this driver cancelled it.
+    cancelled: Option<Cancelled>,
     progress: CopyProgress,
     /// When something was sent last.
     sent_at: Instant,
+}
+
+/// A cancel that was asked for.
+#[derive(Debug)]
+struct Cancelled {
+    why: String,
+    since: Instant,
+    /// When something was last done about it.
+    tried: Instant,
+}
+
+impl Cancelled {
+    fn now(why: String) -> Cancelled {
+        Cancelled { why, since: Instant::now(), tried: Instant::now() }
+    }
 }
 
 impl Leaving {
@@ -55,7 +69,6 @@ impl Leaving {
             paused: false,
             completed: false,
             cancelled: None,
-            cancelled_at: Instant::now(),
             progress,
             sent_at: Instant::now(),
         }
@@ -189,8 +202,8 @@ impl VmTask {
         let stall_max = self.place.config.stall_max;
         let Following::Out(leaving) = &mut self.following else { return };
         if leaving.cancelled.is_none() && leaving.sent_at.elapsed() >= stall_max {
-            leaving.cancelled = Some(format!("cancelled: nothing was sent for {stall_max:?}"));
-            leaving.cancelled_at = Instant::now();
+            let why = format!("cancelled: nothing was sent for {stall_max:?}");
+            leaving.cancelled = Some(Cancelled::now(why));
             // An error leaves it as it is: the end is settled by what QEMU says later.
             drop(self.ask(MigrateCancel {}).await);
         }
@@ -198,15 +211,22 @@ impl VmTask {
 
     /// A cancelled copy whose bytes nobody acknowledges hangs in QEMU until TCP gives up, which takes a quarter of an hour:
     /// the threads that send wait in the kernel, in the last round with all of QEMU behind them. Closing their connections
-    /// ends it.
+    /// ends it. Where it does not, as seen with several connections, whose threads wait for each other, a person is told.
     async fn yank_if_it_hangs(&mut self) {
         let Following::Out(leaving) = &mut self.following else { return };
-        if leaving.cancelled.is_some() && leaving.cancelled_at.elapsed() >= CANCEL_MAX {
-            leaving.cancelled_at = Instant::now();
-            // An error means that there is nothing to close: its end is settled by what QEMU says later.
-            if let Err(why) = self.yank().await {
-                tracing::debug!(vm = %self.vm, why, "nothing to yank");
-            }
+        let Some(cancelled) = &mut leaving.cancelled else { return };
+        if cancelled.tried.elapsed() < CANCEL_MAX {
+            return;
+        }
+        cancelled.tried = Instant::now();
+        let hangs = cancelled.since.elapsed() >= self.place.config.stall_max;
+        // An error means that there is nothing to close: its end is settled by what QEMU says later.
+        if let Err(why) = self.yank().await {
+            tracing::debug!(vm = %self.vm, why, "nothing to yank");
+        }
+        if hangs {
+            let socket = self.paths.socket.display();
+            self.say_problem(format!("{socket}: QEMU does not end a copy that was cancelled: the VM stays here, but cannot be moved until it is shut down and started anew")).await;
         }
     }
 
@@ -274,8 +294,9 @@ impl VmTask {
         }
         self.follow_copy_of(move_id);
         if let Following::Out(leaving) = &mut self.following {
-            leaving.cancelled.get_or_insert_with(|| "cancelled".to_owned());
-            leaving.cancelled_at = Instant::now();
+            let cancelled =
+                leaving.cancelled.get_or_insert_with(|| Cancelled::now("cancelled".to_owned()));
+            cancelled.tried = Instant::now();
         }
         if let Err(why) = self.ask(MigrateCancel {}).await {
             tracing::warn!(%move_id, vm = %self.vm, why, "the cancel brought no answer");
@@ -309,7 +330,7 @@ impl VmTask {
 
 fn why_it_failed(migration: &Migration, leaving: &Leaving) -> String {
     match (migration.status(), &migration.error_desc, &leaving.cancelled) {
-        (MigrationStatus::Cancelled, _, Some(why)) => why.clone(),
+        (MigrationStatus::Cancelled, _, Some(cancelled)) => cancelled.why.clone(),
         (MigrationStatus::Cancelled, ..) => "cancelled, not by Evenkeel".to_owned(),
         (MigrationStatus::Completed, ..) => {
             "it completed, but somebody let the guest run here again".to_owned()
