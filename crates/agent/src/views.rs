@@ -1,8 +1,8 @@
 //! What `decide` knows, in the words of the API.
 
 use api::{
-    Choice, Decision, Event, FlowView, HostView, MoveView, ShareView, Status, Step as Told,
-    Unsettled, VmPlace, VmView,
+    Choice, Decision, Event, FlowView, HostView, MoveView, NextHourView, ShareView, Status,
+    Step as Told, Unsettled, VmPlace, VmView,
 };
 use decide::host::Host;
 use decide::host::inventory::TWO_COPIES;
@@ -212,6 +212,12 @@ fn one_vm(at_work: &Steering, watched: &[Watched], id: VmId) -> VmView {
         received_packets_per_second: now.received_packets.0,
         bits_per_second: now.bits().0,
         history_seconds: history.map_or(0, |history| history.span().as_secs()),
+        next_hour: host.usage().next_hour(id).map(|next| NextHourView {
+            cpu_mean_percent: of_a_core(next.mean.cpu),
+            cpu_peak_percent: of_a_core(next.peak.cpu),
+            mean_bits_per_second: next.mean.bits.0,
+            peak_bits_per_second: next.peak.bits.0,
+        }),
         trouble: vm.trouble.clone(),
     }
 }

@@ -151,6 +151,8 @@ pub struct VmView {
     pub bits_per_second: u64,
     /// Seconds of usage history that are kept for it.
     pub history_seconds: u64,
+    /// What it is expected to ask in the next hour; absent where less than a quarter of an hour is known of it.
+    pub next_hour: Option<NextHourView>,
     /// What is wrong with it, if anything.
     pub trouble: Option<String>,
 }
@@ -171,6 +173,19 @@ pub struct FlowView {
     pub packets_per_second: u64,
     /// Bits per second, headers counted.
     pub bits_per_second: u64,
+}
+
+/// What a VM is expected to ask in the next hour, by its usage history; made anew every five minutes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NextHourView {
+    /// Processor time used and waited for, mean of the hour, percent of one core.
+    pub cpu_mean_percent: f64,
+    /// The same, mean of the hour's highest quarter: nine of ten hours stay below.
+    pub cpu_peak_percent: f64,
+    /// Bits per second, both directions, mean of the hour.
+    pub mean_bits_per_second: u64,
+    /// The same, mean of the hour's highest quarter.
+    pub peak_bits_per_second: u64,
 }
 
 /// What a VM was given of its host.

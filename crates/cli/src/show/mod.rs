@@ -3,8 +3,8 @@
 //! Everything here is pure: an answer and a [`Look`] in, text out.
 
 use api::{
-    Decision, FlowView, HostView, MoveStarted, MoveView, ShareView, Status, Unsettled, VmPlace,
-    VmView, Why,
+    Decision, FlowView, HostView, MoveStarted, MoveView, NextHourView, ShareView, Status,
+    Unsettled, VmPlace, VmView, Why,
 };
 
 use self::table::{Color, Table, cell, coloured, one_line};
@@ -113,6 +113,7 @@ pub(crate) fn vms(vms: &[VmView], look: Look) -> String {
     if look.wide {
         table = table.figures("CPU WAIT").figures("VCPUS").figures("GUEST MEM").figures("DIRTIES");
         table = table.figures("DISK").figures("DISK REQ/s");
+        table = table.figures("NEXT HOUR CPU").figures("ITS PEAK");
         table = table.words("HOST").figures("EPOCH").figures("HISTORY").words("ID");
     }
     table = table.words("TROUBLE");
@@ -144,6 +145,8 @@ pub(crate) fn vms(vms: &[VmView], look: Look) -> String {
                 ),
                 known(vm.disk_bytes_per_second.map(figures::bytes_per_second)),
                 known(vm.disk_requests_per_second.map(figures::count)),
+                known(vm.next_hour.as_ref().map(|next| figures::percent(next.cpu_mean_percent))),
+                known(vm.next_hour.as_ref().map(|next| figures::percent(next.cpu_peak_percent))),
             ]);
             let history = figures::seconds(vm.history_seconds);
             row.extend([cell(&vm.host), cell(vm.epoch.to_string()), cell(history), cell(&vm.id)]);
@@ -209,9 +212,20 @@ pub(crate) fn vm(vm: &VmView, look: Look) -> String {
     line("traffic", Some(figures::bits_per_second(vm.bits_per_second)));
     line("disk", vm.disk_bytes_per_second.map(figures::bytes_per_second));
     line("history", Some(figures::seconds(vm.history_seconds)));
+    line("next hour", vm.next_hour.as_ref().map(next_hour));
     line("share", vm.share.as_ref().map(share));
     line("trouble", vm.trouble.clone());
     lines.text_without_header()
+}
+
+fn next_hour(next: &NextHourView) -> String {
+    format!(
+        "CPU {} of a core, {} in its highest quarter; traffic {}, {} in its highest quarter",
+        figures::percent(next.cpu_mean_percent),
+        figures::percent(next.cpu_peak_percent),
+        figures::bits_per_second(next.mean_bits_per_second),
+        figures::bits_per_second(next.peak_bits_per_second)
+    )
 }
 
 fn share(share: &ShareView) -> String {

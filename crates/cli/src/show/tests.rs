@@ -1,6 +1,9 @@
 //! What people see, as they see it.
 
-use api::{Event, FlowView, HostView, MoveStarted, MoveView, ShareView, Status, Step, VmView, Why};
+use api::{
+    Event, FlowView, HostView, MoveStarted, MoveView, NextHourView, ShareView, Status, Step,
+    VmView, Why,
+};
 use expect_test::{Expect, expect};
 
 use crate::screen::Look;
@@ -93,6 +96,12 @@ fn vms() -> Vec<VmView> {
         received_packets_per_second: 51_880,
         bits_per_second: 94_100_000,
         history_seconds: 7_500,
+        next_hour: Some(NextHourView {
+            cpu_mean_percent: 88.2,
+            cpu_peak_percent: 140.0,
+            mean_bits_per_second: 90_000_000,
+            peak_bits_per_second: 120_000_000,
+        }),
         trouble: None,
     };
     let db = VmView {
@@ -104,6 +113,7 @@ fn vms() -> Vec<VmView> {
         disk_bytes_per_second: None,
         disk_requests_per_second: None,
         share: None,
+        next_hour: None,
         trouble: Some("its tap is missing".to_owned()),
         ..web.clone()
     };
@@ -253,9 +263,9 @@ fn the_vms() {
     check(
         super::vms(&vms(), WIDE),
         expect![[r#"
-            VM   STATE    CPU (1 core)   MEMORY  SENT PKT/s  RCVD PKT/s      TRAFFIC  CPU WAIT   VCPUS  GUEST MEM     DIRTIES       DISK  DISK REQ/s  HOST   EPOCH    HISTORY  ID                                    TROUBLE
-            web  moving        104.4 %  128 MiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %   71.0 MiB  48.0 MiB/s  1.1 MiB/s         310  host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000aa
-            db   running       104.4 %  8.0 GiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %             48.0 MiB/s                         host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000bb  its tap is missing
+            VM   STATE    CPU (1 core)   MEMORY  SENT PKT/s  RCVD PKT/s      TRAFFIC  CPU WAIT   VCPUS  GUEST MEM     DIRTIES       DISK  DISK REQ/s  NEXT HOUR CPU  ITS PEAK  HOST   EPOCH    HISTORY  ID                                    TROUBLE
+            web  moving        104.4 %  128 MiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %   71.0 MiB  48.0 MiB/s  1.1 MiB/s         310         88.2 %   140.0 %  host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000aa
+            db   running       104.4 %  8.0 GiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %             48.0 MiB/s                                                  host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000bb  its tap is missing
         "#]],
     );
 }
@@ -266,24 +276,25 @@ fn one_vm() {
     check(
         super::vm(web, PLAIN),
         expect![[r#"
-        VM           web
-        id           00000000-0000-0000-0000-0000000000aa
-        host         host1
-        state        moving
-        epoch        3
-        CPU          104.4 % of a core
-        its vCPUs    97.0 % of a core
-        they waited  31.2 % of a core
-        memory       128 MiB
-        guest uses   71.0 MiB
-        dirties      48.0 MiB/s
-        sent         120 packets/s
-        received     51.8k packets/s
-        traffic      94.1 Mbit/s
-        disk         1.1 MiB/s
-        history      2 h 5 min
-        share        CPU weight 60, receives 150 Mbit/s at most: at its peak it asked 400 mcores
-    "#]],
+            VM           web
+            id           00000000-0000-0000-0000-0000000000aa
+            host         host1
+            state        moving
+            epoch        3
+            CPU          104.4 % of a core
+            its vCPUs    97.0 % of a core
+            they waited  31.2 % of a core
+            memory       128 MiB
+            guest uses   71.0 MiB
+            dirties      48.0 MiB/s
+            sent         120 packets/s
+            received     51.8k packets/s
+            traffic      94.1 Mbit/s
+            disk         1.1 MiB/s
+            history      2 h 5 min
+            next hour    CPU 88.2 % of a core, 140.0 % in its highest quarter; traffic 90.0 Mbit/s, 120 Mbit/s in its highest quarter
+            share        CPU weight 60, receives 150 Mbit/s at most: at its peak it asked 400 mcores
+        "#]],
     );
     let mut db = db.clone();
     let given = web.share.clone().unwrap();

@@ -302,6 +302,7 @@ pub(crate) fn vm() -> VmView {
         received_packets_per_second: 20,
         bits_per_second: 30_000,
         history_seconds: 45,
+        next_hour: None,
         trouble: None,
     }
 }

@@ -156,6 +156,7 @@ async fn yaml_is_one_document() {
               received_packets_per_second: 20
               bits_per_second: 30000
               history_seconds: 45
+              next_hour: null
               trouble: null
         "#]],
     )
