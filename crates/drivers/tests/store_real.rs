@@ -1,4 +1,4 @@
-//! The journal on a disk that is full: a tmpfs of the test's own, in a mount namespace of its own. Needs root and
+//! The journal and the usage histories on a disk that is full: a tmpfs of the test's own, in a mount namespace of its own. Needs root and
 //! `unshare`.
 
 #![allow(
@@ -12,7 +12,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use decide::units::{JournalId, VmId};
+use decide::units::{JournalId, Time, VmId};
+use decide::usage::history::bucket::Bucket;
+use decide::usage::history::levels::{Closed, Level};
+use decide::usage::history::sample::{METRICS, Sample};
+use decide::usage::history::{Kept, Whose};
+use drivers::store::history::{Histories, Spans};
 use drivers::store::{Entry, Events, Journal, Opened, Opening, Records, StoreError};
 
 const MACHINE: &str = "3d1219c7c4c5404aaa1f6d2a48adfda4";
@@ -157,4 +162,79 @@ fn without_room_for_a_journal_there_is_none() {
     assert!(matches!(refused, StoreError::NoRoom { .. }), "{refused}");
     std::fs::remove_file(disk.join("filler")).unwrap();
     assert!(open(&disk).fresh, "nothing half done was left behind");
+}
+
+/// A minute of fifty VMs, of another load in each.
+fn minute(number: u64) -> Vec<Kept> {
+    let mut bucket = Bucket::default();
+    bucket.add(&Sample::of([number * 997; METRICS]));
+    let stats = bucket.stats().unwrap();
+    let span = Closed { level: Level::Minute, start: Level::Minute.at(number), stats };
+    (1..=50).map(|vm| Kept::Span(Whose::Vm(VmId(vm)), span)).collect()
+}
+
+fn histories(disk: &Path) -> Histories {
+    let (histories, set_aside) = Histories::open(&disk.join("state"), Spans::default()).unwrap();
+    assert!(set_aside.is_none(), "{set_aside:?}");
+    histories
+}
+
+/// Holds that each VM has just these minutes.
+fn assert_whole(histories: &mut Histories, minutes: &[u64]) {
+    for vm in 1..=50 {
+        let read = histories.read(Whose::Vm(VmId(vm)), Level::Minute, Time(0)).unwrap();
+        let expected: Vec<Kept> = minutes
+            .iter()
+            .map(|number| minute(*number).swap_remove(usize::try_from(vm).unwrap() - 1))
+            .collect();
+        let read: Vec<Kept> =
+            read.into_iter().map(|span| Kept::Span(Whose::Vm(VmId(vm)), span)).collect();
+        assert_eq!(read, expected, "VM {vm}");
+    }
+}
+
+#[test]
+fn histories_on_a_full_disk_fail_aloud_stay_whole_and_go_on_with_room() {
+    let Some(disk) =
+        small_disk("histories_on_a_full_disk_fail_aloud_stay_whole_and_go_on_with_room")
+    else {
+        return;
+    };
+    let mut kept = histories(&disk);
+    let mut committed: Vec<u64> = (0..20).collect();
+    for number in &committed {
+        kept.write(&minute(*number)).unwrap();
+    }
+    fill(&disk);
+    let refused = (20..3000).find_map(|number| match kept.write(&minute(number)) {
+        Ok(()) => {
+            committed.push(number);
+            None
+        }
+        Err(error) => Some((number, error)),
+    });
+    let (failed, error) = refused.expect("the file cannot grow");
+    println!("{} minutes committed before: {error}", committed.len());
+    assert!(matches!(error, StoreError::Failed { .. }), "{error}");
+    assert!(format!("{error:?}").contains("StorageFull"), "{error:?}");
+
+    // Opened anew by the next call, on the disk that is still full: nothing that was committed is lost, nor half of the failed.
+    assert_whole(&mut kept, &committed);
+    // What the failed write took is free again, so one more may find room; how it ends is what counts.
+    let mut next = failed;
+    if kept.write(&minute(next)).is_ok() {
+        committed.push(next);
+        next += 1;
+    }
+    assert_whole(&mut kept, &committed);
+    drop(kept);
+    let mut kept = histories(&disk);
+    assert_whole(&mut kept, &committed);
+
+    std::fs::remove_file(disk.join("filler")).unwrap();
+    for number in next..next + 20 {
+        kept.write(&minute(number)).unwrap();
+        committed.push(number);
+    }
+    assert_whole(&mut kept, &committed);
 }
