@@ -11,9 +11,9 @@
 use std::net::UdpSocket;
 use std::process::Command;
 
-use decide::units::VmId;
+use decide::units::{BitsPerSec, VmId};
 use decide::usage::reading::{LinkCounters, Reading};
-use drivers::monitor::{Monitor, Told, Watched};
+use drivers::monitor::{Duplex, Monitor, Told, Uplink, Watched};
 
 const INSIDE: &str = "EVENKEEL_TEST_INSIDE";
 
@@ -128,7 +128,47 @@ fn every_packet_is_counted_once_and_in_the_direction_of_the_vm() {
         assert_eq!(link_of(&after, vm).unwrap(), other_direction(own_direction(link)));
     }
     // The driver of veth says 10 Gbit/s.
-    assert_eq!(after.uplink_speed, Some(decide::units::BitsPerSec(10_000_000_000)));
+    assert_eq!(after.uplink_speed, Some(BitsPerSec(10_000_000_000)));
+}
+
+/// An uplink as the monitor sees it after one reading, and the speed in that reading.
+fn uplink_of(name: &str) -> (Uplink, Option<BitsPerSec>) {
+    let mut monitor = Monitor::new(Some(name.to_owned())).unwrap();
+    let speed = monitor.read(&[]).unwrap().uplink_speed;
+    (monitor.uplink().unwrap().clone(), speed)
+}
+
+#[test]
+fn speed_duplex_and_link_are_told_by_netlink_without_sysfs() {
+    if !inside("speed_duplex_and_link_are_told_by_netlink_without_sysfs") {
+        return;
+    }
+    quiet_pair("near", "far");
+    ip("tuntap add dev tap1 mode tap");
+    let sysfs_says = sysfs_speed("near");
+    let unmounted = Command::new("umount").arg("-l").arg("/sys").status().unwrap();
+    assert!(unmounted.success() && !std::path::Path::new("/sys/class/net/near").exists());
+
+    let (veth, speed) = uplink_of("near");
+    assert_eq!((veth.speed, veth.duplex), (Some(BitsPerSec(10_000_000_000)), Some(Duplex::Full)));
+    assert_eq!((speed, veth.up, veth.driver), (veth.speed, Some(true), None));
+    assert_eq!(speed, sysfs_says);
+    let mut monitor = Monitor::new(Some("near".to_owned())).unwrap();
+    monitor.read(&[]).unwrap();
+    ip("link set far down");
+    monitor.read(&[]).unwrap();
+    assert_eq!(monitor.uplink().unwrap().up, Some(false), "as soon as the carrier is lost");
+
+    let (tap, _) = uplink_of("tap1");
+    assert_eq!((tap.duplex, tap.up), (Some(Duplex::Full), Some(false)));
+    let (lo, speed) = uplink_of("lo");
+    assert_eq!((lo.speed, lo.duplex, speed), (None, None, None), "its driver does not tell");
+}
+
+/// Megabits per second, by /sys.
+fn sysfs_speed(link: &str) -> Option<BitsPerSec> {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{link}/speed")).ok()?;
+    Some(BitsPerSec(text.trim().parse::<u64>().ok()? * 1_000_000))
 }
 
 #[test]

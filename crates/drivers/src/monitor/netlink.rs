@@ -11,6 +11,8 @@
 //!
 //! **Invariant:** a message is read within its own bytes only; a garbled one is an error, never a panic.
 
+pub(super) mod ethtool;
+
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -19,8 +21,8 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netdevice, recv, send,
-    socket_with,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netdevice,
+    recv, send, socket_with,
 };
 
 use super::MonitorError;
@@ -77,15 +79,7 @@ pub(super) struct Links {
 impl Links {
     /// A socket in the network namespace of the caller, where it stays.
     pub(super) fn open() -> Result<Links, MonitorError> {
-        Links::open_socket().map_err(|errno| MonitorError::unreadable(WHAT, errno))
-    }
-
-    fn open_socket() -> Result<Links, Errno> {
-        let socket =
-            socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-        // Connected to the kernel, it hears nobody else.
-        connect(&socket, &SocketAddrNetlink::new(0, 0))?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_MAX))?;
+        let socket = open_socket(None).map_err(|errno| MonitorError::unreadable(WHAT, errno))?;
         Ok(Links { socket, sequence: 0, part: vec![0; PART_MAX] })
     }
 
@@ -129,6 +123,15 @@ impl Links {
         }
         Ok(heard)
     }
+}
+
+fn open_socket(protocol: Option<Protocol>) -> Result<OwnedFd, Errno> {
+    let socket =
+        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+    // Connected to the kernel, it hears nobody else.
+    connect(&socket, &SocketAddrNetlink::new(0, 0))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_MAX))?;
+    Ok(socket)
 }
 
 /// What the parts of one dump have said so far, apart from the statistics.
@@ -199,16 +202,24 @@ fn read_message(
 fn read_statistics(message: &[u8]) -> Result<Option<LinkStatistics>, MonitorError> {
     let short = || garbled("statistics are cut short");
     let ifindex = u32_at(message, HEADER + 4).ok_or_else(short)?;
-    let mut attributes = message.get(HEADER + STATS_HEADER..).ok_or_else(short)?;
+    let attributes = message.get(HEADER + STATS_HEADER..).ok_or_else(short)?;
+    let value = attribute(attributes, IFLA_STATS_LINK_64).map_err(garbled)?;
+    value.map(|value| counters(ifindex, value).ok_or_else(short)).transpose()
+}
+
+/// The value of the first attribute of that kind, or what is wrong with them.
+fn attribute(mut attributes: &[u8], wanted: u16) -> Result<Option<&[u8]>, &'static str> {
+    const SHORT: &str = "an attribute is cut short";
     while !attributes.is_empty() {
-        let length = usize::from(u16_at(attributes, 0).ok_or_else(short)?);
-        let kind = u16_at(attributes, 2).ok_or_else(short)? & 0x3fff;
+        let length = usize::from(u16_at(attributes, 0).ok_or(SHORT)?);
+        // Without the bits that say how the value is laid out.
+        let kind = u16_at(attributes, 2).ok_or(SHORT)? & 0x3fff;
         if length < 4 {
-            return Err(garbled("an attribute is shorter than its header"));
+            return Err("an attribute is shorter than its header");
         }
-        let value = attributes.get(4..length).ok_or_else(short)?;
-        if kind == IFLA_STATS_LINK_64 {
-            return counters(ifindex, value).ok_or_else(short).map(Some);
+        let value = attributes.get(4..length).ok_or(SHORT)?;
+        if kind == wanted {
+            return Ok(Some(value));
         }
         attributes = attributes.get(padded(length)..).unwrap_or_default();
     }

@@ -90,14 +90,14 @@ pub(super) fn link_speed(name: &str, ifindex: u32) -> Option<BitsPerSec> {
     if read("ifindex")?.trim() != ifindex.to_string() {
         return None;
     }
-    speed(&read("speed")?)
+    // −1 while unknown.
+    super::speed(read("speed")?.trim().parse().ok()?)
 }
 
-/// Megabits per second; −1 while unknown.
-fn speed(text: &str) -> Option<BitsPerSec> {
-    let megabits: u64 = text.trim().parse().ok()?;
-    // Some drivers say 0 or the unsigned form of −1.
-    (1..u64::from(u32::MAX)).contains(&megabits).then(|| BitsPerSec(megabits * 1_000_000))
+/// The name of the link's driver; a link that is no device of its own, such as a tap, has none.
+pub(super) fn link_driver(name: &str) -> Option<String> {
+    let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver")).ok()?;
+    Some(driver.file_name()?.to_str()?.to_owned())
 }
 
 #[cfg(test)]

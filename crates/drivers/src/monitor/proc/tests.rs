@@ -58,14 +58,6 @@ fn a_garbled_process_file_is_none_and_no_panic() {
 }
 
 #[test]
-fn an_unknown_speed_is_none() {
-    assert_eq!(speed("10000\n"), Some(BitsPerSec(10_000_000_000)));
-    for unknown in ["-1\n", "0\n", "4294967295\n", "", "fast"] {
-        assert_eq!(speed(unknown), None, "{unknown:?}");
-    }
-}
-
-#[test]
 fn a_thread_ran_and_waited_in_nanoseconds() {
     assert_eq!(schedstat(b"1234567890 987654321 42\n"), Some((1_234_567_890, 987_654_321)));
     for garbled in [&b""[..], b"12\n", b"12 x 1\n", b"-1 2 3\n", b"\xff"] {
