@@ -10,11 +10,12 @@ use std::thread::JoinHandle;
 
 use anyhow::Context;
 use decide::host::Event;
-use decide::units::Time;
+use decide::units::{Time, VmId};
+use decide::usage::history::aged::AgedLevel;
 use decide::usage::history::levels::{Closed, Level};
 use decide::usage::history::{Kept, Whose};
 use drivers::store::StoreError;
-use drivers::store::history::Histories;
+use drivers::store::history::{Histories, travel};
 use tokio::sync::{mpsc as ears, oneshot};
 
 use crate::config;
@@ -32,6 +33,12 @@ pub(crate) enum Order {
     Keep(Vec<Kept>),
     /// Give back what a host must know to go on.
     Recall(Whose),
+    /// Give what is stored of a history, to be sent at that time.
+    Gather(Whose, Time, oneshot::Sender<Vec<AgedLevel>>),
+    /// Set aside what came of a VM's history at that time.
+    Stage(VmId, Time, Vec<u8>),
+    /// Forget what was set aside of it.
+    Unstage(VmId),
     /// One level of a history, oldest first, from a time on.
     Read(Whose, Level, Time, oneshot::Sender<Result<Vec<Closed>, String>>),
 }
@@ -114,6 +121,14 @@ impl Shelf {
             match order {
                 Order::Keep(kept) => self.keep(kept),
                 Order::Recall(whose) => self.recall(whose),
+                Order::Gather(whose, now, reply) => {
+                    // Nobody waits any more only if that took too long.
+                    let _ = reply.send(self.gather(whose, now));
+                }
+                Order::Stage(vm, came, bytes) => {
+                    self.keep_aside(|histories| histories.stage(vm, came, &bytes));
+                }
+                Order::Unstage(vm) => self.keep_aside(|histories| histories.unstage(vm)),
                 Order::Read(whose, level, since, reply) => {
                     // Nobody waits any more only if the client went away.
                     let _ = reply.send(self.read(whose, level, since));
@@ -159,6 +174,29 @@ impl Shelf {
                 let _ = self.said.send(Event::Recalled { whose, quarters, past });
             }
             Some(Err(error)) => self.say(format!("a usage history is not read: {}", chain(&error))),
+        }
+    }
+
+    /// Whatever is stored, as it travels; nothing where the disk cannot be read.
+    fn gather(&mut self, whose: Whose, now: Time) -> Vec<AgedLevel> {
+        self.write();
+        let Some(histories) = &mut self.histories else { return Vec::new() };
+        let read = |level| Ok(travel::packed(now, level, &histories.read(whose, level, Time(0))?));
+        let levels: Result<Vec<Option<AgedLevel>>, StoreError> =
+            Level::ALL.into_iter().map(read).collect();
+        levels.map(|levels| levels.into_iter().flatten().collect()).unwrap_or_else(|error| {
+            let why = chain(&error);
+            self.say(format!("of a usage history only what is in memory travels: {why}"));
+            Vec::new()
+        })
+    }
+
+    fn keep_aside(&mut self, act: impl FnOnce(&mut Histories) -> Result<(), StoreError>) {
+        if let Some(Err(error)) = self.histories.as_mut().map(act) {
+            self.say(format!(
+                "of a usage history that came only what is in memory is kept: {}",
+                chain(&error)
+            ));
         }
     }
 

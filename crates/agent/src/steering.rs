@@ -10,7 +10,9 @@ use anyhow::Context;
 use api::{Event as Told, Problem};
 use decide::host::story::Note;
 use decide::host::{Action, Ask, Event, Host};
-use decide::units::{HostId, MoveId, Time};
+use decide::units::{HostId, MoveId, Time, VmId};
+use decide::usage::history::Whose;
+use decide::wire::message::{Body, Message};
 use drivers::hypervisor::{FromHypervisor, Hypervisor};
 use drivers::store::Events;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -153,6 +155,7 @@ impl Steering {
         let of_network = matches!(
             event,
             Event::Message(_)
+                | Event::BadHistory { .. }
                 | Event::Gossip { .. }
                 | Event::Inventory { .. }
                 | Event::BadInput(_)
@@ -221,7 +224,7 @@ impl Steering {
         let mut notes = Vec::new();
         for action in actions {
             match action {
-                Action::Send { address, message, .. } => self.net.send(address, message),
+                Action::Send { address, message, .. } => self.send(address, message),
                 Action::Cast { message, known } => self.net.cast(&message, &known),
                 Action::Gossip { to, bytes } => self.net.gossip(to, &bytes),
                 Action::Fetch { from, address } => self.net.fetch(from, address),
@@ -238,6 +241,7 @@ impl Steering {
                 }
                 Action::Keep(kept) => self.history.send(Order::Keep(kept)),
                 Action::Recall(whose) => self.history.send(Order::Recall(whose)),
+                Action::DropHistory(vm) => self.history.send(Order::Unstage(vm)),
                 Action::Note(note) => notes.push(note),
                 Action::Reply { number, answer } => {
                     // Nobody waits any more only if the client went away.
@@ -246,6 +250,31 @@ impl Steering {
             }
         }
         notes
+    }
+
+    /// A usage history goes with what is stored of it, which its thread reads.
+    fn send(&self, to: SocketAddr, message: Message) {
+        let leaving = self.host.leaving(message.move_id);
+        let Some(vm) = leaving.filter(|_| matches!(message.body, Body::History(_))) else {
+            return self.net.send(to, message);
+        };
+        let (reply, stored) = oneshot::channel();
+        self.history.send(Order::Gather(Whose::Vm(vm), self.clock.now(), reply));
+        self.net.send_history(to, message, vm, stored);
+    }
+
+    /// A usage history that is awaited is set aside before the host hears of it.
+    fn of_history(&self, message: Message, vm: VmId, bytes: Vec<u8>) -> Event {
+        let Message { from, move_id, .. } = message;
+        match self.host.awaits_history(move_id, vm) {
+            Ok(awaited) => {
+                if awaited && from == move_id.host {
+                    self.history.send(Order::Stage(vm, self.clock.now(), bytes));
+                }
+                Event::Message(message)
+            }
+            Err(why) => Event::BadHistory { from, move_id, why },
+        }
     }
 
     /// Writes notes to the event log and the log, and wakes those who follow.
@@ -290,6 +319,8 @@ impl Steering {
     fn of_net(&self, heard: Heard) -> Event {
         match heard {
             Heard::Message(message) => Event::Message(message),
+            Heard::History { message, vm, bytes } => self.of_history(message, vm, bytes),
+            Heard::BadHistory { from, move_id, why } => Event::BadHistory { from, move_id, why },
             Heard::Gossip { from, bytes } => Event::Gossip { from, bytes },
             Heard::Inventory { host, fetched } => Event::Inventory { host, fetched },
             Heard::Bad { from, why } => Event::BadInput(format!("from {from}: {why}")),

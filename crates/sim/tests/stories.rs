@@ -679,6 +679,36 @@ fn messages_of_a_third_host_about_anothers_move_change_nothing() {
 }
 
 #[test]
+fn a_history_that_is_none_is_refused_by_name_and_the_vm_stays() {
+    let mut world = calm(settings());
+    world.filter = Some(Box::new(|_, _, m| !matches!(m.body, Body::History(_))));
+    let id = move_by_hand(&mut world, Some(2));
+    let why = "of 1000000000000 bytes, at most 1048576 are taken".to_owned();
+    let chosen = |world: &World| {
+        world.notes.iter().any(|(_, at, note)| *at == 2 && note.step == Step::Confirmation)
+    };
+    assert!(world.until(secs(5), chosen), "{}", world.story());
+    // From a host whose part it is not; then of its source.
+    for from in [host_id(3), host_id(1)] {
+        world.handle(2, Event::BadHistory { from, move_id: id, why: why.clone() });
+    }
+    world.run(secs(5));
+    let of_move = world.notes.iter().filter(|(_, _, note)| note.move_id == Some(id));
+    let told: Vec<String> = of_move
+        .filter(|(_, _, note)| matches!(note.step, Step::Refusal | Step::Abandoned))
+        .map(|(_, at, note)| format!("host{at}: {}", note.reason))
+        .collect();
+    expect![[r#"
+        [
+            "host2: the usage history cannot be used: of 1000000000000 bytes, at most 1048576 are taken",
+            "host1: the usage history cannot be used: of 1000000000000 bytes, at most 1048576 are taken",
+            "host1: every acceptor fell away",
+        ]
+    "#]]
+    .assert_debug_eq(&told);
+}
+
+#[test]
 fn a_vm_without_a_tap_is_not_moved() {
     let mut world = flooded(settings());
     world.guests.get_mut(&vm_id(1)).unwrap().has_tap = false;

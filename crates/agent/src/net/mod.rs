@@ -5,6 +5,7 @@
 //!   gossip ── one datagram to one host ─────────────────────────────────────────▶ ├─▶ Heard
 //!   send ──── queue per peer ─▶ one connection per peer ─▶ rpc Deliver ─────────▶ ┘
 //!                 └── no answer in time ──▶ Heard::Undelivered, at the sender
+//!   send_history ── the same queue ─▶ rpc History, a stream ─▶ Heard::History or BadHistory
 //!   fetch ── a connection of its own ─▶ rpc Inventory ─▶ Heard::Inventory, at the asker
 //! ```
 //!
@@ -21,7 +22,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use decide::membership::inventory::Inventory;
-use decide::units::HostId;
+use decide::units::{HostId, MoveId, VmId};
+use decide::usage::history::aged::AgedLevel;
 use decide::wire::message::Message;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +31,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 mod datagram;
 mod lists;
+mod parts;
 mod peers;
 pub mod seal;
 mod serve;
@@ -109,6 +112,24 @@ impl fmt::Display for RequestMode {
 pub enum Heard {
     /// A message; also this host's own request, where the network brings it back: know it by its `from`.
     Message(Message),
+    /// All of a VM's usage history: its length, hash and form are right, and all figures can be.
+    History {
+        /// The part that decides.
+        message: Message,
+        /// Whose it is, by its source's word.
+        vm: VmId,
+        /// All of it.
+        bytes: Vec<u8>,
+    },
+    /// A usage history that is none.
+    BadHistory {
+        /// Its source.
+        from: HostId,
+        /// The move that it belongs to.
+        move_id: MoveId,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Gossip of the membership.
     Gossip {
         /// The agent that sent it.
@@ -180,6 +201,18 @@ impl Net {
     /// [`Heard::Undelivered`] says so.
     pub fn send(&self, to: SocketAddr, message: Message) {
         self.peers.send(to, message);
+    }
+
+    /// Queues a VM's usage history for one peer, as [`send`](Net::send) does a message: with what is stored of it, if `stored`
+    /// says so in time. A peer of the version before gets the message alone.
+    pub fn send_history(
+        &self,
+        to: SocketAddr,
+        message: Message,
+        vm: VmId,
+        stored: oneshot::Receiver<Vec<AgedLevel>>,
+    ) {
+        self.peers.send_history(to, message, vm, stored);
     }
 
     /// Sends a request to all: one datagram, or one to each of `known` in fan-out. What could not be sent comes back

@@ -7,6 +7,9 @@
 //!      Heard::Undelivered
 //! ```
 //!
+//! A usage history is a stream in place of one call. One that broke, or did not come as it was sent, is sent again from its
+//! beginning, a few times. Where its peer does not know such streams, what decides of it goes as a message.
+//!
 //! **Invariant:** the time of a message runs from when it was sent, so those behind a dead peer's first do not wait for
 //! one another.
 //! **Invariant:** a peer to which nothing was sent for a while costs nothing.
@@ -17,17 +20,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use decide::wire::message::Message;
-use decide::wire::{limits, proto};
+use decide::units::VmId;
+use decide::usage::history::aged::{AgedLevel, WholeHistory};
+use decide::wire::message::{Body, Message};
+use decide::wire::{self, limits, proto};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use super::service::peer_client::PeerClient;
-use super::{DELIVERY_MAX, Heard, seal, undelivered};
+use super::{DELIVERY_MAX, Heard, parts, seal, undelivered};
 
 /// Messages that may wait for one peer: several times what all moves of a host say at once.
 const QUEUE_MAX: usize = 64;
@@ -36,11 +41,84 @@ const PEERS_MAX: usize = 1024;
 /// How long an idle connection is kept.
 const IDLE_MAX: Duration = Duration::from_secs(300);
 
+/// A history that did not arrive is sent again so often.
+const REPEATS_MAX: u32 = 3;
+/// What is stored of a history must have been read within so long, else what is in memory goes alone.
+const READ_MAX: Duration = Duration::from_secs(1);
+
 /// A message and until when it must have arrived.
 #[derive(Debug)]
 struct Queued {
     message: Message,
+    /// What is sent along with a usage history, and whose that is.
+    stored: Option<(VmId, oneshot::Receiver<Vec<AgedLevel>>)>,
     deadline: Instant,
+}
+
+/// As it goes out.
+#[derive(Debug)]
+enum Form {
+    Message(Box<proto::Message>),
+    History(Vec<proto::HistoryPart>),
+}
+
+impl Queued {
+    /// A history waits here for what is stored of it.
+    async fn form(&mut self) -> Form {
+        let (Body::History(recent), Some((vm, stored))) = (&self.message.body, self.stored.take())
+        else {
+            return self.as_message();
+        };
+        let read_by = self.deadline.min(Instant::now() + READ_MAX);
+        let levels = match timeout_at(read_by, stored).await {
+            Ok(Ok(levels)) => levels,
+            // Why it was not read its reader has said.
+            Ok(Err(_unread)) => Vec::new(),
+            Err(_elapsed) => {
+                let move_id = self.message.move_id;
+                tracing::warn!(%move_id, "what is stored of a usage history is not read in time: what is in memory goes alone");
+                Vec::new()
+            }
+        };
+        let mut whole = WholeHistory { recent: (**recent).clone(), levels };
+        let mut bytes = wire::encode_history(&whole);
+        if bytes.len() > limits::WHOLE_MAX {
+            tracing::warn!(
+                length = bytes.len(),
+                "a usage history too long to be sent: what is in memory goes alone"
+            );
+            whole.levels.clear();
+            bytes = wire::encode_history(&whole);
+        }
+        Form::History(parts::of(&self.message, vm, &bytes))
+    }
+
+    fn as_message(&self) -> Form {
+        Form::Message(Box::new(proto::Message::from(&self.message)))
+    }
+}
+
+impl Form {
+    async fn sent(
+        &self,
+        mut client: PeerClient<Channel>,
+    ) -> Result<tonic::Response<proto::Received>, Status> {
+        match self {
+            Form::Message(message) => client.deliver((**message).clone()).await,
+            Form::History(parts) => client.history(tokio_stream::iter(parts.clone())).await,
+        }
+    }
+
+    /// A stream that broke, or came otherwise than it was sent, may come right the next time.
+    fn repeats(&self, status: &Status) -> bool {
+        matches!(self, Form::History(_))
+            && (status.source().is_some() || status.code() == Code::DataLoss)
+    }
+
+    /// A peer of the version before knows no such streams.
+    fn unknown(&self, status: &Status) -> bool {
+        matches!(self, Form::History(_)) && status.code() == Code::Unimplemented
+    }
 }
 
 type Queues = Mutex<BTreeMap<SocketAddr, mpsc::Sender<Queued>>>;
@@ -61,10 +139,29 @@ impl Peers {
     }
 
     pub(super) fn send(&self, to: SocketAddr, message: Message) {
+        self.queue(to, message, None);
+    }
+
+    pub(super) fn send_history(
+        &self,
+        to: SocketAddr,
+        message: Message,
+        vm: VmId,
+        stored: oneshot::Receiver<Vec<AgedLevel>>,
+    ) {
+        self.queue(to, message, Some((vm, stored)));
+    }
+
+    fn queue(
+        &self,
+        to: SocketAddr,
+        message: Message,
+        stored: Option<(VmId, oneshot::Receiver<Vec<AgedLevel>>)>,
+    ) {
         if let Err(bad) = limits::check(&message) {
             return undelivered(&self.heard, to, message, bad.to_string());
         }
-        let queued = Queued { message, deadline: Instant::now() + DELIVERY_MAX };
+        let queued = Queued { message, stored, deadline: Instant::now() + DELIVERY_MAX };
         let mut queues = lock(&self.queues);
         if !queues.contains_key(&to) && queues.len() >= PEERS_MAX {
             let why = format!("{PEERS_MAX} peers are being spoken to already");
@@ -102,7 +199,7 @@ async fn speak(
     queues: Weak<Queues>,
 ) {
     loop {
-        let queued = match timeout(IDLE_MAX, waiting.recv()).await {
+        let mut queued = match timeout(IDLE_MAX, waiting.recv()).await {
             Ok(Some(queued)) => queued,
             Ok(None) => return,
             Err(_idle) => {
@@ -115,7 +212,7 @@ async fn speak(
                 continue;
             }
         };
-        if let Err(why) = line.deliver(&queued).await {
+        if let Err(why) = line.deliver(&mut queued).await {
             let Queued { message, .. } = queued;
             tracing::debug!(to = %line.to, move_id = %message.move_id, body = message.body.name(), why, "undelivered");
             if heard.send(Heard::Undelivered { to: line.to, message, why }).await.is_err() {
@@ -135,17 +232,22 @@ struct Line {
 }
 
 impl Line {
-    async fn deliver(&mut self, queued: &Queued) -> Result<(), String> {
+    async fn deliver(&mut self, queued: &mut Queued) -> Result<(), String> {
+        let (mut form, mut repeats) = (queued.form().await, 0);
         loop {
             if queued.deadline <= Instant::now() {
                 return Err(too_late());
             }
-            let mut client = self.connection()?;
-            let form = proto::Message::from(&queued.message);
-            match timeout_at(queued.deadline, client.deliver(form)).await {
+            let client = self.connection()?;
+            match timeout_at(queued.deadline, form.sent(client)).await {
                 Ok(Ok(_received)) => {
                     self.worked = true;
                     return Ok(());
+                }
+                Ok(Err(status)) if form.unknown(&status) => form = queued.as_message(),
+                Ok(Err(status)) if repeats < REPEATS_MAX && form.repeats(&status) => {
+                    repeats += 1;
+                    self.hang_up();
                 }
                 // The peer itself says no: another connection would not change its mind.
                 Ok(Err(status)) if status.source().is_none() => {

@@ -25,9 +25,10 @@ use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::lists::Own;
+use super::parts::{self, Places};
 use super::service::peer_server::{Peer, PeerServer};
 use super::{DELIVERY_MAX, Heard, seal};
 
@@ -49,7 +50,7 @@ pub(super) async fn serve(
     own: Own,
     stopped: oneshot::Receiver<()>,
 ) {
-    let inbox = Inbox { heard: heard.clone(), own };
+    let inbox = Inbox { heard: heard.clone(), own, places: Places::default() };
     let connected = heard.clone();
     let peer = PeerServer::new(inbox).max_decoding_message_size(MESSAGE_MAX);
     let (welcomed, connections) = mpsc::channel(1);
@@ -176,6 +177,7 @@ impl AsyncWrite for Connection {
 struct Inbox {
     heard: mpsc::Sender<Heard>,
     own: Own,
+    places: Places,
 }
 
 #[tonic::async_trait]
@@ -187,6 +189,16 @@ impl Peer for Inbox {
         let message = Message::try_from(request.into_inner())
             .map_err(|bad| Status::invalid_argument(bad.to_string()))?;
         let taken = self.heard.send(Heard::Message(message)).await;
+        taken.map_err(|_closed| Status::unavailable("the agent is stopping"))?;
+        Ok(Response::new(proto::Received {}))
+    }
+
+    async fn history(
+        &self,
+        request: Request<Streaming<proto::HistoryPart>>,
+    ) -> Result<Response<proto::Received>, Status> {
+        let came = parts::taken_in(request.into_inner(), &self.places).await?;
+        let taken = self.heard.send(came).await;
         taken.map_err(|_closed| Status::unavailable("the agent is stopping"))?;
         Ok(Response::new(proto::Received {}))
     }

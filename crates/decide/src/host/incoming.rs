@@ -37,7 +37,7 @@ pub(super) struct Incoming {
     useful_max: Option<Cost>,
     pub(super) confirmation: Option<Confirmation>,
     /// A history that overtook the confirmation.
-    early: Option<AgedHistory>,
+    early: Option<Result<AgedHistory, String>>,
     /// The history, once it was read.
     pub(super) history: Option<History>,
     pub(super) endpoint: Option<Endpoint>,
@@ -274,7 +274,7 @@ impl Host {
                 }
             }
         }
-        self.forget_what_is_over();
+        self.forget_what_is_over(actions);
     }
 
     fn refuse(&mut self, id: MoveId, why: String, actions: &mut Vec<Action>) {
@@ -292,10 +292,15 @@ impl Host {
         self.send(id.host, id, Body::Refusal { why, known_epoch }, actions);
     }
 
-    fn forget_what_is_over(&mut self) {
+    fn forget_what_is_over(&mut self, actions: &mut Vec<Action>) {
         let target = &self.target;
-        self.incoming
-            .retain(|id, incoming| incoming.migrate.is_some() || target.offers().contains_key(id));
+        self.incoming.retain(|id, incoming| {
+            let kept = incoming.migrate.is_some() || target.offers().contains_key(id);
+            if !kept && (incoming.history.is_some() || incoming.early.is_some()) {
+                actions.push(Action::DropHistory(incoming.vm));
+            }
+            kept
+        });
         while self.incoming.values().filter(|i| i.ended).count() > ENDED_MAX {
             let oldest = self.incoming.iter().find(|(_, i)| i.ended).map(|(id, _)| *id);
             oldest.map(|id| self.incoming.remove(&id));
@@ -370,12 +375,26 @@ impl Host {
         Err(why)
     }
 
+    /// Whether a history of this VM is awaited in that move.
+    ///
+    /// # Errors
+    /// If it is another VM's.
+    pub fn awaits_history(&self, id: MoveId, vm: VmId) -> Result<bool, String> {
+        match self.incoming.get(&id) {
+            Some(incoming) if incoming.vm != vm => {
+                Err(format!("it is of VM {vm}, but {} is to come", incoming.vm))
+            }
+            Some(incoming) => Ok(incoming.migrate.is_none()),
+            None => Ok(false),
+        }
+    }
+
     /// Reads the history, and judges once more with what it shows.
     pub(super) fn history_came(
         &mut self,
         now: Time,
         id: MoveId,
-        sent: AgedHistory,
+        sent: Result<AgedHistory, String>,
         actions: &mut Vec<Action>,
     ) {
         let stage = self.target.offers().get(&id).map(|offer| offer.stage);
@@ -389,8 +408,9 @@ impl Host {
         if stage != Some(Stage::Confirmed) {
             return;
         }
-        let read = History::of_aged(now, &sent)
-            .map_err(|bad| format!("the usage history cannot be used: {bad}"));
+        let read = sent
+            .and_then(|sent| History::of_aged(now, &sent).map_err(|bad| bad.to_string()))
+            .map_err(|why| format!("the usage history cannot be used: {why}"));
         let words = read.as_ref().map_or_else(String::clone, |history| {
             told(now, history, incoming.demand, incoming.memory)
         });

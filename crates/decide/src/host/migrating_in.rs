@@ -167,6 +167,7 @@ impl Host {
             Outcome::Void(why) => {
                 self.tales.end(now, id, "abandoned", &why);
                 incoming.ended = true;
+                actions.push(Action::DropHistory(vm));
                 actions.push(note(
                     Step::Undo,
                     format!("{why}; the incoming side is gone, the VM stays at its source"),
@@ -217,11 +218,11 @@ impl Host {
         }
         let name = self.name_of(move_id.host);
         let before = Stay { host: move_id.host, name, move_id, ended: now };
-        if history.is_none() {
-            // This agent did not hear it itself: it was started anew since, and has it in store.
-            actions.push(Action::Recall(Whose::Vm(vm)));
-        }
         self.usage.import(now, vm, &history.unwrap_or_default(), before);
+        // Where it was is kept at once; what came of its history goes into the store too, from where an agent that was started
+        // anew since learns what the one before had heard.
+        actions.push(Action::Keep(self.usage.take_kept()));
+        actions.push(Action::Recall(Whose::Vm(vm)));
         self.rest(now, "a VM has just arrived");
     }
 

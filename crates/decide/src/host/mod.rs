@@ -97,6 +97,8 @@ pub enum Event {
     Reading(Reading),
     /// A message from a host.
     Message(Message),
+    /// A usage history came that is none, and why: of that move, by its source's word.
+    BadHistory { from: HostId, move_id: MoveId, why: String },
     /// A message could not be delivered.
     Undelivered { to: HostId, message: Message, why: String },
     /// A membership datagram.
@@ -155,8 +157,11 @@ pub enum Action {
     Persist { number: u64, records: Vec<Record> },
     /// Keep these parts of histories, sooner or later: nothing waits for it, and losing the newest minutes does little harm.
     Keep(Vec<Kept>),
-    /// Give back what is stored of a history; `Recalled` follows if there is something.
+    /// Give back what is stored of a history, what came with a move of the VM to here included; `Recalled` follows if there is
+    /// something.
     Recall(Whose),
+    /// What came of that VM's history with its move to here is not needed: the move was undone.
+    DropHistory(VmId),
     /// Ask the hypervisor.
     Hypervisor(MoveId, VmId, HypervisorCommand),
     /// Note what was decided or seen, for people.
@@ -340,6 +345,11 @@ impl Host {
             Event::Join(address) => self.join(now, address, actions),
             Event::Reading(reading) => self.reading(now, reading, actions),
             Event::Message(message) => self.message(now, message, actions),
+            Event::BadHistory { from, move_id, why } => {
+                if from == move_id.host && from != self.id && self.frozen.is_none() {
+                    self.history_came(now, move_id, Err(why), actions);
+                }
+            }
             Event::Undelivered { to, message, why } => {
                 self.undelivered(now, to, &message, &why, actions)
             }
@@ -413,7 +423,7 @@ impl Host {
                 self.confirmed(now, move_id, *confirmation, actions)
             }
             Body::History(history) if from_source => {
-                self.history_came(now, move_id, *history, actions)
+                self.history_came(now, move_id, Ok(*history), actions)
             }
             Body::HandOver { vm, epoch, run, journal } if from_source => {
                 self.handed_over(now, move_id, vm, epoch, Some(run), journal, actions);

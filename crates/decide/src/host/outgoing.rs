@@ -407,6 +407,11 @@ impl Host {
         self.asking(now, id, event, actions);
     }
 
+    /// The VM of a move from here.
+    pub fn leaving(&self, id: MoveId) -> Option<VmId> {
+        self.outgoing.get(&id).map(|out| out.vm)
+    }
+
     /// The test just before the copy, with the load as it is now.
     fn still_worth_it(&self, now: Time, id: MoveId, there: Cost) -> Result<(), String> {
         let out = &self.outgoing[&id];

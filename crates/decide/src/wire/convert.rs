@@ -55,7 +55,7 @@ impl From<&Body> for proto::message::Body {
                 definition: Some((&it.definition).into()),
                 copy: Some(it.copy.into()),
             }),
-            Body::History(history) => Self::History(history.as_ref().into()),
+            Body::History(history) => Self::History(super::history::encode(history)),
             Body::Readiness { cost, endpoint, journal } => Self::Readiness(proto::Readiness {
                 cost: Some(cost.0),
                 endpoint: Some(proto::Endpoint {
@@ -108,7 +108,7 @@ impl TryFrom<proto::message::Body> for Body {
                 definition: need(it.definition, "confirmation.definition")?.try_into()?,
                 copy: need(it.copy, "confirmation.copy")?.try_into()?,
             })),
-            Form::History(it) => Body::History(Box::new(it.try_into()?)),
+            Form::History(it) => Body::History(Box::new(super::history::decode(&it)?)),
             Form::Readiness(it) => {
                 let endpoint = need(it.endpoint, "readiness.endpoint")?;
                 Body::Readiness {

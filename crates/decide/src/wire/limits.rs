@@ -13,6 +13,13 @@ use crate::usage::history::quarters::QUARTERS_MAX;
 
 /// Bytes of a whole message. The longest that the limits below allow, a full usage history, is under two thirds of it.
 pub const MESSAGE_MAX: usize = 256 * 1024;
+/// Bytes of all of a usage history: two thirds of a message for what decides; 2,160 + 2,880 + 2,880 stored spans of 41 columns,
+/// two bytes each if nothing can be packed, make 634 KiB; 17 blocks with what their columns need besides, some 25 KiB.
+pub const WHOLE_MAX: usize = 1024 * 1024;
+/// Bytes of one part of it on its way.
+pub const PART_MAX: usize = 64 * 1024;
+/// Blocks of one stored level: several times what its spans fill.
+pub const BLOCKS_MAX: usize = 32;
 /// Bytes of a VM's name.
 pub const NAME_MAX: usize = 255;
 /// Bytes of each word in which a VM says what it needs.
@@ -74,7 +81,7 @@ fn check_confirmation(confirmation: &Confirmation) -> Result<(), BadMessage> {
     check_needs(needs)
 }
 
-fn check_history(history: &AgedHistory) -> Result<(), BadMessage> {
+pub(super) fn check_history(history: &AgedHistory) -> Result<(), BadMessage> {
     at_most("history.samples", history.samples.len(), SAMPLES_MAX)?;
     check_quarters(history.quarters.rows.len())?;
     at_most("history.past", history.past.len(), PAST_MAX)?;

@@ -9,6 +9,7 @@
 use prost::Message as _;
 
 use crate::membership::inventory::Inventory;
+use crate::usage::history::aged::WholeHistory;
 
 mod convert;
 mod error;
@@ -37,6 +38,19 @@ pub mod proto {
 /// The bytes of a message. A message beyond the limits is encoded as it is; [`limits::check`] tells before.
 pub fn encode(message: &message::Message) -> Vec<u8> {
     proto::Message::from(message).encode_to_vec()
+}
+
+/// The bytes of all of a usage history: at most [`limits::WHOLE_MAX`], if what is in it keeps its limits.
+pub fn encode_history(whole: &WholeHistory) -> Vec<u8> {
+    history::encode_whole(whole)
+}
+
+/// All of a usage history, of these bytes; what is packed in its blocks is not looked at.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_history(bytes: &[u8]) -> Result<WholeHistory, BadMessage> {
+    history::decode_whole(bytes)
 }
 
 /// The bytes of an inventory.

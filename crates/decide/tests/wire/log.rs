@@ -240,6 +240,11 @@ fn event() -> impl Strategy<Value = Event> {
             message,
             why
         }),
+        (host(), move_id(), words()).prop_map(|(from, move_id, why)| Event::BadHistory {
+            from,
+            move_id,
+            why
+        }),
         (host(), proptest::result::maybe_ok(inventory(), words()))
             .prop_map(|(host, fetched)| Event::Inventory { host, fetched }),
         (address(), vec(any::<u8>(), 0..300))
@@ -281,9 +286,10 @@ fn kind(event: &Event) -> usize {
         Event::Settings(_) => 12,
         Event::Recalled { .. } => 13,
         Event::Inventory { .. } => 14,
+        Event::BadHistory { .. } => 15,
     }
 }
-const KINDS: usize = 15;
+const KINDS: usize = 16;
 
 fn start() -> impl Strategy<Value = Start> {
     let record = (any::<(u64, u64)>(), ownership())

@@ -88,6 +88,7 @@ impl World {
             | Action::Gossip { .. }
             | Action::Keep(_)
             | Action::Recall(_)
+            | Action::DropHistory(_)
             | Action::Fetch { .. }
             | Action::Note(_)
             | Action::Reply { .. } => {

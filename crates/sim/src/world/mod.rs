@@ -358,7 +358,7 @@ impl World {
                     });
                 }
                 // Histories are not stored here: a host whose agent is started anew begins them anew.
-                Action::Keep(_) | Action::Recall(_) => {}
+                Action::Keep(_) | Action::Recall(_) | Action::DropHistory(_) => {}
                 Action::Note(note) => {
                     crate::checks::noted(self, at, &note);
                     self.notes.push((self.now, at, note));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::code::Code;
+use super::levels::Level;
 use super::past::AgedStay;
 use super::quarters::{AgedQuarters, Quarter};
 use super::sample::Aged;
@@ -31,9 +32,41 @@ impl AgedHistory {
     /// How long the quarters cover, gaps included.
     pub fn quarters_span(&self) -> Duration {
         let count = u32::try_from(self.quarters.rows.len()).unwrap_or(u32::MAX);
-        super::levels::Level::Quarter.span().saturating_mul(count)
+        Level::Quarter.span().saturating_mul(count)
     }
 }
+
+/// All of a history on its way: what decides, and what is stored of it, which goes into the target's store once the VM is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WholeHistory {
+    /// What decides.
+    pub recent: AgedHistory,
+    /// What is stored, each level once.
+    pub levels: Vec<AgedLevel>,
+}
+
+/// What is stored of one level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgedLevel {
+    /// Which.
+    pub level: Level,
+    /// How long before the sending the newest span began: it is over, so at least as long ago as it is long.
+    pub newest_age: Duration,
+    /// The spans, oldest first.
+    pub blocks: Vec<AgedBlock>,
+}
+
+/// Spans in a row, packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgedBlock {
+    /// How many spans the first one lies before the newest of its level.
+    pub back: u32,
+    /// Themselves; `drivers` knows the form.
+    pub packed: Vec<u8>,
+}
+
+/// Longer ago than this nothing was: a time before a clock's beginning, or ahead.
+pub const AGE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Quarters as bytes, 16 each: eight codes, low byte first, those of the mean before those of the p95. A gap has all bits set.
 pub fn to_bytes<'a>(rows: impl IntoIterator<Item = &'a Option<Quarter>>) -> Vec<u8> {

@@ -180,6 +180,9 @@ pub enum BadHistory {
     /// Of a time that is not over.
     #[error("its newest quarter of an hour is not over yet")]
     Future,
+    /// Of no time that was.
+    #[error("{0} from a time that cannot be: ahead, or a hundred years back")]
+    NoTime(&'static str),
 }
 
 fn mean(samples: impl Iterator<Item = Sample>, memory: Mib) -> Option<Load> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::BadHistory;
+use super::aged::AGE_MAX;
 use crate::units::{HostId, MoveId, Time};
 
 /// Stays that are kept.
@@ -91,6 +92,9 @@ impl Past {
         }
         if sent.windows(2).any(|pair| pair[0].age < pair[1].age) {
             return Err(BadHistory::Disorder("stays"));
+        }
+        if sent.iter().any(|stay| stay.age > AGE_MAX) {
+            return Err(BadHistory::NoTime("stays"));
         }
         let stay = |AgedStay { age, host, name, move_id }: &AgedStay| Stay {
             host: *host,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::BadHistory;
+use super::aged::AGE_MAX;
 use super::bucket::{Stat, Stats};
 use super::code::Code;
 use super::levels::{Closed, Level};
@@ -202,6 +203,9 @@ impl Quarters {
         }
         if *newest_age < Level::Quarter.span() {
             return Err(BadHistory::Future);
+        }
+        if *newest_age > AGE_MAX {
+            return Err(BadHistory::NoTime("quarters"));
         }
         let newest = now.minus(*newest_age).0;
         let newest = ((newest + QUARTER_US / 2) / QUARTER_US).min((now.0 / QUARTER_US).max(1) - 1);

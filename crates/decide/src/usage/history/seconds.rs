@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::BadHistory;
+use super::aged::AGE_MAX;
 use super::code::{Codes, decoded, encoded};
 use super::sample::{Aged, Sample};
 use crate::units::Time;
@@ -68,6 +69,9 @@ impl Seconds {
         }
         if sent.windows(2).any(|pair| pair[0].age <= pair[1].age) {
             return Err(BadHistory::Disorder("samples"));
+        }
+        if sent.iter().any(|aged| aged.age > AGE_MAX) {
+            return Err(BadHistory::NoTime("samples"));
         }
         let mut seconds = Seconds::default();
         sent.iter().for_each(|aged| {

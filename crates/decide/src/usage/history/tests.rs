@@ -87,6 +87,13 @@ fn what_cannot_be_is_refused_by_name() {
     let (long, short) = (Duration::from_hours(1), Duration::from_mins(14));
     assert_eq!(refused(quarters(QUARTERS_MAX + 1, long)), "2881 quarters, 2880 at the most");
     assert_eq!(refused(quarters(1, short)), "its newest quarter of an hour is not over yet");
+    // What a clock ahead would make of a negative age.
+    let ahead = Duration::from_micros(u64::MAX - 5);
+    let no_time =
+        |what| format!("{what} from a time that cannot be: ahead, or a hundred years back");
+    assert_eq!(refused(quarters(1, ahead)), no_time("quarters"));
+    let samples = vec![Aged { age: ahead, sample: Sample::default() }];
+    assert_eq!(refused(AgedHistory { samples, ..AgedHistory::default() }), no_time("samples"));
 }
 
 #[test]

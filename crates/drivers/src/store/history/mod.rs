@@ -21,20 +21,21 @@ use decide::usage::history::levels::{Closed, Level};
 use decide::usage::history::past::Past;
 use decide::usage::history::quarters::Quarters;
 use decide::usage::history::{Kept, Whose};
-use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    WriteTransaction,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{StoreError, make_directory, sealed, unsealed};
 use key::{Key, Owner, key, number, of_level, of_owner, owner};
 
+mod came;
 mod key;
 pub mod pack;
 mod row;
 #[cfg(test)]
 mod tests;
+pub mod travel;
 
+use came::STAGED;
+pub use came::STAGED_MAX;
 use pack::{BLOCK_MAX, pack, unpack};
 
 const ROWS: TableDefinition<Key, &[u8]> = TableDefinition::new("rows");
@@ -136,7 +137,9 @@ impl Histories {
         since: Time,
     ) -> Result<Vec<Closed>, StoreError> {
         self.with_database(|database| {
-            let mut spans = level_of(&database.begin_read()?, whose, level)?;
+            let transaction = database.begin_read()?;
+            let (blocks, rows) = (transaction.open_table(BLOCKS)?, transaction.open_table(ROWS)?);
+            let mut spans = level_of(&blocks, &rows, whose, level)?;
             spans.retain(|span| span.start >= since);
             Ok(spans)
         })
@@ -160,49 +163,22 @@ impl Histories {
         })
     }
 
-    /// What a host must know of a history to go on with it; nothing if nothing is kept.
+    /// What a host must know of a history to go on with it; nothing if nothing is kept. What came with the VM and was set aside is
+    /// joined to what is kept before.
     ///
     /// # Errors
     /// `Failed`; the next call tries afresh.
     pub fn recall(&mut self, whose: Whose) -> Result<Option<(Quarters, Past)>, StoreError> {
-        let file = self.file.clone();
+        self.join_staged(whose)?;
         let (quarters, past) = self.with_database(|database| {
             let transaction = database.begin_read()?;
+            let (blocks, rows) = (transaction.open_table(BLOCKS)?, transaction.open_table(ROWS)?);
             let mut quarters = Quarters::default();
-            level_of(&transaction, whose, Level::Quarter)?.iter().for_each(|q| quarters.push(q));
-            let past = transaction.open_table(PASTS)?.get(owner(whose))?;
-            Ok((quarters, past.map(|stored| stored.value().to_vec())))
+            level_of(&blocks, &rows, whose, Level::Quarter)?.iter().for_each(|q| quarters.push(q));
+            Ok((quarters, past_of(&transaction.open_table(PASTS)?, whose)?))
         })?;
-        let read = |stored: Vec<u8>| {
-            let record = unsealed(&file, &|| "where a VM was".to_owned(), &stored).ok()?;
-            serde_json::from_slice(&record).ok()
-        };
-        let past: Past = past.and_then(read).unwrap_or_default();
         let nothing = quarters.is_empty() && past.stays().is_empty();
         Ok((!nothing).then_some((quarters, past)))
-    }
-
-    /// Puts a history that came with a VM in the place of what was kept of it, in one transaction.
-    ///
-    /// # Errors
-    /// `Failed`: nothing was changed; the next call tries afresh.
-    pub fn replace(
-        &mut self,
-        whose: Whose,
-        spans: &[Closed],
-        past: &Past,
-    ) -> Result<(), StoreError> {
-        let keep = self.spans;
-        let record = serde_json::to_vec(past).expect("ids and names have a form");
-        self.with_database(|database| {
-            let transaction = database.begin_write()?;
-            drop_owner(&transaction, &owner(whose))?;
-            transaction.open_table(PASTS)?.insert(owner(whose), sealed(&record).as_slice())?;
-            let kept: Vec<Kept> = spans.iter().map(|span| Kept::Span(whose, *span)).collect();
-            put(&transaction, &keep, &kept)?;
-            transaction.commit()?;
-            Ok(())
-        })
     }
 
     fn with_database<T>(
@@ -232,6 +208,7 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
     transaction.open_table(BLOCKS)?;
     transaction.open_table(OWNERS)?;
     transaction.open_table(PASTS)?;
+    transaction.open_table(STAGED)?;
     transaction.commit()?;
     Ok(())
 }
@@ -257,9 +234,12 @@ fn put(transaction: &WriteTransaction, keep: &Spans, kept: &[Kept]) -> Result<()
                 *newest = (*newest).max(*start);
             }
             Kept::Past(vm, past) => {
-                let record = serde_json::to_vec(past).expect("ids and names have a form");
-                let at = owner(Whose::Vm(*vm));
-                transaction.open_table(PASTS)?.insert(at, sealed(&record).as_slice())?;
+                let mut pasts = transaction.open_table(PASTS)?;
+                // What is kept may have come with the VM, and not be known to who says this.
+                let mut all = past_of(&pasts, Whose::Vm(*vm))?;
+                all.import(past);
+                let record = serde_json::to_vec(&all).expect("ids and names have a form");
+                pasts.insert(owner(Whose::Vm(*vm)), sealed(&record).as_slice())?;
             }
         }
     }
@@ -372,17 +352,18 @@ fn drop_owner(transaction: &WriteTransaction, whose: &Owner) -> Result<(), redb:
 
 /// All spans of one level, oldest first. A block that cannot be unpacked is passed over.
 fn level_of(
-    transaction: &ReadTransaction,
+    blocks: &impl ReadableTable<Key, &'static [u8]>,
+    rows: &impl ReadableTable<Key, &'static [u8]>,
     whose: Whose,
     level: Level,
 ) -> Result<Vec<Closed>, redb::Error> {
     let mut spans: BTreeMap<u64, Closed> = BTreeMap::new();
-    for entry in transaction.open_table(BLOCKS)?.range(of_level(whose, level))? {
+    for entry in blocks.range(of_level(whose, level))? {
         let (at, bytes) = entry?;
         let block = unpack(level, number(&at.value()), bytes.value()).unwrap_or_default();
         spans.extend(block.into_iter().map(|span| (level.number(span.start), span)));
     }
-    for entry in transaction.open_table(ROWS)?.range(of_level(whose, level))? {
+    for entry in rows.range(of_level(whose, level))? {
         let (at, bytes) = entry?;
         let first = number(&at.value());
         if let Ok(stats) = row::decode(bytes.value()) {
@@ -390,4 +371,17 @@ fn level_of(
         }
     }
     Ok(spans.into_values().collect())
+}
+
+/// Where a VM was; nothing if that is not known or cannot be read.
+fn past_of(
+    pasts: &impl ReadableTable<Owner, &'static [u8]>,
+    whose: Whose,
+) -> Result<Past, redb::Error> {
+    let stored = pasts.get(owner(whose))?.map(|stored| stored.value().to_vec());
+    let read = |stored: Vec<u8>| {
+        let record = unsealed(Path::new(""), &|| "where a VM was".to_owned(), &stored).ok()?;
+        serde_json::from_slice(&record).ok()
+    };
+    Ok(stored.and_then(read).unwrap_or_default())
 }

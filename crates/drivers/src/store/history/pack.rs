@@ -13,14 +13,14 @@
 //! The number of the first span is not in it: on disk it is the key, on the wire an age.
 //!
 //! **Invariant:** whatever the bytes are, unpacking takes no more room than [`BLOCK_MAX`] spans do, and gives only spans in
-//! order whose figures can be.
+//! order whose figures can be. What pco would make room for is looked at before pco reads it (`bounded`).
 
 use decide::usage::history::bucket::{Stat, Stats};
 use decide::usage::history::code::Code;
 use decide::usage::history::levels::{Closed, Level};
 use decide::usage::history::sample::METRICS;
 use pco::ChunkConfig;
-use pco::standalone::{simple_compress, simple_decompress_into};
+use pco::standalone::{DecompressorItem, FileDecompressor, simple_compress};
 
 /// Spans in one block.
 pub const BLOCK_MAX: usize = 480;
@@ -28,6 +28,8 @@ pub const BLOCK_MAX: usize = 480;
 const FORM: u8 = 1;
 /// Figures of a metric.
 const FIGURES: usize = 4;
+/// The largest window of differences is 2 to the power of this: what pco takes when it packs.
+const WINDOW_LOG_MAX: u32 = 15;
 /// More effort makes blocks hardly smaller.
 const EFFORT: usize = 6;
 
@@ -160,16 +162,43 @@ fn read_column(rest: &mut &[u8], values: &mut [u16]) -> Result<(), BadBlock> {
             let length = usize::from(u16::from_le_bytes(take(rest)?));
             let (packed, after) = rest.split_at_checked(length).ok_or(BadBlock::Length)?;
             *rest = after;
-            // Into what is there: what the bytes claim to hold beyond it is not unpacked.
-            let done =
-                simple_decompress_into(packed, values).map_err(|_garbled| BadBlock::Column)?;
-            if !done.finished || done.n_processed != values.len() {
-                return Err(BadBlock::Column);
-            }
+            decompress(packed, values).ok_or(BadBlock::Column)?;
         }
         [_] => return Err(BadBlock::Column),
     }
     Ok(())
+}
+
+/// Fills `values` from one chunk of pco, if it holds just as many.
+fn decompress(packed: &[u8], values: &mut [u16]) -> Option<()> {
+    let (file, chunk) = FileDecompressor::new(packed).ok()?;
+    bounded(chunk, values.len()).then_some(())?;
+    let DecompressorItem::Chunk(mut chunk) = file.chunk_decompressor::<u16, _>(chunk).ok()? else {
+        return None;
+    };
+    let done = chunk.read(values).ok()?;
+    let whole = done.finished && done.n_processed == values.len();
+    // Nothing may follow but the mark of the end: another chunk would be read without a bound.
+    (whole && chunk.into_src() == [0]).then_some(())
+}
+
+/// Whether a chunk, by its head, takes no more room than a block needs; else pco would make room for what a few bytes claim: for a
+/// dictionary of 32 million numbers, or a window of 16 million.
+///
+/// By pco's format the head is, bits from the lowest on: 8 type; 24 count less one; 4 mode, of which our columns have none (0) or
+/// a factor (1), whose 16 bits follow; 4 how differences are taken, if in a window (2) then 5 its size's logarithm less one.
+fn bounded(chunk: &[u8], count: usize) -> bool {
+    let mut head = [0; 16];
+    head.iter_mut().zip(chunk).for_each(|(place, byte)| *place = *byte);
+    let head = u128::from_le_bytes(head);
+    let bits = |from: u32, width: u32| head >> from & ((1 << width) - 1);
+    let differences = match bits(32, 4) {
+        0 => 36,
+        1 => 52,
+        _ => return false,
+    };
+    let small = bits(differences, 4) != 2 || bits(differences + 4, 5) < u128::from(WINDOW_LOG_MAX);
+    small && bits(8, 24) + 1 == count as u128
 }
 
 pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], BadBlock> {

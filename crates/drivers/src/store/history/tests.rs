@@ -19,23 +19,23 @@ fn stats(samples: &[[u64; METRICS]]) -> Stats {
 }
 
 /// Something else in every span.
-fn span(level: Level, number: u64) -> Closed {
+pub(super) fn span(level: Level, number: u64) -> Closed {
     let value = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
     let stats = stats(&[[value; METRICS], [value / 3; METRICS], [number; METRICS]]);
     Closed { level, start: level.at(number), stats }
 }
 
-fn kept(whose: Whose, level: Level, numbers: std::ops::Range<u64>) -> Vec<Kept> {
+pub(super) fn kept(whose: Whose, level: Level, numbers: std::ops::Range<u64>) -> Vec<Kept> {
     numbers.map(|number| Kept::Span(whose, span(level, number))).collect()
 }
 
-fn open(dir: &Path) -> Histories {
+pub(super) fn open(dir: &Path) -> Histories {
     let (histories, set_aside) = Histories::open(dir, Spans::default()).unwrap();
     assert!(set_aside.is_none(), "{set_aside:?}");
     histories
 }
 
-fn numbers(spans: &[Closed]) -> Vec<u64> {
+pub(super) fn numbers(spans: &[Closed]) -> Vec<u64> {
     spans.iter().map(|span| span.level.number(span.start)).collect()
 }
 
@@ -96,18 +96,6 @@ fn a_host_goes_on_with_what_it_is_given_back() {
     let (quarters, again) = open(dir.path()).recall(VM).unwrap().unwrap();
     assert_eq!((quarters.len(), quarters.start()), (20, Level::Quarter.at(50)));
     assert_eq!(again, past);
-}
-
-#[test]
-fn a_history_that_came_takes_the_place_of_what_was_there_once_or_twice() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut histories = open(dir.path());
-    histories.write(&kept(VM, Level::Minute, 0..100)).unwrap();
-    let came: Vec<Closed> = (500..600).map(|number| span(Level::Minute, number)).collect();
-    for _ in 0..2 {
-        histories.replace(VM, &came, &Past::default()).unwrap();
-        assert_eq!(histories.read(VM, Level::Minute, Time(0)).unwrap(), came);
-    }
 }
 
 #[test]
