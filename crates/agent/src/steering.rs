@@ -319,7 +319,9 @@ impl Steering {
     fn of_net(&self, heard: Heard) -> Event {
         match heard {
             Heard::Message(message) => Event::Message(message),
-            Heard::History { message, vm, bytes } => self.of_history(message, vm, bytes),
+            Heard::History { message, vm, bytes, place: _place } => {
+                self.of_history(message, vm, bytes)
+            }
             Heard::BadHistory { from, move_id, why } => Event::BadHistory { from, move_id, why },
             Heard::Gossip { from, bytes } => Event::Gossip { from, bytes },
             Heard::Inventory { host, fetched } => Event::Inventory { host, fetched },

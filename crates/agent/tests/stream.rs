@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use agent::net::{Heard, Net, NetSettings, RequestMode};
+use agent::net::{Heard, Net, NetSettings, Place, RequestMode};
 use decide::units::{HostId, MoveId, VmId};
 use decide::usage::history::aged::{AgedHistory, AgedLevel, WholeHistory};
 use decide::usage::history::bucket::Bucket;
@@ -99,7 +99,8 @@ fn whole() -> WholeHistory {
 }
 
 fn heard(whole: &WholeHistory) -> Heard {
-    Heard::History { message: message(whole), vm: VM, bytes: wire::encode_history(whole) }
+    let (message, bytes) = (message(whole), wire::encode_history(whole));
+    Heard::History { message, vm: VM, bytes, place: Place::default() }
 }
 
 /// Where the first connection through it breaks.
@@ -347,7 +348,6 @@ async fn a_history_that_cannot_be_is_refused_by_name_and_costs_little() {
     let cases = [
         (parts(claims(1_000_000_000_000), &bytes), "of 1000000000000 bytes, at most 1048576"),
         (parts(claims(WHOLE_MAX as u64 + 1), &[]), "of 1048577 bytes"),
-        (parts(newer, &bytes), "of form 2, this version knows 1"),
         (parts(head(&noise), &noise), "history: not of its form"),
         (parts(head(&samples), &samples), "history.samples: 130000, at most 600"),
         (
@@ -376,6 +376,9 @@ async fn a_history_that_cannot_be_is_refused_by_name_and_costs_little() {
         println!("{why}");
         assert!(why.contains(words), "{why}");
     }
+    // Then the message of the version before is sent.
+    let refused = streamed(at(6, 2), parts(newer, &bytes)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented, "{refused}");
     let cost = peak_kib() - before;
     println!("at the most {cost} KiB more than before");
     assert!(cost <= 10 * 1024, "{cost} KiB");

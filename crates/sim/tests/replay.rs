@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use decide::host::Ask;
 use decide::host::story::Step;
-use decide::log::Line;
+use decide::log::{FORM, Line};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sim::replay::{Ending, NotALog, Replayed, replay};
@@ -125,11 +125,12 @@ fn an_event_left_out_or_damaged_is_found() {
 fn a_log_of_another_form_or_none_at_all_is_refused() {
     let world = eventful();
     let text = String::from_utf8(written(&logs(&world)[&2])).unwrap();
-    let newer = text.replacen("\"form\":2", "\"form\":3", 1);
-    assert!(matches!(replay(newer.as_bytes()), Err(NotALog::Form(3))));
+    let form = |number: u32| format!("\"form\":{number}");
+    let newer = text.replacen(&form(FORM), &form(FORM + 1), 1);
+    assert!(matches!(replay(newer.as_bytes()), Err(NotALog::Form(newer)) if newer == FORM + 1));
     let headless: String = text.split_inclusive('\n').skip(2).collect();
-    for foreign in [&b""[..], b"\n", b"{}\n", b"{\"begin\":{\"form\":2}}\n", &text.as_bytes()[..99]]
-    {
+    let cut = format!("{{\"begin\":{{{}}}}}\n", form(FORM));
+    for foreign in [&b""[..], b"\n", b"{}\n", cut.as_bytes(), &text.as_bytes()[..99]] {
         assert!(matches!(replay(foreign), Err(NotALog::Foreign(_))), "{foreign:?}");
     }
     assert!(matches!(replay(headless.as_bytes()), Err(NotALog::Foreign(_))));

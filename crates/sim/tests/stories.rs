@@ -688,10 +688,15 @@ fn a_history_that_is_none_is_refused_by_name_and_the_vm_stays() {
         world.notes.iter().any(|(_, at, note)| *at == 2 && note.step == Step::Confirmation)
     };
     assert!(world.until(secs(5), chosen), "{}", world.story());
+    let awaits =
+        |world: &World| world.sites[&2].host.as_ref().unwrap().awaits_history(id, vm_id(1));
+    assert!(world.sites[&2].host.as_ref().unwrap().awaits_history(id, vm_id(2)).is_err());
     // From a host whose part it is not; then of its source.
     for from in [host_id(3), host_id(1)] {
+        assert_eq!(awaits(&world), Ok(true));
         world.handle(2, Event::BadHistory { from, move_id: id, why: why.clone() });
     }
+    assert_eq!(awaits(&world), Ok(false), "once only");
     world.run(secs(5));
     let of_move = world.notes.iter().filter(|(_, _, note)| note.move_id == Some(id));
     let told: Vec<String> = of_move

@@ -39,6 +39,7 @@ mod serve;
 use datagram::Datagrams;
 pub use datagram::{DATAGRAM_MAX, GOSSIP_MAX};
 use lists::Own;
+pub use parts::Place;
 use peers::Peers;
 
 /// The service as generated from `peer.proto`.
@@ -112,7 +113,7 @@ impl fmt::Display for RequestMode {
 pub enum Heard {
     /// A message; also this host's own request, where the network brings it back: know it by its `from`.
     Message(Message),
-    /// All of a VM's usage history: its length, hash and form are right, and all figures can be.
+    /// All of a VM's usage history: its length, hash and form are right.
     History {
         /// The part that decides.
         message: Message,
@@ -120,6 +121,8 @@ pub enum Heard {
         vm: VmId,
         /// All of it.
         bytes: Vec<u8>,
+        /// To be dropped with it.
+        place: Place,
     },
     /// A usage history that is none.
     BadHistory {

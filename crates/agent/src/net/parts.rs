@@ -5,7 +5,7 @@
 //! ```
 //!
 //! **Invariant:** no more than [`WHOLE_MAX`] bytes of one history are held, whatever its head claims, and no more than
-//! [`AT_ONCE_MAX`] histories are taken in at once.
+//! [`AT_ONCE_MAX`] histories until they were acted upon.
 //! **Invariant:** a history is heard whole and checked, or not at all.
 
 use std::error::Error as _;
@@ -19,12 +19,12 @@ use decide::wire::{self, proto};
 use drivers::store::history::travel;
 use proto::history_part::Part;
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, Streaming};
 
 use super::Heard;
 
-/// Histories that are taken in at once; further senders wait.
+/// Histories that are held at once; further senders wait.
 const AT_ONCE_MAX: usize = 4;
 /// The form of the bytes.
 const FORM: u32 = 1;
@@ -38,6 +38,21 @@ impl Default for Places {
         Places(Arc::new(Semaphore::new(AT_ONCE_MAX)))
     }
 }
+
+/// Its place, for as long as any of it is held.
+#[derive(Clone, Debug, Default)]
+pub struct Place(
+    #[expect(dead_code, reason = "what counts is that it is there")]
+    Option<Arc<OwnedSemaphorePermit>>,
+);
+
+impl PartialEq for Place {
+    fn eq(&self, _other: &Place) -> bool {
+        true
+    }
+}
+
+impl Eq for Place {}
 
 /// The parts of a history of that VM.
 pub(super) fn of(message: &Message, vm: VmId, bytes: &[u8]) -> Vec<proto::HistoryPart> {
@@ -62,11 +77,13 @@ pub(super) async fn taken_in(
     mut stream: Streaming<proto::HistoryPart>,
     places: &Places,
 ) -> Result<Heard, Status> {
-    let _place = places.0.acquire().await.map_err(|_closed| Status::unavailable("stopping"))?;
+    // Whoever says nothing has no place.
     let head = Head::of(next(&mut stream).await?)?;
     if let Err(why) = head.acceptable() {
         return Ok(head.refused(why));
     }
+    let place = Arc::clone(&places.0).acquire_owned().await;
+    let place = place.map_err(|_closed| Status::unavailable("the agent is stopping"))?;
     let mut bytes = Vec::new();
     while let Some(part) = next(&mut stream).await? {
         head.add(&mut bytes, part)?;
@@ -78,7 +95,7 @@ pub(super) async fn taken_in(
         Ok(Ok((whole, bytes))) => {
             let body = Body::History(Box::new(whole.recent));
             let message = Message { from: head.from, move_id: head.move_id, body };
-            Heard::History { message, vm: head.vm, bytes }
+            Heard::History { message, vm: head.vm, bytes, place: Place(Some(Arc::new(place))) }
         }
         Ok(Err(why)) => head.refused(why),
         Err(_panicked) => head.refused("it cannot be unpacked".to_owned()),
@@ -109,7 +126,6 @@ struct Head {
     from: HostId,
     move_id: MoveId,
     vm: VmId,
-    form: u32,
     length: u64,
     sha256: Vec<u8>,
 }
@@ -122,11 +138,16 @@ impl Head {
         let bad = |what: &str| Status::invalid_argument(format!("a usage history without {what}"));
         let id = |bytes: &[u8]| bytes.try_into().ok().map(u128::from_be_bytes);
         let move_id = head.move_id.and_then(|id| MoveId::try_from(id).ok());
+        // As if there were no such streams here: then what decides comes as a message.
+        if head.form != FORM {
+            let form = head.form;
+            let why = format!("a usage history of form {form}, this version knows {FORM}");
+            return Err(Status::unimplemented(why));
+        }
         Ok(Head {
             from: HostId(id(&head.from).ok_or_else(|| bad("the host that it is from"))?),
             move_id: move_id.ok_or_else(|| bad("its move"))?,
             vm: VmId(id(&head.vm).ok_or_else(|| bad("its VM"))?),
-            form: head.form,
             length: head.length,
             sha256: head.sha256,
         })
@@ -134,9 +155,6 @@ impl Head {
 
     /// Whether any bytes could be what is claimed.
     fn acceptable(&self) -> Result<(), String> {
-        if self.form != FORM {
-            return Err(format!("of form {}, this version knows {FORM}", self.form));
-        }
         if self.length > WHOLE_MAX as u64 {
             return Err(format!("of {} bytes, at most {WHOLE_MAX} are taken", self.length));
         }

@@ -51,7 +51,7 @@ const READ_MAX: Duration = Duration::from_secs(1);
 struct Queued {
     message: Message,
     /// What is sent along with a usage history, and whose that is.
-    stored: Option<(VmId, oneshot::Receiver<Vec<AgedLevel>>)>,
+    stored: Option<(VmId, Vec<AgedLevel>)>,
     deadline: Instant,
 }
 
@@ -63,22 +63,10 @@ enum Form {
 }
 
 impl Queued {
-    /// A history waits here for what is stored of it.
-    async fn form(&mut self) -> Form {
-        let (Body::History(recent), Some((vm, stored))) = (&self.message.body, self.stored.take())
+    fn form(&mut self) -> Form {
+        let (Body::History(recent), Some((vm, levels))) = (&self.message.body, self.stored.take())
         else {
             return self.as_message();
-        };
-        let read_by = self.deadline.min(Instant::now() + READ_MAX);
-        let levels = match timeout_at(read_by, stored).await {
-            Ok(Ok(levels)) => levels,
-            // Why it was not read its reader has said.
-            Ok(Err(_unread)) => Vec::new(),
-            Err(_elapsed) => {
-                let move_id = self.message.move_id;
-                tracing::warn!(%move_id, "what is stored of a usage history is not read in time: what is in memory goes alone");
-                Vec::new()
-            }
         };
         let mut whole = WholeHistory { recent: (**recent).clone(), levels };
         let mut bytes = wire::encode_history(&whole);
@@ -124,7 +112,7 @@ impl Form {
 type Queues = Mutex<BTreeMap<SocketAddr, mpsc::Sender<Queued>>>;
 
 /// All peers that were spoken to lately.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Peers {
     from: IpAddr,
     heard: mpsc::Sender<Heard>,
@@ -149,15 +137,24 @@ impl Peers {
         vm: VmId,
         stored: oneshot::Receiver<Vec<AgedLevel>>,
     ) {
-        self.queue(to, message, Some((vm, stored)));
+        let peers = self.clone();
+        // Beside the queue: what else there is to say must not wait for a disk.
+        self.runtime.spawn(async move {
+            let levels = match timeout(READ_MAX, stored).await {
+                Ok(Ok(levels)) => levels,
+                // Why it was not read its reader has said.
+                Ok(Err(_unread)) => Vec::new(),
+                Err(_elapsed) => {
+                    let move_id = message.move_id;
+                    tracing::warn!(%move_id, "what is stored of a usage history is not read in time: what is in memory goes alone");
+                    Vec::new()
+                }
+            };
+            peers.queue(to, message, Some((vm, levels)));
+        });
     }
 
-    fn queue(
-        &self,
-        to: SocketAddr,
-        message: Message,
-        stored: Option<(VmId, oneshot::Receiver<Vec<AgedLevel>>)>,
-    ) {
+    fn queue(&self, to: SocketAddr, message: Message, stored: Option<(VmId, Vec<AgedLevel>)>) {
         if let Err(bad) = limits::check(&message) {
             return undelivered(&self.heard, to, message, bad.to_string());
         }
@@ -233,7 +230,7 @@ struct Line {
 
 impl Line {
     async fn deliver(&mut self, queued: &mut Queued) -> Result<(), String> {
-        let (mut form, mut repeats) = (queued.form().await, 0);
+        let (mut form, mut repeats) = (queued.form(), 0);
         loop {
             if queued.deadline <= Instant::now() {
                 return Err(too_late());

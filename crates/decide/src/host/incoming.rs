@@ -296,7 +296,8 @@ impl Host {
         let target = &self.target;
         self.incoming.retain(|id, incoming| {
             let kept = incoming.migrate.is_some() || target.offers().contains_key(id);
-            if !kept && (incoming.history.is_some() || incoming.early.is_some()) {
+            // What came of its history may have been set aside from then on.
+            if !kept && incoming.confirmation.is_some() {
                 actions.push(Action::DropHistory(incoming.vm));
             }
             kept
@@ -375,7 +376,7 @@ impl Host {
         Err(why)
     }
 
-    /// Whether a history of this VM is awaited in that move.
+    /// Whether a history of this VM is awaited in that move: after the confirmation, and once.
     ///
     /// # Errors
     /// If it is another VM's.
@@ -384,7 +385,10 @@ impl Host {
             Some(incoming) if incoming.vm != vm => {
                 Err(format!("it is of VM {vm}, but {} is to come", incoming.vm))
             }
-            Some(incoming) => Ok(incoming.migrate.is_none()),
+            Some(_) => {
+                let offer = self.target.offers().get(&id);
+                Ok(offer.is_some_and(|offer| offer.stage == Stage::Confirmed))
+            }
             None => Ok(false),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** at most [`PAST_MAX`] stays, oldest first; the oldest go.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -60,9 +61,10 @@ impl Past {
     }
 
     /// Joins what was told of it elsewhere; twice the same does no harm.
-    pub fn import(&mut self, older: &Past) {
-        let own = std::mem::replace(&mut self.0, older.0.clone());
-        own.into_iter().for_each(|stay| self.push(stay));
+    pub fn import(&mut self, told: &Past) {
+        let known: BTreeSet<MoveId> = self.0.iter().map(|stay| stay.move_id).collect();
+        self.0.extend(told.0.iter().filter(|stay| !known.contains(&stay.move_id)).cloned());
+        // All in order before the oldest go.
         self.0.sort_by_key(|stay| stay.ended);
         self.trim();
     }
@@ -123,6 +125,16 @@ mod tests {
         assert_eq!(past.stays().len(), PAST_MAX);
         assert_eq!(past.stays().first(), Some(&stay(7)));
         assert_eq!(past.stays().last(), Some(&stay(70)));
+    }
+
+    #[test]
+    fn of_more_than_are_kept_the_newest_stay_whoever_tells_them() {
+        let of = |counters: std::ops::RangeInclusive<u32>| Past(counters.map(stay).collect());
+        for (here, told) in [(1..=62, 30..=69), (30..=69, 1..=62), (1..=64, 2..=69)] {
+            let mut joined = of(here);
+            joined.import(&of(told));
+            assert_eq!(joined, of(6..=69));
+        }
     }
 
     #[test]
