@@ -47,6 +47,11 @@ const KEPT: &[(u64, u16, &str)] = &[
          (stories: a_vm_that_is_started_again_before_its_move_is_over_is_not_forgotten)",
     ),
     (
+        1_795_554_309_268,
+        12,
+        "a mistake of the checker of costs: a VM that was down counted as a load while it was, once it had been started again",
+    ),
+    (
         90,
         12,
         "a VM died at its target between `owner` and its first instruction: its source's stopped copy stays, for a person to end",

@@ -48,14 +48,16 @@ pub(super) fn passed(checks: &mut Checks, world: &World, passed: hypervisor::Pas
 /// Loads are steady from now on, and known to all from `since` on. What has passed before is judged.
 pub(super) fn steady(checks: &mut Checks, world: &World, since: Time) {
     judge(checks, world);
-    let (at, passed) = (checks.at.clone(), checks.passed.len());
+    let (mut at, passed) = (checks.at.clone(), checks.passed.len());
+    // What is down has no load, also if it is started again before this is judged.
+    at.retain(|vm, _| !checks.down.contains(vm));
     checks.steady = Some(Steady { changed: world.now, since, at, passed });
 }
 
 /// Judges all that passed while loads were steady, by the loads as they are.
 pub(super) fn judge(checks: &mut Checks, world: &World) {
     let Some(Steady { changed, since, mut at, passed }) = checks.steady.take() else { return };
-    // What is down has no load.
+    // Nor has what has gone down since.
     at.retain(|vm, _| !checks.down.contains(vm));
     let mut order: Vec<Passed> = checks.passed[passed..].to_vec();
     let begun = |id: &MoveId| checks.copies.get(id).copied();
