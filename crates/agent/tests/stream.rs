@@ -199,6 +199,21 @@ async fn a_history_whose_answer_was_lost_comes_again_just_the_same() {
     assert!(source.heard.try_recv().is_err(), "it has arrived, as far as its source knows");
 }
 
+#[tokio::test]
+async fn a_history_keeps_its_place_until_whoever_heard_it_is_done_with_it() {
+    let mut target = start(at(7, 2)).await;
+    let bytes = wire::encode_history(&whole());
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        streamed(at(7, 2), parts(head(&bytes), &bytes)).await.expect("there is a place");
+        held.push(target.hears().await);
+    }
+    let refused = streamed(at(7, 2), parts(head(&bytes), &bytes)).await.unwrap_err();
+    assert!([Code::Cancelled, Code::DeadlineExceeded].contains(&refused.code()), "{refused}");
+    held.pop();
+    streamed(at(7, 2), parts(head(&bytes), &bytes)).await.expect("one is free");
+}
+
 /// An agent of the version before: it knows messages, and no streams.
 #[derive(Clone)]
 struct Before {

@@ -6,9 +6,7 @@
     reason = "a test panics to fail, and prints what its parent waits for"
 )]
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use decide::units::{Time, VmId};
 use decide::usage::history::bucket::Bucket;
@@ -17,8 +15,11 @@ use decide::usage::history::sample::{METRICS, Sample};
 use decide::usage::history::{Kept, Whose};
 use drivers::store::history::{Histories, Spans};
 
+mod writer;
+
+use writer::{FOLDER, killed};
+
 const TEST: &str = "a_killed_agent_loses_no_history_that_was_committed";
-const WRITER: &str = "EVENKEEL_TEST_WRITER";
 /// In one transaction, so that a write takes a while, and is packed into blocks now and then.
 const VMS: u128 = 40;
 
@@ -56,32 +57,13 @@ fn write_for_ever(dir: &Path) -> ! {
 
 #[test]
 fn a_killed_agent_loses_no_history_that_was_committed() {
-    if let Some(dir) = std::env::var_os(WRITER) {
+    if let Some(dir) = std::env::var_os(FOLDER) {
         write_for_ever(Path::new(&dir));
     }
     let dir = tempfile::tempdir().unwrap();
     let mut minutes = 0;
     for round in 1..=6 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", TEST, "--nocapture"])
-            .env(WRITER, dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let until = minutes + 5 * round;
-        let mut last = 0;
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            let Some((_, number)) = line.split_once("committed ") else { continue };
-            last = number.parse().unwrap();
-            if last == until {
-                // It is in the middle of the next.
-                child.kill().unwrap();
-            }
-        }
-        child.wait().unwrap();
-        assert!(last >= until, "the child ended by itself at {last}");
-
+        let last = killed(TEST, dir.path(), "committed ", minutes + 5 * round);
         let mut histories = open(dir.path());
         minutes = u64::try_from(read(&mut histories, 1).len()).unwrap();
         assert!(minutes == last + 1 || minutes == last + 2, "{last} committed, {minutes} there");

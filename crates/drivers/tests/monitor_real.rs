@@ -150,19 +150,26 @@ fn speed_duplex_and_link_are_told_by_netlink_without_sysfs() {
     assert!(unmounted.success() && !std::path::Path::new("/sys/class/net/near").exists());
 
     let (veth, speed) = uplink_of("near");
-    assert_eq!((veth.speed, veth.duplex), (Some(BitsPerSec(10_000_000_000)), Some(Duplex::Full)));
-    assert_eq!((speed, veth.up, veth.driver), (veth.speed, Some(true), None));
+    assert_eq!(
+        (veth.modes.speed, veth.modes.duplex),
+        (Some(BitsPerSec(10_000_000_000)), Some(Duplex::Full))
+    );
+    assert_eq!((speed, veth.modes.up, veth.driver), (veth.modes.speed, Some(true), None));
     assert_eq!(speed, sysfs_says);
     let mut monitor = Monitor::new(Some("near".to_owned())).unwrap();
     monitor.read(&[]).unwrap();
     ip("link set far down");
     monitor.read(&[]).unwrap();
-    assert_eq!(monitor.uplink().unwrap().up, Some(false), "as soon as the carrier is lost");
+    assert_eq!(monitor.uplink().unwrap().modes.up, Some(false), "as soon as the carrier is lost");
 
     let (tap, _) = uplink_of("tap1");
-    assert_eq!((tap.duplex, tap.up), (Some(Duplex::Full), Some(false)));
+    assert_eq!((tap.modes.duplex, tap.modes.up), (Some(Duplex::Full), Some(false)));
     let (lo, speed) = uplink_of("lo");
-    assert_eq!((lo.speed, lo.duplex, speed), (None, None, None), "its driver does not tell");
+    assert_eq!(
+        (lo.modes.speed, lo.modes.duplex, speed),
+        (None, None, None),
+        "its driver does not tell"
+    );
 }
 
 /// Megabits per second, by /sys.

@@ -6,13 +6,17 @@
     reason = "a test panics to fail, and prints its figures"
 )]
 
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use decide::units::{HostId, JournalId, MoveId, VmId};
 use drivers::store::{Doubt, Entry, Events, Journal, Opened, Opening, StoreError};
+
+mod writer;
+
+use writer::{FOLDER, killed};
+
+const TEST: &str = "a_killed_agent_loses_nothing_that_was_acknowledged";
 
 const MACHINE: &str = "3d1219c7c4c5404aaa1f6d2a48adfda4\n";
 const FRESH: JournalId = JournalId(77);
@@ -278,30 +282,13 @@ fn write_for_ever(dir: &Path) -> ! {
 
 #[test]
 fn a_killed_agent_loses_nothing_that_was_acknowledged() {
-    if let Some(dir) = std::env::var_os("EVENKEEL_TEST_WRITER") {
+    if let Some(dir) = std::env::var_os(FOLDER) {
         write_for_ever(Path::new(&dir));
     }
     let dir = Dir::new("killed");
     let mut last = 0;
     for round in 1..=5u64 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_killed_agent_loses_nothing_that_was_acknowledged", "--nocapture"])
-            .env("EVENKEEL_TEST_WRITER", &dir.0)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let until = last + 7 * round;
-        let said = BufReader::new(child.stdout.take().unwrap()).lines();
-        for line in said {
-            let line = line.unwrap();
-            let Some((_, n)) = line.split_once("acknowledged ") else { continue };
-            last = n.parse().unwrap();
-            if last == until {
-                child.kill().unwrap();
-            }
-        }
-        child.wait().unwrap();
-        assert!(last >= until, "the child ended by itself at {last}");
+        last = killed(TEST, &dir.0, "acknowledged ", last + 7 * round);
 
         let opened = dir.open();
         let found = u64::from_le_bytes(opened.vms[&VmId(1)][..8].try_into().unwrap());

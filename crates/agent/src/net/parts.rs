@@ -6,7 +6,7 @@
 //!
 //! **Invariant:** no more than [`WHOLE_MAX`] bytes of one history are held, whatever its head claims, and no more than
 //! [`AT_ONCE_MAX`] histories until they were acted upon.
-//! **Invariant:** a history is heard whole and checked, or not at all.
+//! **Invariant:** a history is heard whole and as it was sent, or not at all; whether what decides can be used the host judges.
 
 use std::error::Error as _;
 use std::sync::Arc;

@@ -24,7 +24,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[cfg(feature = "ebpf")]
 pub use self::ebpf::{Attach, Counting, NotCounted};
-use self::netlink::ethtool::{Ethtool, LinkModes};
+use self::netlink::ethtool::Ethtool;
 use self::netlink::{LinkStatistics, Links};
 use self::proc::{HostFiles, Process};
 
@@ -57,18 +57,25 @@ pub struct Told {
     pub dirty: Option<MibPerSec>,
 }
 
-/// The uplink as its driver tells it; each is absent where it does not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uplink {
-    /// Its index.
-    pub ifindex: u32,
+/// A link as its driver tells it; each is absent where it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkModes {
     /// In one direction, or in both together at half duplex.
     pub speed: Option<BitsPerSec>,
     /// Whether both directions can be used at once.
     pub duplex: Option<Duplex>,
     /// Whether it has a link.
     pub up: Option<bool>,
-    /// Name of the driver.
+}
+
+/// The uplink, and what its driver says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its index.
+    pub ifindex: u32,
+    /// As told last.
+    pub modes: LinkModes,
+    /// Name of the driver; a link that is no device of its own has none.
     pub driver: Option<String>,
 }
 
@@ -297,11 +304,11 @@ impl Monitor {
             }
             None => by_sysfs(name, ifindex),
         };
-        if self.seen.as_ref().is_none_or(|seen| seen.ifindex != ifindex || seen.modes() != modes) {
+        if self.seen.as_ref().is_none_or(|seen| seen.ifindex != ifindex || seen.modes != modes) {
             let LinkModes { speed, duplex, up } = modes;
             let driver = proc::link_driver(name);
             tracing::info!(uplink = name, ?speed, ?duplex, ?up, ?driver, "the uplink");
-            self.seen = Some(Uplink { ifindex, speed, duplex, up, driver });
+            self.seen = Some(Uplink { ifindex, modes, driver });
         }
         // In one direction at a time, so half of it in each.
         let share = if modes.duplex == Some(Duplex::Half) { 2 } else { 1 };
@@ -311,12 +318,6 @@ impl Monitor {
     /// The uplink as its driver told of it last; none while it does not exist.
     pub fn uplink(&self) -> Option<&Uplink> {
         self.seen.as_ref()
-    }
-}
-
-impl Uplink {
-    fn modes(&self) -> LinkModes {
-        LinkModes { speed: self.speed, duplex: self.duplex, up: self.up }
     }
 }
 

@@ -12,13 +12,12 @@
 
 use std::os::fd::OwnedFd;
 
-use decide::units::BitsPerSec;
 use rustix::io::Errno;
 use rustix::net::netlink::GENERIC;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::{HEADER, NLM_F_REQUEST, NLMSG_ERROR, attribute, open_socket, padded, u16_at, u32_at};
-use crate::monitor::{Duplex, MonitorError};
+use crate::monitor::{Duplex, LinkModes, MonitorError};
 
 const WHAT: &str = "what the uplink's driver says";
 
@@ -43,14 +42,6 @@ const ETHTOOL_A_LINKSTATE_LINK: u16 = 2;
 const NESTED: u16 = 0x8000;
 /// `struct genlmsghdr`.
 const GENERIC_HEADER: usize = 4;
-
-/// A link as its driver tells it; each is absent where it does not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::monitor) struct LinkModes {
-    pub(in crate::monitor) speed: Option<BitsPerSec>,
-    pub(in crate::monitor) duplex: Option<Duplex>,
-    pub(in crate::monitor) up: Option<bool>,
-}
 
 /// The socket by which drivers are asked.
 #[derive(Debug)]
@@ -170,6 +161,8 @@ fn garbled(why: &'static str) -> MonitorError {
 
 #[cfg(test)]
 mod tests {
+    use decide::units::BitsPerSec;
+
     use super::*;
 
     /// An answer to request 7 with a nest, a speed of 10 Gbit/s and a duplex.
