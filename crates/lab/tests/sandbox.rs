@@ -52,6 +52,11 @@ fn left_of(namespaces_of_victim: &BTreeSet<String>) -> anyhow::Result<Vec<String
     Ok(left)
 }
 
+/// Whether somebody holds the lock of a run's folder, if it is still there.
+fn is_locked(folder: &str) -> bool {
+    fs::File::open(Path::new(folder).join("lock")).is_ok_and(|lock| lock.try_lock().is_err())
+}
+
 /// The victim: makes hosts, says what it has, and waits to be killed.
 async fn be_victim() -> anyhow::Result<()> {
     let network = Network::new(2)?;
@@ -123,8 +128,9 @@ fn nothing_is_left_after(
     ensure!(Path::new(&folder).is_dir(), "another run removed {folder} of a living one");
     kill(Pid::from_child(&victim.0))?;
     victim.0.wait()?;
+    // A process that ends loses its namespaces first, and closes its files, and with them the lock, a moment later.
     let gone = wait::until(Duration::from_secs(5), "the sandbox gone", || {
-        Ok(left_of(&own)?.is_empty().then_some(()))
+        Ok((left_of(&own)?.is_empty() && !is_locked(&folder)).then_some(()))
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(gone).with_context(|| format!("left are {:?}", left_of(&own)))?;
