@@ -52,6 +52,12 @@ const KEPT: &[(u64, u16, &str)] = &[
         "a mistake of the checker of costs: a VM that was down counted as a load while it was, once it had been started again",
     ),
     (
+        1_795_560_431_047,
+        12,
+        "another of its mistakes: a VM asked about just after its load had changed was on its way for half a minute, counted by \
+         the load that had been told",
+    ),
+    (
         90,
         12,
         "a VM died at its target between `owner` and its first instruction: its source's stopped copy stays, for a person to end",

@@ -24,8 +24,6 @@ const MEASURED: Duration = Duration::from_secs(5);
 /// While loads are steady.
 #[derive(Debug)]
 pub(super) struct Steady {
-    /// The instant of the last change.
-    changed: Time,
     /// Balancing moves that began later are judged.
     since: Time,
     /// Where each VM was then.
@@ -51,30 +49,32 @@ pub(super) fn steady(checks: &mut Checks, world: &World, since: Time) {
     let (mut at, passed) = (checks.at.clone(), checks.passed.len());
     // What is down has no load, also if it is started again before this is judged.
     at.retain(|vm, _| !checks.down.contains(vm));
-    checks.steady = Some(Steady { changed: world.now, since, at, passed });
+    checks.steady = Some(Steady { since, at, passed });
 }
 
 /// Judges all that passed while loads were steady, by the loads as they are.
 pub(super) fn judge(checks: &mut Checks, world: &World) {
-    let Some(Steady { changed, since, mut at, passed }) = checks.steady.take() else { return };
+    let Some(Steady { since, mut at, passed }) = checks.steady.take() else { return };
     // Nor has what has gone down since.
     at.retain(|vm, _| !checks.down.contains(vm));
     let mut order: Vec<Passed> = checks.passed[passed..].to_vec();
     let begun = |id: &MoveId| checks.copies.get(id).copied();
     order.sort_by_key(|passed| begun(&passed.id));
-    // A VM that was asked about before the change is known by its new load only once it has been measured where it went.
-    let before_change = |id: &MoveId| checks.asked.get(id).is_none_or(|(when, _)| *when < changed);
-    let late = order.iter().filter(|passed| before_change(&passed.id));
-    let since = late.map(|passed| passed.when.plus(MEASURED)).fold(since, Time::max);
+    // A VM that was asked about before loads were known is counted by the load of then as long as it is on its way, and by its
+    // new one only once it has been measured where it went: until then nothing is judged that leaves there, or goes there too.
+    let too_early = |id: &MoveId| checks.asked.get(id).is_none_or(|(when, _)| *when < since);
+    let late: Vec<Passed> = order.iter().filter(|passed| too_early(&passed.id)).cloned().collect();
+    let unknown = |host: u16, when: Time| {
+        late.iter().any(|late| late.to == host && when < late.when.plus(MEASURED))
+    };
     let margin = world.settings.worth_it.gain_min;
     for Passed { id, vm, to, balancing, .. } in order {
-        if !at.contains_key(&vm) {
-            continue;
-        }
+        let Some(from) = at.get(&vm).copied() else { continue };
         let before = sum_of_costs(world, &at);
         at.insert(vm, to);
         let lower = before.minus(sum_of_costs(world, &at));
-        if balancing.is_none_or(|began| began < since) {
+        let known = |began: Time| began >= since && !unknown(from, began) && !unknown(to, began);
+        if !balancing.is_some_and(known) {
             continue;
         }
         checks.judged += 1;
