@@ -11,12 +11,13 @@
 mod ebpf;
 mod netlink;
 mod proc;
+mod uplink;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use decide::units::{BitsPerSec, Bytes, Mib, MibPerSec, VmId};
+use decide::units::{Bytes, Mib, MibPerSec, VmId};
 #[cfg(feature = "ebpf")]
 use decide::usage::reading::Flow;
 use decide::usage::reading::{DiskCounters, LinkCounters, Reading, VmReading};
@@ -24,9 +25,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[cfg(feature = "ebpf")]
 pub use self::ebpf::{Attach, Counting, NotCounted};
-use self::netlink::ethtool::Ethtool;
 use self::netlink::{LinkStatistics, Links};
 use self::proc::{HostFiles, Process};
+use self::uplink::UplinkLook;
+pub use self::uplink::{Duplex, LinkModes, Uplink};
 
 /// A VM to be read: where its traffic and its time are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,37 +57,6 @@ pub struct Told {
     pub disk: Option<(Instant, DiskCounters)>,
     /// How fast it writes to its memory.
     pub dirty: Option<MibPerSec>,
-}
-
-/// A link as its driver tells it; each is absent where it does not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinkModes {
-    /// In one direction, or in both together at half duplex.
-    pub speed: Option<BitsPerSec>,
-    /// Whether both directions can be used at once.
-    pub duplex: Option<Duplex>,
-    /// Whether it has a link.
-    pub up: Option<bool>,
-}
-
-/// The uplink, and what its driver says of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uplink {
-    /// Its index.
-    pub ifindex: u32,
-    /// As told last.
-    pub modes: LinkModes,
-    /// Name of the driver; a link that is no device of its own has none.
-    pub driver: Option<String>,
-}
-
-/// Whether a link sends and receives at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duplex {
-    /// One at a time.
-    Half,
-    /// Both at once.
-    Full,
 }
 
 /// Why there is no reading.
@@ -128,9 +99,7 @@ pub struct Monitor {
     host: HostFiles,
     /// None after a failure: a dump cut short leaves rests in the socket.
     links: Option<Links>,
-    /// None where the kernel lacks it, and after a failure.
-    ethtool: Option<Ethtool>,
-    seen: Option<Uplink>,
+    look: UplinkLook,
     #[cfg(feature = "ebpf")]
     frames: Option<ebpf::Frames>,
     /// Open between cycles, for the VMs watched in the last one.
@@ -149,19 +118,11 @@ impl Monitor {
         }
         allow_many_files();
         let links = Some(Links::open()?);
-        let ethtool = match Ethtool::open() {
-            Ok(ethtool) => Some(ethtool),
-            Err(why) => {
-                tracing::info!("the uplink's speed is read from /sys: {why}");
-                None
-            }
-        };
         Ok(Monitor {
             uplink,
             host: HostFiles::open()?,
             links,
-            ethtool,
-            seen: None,
+            look: UplinkLook::new(),
             #[cfg(feature = "ebpf")]
             frames: None,
             processes: BTreeMap::new(),
@@ -191,6 +152,10 @@ impl Monitor {
         vms.sort_by_key(|reading| reading.vm);
         let host = self.host.read()?;
         let uplink = self.uplink.as_ref().and_then(|name| links.get(name)).map(as_the_host_sees);
+        let uplink_speed = match (&self.uplink, uplink) {
+            (Some(name), Some(link)) => self.look.look(name, link.ifindex),
+            _ => None,
+        };
         #[cfg_attr(not(feature = "ebpf"), expect(unused_mut, reason = "nothing is added"))]
         let mut reading = Reading {
             cpu_us: host.cpu_us,
@@ -199,7 +164,7 @@ impl Monitor {
             memory_available: host.memory_available,
             pressure: host.pressure,
             uplink,
-            uplink_speed: uplink.and_then(|link| self.look_at_uplink(link.ifindex)),
+            uplink_speed,
             disk: host.disk,
             flows: None,
             vms,
@@ -292,42 +257,10 @@ impl Monitor {
         Ok(readings)
     }
 
-    /// Its speed in one direction. What its driver says of it is logged whenever it changes.
-    fn look_at_uplink(&mut self, ifindex: u32) -> Option<BitsPerSec> {
-        let name = self.uplink.as_ref()?;
-        let modes = match self.ethtool.as_mut().map(|ethtool| ethtool.modes(ifindex)) {
-            Some(Ok(modes)) => modes,
-            Some(Err(why)) => {
-                tracing::warn!("the uplink's speed is read from /sys from now on: {why}");
-                self.ethtool = None;
-                by_sysfs(name, ifindex)
-            }
-            None => by_sysfs(name, ifindex),
-        };
-        if self.seen.as_ref().is_none_or(|seen| seen.ifindex != ifindex || seen.modes != modes) {
-            let LinkModes { speed, duplex, up } = modes;
-            let driver = proc::link_driver(name);
-            tracing::info!(uplink = name, ?speed, ?duplex, ?up, ?driver, "the uplink");
-            self.seen = Some(Uplink { ifindex, modes, driver });
-        }
-        // In one direction at a time, so half of it in each.
-        let share = if modes.duplex == Some(Duplex::Half) { 2 } else { 1 };
-        modes.speed.map(|speed| BitsPerSec(speed.0 / share))
-    }
-
     /// The uplink as its driver told of it last; none while it does not exist.
     pub fn uplink(&self) -> Option<&Uplink> {
-        self.seen.as_ref()
+        self.look.seen()
     }
-}
-
-fn by_sysfs(name: &str, ifindex: u32) -> LinkModes {
-    LinkModes { speed: proc::link_speed(name, ifindex), ..LinkModes::default() }
-}
-
-/// Megabits per second; some drivers say 0 or the unsigned form of −1 while it is unknown.
-fn speed(megabits: u64) -> Option<BitsPerSec> {
-    (1..u64::from(u32::MAX)).contains(&megabits).then(|| BitsPerSec(megabits * 1_000_000))
 }
 
 /// Each VM takes a file for its process and one for each vCPU thread: as many as the operator allows at the most, not as

@@ -12,6 +12,7 @@
 //! **Invariant:** a message is read within its own bytes only; a garbled one is an error, never a panic.
 
 pub(super) mod ethtool;
+mod generic;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

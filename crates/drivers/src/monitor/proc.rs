@@ -91,7 +91,7 @@ pub(super) fn link_speed(name: &str, ifindex: u32) -> Option<BitsPerSec> {
         return None;
     }
     // −1 while unknown.
-    super::speed(read("speed")?.trim().parse().ok()?)
+    super::uplink::speed(read("speed")?.trim().parse().ok()?)
 }
 
 /// The name of the link's driver; a link that is no device of its own, such as a tap, has none.
