@@ -5,14 +5,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use decide::usage::reading::Reading;
 use drivers::hypervisor::Hypervisor;
-use drivers::monitor::{Counting, Monitor, Watched};
+use drivers::monitor::{Counting, Monitor, Uplink, Watched};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::CYCLE;
 
-/// One cycle's reading, or why there is none.
-pub(crate) type Read = Result<Reading, String>;
+/// One cycle's reading and what the uplink's driver says, or why there is none.
+pub(crate) type Read = Result<(Reading, Option<Uplink>), String>;
 
 /// Starts to read. It ends when nobody listens any more.
 pub(crate) fn start(
@@ -36,6 +36,7 @@ pub(crate) fn start(
             let read = tokio::task::spawn_blocking(move || {
                 let read = monitor
                     .read(&watched)
+                    .map(|reading| (reading, monitor.uplink().cloned()))
                     .map_err(|error| format!("the monitor: {:#}", anyhow::Error::from(error)));
                 (monitor, read)
             });

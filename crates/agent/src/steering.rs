@@ -14,6 +14,7 @@ use decide::units::{HostId, MoveId, Time, VmId};
 use decide::usage::history::Whose;
 use decide::wire::message::{Body, Message};
 use drivers::hypervisor::{FromHypervisor, Hypervisor};
+use drivers::monitor::Uplink;
 use drivers::store::Events;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -36,6 +37,8 @@ pub(crate) struct Steering {
     pub(crate) clock: Clock,
     pub(crate) cluster: String,
     pub(crate) request: String,
+    /// For people to see; the host goes by its reading.
+    pub(crate) uplink: Option<Uplink>,
     net: Net,
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     journal: mpsc::UnboundedSender<Write>,
@@ -95,6 +98,7 @@ impl Steering {
             clock,
             cluster,
             request,
+            uplink: None,
             net,
             hypervisor,
             journal,
@@ -138,7 +142,10 @@ impl Steering {
                     continue;
                 }
                 read = ears.readings.recv() => match read.context("the monitor ended")? {
-                    Ok(reading) => Event::Reading(reading),
+                    Ok((reading, uplink)) => {
+                        self.uplink = uplink;
+                        Event::Reading(reading)
+                    }
                     Err(why) => Event::BadInput(why),
                 },
                 _ = sync.tick() => {

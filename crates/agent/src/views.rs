@@ -1,8 +1,8 @@
 //! What `decide` knows, in the words of the API.
 
 use api::{
-    Choice, Decision, Event, FlowView, HostView, MoveView, NextHourView, ShareView, Status,
-    Step as Told, Unsettled, VmPlace, VmView,
+    Choice, Decision, Event, FlowView, HostView, MoveView, NextHourView, QueueView, ShareView,
+    Status, Step as Told, Unsettled, UplinkView, VmPlace, VmView,
 };
 use decide::host::Host;
 use decide::host::inventory::TWO_COPIES;
@@ -17,6 +17,7 @@ use decide::units::{Cost, MilliCores, MoveId, Share, Time, VmId};
 use decide::usage::reading::End;
 use decide::usage::traffic::FlowRate;
 use drivers::hypervisor::{GivenShare, Watched};
+use drivers::monitor::{Direction, Duplex, LosingQueue, Uplink};
 
 use crate::clock::Clock;
 use crate::steering::Steering;
@@ -39,8 +40,35 @@ pub(crate) fn status(at_work: &Steering) -> Status {
         moves_under_way: count(host.moves_under_way()),
         hot: host.hot(now).map(ToString::to_string),
         disk_bytes_per_second: host.usage().host().disk.map(|disk| disk.bytes().0),
+        uplink: at_work.uplink.as_ref().map(uplink),
         doing: host.doing().to_owned(),
         alarms: alarms(host),
+    }
+}
+
+fn uplink(uplink: &Uplink) -> UplinkView {
+    UplinkView {
+        name: uplink.name.clone(),
+        driver: uplink.driver.clone(),
+        speed_bits_per_second: uplink.modes.speed.map(|speed| speed.0),
+        duplex: uplink.modes.duplex.map(|duplex| match duplex {
+            Duplex::Half => "half".to_owned(),
+            Duplex::Full => "full".to_owned(),
+        }),
+        up: uplink.modes.up,
+        losing_queues: uplink.losing.iter().map(queue).collect(),
+    }
+}
+
+fn queue(losing: &LosingQueue) -> QueueView {
+    let direction = match losing.queue.direction {
+        Direction::Received => "rx",
+        Direction::Sent => "tx",
+    };
+    QueueView {
+        queue: format!("{direction}-{}", losing.queue.number),
+        drops_per_second: losing.drops,
+        failed_allocations_per_second: losing.failed_allocations,
     }
 }
 

@@ -52,10 +52,40 @@ pub struct Status {
     pub hot: Option<String>,
     /// Bytes per second read from this host's disks and written to them, where the kernel tells.
     pub disk_bytes_per_second: Option<u64>,
+    /// The configured uplink, while it exists.
+    pub uplink: Option<UplinkView>,
     /// Why nothing is being moved now, or what is.
     pub doing: String,
     /// What needs a person, most urgent first.
     pub alarms: Vec<String>,
+}
+
+/// The network card that the VMs' bridge goes out by, and what its driver says of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UplinkView {
+    /// Its name.
+    pub name: String,
+    /// Name of its driver; where it is no device of its own, its kind, such as `bond`.
+    pub driver: Option<String>,
+    /// Its speed, where the driver tells: in one direction, or in both together at half duplex.
+    pub speed_bits_per_second: Option<u64>,
+    /// `half` or `full`.
+    pub duplex: Option<String>,
+    /// Whether it has a link.
+    pub up: Option<bool>,
+    /// Its queues that lose something, where the driver tells; of the last ten seconds that were measured.
+    pub losing_queues: Vec<QueueView>,
+}
+
+/// A queue of the uplink that loses something.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// `rx` (the host receives) or `tx`, and its number: `rx-3`.
+    pub queue: String,
+    /// Packets that its hardware dropped, per second.
+    pub drops_per_second: f64,
+    /// How often there was no memory for a packet that came, per second.
+    pub failed_allocations_per_second: f64,
 }
 
 /// One of `GET /v1/hosts`: what this agent knows of a host.

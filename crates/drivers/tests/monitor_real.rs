@@ -10,6 +10,7 @@
 
 use std::net::UdpSocket;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use decide::units::{BitsPerSec, VmId};
 use decide::usage::reading::{LinkCounters, Reading};
@@ -154,7 +155,8 @@ fn speed_duplex_and_link_are_told_by_netlink_without_sysfs() {
         (veth.modes.speed, veth.modes.duplex),
         (Some(BitsPerSec(10_000_000_000)), Some(Duplex::Full))
     );
-    assert_eq!((speed, veth.modes.up, veth.driver), (veth.modes.speed, Some(true), None));
+    assert_eq!((speed, veth.modes.up), (veth.modes.speed, Some(true)));
+    assert_eq!(veth.driver.as_deref(), Some("veth"), "its kind");
     assert_eq!(speed, sysfs_says);
     let mut monitor = Monitor::new(Some("near".to_owned())).unwrap();
     monitor.read(&[]).unwrap();
@@ -170,6 +172,64 @@ fn speed_duplex_and_link_are_told_by_netlink_without_sysfs() {
         (None, None, None),
         "its driver does not tell"
     );
+}
+
+/// What is logged as a warning or worse, in the thread that listens.
+struct Complaints(Mutex<Vec<String>>);
+
+impl tracing::Subscriber for Complaints {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        self.0.lock().unwrap().push(format!("{event:?}"));
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_driver_that_tells_nothing_of_its_queues_is_no_trouble_and_the_drivers_name_is_right() {
+    if !inside(
+        "a_driver_that_tells_nothing_of_its_queues_is_no_trouble_and_the_drivers_name_is_right",
+    ) {
+        return;
+    }
+    quiet_pair("near", "far");
+    ip("link add br1 type bridge");
+    ip("tuntap add dev tap1 mode tap");
+    let complaints = Arc::new(Complaints(Mutex::new(Vec::new())));
+    let listens = tracing::subscriber::set_default(Arc::clone(&complaints));
+    let drivers =
+        [("near", Some("veth")), ("br1", Some("bridge")), ("tap1", Some("tun")), ("lo", None)];
+    for (name, driver) in drivers {
+        let (uplink, _) = uplink_of(name);
+        assert_eq!(
+            (&*uplink.name, uplink.driver.as_deref(), &*uplink.losing),
+            (name, driver, &[][..])
+        );
+    }
+    assert_eq!(*complaints.0.lock().unwrap(), Vec::<String>::new());
+    tracing::warn!("to see that it listens");
+    assert_eq!(complaints.0.lock().unwrap().len(), 1);
+    drop(listens);
+
+    let mut monitor = Monitor::new(Some("near".to_owned())).unwrap();
+    monitor.read(&[]).unwrap();
+    ip("link del near");
+    monitor.read(&[]).unwrap();
+    assert_eq!(monitor.uplink(), None, "as long as it does not exist");
 }
 
 /// Megabits per second, by /sys.

@@ -102,6 +102,7 @@ pub(crate) fn status() -> Status {
         moves_under_way: 0,
         hot: None,
         disk_bytes_per_second: Some(2_500_000),
+        uplink: None,
         doing: "no host is hot".to_owned(),
         alarms: vec![],
     }

@@ -3,8 +3,8 @@
 //! Everything here is pure: an answer and a [`Look`] in, text out.
 
 use api::{
-    Decision, FlowView, HostView, MoveStarted, MoveView, NextHourView, ShareView, Status,
-    Unsettled, VmPlace, VmView, Why,
+    Decision, FlowView, HostView, MoveStarted, MoveView, NextHourView, QueueView, ShareView,
+    Status, Unsettled, UplinkView, VmPlace, VmView, Why,
 };
 
 use self::table::{Color, Table, cell, coloured, one_line};
@@ -47,12 +47,39 @@ pub(crate) fn status(status: &Status, look: Look) -> String {
     if let (true, Some(bytes)) = (look.wide, status.disk_bytes_per_second) {
         line("disks", figures::bytes_per_second(bytes), None);
     }
+    if let (true, Some(uplink)) = (look.wide, &status.uplink) {
+        line("uplink", self::uplink(uplink), (uplink.up == Some(false)).then_some(Color::Red));
+    }
+    for queue in status.uplink.iter().flat_map(|uplink| &uplink.losing_queues) {
+        line("uplink loses", losing(queue), Some(Color::Yellow));
+    }
     line("moves", format!("{} under way", status.moves_under_way), None);
     line("doing", status.doing.clone(), None);
     for alarm in &status.alarms {
         line("ALARM", alarm.clone(), Some(Color::Red));
     }
     lines.text_without_header()
+}
+
+fn uplink(uplink: &UplinkView) -> String {
+    let known = [
+        uplink.driver.clone(),
+        uplink.speed_bits_per_second.map(figures::bits_per_second),
+        uplink.duplex.as_ref().map(|duplex| format!("{duplex} duplex")),
+        (uplink.up == Some(false)).then(|| "no link".to_owned()),
+    ];
+    let words = std::iter::once(uplink.name.clone()).chain(known.into_iter().flatten());
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn losing(queue: &QueueView) -> String {
+    let lost = [
+        (queue.drops_per_second, "packets/s"),
+        (queue.failed_allocations_per_second, "times/s no memory"),
+    ];
+    let lost = lost.into_iter().filter(|(rate, _)| *rate > 0.0);
+    let words: Vec<String> = lost.map(|(rate, what)| format!("{rate:.1} {what}")).collect();
+    format!("queue {}: {}", queue.queue, words.join(", "))
 }
 
 /// The hosts, and how loaded each is.

@@ -1,8 +1,8 @@
 //! What people see, as they see it.
 
 use api::{
-    Event, FlowView, HostView, MoveStarted, MoveView, NextHourView, ShareView, Status, Step,
-    VmView, Why,
+    Event, FlowView, HostView, MoveStarted, MoveView, NextHourView, QueueView, ShareView, Status,
+    Step, UplinkView, VmView, Why,
 };
 use expect_test::{Expect, expect};
 
@@ -30,6 +30,25 @@ fn status() -> Status {
         moves_under_way: 1,
         hot: Some("52,000 packets/s, above packets_per_second = 20,000".to_owned()),
         disk_bytes_per_second: Some(2_500_000),
+        uplink: Some(UplinkView {
+            name: "eth0".to_owned(),
+            driver: Some("mlx5_core".to_owned()),
+            speed_bits_per_second: Some(25_000_000_000),
+            duplex: Some("full".to_owned()),
+            up: Some(true),
+            losing_queues: vec![
+                QueueView {
+                    queue: "rx-3".to_owned(),
+                    drops_per_second: 2.5,
+                    failed_allocations_per_second: 0.1,
+                },
+                QueueView {
+                    queue: "tx-0".to_owned(),
+                    drops_per_second: 12.0,
+                    failed_allocations_per_second: 0.0,
+                },
+            ],
+        }),
         doing: "moving web to host2".to_owned(),
         alarms: vec!["db: its tap is missing".to_owned()],
     }
@@ -198,19 +217,22 @@ fn the_status() {
     check(
         super::status(&status(), PLAIN),
         expect![[r#"
-        host        host1
-        cluster     prod
-        hosts       2 of 3 alive
-        VMs here    2
-        balance     automatic
-        request by  multicast
-        hot         52,000 packets/s, above packets_per_second = 20,000
-        moves       1 under way
-        doing       moving web to host2
-        ALARM       db: its tap is missing
-    "#]],
+            host          host1
+            cluster       prod
+            hosts         2 of 3 alive
+            VMs here      2
+            balance       automatic
+            request by    multicast
+            hot           52,000 packets/s, above packets_per_second = 20,000
+            uplink loses  queue rx-3: 2.5 packets/s, 0.1 times/s no memory
+            uplink loses  queue tx-0: 12.0 packets/s
+            moves         1 under way
+            doing         moving web to host2
+            ALARM         db: its tap is missing
+        "#]],
     );
-    let calm = Status { hot: None, alarms: vec![], ..status() };
+    let quiet = status().uplink.map(|uplink| UplinkView { losing_queues: vec![], ..uplink });
+    let calm = Status { hot: None, alarms: vec![], uplink: quiet, ..status() };
     check(
         super::status(&calm, WIDE),
         expect![[r#"
@@ -224,6 +246,7 @@ fn the_status() {
             request by  multicast
             hot         no
             disks       2.3 MiB/s
+            uplink      eth0, mlx5_core, 25.0 Gbit/s, full duplex
             moves       1 under way
             doing       moving web to host2
         "#]],

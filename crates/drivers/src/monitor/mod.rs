@@ -1,7 +1,8 @@
 //! One reading of the host and its VMs: raw counters of taps, uplink, processors, memory, disks and pressure.
 //!
 //! Links are read by one netlink dump (`netlink`), everything else from files of /proc and /sys that stay open between
-//! cycles (`proc`). Nothing is made of the figures here: rates, wraps and restarts are the business of `usage`.
+//! cycles (`proc`). Nothing is made of the figures here: rates, wraps and restarts are the business of `usage`. Only what the
+//! uplink's queues lose is for a person alone, and made into rates here (`queues`).
 //!
 //! **Invariant:** directions are the VM's. What a tap receives (`rx_*` on the host) its VM has sent.
 //! **Invariant:** a VM whose process is gone, or whose process id is another process' by now, is left out.
@@ -11,7 +12,9 @@
 mod ebpf;
 mod netlink;
 mod proc;
+mod queues;
 mod uplink;
+mod way;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,6 +30,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub use self::ebpf::{Attach, Counting, NotCounted};
 use self::netlink::{LinkStatistics, Links};
 use self::proc::{HostFiles, Process};
+pub use self::queues::{Direction, LosingQueue, Queue};
 use self::uplink::UplinkLook;
 pub use self::uplink::{Duplex, LinkModes, Uplink};
 
@@ -154,7 +158,10 @@ impl Monitor {
         let uplink = self.uplink.as_ref().and_then(|name| links.get(name)).map(as_the_host_sees);
         let uplink_speed = match (&self.uplink, uplink) {
             (Some(name), Some(link)) => self.look.look(name, link.ifindex),
-            _ => None,
+            _ => {
+                self.look.gone();
+                None
+            }
         };
         #[cfg_attr(not(feature = "ebpf"), expect(unused_mut, reason = "nothing is added"))]
         let mut reading = Reading {

@@ -13,6 +13,8 @@
 
 pub(super) mod ethtool;
 mod generic;
+pub(super) mod kind;
+pub(super) mod netdev;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -152,26 +154,35 @@ fn request(sequence: u32) -> [u8; HEADER + STATS_HEADER] {
     message
 }
 
-/// Reads one part of a dump. Messages of an earlier request are passed over.
+/// Reads one part of a dump.
 fn parse(
-    mut part: &[u8],
+    part: &[u8],
     sequence: u32,
     found: &mut Vec<LinkStatistics>,
     heard: &mut Heard,
 ) -> Result<(), MonitorError> {
-    while !part.is_empty() && !heard.done {
-        let length = u32_at(part, 0).ok_or(garbled("a header is cut short"))?;
+    for message in split(part, sequence).map_err(garbled)? {
+        read_message(message, found, heard)?;
+    }
+    Ok(())
+}
+
+/// The messages of a part that answer this request, or what is wrong with them. Those of an earlier one are passed over.
+fn split(mut part: &[u8], sequence: u32) -> Result<Vec<&[u8]>, &'static str> {
+    let mut messages = Vec::new();
+    while !part.is_empty() {
+        let length = u32_at(part, 0).ok_or("a header is cut short")?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length < HEADER || length > part.len() {
-            return Err(garbled("a message is longer than its part, or shorter than its header"));
+            return Err("a message is longer than its part, or shorter than its header");
         }
         let message = &part[..length];
         if u32_at(message, 8) == Some(sequence) {
-            read_message(message, found, heard)?;
+            messages.push(message);
         }
         part = part.get(padded(length)..).unwrap_or_default();
     }
-    Ok(())
+    Ok(messages)
 }
 
 fn read_message(

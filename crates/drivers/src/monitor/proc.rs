@@ -83,21 +83,28 @@ fn unless_gone<T>(result: Result<T, MonitorError>) -> Result<Option<T>, MonitorE
     }
 }
 
-/// What the driver of the link says, if it says anything. The index is compared because /sys may show another network
-/// namespace than the one that was read.
+/// What the driver of the link says, if it says anything.
 pub(super) fn link_speed(name: &str, ifindex: u32) -> Option<BitsPerSec> {
-    let read = |file: &str| std::fs::read_to_string(format!("/sys/class/net/{name}/{file}")).ok();
-    if read("ifindex")?.trim() != ifindex.to_string() {
-        return None;
-    }
+    let folder = link_folder(name, ifindex)?;
     // −1 while unknown.
-    super::uplink::speed(read("speed")?.trim().parse().ok()?)
+    super::uplink::speed(read_number(&format!("{folder}/speed"))?)
 }
 
-/// The name of the link's driver; a link that is no device of its own, such as a tap, has none.
-pub(super) fn link_driver(name: &str) -> Option<String> {
-    let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver")).ok()?;
+/// The name of the link's driver; a link that is no device of its own, such as a tap or a bond, has none.
+pub(super) fn link_driver(name: &str, ifindex: u32) -> Option<String> {
+    let folder = link_folder(name, ifindex)?;
+    let driver = std::fs::read_link(format!("{folder}/device/driver")).ok()?;
     Some(driver.file_name()?.to_str()?.to_owned())
+}
+
+/// The index is compared because /sys may show another network namespace than the one that was read.
+fn link_folder(name: &str, ifindex: u32) -> Option<String> {
+    let folder = format!("/sys/class/net/{name}");
+    (read_number(&format!("{folder}/ifindex"))? == u64::from(ifindex)).then_some(folder)
+}
+
+fn read_number(path: &str) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ use rustix::io::Errno;
 use rustix::net::netlink::GENERIC;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use super::{HEADER, NLM_F_REQUEST, NLMSG_ERROR, attribute, open_socket, padded, u16_at, u32_at};
+use self::Many::{Dump, One};
+use super::{
+    HEADER, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, PART_MAX, attribute, open_socket,
+    padded, split, u16_at, u32_at,
+};
 use crate::monitor::MonitorError;
-
-/// One answer: a few hundred bytes with compact bit sets.
-const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
 /// `GENL_ID_CTRL`, which tells the numbers of the other families.
 const CONTROL: u16 = 0x10;
@@ -33,66 +34,123 @@ pub(super) struct Family {
     socket: OwnedFd,
     number: u16,
     sequence: u32,
-    answer: Vec<u8>,
+    part: Vec<u8>,
+}
+
+/// What the kernel answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The attributes of each message.
+    Told(Vec<Vec<u8>>),
+    /// It does not know the command, or the driver does not tell, or the link is gone.
+    Refused(Errno),
 }
 
 impl Family {
-    /// A socket in the network namespace of the caller, where it stays. The name ends with a zero byte.
-    pub(super) fn open(name: &[u8]) -> Result<Family, MonitorError> {
+    /// A socket in the network namespace of the caller, where it stays; none if the kernel has no such family. The name ends
+    /// with a zero byte.
+    pub(super) fn open(name: &[u8]) -> Result<Option<Family>, MonitorError> {
         let socket = open_socket(Some(GENERIC)).map_err(failed)?;
-        let answer = vec![0; ANSWER_BYTES_MAX];
-        let mut family = Family { socket, number: CONTROL, sequence: 0, answer };
-        let told = family.ask(CTRL_CMD_GETFAMILY, &with_header(CTRL_ATTR_FAMILY_NAME, name))?;
-        let told = told.ok_or(garbled("the kernel does not know the family"))?;
-        let id = found(&told, CTRL_ATTR_FAMILY_ID)?.and_then(|id| u16_at(id, 0));
+        let part = vec![0; PART_MAX];
+        let mut family = Family { socket, number: CONTROL, sequence: 0, part };
+        let name = with_header(CTRL_ATTR_FAMILY_NAME, name);
+        let told = match family.ask(CTRL_CMD_GETFAMILY, &name, One)? {
+            Answer::Told(told) => told,
+            Answer::Refused(Errno::NOENT) => return Ok(None),
+            Answer::Refused(errno) => return Err(failed(errno)),
+        };
+        let id = told.first().map(|told| found(told, CTRL_ATTR_FAMILY_ID)).transpose()?;
+        let id = id.flatten().and_then(|id| u16_at(id, 0));
         family.number = id.ok_or(garbled("the family has no number"))?;
-        Ok(family)
+        Ok(Some(family))
     }
 
-    /// The attributes of the answer; None if the driver does not tell this, or the link is gone. After an error the socket
-    /// must not be used again.
+    /// What is answered to one command. After an error the socket must not be used again.
     pub(super) fn ask(
         &mut self,
         command: u8,
         attributes: &[u8],
-    ) -> Result<Option<Vec<u8>>, MonitorError> {
+        many: Many,
+    ) -> Result<Answer, MonitorError> {
         self.sequence = self.sequence.wrapping_add(1);
-        let request = request(self.number, self.sequence, command, attributes);
+        let request = request(self.number, self.sequence, command, attributes, many);
         send(&self.socket, &request, SendFlags::empty()).map_err(failed)?;
+        let mut told = Vec::new();
         loop {
-            let received = recv(&self.socket, &mut self.answer[..], RecvFlags::TRUNC);
+            let received = recv(&self.socket, &mut self.part[..], RecvFlags::TRUNC);
             let (_, length) = match received {
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return Err(failed(Errno::TIMEDOUT)),
                 other => other.map_err(failed)?,
             };
-            let message = self.answer.get(..length).ok_or(garbled("an answer is too long"))?;
-            if u32_at(message, 8) == Some(self.sequence) {
-                return read_answer(message);
+            let part = self.part.get(..length).ok_or(garbled("an answer is too long"))?;
+            match read_part(part, self.sequence, many, &mut told)? {
+                Heard::More => {}
+                Heard::All => return Ok(Answer::Told(told)),
+                Heard::Refused(errno) => return Ok(Answer::Refused(errno)),
             }
         }
     }
 }
 
-pub(super) fn read_answer(message: &[u8]) -> Result<Option<Vec<u8>>, MonitorError> {
-    let short = || garbled("an answer is cut short");
-    let length = u32_at(message, 0).and_then(|length| usize::try_from(length).ok());
-    let message = length.and_then(|length| message.get(..length)).ok_or_else(short)?;
-    if u16_at(message, 4) != Some(NLMSG_ERROR) {
-        return Ok(Some(message.get(HEADER + GENERIC_HEADER..).ok_or_else(short)?.to_vec()));
-    }
-    let code = u32_at(message, HEADER).map(u32::cast_signed).ok_or_else(short)?;
-    match Errno::from_raw_os_error(code.wrapping_neg()) {
-        Errno::OPNOTSUPP | Errno::NODEV => Ok(None),
-        errno => Err(failed(errno)),
-    }
+/// Whether one message is the whole answer, or as many as come until the kernel says that it was all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Many {
+    /// One message.
+    One,
+    /// A dump.
+    Dump,
 }
 
-pub(super) fn request(family: u16, sequence: u32, command: u8, attributes: &[u8]) -> Vec<u8> {
+/// What a part said of the whole answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    More,
+    All,
+    Refused(Errno),
+}
+
+/// Reads one part of an answer; messages of an earlier request are passed over.
+pub(super) fn read_part(
+    part: &[u8],
+    sequence: u32,
+    many: Many,
+    told: &mut Vec<Vec<u8>>,
+) -> Result<Heard, MonitorError> {
+    let short = || garbled("an answer is cut short");
+    for message in split(part, sequence).map_err(garbled)? {
+        match u16_at(message, 4) {
+            // Both carry a negative error number, or zero.
+            Some(NLMSG_ERROR | NLMSG_DONE) => {
+                let code = u32_at(message, HEADER).map(u32::cast_signed).ok_or_else(short)?;
+                return match code {
+                    0 => Ok(Heard::All),
+                    // `MAX_ERRNO`; `Errno` panics at any other.
+                    -4095..0 => Ok(Heard::Refused(Errno::from_raw_os_error(-code))),
+                    _ => Err(garbled("an error has no number")),
+                };
+            }
+            _ => told.push(message.get(HEADER + GENERIC_HEADER..).ok_or_else(short)?.to_vec()),
+        }
+        if many == One {
+            return Ok(Heard::All);
+        }
+    }
+    Ok(Heard::More)
+}
+
+pub(super) fn request(
+    family: u16,
+    sequence: u32,
+    command: u8,
+    attributes: &[u8],
+    many: Many,
+) -> Vec<u8> {
     let length = u32::try_from(HEADER + GENERIC_HEADER + attributes.len()).expect("it is short");
     let mut message = length.to_ne_bytes().to_vec();
     message.extend(family.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
+    let dump = if many == Dump { NLM_F_DUMP } else { 0 };
+    message.extend((NLM_F_REQUEST | dump).to_ne_bytes());
     message.extend(sequence.to_ne_bytes());
     message.extend([0; 4]);
     // Version 1 of all families that are asked.
