@@ -1,12 +1,13 @@
 #!/bin/busybox sh
 # First process of a lab guest. From the kernel command line it takes
-#   lab.address=198.18.2.1/15   address of its only interface
+#   lab.address=198.18.2.1/15   address of its only interface, if it has one
 #   lab.dirty=40:20             optional: keep writing to 40 MiB of memory, 20 MiB each second
 export PATH=/bin
 mount -t devtmpfs none /dev
 mount -t proc none /proc
 mount -t sysfs none /sys
-for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do
+for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net \
+    virtio_balloon; do
     insmod /lib/$module.ko
 done
 for word in $(cat /proc/cmdline); do
@@ -15,9 +16,11 @@ for word in $(cat /proc/cmdline); do
         lab.dirty=*) dirty=${word#*=} ;;
     esac
 done
-until [ -e /sys/class/net/eth0 ]; do usleep 10000; done
 ip link set lo up
-ip address add "$address" dev eth0
-ip link set eth0 up
+if [ -n "$address" ]; then
+    until [ -e /sys/class/net/eth0 ]; do usleep 10000; done
+    ip address add "$address" dev eth0
+    ip link set eth0 up
+fi
 [ -z "$dirty" ] || guest dirty "${dirty%:*}" "${dirty#*:}" >/dev/console 2>&1 &
 exec guest serve >/dev/console 2>&1

@@ -7,6 +7,7 @@ mod bad_input;
 mod bed;
 mod cancels;
 mod faults;
+mod guest_memory;
 mod histories;
 mod moves;
 mod recordings;

@@ -70,7 +70,8 @@ fn stamp(lab: &Path) -> PathBuf {
 }
 
 fn sources(lab: &Path) -> String {
-    format!("{}\n{INIT}\n{PROGRAM}", kernel::release(lab).unwrap_or_default())
+    let (release, modules) = (kernel::release(lab).unwrap_or_default(), kernel::MODULES.join(" "));
+    format!("{release}\n{modules}\n{INIT}\n{PROGRAM}")
 }
 
 #[derive(Default)]

@@ -16,7 +16,7 @@ use super::{clear, finish};
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
 /// In the order in which they must be loaded.
-pub(super) const MODULES: [&str; 8] = [
+pub(super) const MODULES: [&str; 9] = [
     "drivers/virtio/virtio_ring",
     "drivers/virtio/virtio",
     "drivers/virtio/virtio_pci_modern_dev",
@@ -25,6 +25,7 @@ pub(super) const MODULES: [&str; 8] = [
     "net/core/failover",
     "drivers/net/net_failover",
     "drivers/net/virtio_net",
+    "drivers/virtio/virtio_balloon",
 ];
 
 /// A block of LZ4's legacy format holds at most this much.
@@ -43,6 +44,11 @@ pub(super) fn module(lab: &Path, name: &str) -> PathBuf {
 /// Release of the kernel that is there.
 pub(super) fn release(lab: &Path) -> Option<String> {
     fs::read_to_string(lab.join("kernel/release")).ok()
+}
+
+/// Whether it is there with every module: one that was fetched when guests needed fewer is not.
+pub(super) fn complete(lab: &Path) -> bool {
+    release(lab).is_some() && MODULES.iter().all(|name| module(lab, name).is_file())
 }
 
 /// Downloads and unpacks the kernel; gives the package's name.

@@ -82,7 +82,7 @@ pub fn run(say: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
         packages::install(&lab, &report.missing).context("installing packages")?;
         report.installed.append(&mut report.missing);
     }
-    if kernel::release(&lab).is_none() {
+    if !kernel::complete(&lab) {
         say("fetching the guest's kernel");
         let package = kernel::fetch(&lab).context("getting the guest's kernel")?;
         report.installed.push(format!("{package} (unpacked, not installed)"));
