@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use api::FlowView;
 use lab::clients::Pinger;
 use lab::cluster::Cluster;
@@ -41,6 +41,11 @@ fn a_ping_is_seen_both_ways_also_after_a_restart() {
             ensure!(flows.iter().any(|flow| flow.from_id == id), "{flows:?}");
             let between = |flow: &FlowView| flow.from == "web2" && flow.to == "web1";
             ensure!(!flows.iter().any(between), "nobody else pings: {flows:?}");
+
+            let uplink = cluster.api(0).status().await?.uplink.context("it has one")?;
+            ensure!(uplink.driver.as_deref() == Some("veth"), "{uplink:?}");
+            // veth counts nothing by queue.
+            ensure!(uplink.up == Some(true) && uplink.losing_queues.is_empty(), "{uplink:?}");
 
             cluster.kill_agent(0)?;
             cluster.start_agent(0)?;

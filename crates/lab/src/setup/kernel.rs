@@ -144,6 +144,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_kernel_that_lacks_a_module_is_not_complete() {
+        let lab = std::env::temp_dir().join(format!("evenkeel-kernel-{}", std::process::id()));
+        fs::create_dir_all(lab.join("kernel")).unwrap();
+        fs::write(lab.join("kernel/release"), "6.1").unwrap();
+        let complete = MODULES.map(|name| {
+            let before = complete(&lab);
+            fs::write(module(&lab, name), "").unwrap();
+            before
+        });
+        assert_eq!((complete, super::complete(&lab)), ([false; MODULES.len()], true));
+        fs::remove_dir_all(&lab).unwrap();
+    }
+
+    #[test]
     fn what_is_not_a_kernel_is_refused() {
         assert!(unpack(b"").is_err());
         let mut image = vec![0; 4096];
