@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use decide::policy::settings::{Copy, Hot, Limits, Mode, Settings, Shares, Target, WorthIt};
+use decide::policy::settings::{
+    Copy, Hot, Limits, Mode, Settings, Shares, Spread, Target, WorthIt,
+};
 use decide::policy::{file, quantity};
 use decide::units::Mib;
 use drivers::store::history::Spans;
@@ -29,6 +31,9 @@ pub struct Config {
     /// When a host is hot.
     #[serde(default)]
     pub hot: Hot,
+    /// How even hosts are to be.
+    #[serde(default)]
+    pub spread: Spread,
     /// What a host may reach by taking a VM.
     #[serde(default)]
     pub target: Target,
@@ -219,6 +224,7 @@ impl Config {
         Settings {
             mode: self.mode.clone(),
             hot: self.hot.clone(),
+            spread: self.spread.clone(),
             target: self.target.clone(),
             worth_it: self.worth_it.clone(),
             limits: self.limits.clone(),

@@ -7,7 +7,7 @@ use decide::policy::quantity::{
     duration_text, memory_text, parse_cost, parse_duration, parse_memory, parse_share, share_text,
 };
 use decide::policy::settings::{
-    Balance, Copy, Hot, Limits, Mode, Settings, Shares, Target, WorthIt,
+    Balance, Copy, Hot, Limits, Mode, Settings, Shares, Spread, Target, Trigger, WorthIt,
 };
 use decide::units::{Cost, Mib, PacketsPerSec, Share};
 use expect_test::{Expect, expect};
@@ -17,6 +17,7 @@ use proptest::prelude::*;
 const DESIGN: &str = r#"
 [mode]
 balance = "recommend"           # off | recommend | automatic
+trigger = "hot"                 # hot | spread
 [hot]                           # nothing is balanced unless one of these holds
 for              = "2min"
 cpu_used         = "80%"
@@ -25,6 +26,9 @@ memory_used      = "90%"        # page cache not counted
 nic_used         = "80%"
 drops_per_second = 100
 # packets_per_second = 500000   # the NIC's own limit, where you know it
+[spread]                        # for the trigger "spread" alone
+threshold       = "0.5%"        # above the cluster's mean
+gain_min        = "0.15%"
 [target]                        # what a host may reach by taking a VM, next hour's peak
 cpu_used_max    = "70%"
 memory_used_max = "85%"         # guests at full size
@@ -53,7 +57,7 @@ fn an_empty_file_means_the_design() {
     assert_eq!(
         design,
         Settings {
-            mode: Mode { balance: Balance::Recommend },
+            mode: Mode { balance: Balance::Recommend, trigger: Trigger::Hot },
             hot: Hot {
                 window: Duration::from_secs(120),
                 cpu_used: Share(800),
@@ -63,6 +67,7 @@ fn an_empty_file_means_the_design() {
                 drops_per_second: 100,
                 packets_per_second: None,
             },
+            spread: Spread { threshold: Share(5), gain_min: Cost(150_000) },
             target: Target {
                 cpu_used_max: Share(700),
                 memory_used_max: Share(850),
@@ -88,7 +93,8 @@ fn an_empty_file_means_the_design() {
 #[expect(clippy::too_many_lines, reason = "a line for each key")]
 fn every_key_is_taken() {
     let text = r#"
-mode.balance = "automatic"
+mode = { balance = "automatic", trigger = "spread" }
+spread = { threshold = "3%", gain_min = "0.3%" }
 hot = { for = "5s", cpu_used = "81%", cpu_pressure = "21.5%", memory_used = "91%", nic_used = "82%", drops_per_second = 7, packets_per_second = 500_000 }
 target = { cpu_used_max = "71%", memory_used_max = "86%", memory_reserve = "512 MiB" }
 worth_it = { gain_min = "0.5%", vm_rest = "1.5h", host_rest = "1d" }
@@ -100,6 +106,7 @@ share = { cpu = true, network = true, headroom = "120%", floor = "0%" }
         Settings {
             mode: Mode {
                 balance: Automatic,
+                trigger: Spread,
             },
             hot: Hot {
                 window: 5s,
@@ -120,6 +127,14 @@ share = { cpu = true, network = true, headroom = "120%", floor = "0%" }
                     PacketsPerSec(
                         500000,
                     ),
+                ),
+            },
+            spread: Spread {
+                threshold: Share(
+                    30,
+                ),
+                gain_min: Cost(
+                    300000,
                 ),
             },
             target: Target {
@@ -196,7 +211,9 @@ fn an_unknown_key_is_answered_with_the_nearest() {
     );
     refused(
         "[mode]\nrules = \"off\"\n",
-        &expect![[r#"line 2, column 1, key mode.rules: unknown key "rules"; known are balance"#]],
+        &expect![[
+            r#"line 2, column 1, key mode.rules: unknown key "rules"; known are balance, trigger"#
+        ]],
     );
     refused(
         "hot = { fur = \"2min\" }\n",
@@ -377,7 +394,7 @@ fn sections_serve_in_another_file() {
 fn the_hash_is_pinned_and_covers_what_hosts_must_share() {
     let of = |text: &str| file::settings(text).unwrap().hash();
     // A change here parts new hosts from old ones: raise `MEANING` on purpose, never by accident.
-    expect!["8d0c4464e571167d"].assert_eq(&format!("{:016x}", of("")));
+    expect!["d3061b2683561f1e"].assert_eq(&format!("{:016x}", of("")));
     for shared in [
         "hot.for = \"3min\"",
         "hot.cpu_used = \"81%\"",
@@ -390,11 +407,14 @@ fn the_hash_is_pinned_and_covers_what_hosts_must_share() {
         "target.memory_used_max = \"86%\"",
         "target.memory_reserve = \"5GiB\"",
         "worth_it.gain_min = \"11%\"",
+        "spread.gain_min = \"1%\"",
     ] {
         assert_ne!(of(shared), of(""), "{shared}");
     }
     for own in [
         "mode.balance = \"off\"",
+        "mode.trigger = \"spread\"",
+        "spread.threshold = \"1%\"",
         "worth_it.vm_rest = \"1h\"",
         "worth_it.host_rest = \"1h\"",
         "limits.moves_per_host = 2",

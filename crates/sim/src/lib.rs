@@ -11,6 +11,7 @@ pub mod gossip;
 mod hash;
 pub mod hypervisor;
 pub mod replay;
+pub mod simulate;
 pub mod swarm;
 mod time;
 pub mod traces;

@@ -25,6 +25,8 @@ enum Task {
     /// What the hosts' views of each other cost: bytes per host and second, by the number of hosts
     Gossip(tasks::Gossip),
     Replay(sim::replay::Replay),
+    /// A described cluster, lived by the production agents until nothing moves
+    Simulate(tasks::Simulate),
     /// Clusters that suffer faults drawn from seeds, and must never break a promise
     Swarm(tasks::Swarm),
     /// What it brings that usage histories travel, on traces of real VMs
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Task::Forecast(forecast) => forecast.run(),
         Task::Gossip(gossip) => gossip.run(),
         Task::Replay(replay) => replay.run(),
+        Task::Simulate(simulate) => simulate.run(),
         Task::Swarm(swarm) => swarm.run(),
         Task::Travel(travel) => travel.run(),
     };

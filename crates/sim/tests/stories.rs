@@ -83,13 +83,13 @@ fn the_flooded_vm_leaves_for_the_cheapest_acceptor() {
         expect![[r#"
             host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
             host1 Monitoring: packets_per_second 1100 over 1000; 1100 packets/s at the taps here, 800 of them at the tap of this VM; it uses 2000 mcores
-            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
-            host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.21 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.03 %)
+            host1 Request: 2 hosts asked, a cost up to 149.18 % will do
             host3 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host3]: it would cost 61.74 % there
+            host1 Acceptance [host3]: it would cost 61.73 % there
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host2]: it would cost 98.97 % there
-            host1 Choice [host3]: lowest cost of 2: 61.74 %, the next 98.97 %
+            host1 Acceptance [host2]: it would cost 98.96 % there
+            host1 Choice [host3]: lowest cost of 2: 61.73 %, the next 98.96 %
             host1 Confirmation [host3]: chosen; told so
             host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
             host3 Confirmation [host1]: this host was chosen
@@ -121,8 +121,8 @@ fn when_all_refuse_the_vm_stays_and_the_host_backs_off() {
         expect![[r#"
             host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
             host1 Monitoring: packets_per_second 1100 over 1000; 1100 packets/s at the taps here, 800 of them at the tap of this VM; it uses 2000 mcores
-            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
-            host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.21 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.03 %)
+            host1 Request: 2 hosts asked, a cost up to 149.18 % will do
             host2 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
             host3 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
             host1 Refusal [host2]: packets_per_second: would reach 1700, allowed 1000
@@ -147,20 +147,20 @@ fn a_late_refusal_leads_to_the_next_best_acceptor() {
         expect![[r#"
             host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
             host1 Monitoring: packets_per_second 1100 over 1000; 1100 packets/s at the taps here, 800 of them at the tap of this VM; it uses 2000 mcores
-            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
-            host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.21 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.03 %)
+            host1 Request: 2 hosts asked, a cost up to 149.18 % will do
             host3 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host3]: it would cost 61.74 % there
+            host1 Acceptance [host3]: it would cost 61.73 % there
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host2]: it would cost 98.97 % there
-            host1 Choice [host3]: lowest cost of 2: 61.74 %, the next 98.97 %
+            host1 Acceptance [host2]: it would cost 98.96 % there
+            host1 Choice [host3]: lowest cost of 2: 61.73 %, the next 98.96 %
             host1 Confirmation [host3]: chosen; told so
             host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
             host3 Confirmation [host1]: this host was chosen
             host3 UsageHistory [host1]: 6 samples read; at its peak 800 packets/s, 2000 mcores
             host3 Refusal [host1]: no port free
             host1 Refusal [host3]: no port free
-            host1 Choice [host2]: the only acceptor: 98.97 %
+            host1 Choice [host2]: the only acceptor: 98.96 %
             host1 Confirmation [host2]: chosen; told so
             host1 UsageHistory [host2]: 6 samples of packets, bytes, processor and memory sent
             host2 Confirmation [host1]: this host was chosen
@@ -272,17 +272,17 @@ fn a_silent_target_leads_to_the_next_best_acceptor() {
         expect![[r#"
             host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
             host1 Monitoring: packets_per_second 1100 over 1000; 1100 packets/s at the taps here, 800 of them at the tap of this VM; it uses 2000 mcores
-            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
-            host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.21 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.03 %)
+            host1 Request: 2 hosts asked, a cost up to 149.18 % will do
             host3 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host3]: it would cost 61.74 % there
+            host1 Acceptance [host3]: it would cost 61.73 % there
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host2]: it would cost 98.97 % there
-            host1 Choice [host3]: lowest cost of 2: 61.74 %, the next 98.97 %
+            host1 Acceptance [host2]: it would cost 98.96 % there
+            host1 Choice [host3]: lowest cost of 2: 61.73 %, the next 98.96 %
             host1 Confirmation [host3]: chosen; told so
             host1 UsageHistory [host3]: 6 samples of packets, bytes, processor and memory sent
             host1 Release [host3]: its room is not needed
-            host1 Choice [host2]: the only acceptor: 98.97 %
+            host1 Choice [host2]: the only acceptor: 98.96 %
             host1 Confirmation [host2]: chosen; told so
             host1 UsageHistory [host2]: 21 samples of packets, bytes, processor and memory sent
             host3 Release [host1]: the source let go; the room is free
@@ -311,13 +311,13 @@ fn one_acceptor_will_do_after_the_deadline() {
         expect![[r#"
             host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
             host1 Monitoring: packets_per_second 1100 over 1000; 1100 packets/s at the taps here, 800 of them at the tap of this VM; it uses 2000 mcores
-            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %)
-            host1 Request: 2 hosts asked, a cost up to 148.97 % will do
+            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.21 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.03 %)
+            host1 Request: 2 hosts asked, a cost up to 149.18 % will do
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host2]: it would cost 98.97 % there
+            host1 Acceptance [host2]: it would cost 98.96 % there
             host1 Request: asked again
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Choice [host2]: the only acceptor: 98.97 %
+            host1 Choice [host2]: the only acceptor: 98.96 %
             host1 Confirmation [host2]: chosen; told so
             host1 UsageHistory [host2]: 6 samples of packets, bytes, processor and memory sent
         "#]],
@@ -337,8 +337,8 @@ fn a_move_by_hand_goes_where_it_is_told() {
             host1 VmPolicy: asked for by hand, to host2
             host1 Request: 1 hosts asked, any cost will do
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host2]: it would cost 3.45 % there
-            host1 Choice [host2]: the only acceptor: 3.45 %
+            host1 Acceptance [host2]: it would cost 3.44 % there
+            host1 Choice [host2]: the only acceptor: 3.44 %
             host1 Confirmation [host2]: chosen; told so
             host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
             host2 Confirmation [host1]: this host was chosen
@@ -369,8 +369,8 @@ fn a_cancelled_copy_leaves_the_source_running_and_the_target_void_and_the_vm_can
             host1 VmPolicy: asked for by hand, to host2
             host1 Request: 1 hosts asked, any cost will do
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host2]: it would cost 3.45 % there
-            host1 Choice [host2]: the only acceptor: 3.45 %
+            host1 Acceptance [host2]: it would cost 3.44 % there
+            host1 Choice [host2]: the only acceptor: 3.44 %
             host1 Confirmation [host2]: chosen; told so
             host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
             host2 Confirmation [host1]: this host was chosen
@@ -401,8 +401,8 @@ fn a_target_process_that_dies_in_mid_copy_leaves_the_source_running() {
             host1 VmPolicy: asked for by hand, to host2
             host1 Request: 1 hosts asked, any cost will do
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host2]: it would cost 3.45 % there
-            host1 Choice [host2]: the only acceptor: 3.45 %
+            host1 Acceptance [host2]: it would cost 3.44 % there
+            host1 Choice [host2]: the only acceptor: 3.44 %
             host1 Confirmation [host2]: chosen; told so
             host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
             host2 Confirmation [host1]: this host was chosen
@@ -445,8 +445,8 @@ fn a_source_agent_killed_in_mid_copy_cancels_it_when_it_is_back() {
             host1 VmPolicy: asked for by hand, to host2
             host1 Request: 1 hosts asked, any cost will do
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host2]: it would cost 3.45 % there
-            host1 Choice [host2]: the only acceptor: 3.45 %
+            host1 Acceptance [host2]: it would cost 3.44 % there
+            host1 Choice [host2]: the only acceptor: 3.44 %
             host1 Confirmation [host2]: chosen; told so
             host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
             host2 Confirmation [host1]: this host was chosen
@@ -474,8 +474,8 @@ fn a_source_agent_killed_after_released_hands_over_when_it_is_back() {
             host1 VmPolicy: asked for by hand, to host2
             host1 Request: 1 hosts asked, any cost will do
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host2]: it would cost 3.45 % there
-            host1 Choice [host2]: the only acceptor: 3.45 %
+            host1 Acceptance [host2]: it would cost 3.44 % there
+            host1 Choice [host2]: the only acceptor: 3.44 %
             host1 Confirmation [host2]: chosen; told so
             host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
             host2 Confirmation [host1]: this host was chosen
@@ -507,8 +507,8 @@ fn a_target_agent_killed_with_a_complete_copy_takes_it_when_it_is_back() {
             host1 VmPolicy: asked for by hand, to host2
             host1 Request: 1 hosts asked, any cost will do
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host2]: it would cost 3.45 % there
-            host1 Choice [host2]: the only acceptor: 3.45 %
+            host1 Acceptance [host2]: it would cost 3.44 % there
+            host1 Choice [host2]: the only acceptor: 3.44 %
             host1 Confirmation [host2]: chosen; told so
             host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
             host2 Confirmation [host1]: this host was chosen
@@ -559,8 +559,8 @@ fn lost_answers_to_the_hand_over_are_asked_for_again() {
             host1 VmPolicy: asked for by hand, to host2
             host1 Request: 1 hosts asked, any cost will do
             host2 Acceptance [host1]: room is kept for 45 s
-            host1 Acceptance [host2]: it would cost 3.45 % there
-            host1 Choice [host2]: the only acceptor: 3.45 %
+            host1 Acceptance [host2]: it would cost 3.44 % there
+            host1 Choice [host2]: the only acceptor: 3.44 %
             host1 Confirmation [host2]: chosen; told so
             host1 UsageHistory [host2]: 4 samples of packets, bytes, processor and memory sent
             host2 Confirmation [host1]: this host was chosen
@@ -617,9 +617,9 @@ fn recommend_moves_nothing() {
     check(
         &world,
         expect![[r#"
-        host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
-        host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.22 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.25 %); balance is "recommend", so it stays until somebody moves it
-    "#]],
+            host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+            host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.21 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.03 %); balance is "recommend", so it stays until somebody moves it
+        "#]],
     );
 }
 

@@ -63,7 +63,7 @@ impl Host {
 
     /// What this host is like now, in figures.
     pub fn digest(&self, now: Time) -> Digest {
-        let (load, capacity) = (self.demand_of_vms(now), self.usage.capacity());
+        let (load, capacity) = (self.load_of_vms(now), self.usage.capacity());
         Digest {
             cpu_used: share(used(self.usage.host().cpu.0, capacity.cpu.0)),
             memory_committed: share(used(load.memory.0, capacity.memory.0)),
@@ -86,6 +86,7 @@ impl Host {
             room: self.target.free(),
             cpu_asked: load.cpu,
             cpu: capacity.cpu,
+            memory: capacity.memory,
             nic: capacity.bits.unwrap_or_default(),
             pressure: [pressure.cpu, pressure.memory, pressure.io].map(|p| share(per_mille(p))),
             driver: Driver::named(&self.offered.driver),
@@ -169,7 +170,7 @@ impl Host {
     }
 
     pub(super) fn address_of(&self, host: HostId) -> Option<SocketAddr> {
-        self.membership.hosts().find(|view| view.peer.host == host).map(|view| view.peer.address)
+        self.membership.view(host).map(|view| view.peer.address)
     }
 
     /// A host's name for people; its id where the name is not known.
@@ -177,7 +178,7 @@ impl Host {
         if host == self.id {
             return self.name.clone();
         }
-        let known = self.membership.hosts().find(|view| view.peer.host == host);
+        let known = self.membership.view(host);
         known.map_or_else(|| host.to_string(), |view| view.peer.name.clone())
     }
 }

@@ -92,7 +92,7 @@ impl Host {
     /// Asks for what is due, and sees to it that the next is not missed.
     pub(super) fn fetch(&mut self, now: Time, actions: &mut Vec<Action>) {
         let Host { inventories, membership, .. } = self;
-        let view = |host| membership.hosts().find(|view: &&View| view.peer.host == host);
+        let view = |host| membership.view(host);
         let hash =
             |host| view(host).and_then(|view| view.digest.as_ref()).map_or(0, |d| d.inventory);
         for from in inventories.due(now, hash) {

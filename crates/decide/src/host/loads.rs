@@ -57,11 +57,25 @@ impl Host {
         reserved.fold(here, |sum, (_, incoming)| sum.plus(incoming.demand))
     }
 
+    /// What all VMs here ask together, those that have just arrived by what was expected of them.
+    pub(super) fn load_of_vms(&self, now: Time) -> Load {
+        self.vms.keys().fold(Load::default(), |sum, vm| {
+            let demand = self.demand(now, *vm);
+            sum.plus(self.arrived.get(vm).map_or(demand, |(expected, _)| demand.highest(*expected)))
+        })
+    }
+
     /// Forgets what was expected of VMs that have been measured here by now.
     pub(super) fn forget_expected(&mut self, now: Time) {
-        let vms = &self.vms;
-        self.arrived
-            .retain(|vm, (_, since)| now.since(*since) <= DEMAND_WINDOW && vms.contains_key(vm));
+        let Host { vms, usage, arrived, .. } = self;
+        let measured = |vm: VmId, since: Time| {
+            let newest = usage.history(vm).and_then(|history| history.seconds().next_back());
+            newest.is_some_and(|(at, _)| at > since)
+        };
+        arrived.retain(|vm, (_, since)| {
+            let awaited = now.since(*since) <= DEMAND_WINDOW || !measured(*vm, *since);
+            awaited && vms.contains_key(vm)
+        });
     }
 
     /// Counts what guests here take, those on their way in without a reservation (after a restart) included.

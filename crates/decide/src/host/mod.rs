@@ -17,7 +17,7 @@ use crate::membership::doubles::Doubles;
 use crate::membership::inventories::Inventories;
 use crate::membership::inventory::Inventory;
 use crate::membership::journals::Journals;
-use crate::membership::{Digest, Membership, Peer};
+use crate::membership::{Digest, Membership, Peer, Told};
 use crate::migrate::hypervisor::{
     HypervisorCommand, HypervisorReport, RunState, Sighting, VmDefinition,
 };
@@ -36,6 +36,7 @@ use crate::usage::load::Load;
 use crate::usage::reading::Reading;
 use crate::wire::message::{Body, JournalMark, Message};
 
+mod balance;
 mod gossip;
 mod incoming;
 pub mod inventory;
@@ -582,6 +583,11 @@ impl Host {
     /// The other hosts.
     pub fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// From now on the other hosts are as told, not as heard: see [`Membership::tell`].
+    pub fn tell_views(&mut self, views: Told) {
+        self.membership.tell(views);
     }
 
     /// The moves from and to here, oldest first.

@@ -43,6 +43,8 @@ pub(super) struct Outgoing {
     pub(super) confirmed: bool,
     /// A person asked for it: any cost will do.
     pub(super) by_hand: bool,
+    /// Relief beyond cost there and copy that it must bring, unless a person asked for it.
+    pub(super) margin: Cost,
     /// Absent for a move that was found open when the agent started.
     pub(super) negotiation: Option<negotiate_source::Source>,
     pub(super) migrate: Option<migrate_source::Source>,
@@ -60,6 +62,7 @@ impl Outgoing {
             memory,
             confirmed: false,
             by_hand: false,
+            margin: Cost(0),
             negotiation: None,
             migrate: None,
             process_gone: None,
@@ -75,10 +78,12 @@ pub(super) struct Departure {
     pub(super) why: String,
     /// The verdict as it is noted.
     pub(super) policy: Note,
-    /// The one host to ask; absent: all.
-    pub(super) only: Option<HostId>,
+    /// Whom to ask; absent: all, or a few of very many.
+    pub(super) asked: Option<BTreeSet<HostId>>,
     /// The highest cost at a target that would be useful; absent: any, since a person asks.
     pub(super) useful_max: Option<Cost>,
+    /// Relief beyond cost there and copy that it must bring.
+    pub(super) margin: Cost,
 }
 
 impl Host {
@@ -89,12 +94,12 @@ impl Host {
         departure: Departure,
         actions: &mut Vec<Action>,
     ) -> MoveId {
-        let Departure { vm, why, policy, only, useful_max } = departure;
+        let Departure { vm, why, policy, asked, useful_max, margin } = departure;
         self.moves += 1;
         let move_id = MoveId { host: self.id, incarnation: self.incarnation, counter: self.moves };
         let definition = &self.vms[&vm].definition;
         let (name, memory) = (definition.name.clone(), definition.memory);
-        let asked = only.map_or_else(|| self.sample(vm), |host| BTreeSet::from([host]));
+        let asked = asked.unwrap_or_else(|| self.sample(vm));
         let negotiation = negotiate_source::Source::new(self.limits, useful_max, asked);
         let by_hand = useful_max.is_none();
         let (demand, expected) = (self.demand(now, vm), self.expected(now, vm));
@@ -102,7 +107,7 @@ impl Host {
         actions.push(Action::Note(policy.of(move_id, vm)));
         self.tales.begin(Story::new(move_id, vm, name, why, now));
         let out = Outgoing::new(vm, memory, demand);
-        let out = Outgoing { expected, by_hand, negotiation: Some(negotiation), ..out };
+        let out = Outgoing { expected, by_hand, margin, negotiation: Some(negotiation), ..out };
         self.outgoing.insert(move_id, out);
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
@@ -424,7 +429,7 @@ impl Host {
         }
         let relief =
             cost::relief(self.lowest_load(now, Some(id)), out.demand, self.usage.capacity());
-        worth_it(relief, there, cost::of_copy(out.memory), self.settings.worth_it.gain_min)
+        worth_it(relief, there, cost::of_copy(out.memory), out.margin)
     }
 
     /// The target's word on what has become of the VM.
@@ -557,8 +562,7 @@ impl Host {
     ) -> Result<MoveId, String> {
         self.movable(vm)?;
         if let Some(host) = to {
-            let alive =
-                self.membership.hosts().any(|v| v.peer.host == host && v.state == HostState::Alive);
+            let alive = self.membership.view(host).is_some_and(|v| v.state == HostState::Alive);
             if !alive {
                 return Err(format!("{} is not alive", self.name_of(host)));
             }
@@ -566,7 +570,9 @@ impl Host {
         let words =
             to.map_or("by hand".to_owned(), |host| format!("by hand, to {}", self.name_of(host)));
         let policy = Note::new(Step::VmPolicy, format!("asked for {words}"));
-        let departure = Departure { vm, why: words, policy, only: to, useful_max: None };
+        let asked = to.map(|host| BTreeSet::from([host]));
+        let (useful_max, margin) = (None, Cost(0));
+        let departure = Departure { vm, why: words, policy, asked, useful_max, margin };
         Ok(self.begin_move(now, departure, actions))
     }
 
@@ -596,6 +602,6 @@ impl Host {
 }
 
 /// Whether a host could take a guest of this size, by what it last said.
-fn may_take(digest: &Digest, size: Mib) -> bool {
+pub(super) fn may_take(digest: &Digest, size: Mib) -> bool {
     !digest.hot && digest.headroom.is_none_or(|headroom| headroom.room >= size && !headroom.doubt)
 }

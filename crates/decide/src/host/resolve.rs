@@ -47,7 +47,7 @@ impl Host {
     /// What the other side was last seen to be.
     fn last_words_of(&self, now: Time, peer: HostId) -> Vec<String> {
         let name = self.name_of(peer);
-        let Some(view) = self.membership.hosts().find(|view| view.peer.host == peer) else {
+        let Some(view) = self.membership.view(peer) else {
             return vec![format!(
                 "the other side, {name}, is not known to this agent since it started"
             )];

@@ -73,7 +73,7 @@ pub(crate) mod settings {
 
     use super::*;
     use crate::policy::settings::{
-        Balance, Copy, Hot, Limits, Mode, Settings, Shares, Target, WorthIt,
+        Balance, Copy, Hot, Limits, Mode, Settings, Shares, Spread, Target, Trigger, WorthIt,
     };
     use crate::units::{Cost, Mib, PacketsPerSec, Share};
 
@@ -97,6 +97,8 @@ pub(crate) mod settings {
         mode: Mode,
         #[serde(with = "HotForm")]
         hot: Hot,
+        #[serde(with = "SpreadForm")]
+        spread: Spread,
         #[serde(with = "TargetForm")]
         target: Target,
         #[serde(with = "WorthItForm")]
@@ -122,6 +124,14 @@ pub(crate) mod settings {
     #[serde(remote = "Mode")]
     struct ModeForm {
         balance: Balance,
+        trigger: Trigger,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "Spread")]
+    struct SpreadForm {
+        threshold: Share,
+        gain_min: Cost,
     }
 
     #[derive(Serialize, Deserialize)]

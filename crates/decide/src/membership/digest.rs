@@ -1,11 +1,12 @@
 //! What a host says of itself to all others, in at most 256 bytes.
 //!
-//! Form, numbers big-endian: version (1 byte, now 3), processor use and memory committed (4 each, thousandths), packets and bits
+//! Form, numbers big-endian: version (1 byte, now 4), processor use and memory committed (4 each, thousandths), packets and bits
 //! each second (8 each), VMs (4), flags (1; bit 0 is "hot"), moves under way (4), inventory hash, policy hash (8 each),
 //! journal id (16), journal generation (8); since version 2 its generation when it was opened and the opening's lot (8 each);
 //! since version 3 the headroom: room for guests in MiB, processor asked and in all in thousandths of a core (4 each), the
 //! network card's bits (8; 0: not known), pressure of processor, memory and disks (2 each, thousandths), driver (1) and
-//! abilities (1; bits 0 to 3 are KVM, TCG, the program at the taps, and a journal in doubt).
+//! abilities (1; bits 0 to 3 are KVM, TCG, the program at the taps, and a journal in doubt); since version 4 all memory in MiB (4;
+//! 0: not known).
 //!
 //! **Invariant:** a later version only appends, so that every version reads the fields it knows.
 
@@ -17,7 +18,7 @@ use crate::wire::message::JournalMark;
 /// The longest that an encoded digest may be, in any version.
 pub const DIGEST_BYTES_MAX: usize = 256;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 const HOT: u8 = 1;
 const ABILITIES: u8 = 0b1111;
 
@@ -57,6 +58,8 @@ pub struct Headroom {
     pub cpu_asked: MilliCores,
     /// All its processors.
     pub cpu: MilliCores,
+    /// All its memory; zero where a host of version 3 does not say.
+    pub memory: Mib,
     /// Speed of its uplink, both directions together; zero where the driver does not tell.
     pub nic: BitsPerSec,
     /// Share of time in which something waited for a processor, for memory, for a disk.
@@ -203,6 +206,7 @@ fn put_headroom(bytes: &mut Vec<u8>, headroom: &Headroom) {
     let Headroom { kvm, tcg, program, doubt, .. } = *headroom;
     let able = [kvm, tcg, program, doubt].into_iter().rev();
     bytes.put_u8(able.fold(0, |bits, able| bits << 1 | u8::from(able)));
+    bytes.put_u32(cut(headroom.memory.0));
 }
 
 /// A digest, its flags, and those of its headroom.
@@ -234,13 +238,13 @@ fn fields(version: u8, bytes: &mut &[u8]) -> Result<(Digest, (u8, u8)), TryGetEr
     let mut abilities = 0;
     if version >= 3 {
         let headroom;
-        (headroom, abilities) = get_headroom(bytes)?;
+        (headroom, abilities) = get_headroom(version, bytes)?;
         digest.headroom = Some(headroom);
     }
     Ok((digest, (flags, abilities)))
 }
 
-fn get_headroom(bytes: &mut &[u8]) -> Result<(Headroom, u8), TryGetError> {
+fn get_headroom(version: u8, bytes: &mut &[u8]) -> Result<(Headroom, u8), TryGetError> {
     let [room, cpu_asked, cpu] =
         [bytes.try_get_u32()?, bytes.try_get_u32()?, bytes.try_get_u32()?].map(u64::from);
     let nic = BitsPerSec(bytes.try_get_u64()?);
@@ -256,6 +260,7 @@ fn get_headroom(bytes: &mut &[u8]) -> Result<(Headroom, u8), TryGetError> {
         room: Mib(room),
         cpu_asked: MilliCores(cpu_asked),
         cpu: MilliCores(cpu),
+        memory: if version >= 4 { Mib(bytes.try_get_u32()?.into()) } else { Mib(0) },
         nic,
         pressure: pressure.map(|share| Share(share.into())),
         driver,

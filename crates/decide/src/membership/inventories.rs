@@ -201,6 +201,7 @@ mod tests {
             room: Mib(1),
             cpu_asked: MilliCores(0),
             cpu: MilliCores(1000),
+            memory: Mib(1),
             nic: BitsPerSec(0),
             pressure: [Share(0); 3],
             driver: Driver::Qemu,

@@ -30,6 +30,7 @@ mod twice;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -87,6 +88,9 @@ pub struct View {
     pub heard: Time,
 }
 
+/// Views of all hosts, this one's own among them.
+pub type Told = Arc<BTreeMap<HostId, View>>;
+
 /// What the agent has to do, or to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -133,6 +137,8 @@ pub struct Membership {
     timers: Timers,
     calls: Calls,
     known: BTreeMap<HostId, Known>,
+    /// What is told from outside instead of heard.
+    told: Option<Told>,
     /// Digests of hosts not heard of yet: news of one host may overtake each other.
     early: BTreeMap<HostId, (Digest, Time)>,
     heard: Receiver<(HostId, Digest)>,
@@ -208,6 +214,7 @@ impl Membership {
             read,
             timings,
             known: BTreeMap::new(),
+            told: None,
             early: BTreeMap::new(),
             heard,
             said: None,
@@ -324,7 +331,28 @@ impl Membership {
 
     /// All other hosts that are known, gone ones included, in the order of their ids.
     pub fn hosts(&self) -> impl Iterator<Item = &View> {
-        self.known.values().map(|known| &known.view)
+        let told = self.told.iter().flat_map(|told| told.values());
+        let heard = self.known.values().map(|known| &known.view);
+        told.filter(|view| view.peer.host != self.me).chain(heard)
+    }
+
+    /// What is known of one other host.
+    pub fn view(&self, host: HostId) -> Option<&View> {
+        let heard = || self.known.get(&host).map(|known| &known.view);
+        self.told.as_ref().map_or_else(heard, |told| told.get(&host))
+    }
+
+    /// From now on these are the views, which all hosts may share, this one's own among them; nothing is said or heard any more.
+    /// For simulated clusters, in which gossip would cost more than all else.
+    pub fn tell(&mut self, views: Told) {
+        self.told = Some(views);
+        self.known.clear();
+        self.left = true;
+    }
+
+    /// Whether views are told from outside.
+    pub fn is_told(&self) -> bool {
+        self.told.is_some()
     }
 
     /// Those that answer; suspects are not among them.

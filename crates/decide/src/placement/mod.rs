@@ -2,4 +2,5 @@
 
 pub mod admission;
 pub mod candidates;
+pub mod pairs;
 pub mod share;

@@ -13,8 +13,8 @@ use crate::usage::load::{Capacity, Load};
 
 /// The reference host: 16 cores.
 const REFERENCE_MILLICORES: f64 = 16_000.0;
-/// The reference host: 64 GiB.
-const REFERENCE_MIB: f64 = 65_536.0;
+/// The reference host: 96 GiB, six for each core.
+const REFERENCE_MIB: f64 = 98_304.0;
 /// The reference host: 10 Gbit/s each way.
 const REFERENCE_BITS: f64 = 20e9;
 /// Above this use a resource is near its limit and g grows steeper.
@@ -24,8 +24,9 @@ const FLAT: f64 = 0.64;
 const STEEP: f64 = 9.0;
 /// Millionths of a percent in the whole.
 const WHOLE: f64 = 100e6;
-/// Copying one GiB costs a quarter of a percent of pressure: link, processors and the guest's slow-down for its time.
-const PER_GIB: i64 = 250_000;
+/// Copying one GiB costs 0.03 % of pressure: half of a 10 Gbit/s link, some processor time and a slower guest for about two
+/// seconds, spread over the hours for which a move is made.
+const PER_GIB: i64 = 30_000;
 
 /// What `load` costs a host of `capacity`. A resource whose capacity is not known costs nothing.
 pub fn of_load(load: Load, capacity: Capacity) -> Cost {

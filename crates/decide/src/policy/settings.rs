@@ -19,6 +19,8 @@ pub struct Settings {
     pub mode: Mode,
     /// When a host is short of something.
     pub hot: Hot,
+    /// How even the cluster is to be, where the trigger is `spread`.
+    pub spread: Spread,
     /// What a host may reach by taking a VM.
     pub target: Target,
     /// Which moves pay.
@@ -44,6 +46,17 @@ pub enum Balance {
     Automatic,
 }
 
+/// What makes a VM leave its host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trigger {
+    /// A host that is hot, by `[hot]`, is relieved; nothing else moves.
+    #[default]
+    Hot,
+    /// Besides, load is evened out beyond what `[spread]` lets be.
+    Spread,
+}
+
 /// Section `[mode]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +64,9 @@ pub struct Mode {
     /// `off`, `recommend` or `automatic`. Recommending costs an operator's time, acting costs trust: begin with
     /// `recommend`, and go on to `automatic` once its proposals are those you would have made.
     pub balance: Balance,
+    /// `hot` or `spread`. `hot` moves little and only where something is short; `spread` also evens out hosts that are
+    /// not short of anything, which takes many moves at first and leaves room everywhere for what comes.
+    pub trigger: Trigger,
 }
 
 /// Section `[hot]`: nothing is balanced unless one of these holds for as long as `for`.
@@ -96,6 +112,26 @@ impl Default for Hot {
             drops_per_second: 100,
             packets_per_second: None,
         }
+    }
+}
+
+/// Section `[spread]`: how uneven hosts may be, where the trigger is `spread`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Spread {
+    /// How far a host's use of its processors or memory may be above the mean of the cluster. Small evens finely with many
+    /// moves, large moves little. 1 % to 20 %.
+    #[serde(deserialize_with = "quantity::positive_share")]
+    pub threshold: Share,
+    /// Relief beyond cost there and copy, in percent of pressure, of a move that evens out: `worth_it.gain_min` is for hosts
+    /// that are hot. Low moves small VMs too, high only those that make a difference. 0.1 % to 5 %.
+    #[serde(deserialize_with = "quantity::cost")]
+    pub gain_min: Cost,
+}
+
+impl Default for Spread {
+    fn default() -> Spread {
+        Spread { threshold: Share(5), gain_min: Cost(150_000) }
     }
 }
 
@@ -219,7 +255,7 @@ impl Default for Shares {
 }
 
 /// Raised whenever the same settings would be judged otherwise: hosts of both versions then do not trade.
-const MEANING: u64 = 1;
+const MEANING: u64 = 2;
 
 impl Settings {
     /// A number that two hosts share if, and almost only if, they judge relief and cost alike: a target refuses a
@@ -255,6 +291,7 @@ impl Settings {
             ("target.memory_used_max", share(*memory_used_max)),
             ("target.memory_reserve", memory_reserve.0),
             ("worth_it.gain_min", self.worth_it.gain_min.0.cast_unsigned()),
+            ("spread.gain_min", self.spread.gain_min.0.cast_unsigned()),
         ];
         canonical.iter().fold(FNV_START, |hash, (name, value)| {
             fnv(fnv(fnv(hash, name.as_bytes()), &[0]), &value.to_be_bytes())

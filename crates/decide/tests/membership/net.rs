@@ -34,6 +34,7 @@ pub(crate) fn headroom() -> Headroom {
         room: Mib(5000),
         cpu_asked: MilliCores(2500),
         cpu: MilliCores(16_000),
+        memory: Mib(65_536),
         nic: BitsPerSec(20_000_000_000),
         pressure: [Share(1), Share(20), Share(300)],
         driver: Driver::Qemu,

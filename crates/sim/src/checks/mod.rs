@@ -175,6 +175,11 @@ impl Checks {
     /// An operator is about to start a VM again that was down: there, whoever else has been promised the room meanwhile.
     pub(crate) fn starts_again(&mut self, now: Time, at: u16, vm: VmId) {
         self.down.remove(&vm);
+        self.overfills(now, at);
+    }
+
+    /// Whoever started VMs at this host may have asked more room of it than agents give: until it has room again.
+    pub(crate) fn overfills(&mut self, now: Time, at: u16) {
         self.overfilled.insert(at, now);
     }
 

@@ -2,6 +2,7 @@
 
 mod forecast;
 mod gossip;
+mod simulate;
 mod swarm;
 mod travel;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 pub(crate) use forecast::Forecast;
 pub(crate) use gossip::Gossip;
+pub(crate) use simulate::Simulate;
 pub(crate) use swarm::Swarm;
 pub(crate) use travel::Travel;
 

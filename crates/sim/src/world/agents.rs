@@ -1,15 +1,17 @@
 //! Agents that start and die, hosts that lose power, processes that are killed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use decide::host::{Event, Host, Start};
 use decide::log::{Begin, FORM, Gave, Line};
+use decide::membership::{HostState, Peer, Told, View};
 use decide::migrate::hypervisor::{RunState, Seen, Sighting};
 use decide::placement::admission::Offered;
 use decide::units::{JournalId, VmId};
 use decide::wire::message::JournalMark;
 
-use super::{Coming, World, address, host_id};
+use super::{Coming, Site, World, address, host_id};
 
 /// How many hosts each agent knows from its configuration.
 const SEEDS: usize = 3;
@@ -144,10 +146,33 @@ impl World {
             let definition = self.guests[&vm].definition.clone();
             self.handle(at, Event::Sighting(Sighting::Found(definition, run)));
         }
+        if self.views_every.is_some() {
+            return self.arm(at);
+        }
         let seeds: Vec<u16> = self.sites.keys().copied().filter(|seed| *seed != at).collect();
         for seed in seeds.into_iter().take(SEEDS) {
             self.handle(at, Event::Join(address(seed)));
         }
         self.arm(at);
+    }
+
+    /// All hosts see from now on what all are like now.
+    pub(crate) fn tell_views(&mut self) {
+        let Some(every) = self.views_every else { return };
+        let view = |(at, site): (&u16, &Site)| {
+            let (host, heard) = (site.host.as_ref()?, site.clock.shown(self.now));
+            let peer = Peer {
+                host: host.id(),
+                name: host.name().to_owned(),
+                address: address(*at),
+                incarnation: site.starts,
+            };
+            let digest = Some(host.digest(heard));
+            Some((host.id(), View { peer, state: HostState::Alive, digest, heard }))
+        };
+        let views: Told = Arc::new(self.sites.iter().filter_map(view).collect());
+        let hosts = self.sites.values_mut().filter_map(|site| site.host.as_mut());
+        hosts.for_each(|host| host.tell_views(Arc::clone(&views)));
+        self.later(every, Coming::Views);
     }
 }

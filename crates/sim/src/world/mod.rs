@@ -73,6 +73,7 @@ pub(crate) enum Coming {
     Process(ProcessStep),
     Reading { at: u16 },
     Tick { at: u16 },
+    Views,
     Restart { at: u16 },
     Fault(crate::faults::Due),
 }
@@ -109,6 +110,8 @@ pub struct World {
     pub settings: Settings,
     /// What the network does.
     pub net: Net,
+    /// If set, hosts do not gossip, but are told so often what all are like.
+    pub views_every: Option<Duration>,
     /// Whether usage histories travel. If not, those that come are empty.
     pub histories_travel: bool,
     /// Time between two readings of a monitor.
@@ -176,6 +179,7 @@ impl World {
             guests: BTreeMap::new(),
             fleet: Fleet::default(),
             settings,
+            views_every: None,
             histories_travel: true,
             read_every: Duration::from_secs(1),
             net: Net { delay_max: Duration::from_millis(1), ..Net::default() },
@@ -259,6 +263,7 @@ impl World {
                 self.coming.put(next, Coming::Reading { at });
             }
             Coming::Tick { at } => self.tick(at),
+            Coming::Views => self.tell_views(),
             Coming::Restart { at } => self.restart(at),
             Coming::Fault(due) => self.suffer(due),
         }

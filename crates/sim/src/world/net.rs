@@ -37,6 +37,8 @@ pub struct Net {
 /// Counts of what was sent, lost or not, in bytes as hosts give them to the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
+    /// Messages of moves, each time to one host.
+    pub messages: u64,
     /// Datagrams about membership, digests among it.
     pub datagrams: u64,
     /// Their bytes.
@@ -155,6 +157,7 @@ impl World {
     }
 
     fn deliver(&mut self, from: u16, to: u16, message: &Message, connected: bool) {
+        self.net.sent.messages += 1;
         let delay = self.delay(self.net.delay_max);
         let mut message = Box::new(message.clone());
         if let Body::History(history) = &mut message.body
