@@ -107,12 +107,18 @@ fn nearest_known(message: &str) -> Option<String> {
         .or_else(|| unknown.strip_prefix("unknown variant "))?;
     let unknown = unknown.trim_matches('`');
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let nearest = known.iter().map(|name| (edits(unknown, name), *name)).min()?;
-    // More than a quarter of the word is no slip of the pen.
-    if nearest.0 * 4 <= unknown.chars().count().max(4) {
-        Some(format!("did you mean \"{}\"?", nearest.1))
-    } else {
-        Some(format!("known are {}", known.join(", ")))
+    if known.is_empty() { None } else { Some(meant(unknown, &known)) }
+}
+
+/// Which of the known words was meant, or all of them where none is near.
+pub(crate) fn meant(unknown: &str, known: &[&str]) -> String {
+    let nearest = known.iter().map(|name| (edits(unknown, name), *name)).min();
+    match nearest {
+        // More than a quarter of the word is no slip of the pen.
+        Some((edits, nearest)) if edits * 4 <= unknown.chars().count().max(4) => {
+            format!("did you mean \"{nearest}\"?")
+        }
+        Some(_) | None => format!("known are {}", known.join(", ")),
     }
 }
 
