@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use decide::policy::rules::{Admission, MigrationPolicy, VmPolicy};
 use decide::policy::settings::{
     Copy, Hot, Limits, Mode, Settings, Shares, Spread, Target, WorthIt,
 };
@@ -49,6 +50,15 @@ pub struct Config {
     /// What a VM that arrives gets of this host.
     #[serde(default)]
     pub share: Shares,
+    /// When a VM should leave, and which, in CEL.
+    #[serde(default)]
+    pub vm_policy: VmPolicy,
+    /// Which VMs this host takes, in CEL.
+    #[serde(default)]
+    pub admission: Admission,
+    /// Where a VM goes, in CEL.
+    #[serde(default)]
+    pub migration_policy: MigrationPolicy,
     /// How long usage histories are kept.
     #[serde(default)]
     pub history: History,
@@ -230,6 +240,9 @@ impl Config {
             limits: self.limits.clone(),
             copy: self.copy.clone(),
             share: self.share.clone(),
+            vm_policy: self.vm_policy.clone(),
+            admission: self.admission.clone(),
+            migration_policy: self.migration_policy.clone(),
         }
     }
 

@@ -227,6 +227,28 @@ impl fmt::Display for Cost {
     }
 }
 
+/// A number's place among all numbers: the lowest comes first. An integer, so that it can be hashed, and ordered by any
+/// machine alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rank(pub i64);
+
+impl Rank {
+    /// After all numbers.
+    pub const LAST: Rank = Rank(i64::MAX);
+
+    /// The place of a number that is finite.
+    pub fn of(number: f64) -> Rank {
+        // Both zeros are one. The bits of IEEE 754 are ordered by magnitude: those of negative ones are turned round.
+        let bits = (number + 0.0).to_bits().cast_signed();
+        Rank(if bits < 0 { bits ^ i64::MAX } else { bits })
+    }
+
+    /// The place of a cost among costs.
+    pub fn by_cost(cost: Cost) -> Rank {
+        Rank(cost.0)
+    }
+}
+
 /// A share of a whole, in thousandths: `Share(800)` is 80 %.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -6,6 +6,7 @@ use decide::policy::file;
 use decide::policy::quantity::{
     duration_text, memory_text, parse_cost, parse_duration, parse_memory, parse_share, share_text,
 };
+use decide::policy::rules::{Admission, MigrationPolicy, VmPolicy};
 use decide::policy::settings::{
     Balance, Copy, Hot, Limits, Mode, Settings, Shares, Spread, Target, Trigger, WorthIt,
 };
@@ -85,6 +86,9 @@ fn an_empty_file_means_the_design() {
                 multifd: false
             },
             share: Shares { cpu: false, network: false, headroom: Share(500), floor: Share(50) },
+            vm_policy: VmPolicy::default(),
+            admission: Admission::default(),
+            migration_policy: MigrationPolicy::default(),
         }
     );
 }
@@ -175,6 +179,18 @@ share = { cpu = true, network = true, headroom = "120%", floor = "0%" }
                 floor: Share(
                     0,
                 ),
+            },
+            vm_policy: VmPolicy {
+                when: None,
+                window: None,
+                order: None,
+            },
+            admission: Admission {
+                accept: None,
+            },
+            migration_policy: MigrationPolicy {
+                order: None,
+                reject: None,
             },
         }
     "#]]

@@ -74,21 +74,23 @@ impl Host {
     /// Says once that this host has become hot.
     fn note_heat(&mut self, now: Time, actions: &mut Vec<Action>) {
         let hot = &self.settings.hot;
-        let Some(crossed) = self.hot.hot(now, hot).map(|crossed| crossed.words.clone()) else {
+        let Some(crossed) = self.hot.hot(now, hot) else {
             self.noted_hot = None;
             return;
         };
         if self.noted_hot.is_none() {
-            let words = format!("{crossed} for {} s: this host is hot", hot.window.as_secs());
+            let window = self.hot.window(crossed, hot).as_secs();
+            let words = format!("{crossed} for {window} s: this host is hot");
             actions.push(Action::Note(Note::new(Step::Monitoring, words)));
-            self.noted_hot = Some(crossed);
+            self.noted_hot = Some(crossed.words.clone());
         }
     }
 
     fn nothing_asks(&self) -> String {
         match self.hot.crossed().first() {
             Some(crossed) => {
-                format!("{crossed}, not for {} s yet", self.settings.hot.window.as_secs())
+                let window = self.hot.window(crossed, &self.settings.hot);
+                format!("{crossed}, not for {} s yet", window.as_secs())
             }
             None => match self.settings.mode.trigger {
                 Trigger::Hot => "this host is not hot".to_owned(),
@@ -169,16 +171,17 @@ impl Host {
 
     /// Of a hot host: the VM whose departure helps most for the least copying.
     fn relieves_most(
-        &self,
+        &mut self,
         now: Time,
         candidates: &[Candidate],
         margin: Cost,
     ) -> Result<Leaves, String> {
         let ranked = ranked(candidates, self.lowest_load(now, None), self.usage.capacity(), margin);
+        let ranked = self.in_order_of_policy(now, ranked);
         let offer = ranked.first().copied().ok_or_else(|| {
             format!("none of {} VMs that may leave would relieve it by more than {margin} beyond the copy", candidates.len())
         })?;
-        let words = "most relief per GiB copied".to_owned();
+        let words = self.first_by().to_owned();
         Ok(Leaves { offer, asked: None, words })
     }
 

@@ -155,7 +155,7 @@ impl Host {
     /// Rules, capability, room, load: this host looks at itself.
     fn judge_request(&self, now: Time, id: MoveId, request: &Request) -> Result<Cost, String> {
         if request.policy_hash != self.settings.hash() {
-            return Err("its settings differ from mine: [hot], [target] and [worth_it] must agree"
+            return Err("its settings differ from mine: [hot], [target], [worth_it], [vm_policy] and [migration_policy] must agree"
                 .to_owned());
         }
         if self.usage.read().is_none() {
@@ -179,7 +179,10 @@ impl Host {
         if let Some(crossed) = self.hot.hot(now, &self.settings.hot) {
             return Err(format!("is hot itself: {crossed}"));
         }
-        self.judge_load(now, id, request.demand, request.memory, request.useful_max)
+        let Request { name, demand, memory, useful_max, .. } = request;
+        let cost = self.judge_load(now, id, *demand, *memory, *useful_max)?;
+        self.admit(now, name, *demand, *memory)?;
+        Ok(cost)
     }
 
     /// Whether anything is kept here for the move.
@@ -433,6 +436,7 @@ impl Host {
         let recent = next_hour(now, &history).map_or(recent, |next| recent.highest(next.mean));
         let daily = history.daily_peak(now, memory).map_or(recent, |(p, _)| p.highest(recent));
         (incoming.demand, incoming.history) = (recent, Some(history));
+        let name = incoming.name.clone();
         self.target.has_room()?;
         self.not_busy(id)?;
         self.judge_load(now, id, asked, memory, useful_max)?;
@@ -442,6 +446,7 @@ impl Host {
         self.judge_fit(now, id, daily).map_err(|why| {
             format!("its daily peak of {}, read in its history: {why}", peak_words(daily))
         })?;
+        self.admit(now, &name, recent, memory)?;
         Ok(cost)
     }
 

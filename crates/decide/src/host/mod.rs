@@ -44,6 +44,7 @@ mod loads;
 mod migrating_in;
 mod migrating_out;
 mod outgoing;
+mod policies;
 mod recovery;
 mod resolve;
 pub mod story;
@@ -256,6 +257,7 @@ pub struct Host {
     /// The program at the taps counted something in the last reading.
     program: bool,
     noted_hot: Option<String>,
+    failures_of_policy: policies::Failures,
     recommended: BTreeSet<VmId>,
     /// What needs a person; with the end of its move it is over.
     alarms: Vec<Note>,
@@ -322,6 +324,7 @@ impl Host {
             said: None,
             program: false,
             noted_hot: None,
+            failures_of_policy: policies::Failures::default(),
             recommended: BTreeSet::new(),
             alarms: Vec::new(),
             tales: Tales::default(),

@@ -304,22 +304,26 @@ impl Host {
             let why = "its journal was set back: it may forget what it promises";
             return self.refused(now, id, from, why, None, actions);
         }
-        if self.is_new(id, from, &Answer::Acceptance(cost)) {
+        let (rank, ordered) = match self.judge_acceptance(now, id, from, cost) {
+            Ok(ranked) => ranked,
+            Err(why) => {
+                // It need not keep room any longer.
+                self.send(from, id, Body::Release, actions);
+                return self.refused(now, id, from, &why, None, actions);
+            }
+        };
+        let answer = Answer::Acceptance { cost, rank };
+        if self.is_new(id, from, &answer) {
             self.tales.tell(id, |story| story.acceptances += 1);
             self.note_move(
                 id,
                 Step::Acceptance,
-                &format!("it would cost {cost} there"),
+                &format!("it would cost {cost} there{ordered}"),
                 |n| n.with(from).at(cost),
                 actions,
             );
         }
-        self.asking(
-            now,
-            id,
-            negotiate_source::Event::Answered(from, Answer::Acceptance(cost)),
-            actions,
-        );
+        self.asking(now, id, negotiate_source::Event::Answered(from, answer), actions);
     }
 
     /// Whether this answer is of use to the move, and not the same again.

@@ -17,6 +17,7 @@ impl Host {
         }
         let load = self.demand_of_vms(now);
         self.hot.observe(now, &self.settings.hot, self.usage.host(), load, self.usage.capacity());
+        self.observe_policy(now, actions);
         self.forget_expected(now);
         self.count_room();
         self.record_vms(actions);

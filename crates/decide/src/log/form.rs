@@ -72,6 +72,8 @@ pub(crate) mod settings {
     use std::time::Duration;
 
     use super::*;
+    use crate::policy::expression::Expression;
+    use crate::policy::rules::{Admission, MigrationPolicy, VmPolicy};
     use crate::policy::settings::{
         Balance, Copy, Hot, Limits, Mode, Settings, Shares, Spread, Target, Trigger, WorthIt,
     };
@@ -109,6 +111,33 @@ pub(crate) mod settings {
         copy: Copy,
         #[serde(with = "SharesForm", default)]
         share: Shares,
+        #[serde(with = "VmPolicyForm", default)]
+        vm_policy: VmPolicy,
+        #[serde(with = "AdmissionForm", default)]
+        admission: Admission,
+        #[serde(with = "MigrationPolicyForm", default)]
+        migration_policy: MigrationPolicy,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "VmPolicy")]
+    struct VmPolicyForm {
+        when: Option<Expression>,
+        window: Option<Duration>,
+        order: Option<Expression>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "Admission")]
+    struct AdmissionForm {
+        accept: Option<Expression>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "MigrationPolicy")]
+    struct MigrationPolicyForm {
+        order: Option<Expression>,
+        reject: Option<Expression>,
     }
 
     #[derive(Serialize, Deserialize)]

@@ -14,16 +14,24 @@ use std::time::Duration;
 
 use super::Limits;
 use crate::migrate::hypervisor::Endpoint;
-use crate::units::{Cost, HostId};
+use crate::units::{Cost, HostId, Rank};
 use crate::wire::message::JournalMark;
 
 /// A target's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the words of the variant say what its fields are")]
 pub enum Answer {
-    /// It takes the VM at this cost.
-    Acceptance(Cost),
+    /// It takes the VM at this cost; the parent's migration policy gives it this rank, the lowest of which is chosen.
+    Acceptance { cost: Cost, rank: Rank },
     /// It does not, and why.
     Refusal(String),
+}
+
+impl Answer {
+    /// An acceptance that is ranked by its cost.
+    pub fn acceptance(cost: Cost) -> Answer {
+        Answer::Acceptance { cost, rank: Rank::by_cost(cost) }
+    }
 }
 
 /// Where the negotiation stands.
@@ -173,7 +181,7 @@ impl Source {
         if !self.asked.contains(&from) {
             return;
         }
-        let accepts = matches!(answer, Answer::Acceptance(_));
+        let accepts = matches!(answer, Answer::Acceptance { .. });
         match self.phase {
             Phase::Asking => {
                 self.answers.insert(from, answer);
@@ -215,16 +223,16 @@ impl Source {
         }
     }
 
-    /// Useful acceptances that have not failed, best first: the lowest cost, then the lowest id.
-    fn acceptors(&self) -> impl Iterator<Item = (Cost, HostId)> {
-        let mut found: Vec<(Cost, HostId)> = self
+    /// Useful acceptances that have not failed, best first: the lowest rank, then the lowest cost, then the lowest id.
+    fn acceptors(&self) -> impl Iterator<Item = (Rank, Cost, HostId)> {
+        let mut found: Vec<(Rank, Cost, HostId)> = self
             .answers
             .iter()
             .filter_map(|(host, answer)| match answer {
-                Answer::Acceptance(cost) => Some((*cost, *host)),
+                Answer::Acceptance { cost, rank } => Some((*rank, *cost, *host)),
                 Answer::Refusal(_) => None,
             })
-            .filter(|(cost, host)| {
+            .filter(|(_, cost, host)| {
                 self.useful_max.is_none_or(|max| *cost <= max) && !self.failed.contains(host)
             })
             .collect();
@@ -233,7 +241,7 @@ impl Source {
     }
 
     fn choose(&mut self, actions: &mut Vec<Action>) {
-        let acceptors: Vec<(Cost, HostId)> = self.acceptors().collect();
+        let acceptors: Vec<(Rank, Cost, HostId)> = self.acceptors().collect();
         if self.failed.is_empty() && acceptors.len() < self.limits.answers_min as usize {
             let why = match self.answers.len() {
                 0 => "nobody answered".to_owned(),
@@ -241,11 +249,15 @@ impl Source {
             };
             return self.give_up(why, actions);
         }
-        let Some((cost, target)) = acceptors.first().copied() else {
+        let Some((rank, cost, target)) = acceptors.first().copied() else {
             return self.give_up("every acceptor fell away".to_owned(), actions);
         };
         let why = match acceptors.get(1) {
-            Some((next, _)) => {
+            Some((_, next, _)) if rank != Rank::by_cost(cost) => format!(
+                "first of {} by the migration policy, at a cost of {cost}; the next {next}",
+                acceptors.len()
+            ),
+            Some((_, next, _)) => {
                 format!("lowest cost of {}: {cost}, the next {next}", acceptors.len())
             }
             None => format!("the only acceptor: {cost}"),
@@ -293,7 +305,7 @@ impl Source {
     /// Every acceptor but `kept` may give its room to others.
     fn release_others(&mut self, kept: Option<HostId>, actions: &mut Vec<Action>) {
         let others = self.answers.iter().filter(|(host, _)| Some(**host) != kept);
-        let acceptors = others.filter(|(_, answer)| matches!(answer, Answer::Acceptance(_)));
+        let acceptors = others.filter(|(_, answer)| matches!(answer, Answer::Acceptance { .. }));
         actions.extend(acceptors.map(|(host, _)| Action::Release(*host)));
     }
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
+use crate::policy::expression::{Expression, Place};
 use crate::policy::settings::Settings;
 
 /// Something in the file that cannot be used; nothing of the file was taken.
@@ -56,6 +57,9 @@ fn mistake(text: &str, error: &toml::de::Error) -> Mistake {
     let at = error.span().unwrap_or(0..0);
     let (line, column) = position(text, at.start);
     let key = DeTable::parse(text).ok().and_then(|table| key_at(table.get_ref(), &at));
+    if let Some(mistake) = key.as_deref().and_then(|key| in_expression(text, key, &at)) {
+        return mistake;
+    }
     let wrong = error.message().replace('\n', "; ");
     let instead = nearest_known(&wrong);
     match instead {
@@ -69,6 +73,33 @@ fn mistake(text: &str, error: &toml::de::Error) -> Mistake {
         }
         None => Mistake { line, column, key, wrong: wrong.replace('`', "\""), instead: None },
     }
+}
+
+/// What is wrong with the expression that stands `at`, by its place within the file.
+fn in_expression(text: &str, key: &str, at: &Range<usize>) -> Option<Mistake> {
+    let place = Place::of_key(key)?;
+    let raw = text.get(at.clone())?;
+    let quotes =
+        ["\'\'\'", "\"\"\"", "\'", "\""].into_iter().find(|quotes| raw.starts_with(quotes))?;
+    let inner = raw.strip_prefix(quotes)?.strip_suffix(quotes)?;
+    // The first line of several begins after the one with the quotes.
+    let first = inner.strip_prefix("\r\n").or_else(|| inner.strip_prefix('\n'));
+    let inner = first.filter(|_| quotes.len() == 3).unwrap_or(inner);
+    let value: String = match DeValue::parse(raw).ok()?.into_inner() {
+        DeValue::String(value) => value.into_owned(),
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => return None,
+    };
+    let fault = Expression::new(place, &value).err()?;
+    // What was written with escapes is told by where it begins.
+    let offset = if inner == value { raw.find(inner).unwrap_or(0) + fault.at } else { 0 };
+    let (line, column) = position(text, at.start + offset);
+    let (wrong, instead) = (fault.wrong, fault.instead);
+    Some(Mistake { line, column, key: Some(key.to_owned()), wrong, instead })
 }
 
 /// Line and column of a byte, both from 1; the column counts characters.

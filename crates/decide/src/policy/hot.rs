@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::settings::Hot;
 use crate::units::{Share, Time};
@@ -25,6 +26,8 @@ pub enum Threshold {
     CpuPressure,
     /// `memory_used`
     Memory,
+    /// `vm_policy.when`
+    Policy,
 }
 
 /// A threshold that is crossed: what was read and what was allowed, in the operator's words.
@@ -47,6 +50,8 @@ impl fmt::Display for Crossed {
 pub struct HotWatch {
     since: BTreeMap<Threshold, Time>,
     crossed: Vec<Crossed>,
+    /// How long `vm_policy.when` must hold.
+    policy_window: Duration,
 }
 
 impl HotWatch {
@@ -54,16 +59,35 @@ impl HotWatch {
     pub fn observe(&mut self, now: Time, hot: &Hot, host: &HostUse, vms: Load, capacity: Capacity) {
         self.crossed = crossed(hot, host, vms, capacity);
         let crossed = &self.crossed;
-        self.since.retain(|threshold, _| crossed.iter().any(|c| c.threshold == *threshold));
+        self.since.retain(|threshold, _| {
+            *threshold == Threshold::Policy || crossed.iter().any(|c| c.threshold == *threshold)
+        });
         for threshold in crossed.iter().map(|c| c.threshold) {
             self.since.entry(threshold).or_insert(now);
         }
     }
 
+    /// Takes what `vm_policy.when` says of the same reading, after `observe`.
+    pub fn observe_policy(&mut self, now: Time, holds: Option<Crossed>, window: Duration) {
+        self.policy_window = window;
+        if holds.is_some() {
+            self.since.entry(Threshold::Policy).or_insert(now);
+        } else {
+            self.since.remove(&Threshold::Policy);
+        }
+        self.crossed.extend(holds);
+    }
+
+    /// How long what is crossed must be so.
+    pub fn window(&self, crossed: &Crossed, hot: &Hot) -> Duration {
+        if crossed.threshold == Threshold::Policy { self.policy_window } else { hot.window }
+    }
+
     /// The first threshold that has been crossed for the whole window, if any: the host is hot.
     pub fn hot(&self, now: Time, hot: &Hot) -> Option<&Crossed> {
         self.crossed.iter().find(|c| {
-            self.since.get(&c.threshold).is_some_and(|since| now.since(*since) >= hot.window)
+            let window = self.window(c, hot);
+            self.since.get(&c.threshold).is_some_and(|since| now.since(*since) >= window)
         })
     }
 
@@ -151,7 +175,6 @@ mod tests {
     use super::*;
     use crate::policy::settings::Settings;
     use crate::units::{MilliCores, PacketsPerSec};
-    use std::time::Duration;
 
     fn setting() -> Hot {
         Hot {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::quantity;
+use crate::policy::rules::{Admission, MigrationPolicy, VmPolicy};
 use crate::units::{Cost, Mib, PacketsPerSec, Share};
 
 /// Everything that an operator sets about balancing; sections and keys that the file leaves out keep their default.
@@ -31,6 +32,12 @@ pub struct Settings {
     pub copy: Copy,
     /// What a VM that arrives gets of this host.
     pub share: Shares,
+    /// When a VM should leave, and which, beside `hot`.
+    pub vm_policy: VmPolicy,
+    /// Which VMs this host takes, beside `target`.
+    pub admission: Admission,
+    /// Where a VM goes.
+    pub migration_policy: MigrationPolicy,
 }
 
 /// What is done about a hot host.
@@ -262,7 +269,10 @@ impl Settings {
     /// request with another one.
     ///
     /// FNV-1a, 64 bits, over (name, 0, value as 8 bytes, big-endian) of: `meaning`, every key of `[hot]` and `[target]`, and
-    /// `worth_it.gain_min`. What a host may decide for itself (`[mode]`, rests, `[limits]`, `[copy]`, `[share]`) is left out.
+    /// `worth_it.gain_min`; then (key, 0, text, 0) of each expression of `[vm_policy]` and `[migration_policy]` that is set, and of
+    /// `vm_policy.for`. These change no cost, and each move would still lower the sum over all hosts without them. But where
+    /// half of the hosts have a new policy, one would drive away what another draws, so they wait for each other as they do
+    /// for thresholds. `[admission]` is a host's word on itself alone: a stricter one only makes fewer moves. What a host may decide for itself (`[mode]`, rests, `[limits]`, `[copy]`, `[share]`, `[admission]`) is left out.
     pub fn hash(&self) -> u64 {
         let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
         let share = |s: Share| u64::from(s.0);
@@ -293,9 +303,15 @@ impl Settings {
             ("worth_it.gain_min", self.worth_it.gain_min.0.cast_unsigned()),
             ("spread.gain_min", self.spread.gain_min.0.cast_unsigned()),
         ];
-        canonical.iter().fold(FNV_START, |hash, (name, value)| {
+        let hash = canonical.iter().fold(FNV_START, |hash, (name, value)| {
             fnv(fnv(fnv(hash, name.as_bytes()), &[0]), &value.to_be_bytes())
-        })
+        });
+        self.vm_policy
+            .agreed()
+            .chain(self.migration_policy.agreed())
+            .fold(hash, |hash, (key, text)| {
+                fnv(fnv(fnv(fnv(hash, key.as_bytes()), &[0]), &text), &[0])
+            })
     }
 }
 

@@ -24,6 +24,8 @@ pub mod variables;
 use tree::Node;
 use variables::{VARIABLES, Variable};
 
+use crate::units::Rank;
+
 /// The longest text, in bytes.
 pub const TEXT_MAX: usize = 4096;
 /// The most operations within each other.
@@ -291,21 +293,6 @@ impl<'de> Deserialize<'de> for Expression {
         let place = Place::of_key(&key);
         let place = place.ok_or_else(|| serde::de::Error::custom(format!("no place {key}")))?;
         Expression::new(place, &text).map_err(serde::de::Error::custom)
-    }
-}
-
-/// A number's place among all numbers. An integer, so that it can be hashed and ordered by any machine alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rank(pub i64);
-
-impl Rank {
-    /// After all numbers.
-    pub const LAST: Rank = Rank(i64::MAX);
-
-    fn of(number: f64) -> Rank {
-        // Both zeros are one. The bits of IEEE 754 are ordered by magnitude: those of negative ones are turned round.
-        let bits = (number + 0.0).to_bits().cast_signed();
-        Rank(if bits < 0 { bits ^ i64::MAX } else { bits })
     }
 }
 

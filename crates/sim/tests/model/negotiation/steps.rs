@@ -281,7 +281,7 @@ impl World {
         }
         match body {
             Body::Acceptance => {
-                let answer = Answer::Acceptance(cost_at(t));
+                let answer = Answer::acceptance(cost_at(t));
                 self.ask(s, source::Event::Answered(from, answer));
             }
             Body::Refusal => {

@@ -1,0 +1,150 @@
+//! What expressions decide, told as stories.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::time::Duration;
+
+use decide::host::story::Step;
+use decide::host::{Ask, Event};
+use decide::policy::file;
+use decide::policy::settings::Settings;
+use sim::world::scene::{settings, vm_id};
+use sim::world::{World, host_id};
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// The scene's settings with the expressions of this text.
+fn with(text: &str) -> Settings {
+    let Settings { vm_policy, admission, migration_policy, .. } = file::settings(text).unwrap();
+    Settings { vm_policy, admission, migration_policy, ..settings() }
+}
+
+/// Host 1 has vm1, which is flooded, and vm2; host 2 has vm3; host 3, with vm4, has least to do.
+fn flooded(text: &str) -> World {
+    let mut world = World::of(1, 3, with(text));
+    world.boot(1, 1, 1024, 2000, 800);
+    world.boot(1, 2, 1024, 500, 300);
+    world.boot(2, 3, 512, 500, 200);
+    world.boot(3, 4, 512, 500, 100);
+    world
+}
+
+/// Lets it go on for a while; then this stands in its story.
+fn tells(world: &mut World, words: &str) {
+    let told = |w: &World| w.story().contains(words);
+    assert!(world.until(secs(60), told), "no {words:?} in\n{}", world.story());
+}
+
+fn is_at(world: &mut World, vm: u32, at: u16) {
+    world.run(secs(30));
+    assert_eq!(world.settled(), Ok(()), "{}", world.story());
+    assert_eq!(world.runs_at(vm_id(vm)).into_iter().collect::<Vec<_>>(), [at], "{}", world.story());
+}
+
+#[test]
+fn a_condition_makes_a_host_hot_once_it_has_held_for_its_time() {
+    let mut world =
+        flooded("vm_policy = { when = 'host.vms >= 2 && host.cpu_used > 0.1', for = '8s' }");
+    // No threshold is crossed.
+    world.guests.values_mut().for_each(|guest| guest.packets = guest.packets.min(700));
+    world.run(secs(5));
+    assert!(!world.noted(Step::VmPolicy), "{}", world.story());
+    tells(
+        &mut world,
+        "host1 Monitoring: vm_policy.when `host.vms >= 2 && host.cpu_used > 0.1` (host.cpu_used 0.15",
+    );
+    tells(&mut world, "host.vms 2) for 8 s: this host is hot");
+}
+
+#[test]
+fn the_order_says_which_vm_leaves_first_and_one_that_has_none_comes_last() {
+    let mut world =
+        flooded("vm_policy.order = 'vm.name == \"vm1\" ? 1 / (vm.cpu - 2) : -vm.packets'");
+    tells(
+        &mut world,
+        "host1 VmPolicy: vm_policy.order fails: 1 / (vm.cpu - 2) divides by zero; such a VM comes last",
+    );
+    tells(&mut world, "host1 VmPolicy: vm2 should leave: ");
+    tells(&mut world, "first by vm_policy.order (1024 MiB");
+    assert_eq!(world.story().matches("fails").count(), 1, "{}", world.story());
+}
+
+#[test]
+fn a_host_takes_only_what_its_admission_accepts_and_says_why() {
+    let mut world = flooded("");
+    let mut strict = with("admission.accept = 'vm.cpu < 1 || host.name != \"host3\"'");
+    strict.vm_policy = world.settings.vm_policy.clone();
+    world.handle(3, Event::Settings(Box::new(strict)));
+    tells(
+        &mut world,
+        "host3 Refusal [host1]: admission.accept does not hold: `vm.cpu < 1 || host.name != \"host3\"` with host.name \"host3\", vm.cpu 2",
+    );
+    is_at(&mut world, 1, 2);
+}
+
+#[test]
+fn an_admission_that_fails_refuses() {
+    let mut world = flooded("admission.accept = 'host.nic_used / (host.vms - 1) < 0.5'");
+    tells(
+        &mut world,
+        "host3 Refusal [host1]: admission.accept fails: host.nic_used / (host.vms - 1) divides by zero",
+    );
+    is_at(&mut world, 1, 1);
+}
+
+#[test]
+fn the_migration_policy_orders_acceptors_by_more_than_cost() {
+    let mut world = flooded("migration_policy.order = 'answer.host == \"host2\" ? 0 : 1'");
+    tells(
+        &mut world,
+        "host1 Acceptance [host2]: it would cost 98.97 % there, migration_policy.order 0",
+    );
+    tells(
+        &mut world,
+        "host1 Choice [host2]: first of 2 by the migration policy, at a cost of 98.97 %; the next 61.74 %",
+    );
+    is_at(&mut world, 1, 2);
+}
+
+#[test]
+fn an_acceptor_whose_order_fails_is_the_last_choice() {
+    let mut world =
+        flooded("migration_policy.order = 'answer.cost / (answer.host == \"host3\" ? 0 : 1)'");
+    tells(&mut world, "there, the last choice: migration_policy.order fails: ");
+    tells(&mut world, "host1 Choice [host2]: ");
+    is_at(&mut world, 1, 2);
+}
+
+#[test]
+fn an_acceptor_that_is_rejected_is_passed_over_and_let_go() {
+    let mut world = flooded(
+        "migration_policy.reject = 'answer.vms > 0 && answer.cost < 80 && vm.packets > 500'",
+    );
+    tells(
+        &mut world,
+        "host1 Refusal [host3]: migration_policy.reject holds: `answer.vms > 0 && answer.cost < 80 && vm.packets > 500` with answer.cost 61.7",
+    );
+    tells(&mut world, "host3 Release [host1]: the source let go; the room is free");
+    is_at(&mut world, 1, 2);
+}
+
+#[test]
+fn who_moves_a_vm_to_a_host_by_name_has_chosen_it() {
+    let mut world = flooded("migration_policy.reject = 'answer.vms >= 0'");
+    world.guests.values_mut().for_each(|guest| guest.packets = 100);
+    world.run(secs(8));
+    world.ask(1, Ask::Move { vm: vm_id(1), to: Some(host_id(3)) }).unwrap();
+    is_at(&mut world, 1, 3);
+}
+
+#[test]
+fn hosts_with_and_without_a_new_policy_do_not_trade() {
+    let mut world = flooded("");
+    for at in [2, 3] {
+        let settings = with("migration_policy.order = 'answer.vms'");
+        world.handle(at, Event::Settings(Box::new(settings)));
+    }
+    tells(&mut world, "Refusal [host1]: its settings differ from mine");
+    is_at(&mut world, 1, 1);
+}
