@@ -174,7 +174,8 @@ Without it the exit code is 127.
 Examples:
   evenkeel lab --help
   evenkeel lab replay /var/lib/evenkeel/record/83a68107.1795373297.jsonl.lz4
-  evenkeel lab replay LOG --json | jq .same";
+  evenkeel lab replay LOG --json | jq .same
+  evenkeel lab policy check /etc/evenkeel/evenkeel.toml";
 
 const EVENTS_HELP: &str = "\
 With -o json, one JSON object is printed per line (JSON lines), also without -f.

@@ -1,8 +1,9 @@
-//! Expressions in the settings file: where a mistake in one is told, and who must have the same.
+//! Expressions in the settings file: where a mistake in one is told, who must have the same, and what the guide says of them.
 
+use decide::policy::expression::variables::markdown;
 use decide::policy::file;
 use decide::policy::settings::Settings;
-use expect_test::{Expect, expect};
+use expect_test::{Expect, expect, expect_file};
 
 fn refused(text: &str, expected: &Expect) {
     expected.assert_eq(&file::settings(text).expect_err("it is wrong").to_string());
@@ -137,4 +138,26 @@ fn hosts_must_share_what_makes_vms_leave_and_where_they_go_but_not_whom_they_tak
     let hashes: std::collections::BTreeSet<u64> =
         others.iter().map(|text| of(text)).chain([bare]).collect();
     assert_eq!(hashes.len(), others.len() + 1);
+}
+
+const BEGINS: &str = "--test policy_expressions`. -->\n";
+const ENDS: &str = "<!-- The table ends. -->";
+
+#[test]
+fn the_guide_has_the_table_of_variables() {
+    let guide = include_str!("../../../docs/policy.md");
+    let (before, rest) = guide.split_once(BEGINS).unwrap();
+    let (_, after) = rest.split_once(ENDS).unwrap();
+    let expected = format!("{before}{BEGINS}\n{}\n{ENDS}{after}", markdown());
+    expect_file!["../../../docs/policy.md"].assert_eq(&expected);
+}
+
+#[test]
+fn the_guides_examples_are_right() {
+    let guide = include_str!("../../../docs/policy.md");
+    let mut examples =
+        guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let settings = file::settings(examples.next().expect("it has one")).unwrap();
+    assert_eq!(settings.expressions().count(), 5);
+    examples.for_each(|example| assert!(file::settings(example).is_ok(), "{example}"));
 }

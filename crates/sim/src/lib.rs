@@ -10,6 +10,7 @@ pub mod forecast;
 pub mod gossip;
 mod hash;
 pub mod hypervisor;
+pub mod policy;
 pub mod replay;
 pub mod simulate;
 pub mod swarm;

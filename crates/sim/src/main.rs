@@ -24,6 +24,8 @@ enum Task {
     Forecast(tasks::Forecast),
     /// What the hosts' views of each other cost: bytes per host and second, by the number of hosts
     Gossip(tasks::Gossip),
+    /// Expressions of a config: whether they are right, and what they decide
+    Policy(tasks::Policy),
     Replay(sim::replay::Replay),
     /// A described cluster, lived by the production agents until nothing moves
     Simulate(tasks::Simulate),
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let ended = match Arguments::parse().task {
         Task::Forecast(forecast) => forecast.run(),
         Task::Gossip(gossip) => gossip.run(),
+        Task::Policy(policy) => policy.run(),
         Task::Replay(replay) => replay.run(),
         Task::Simulate(simulate) => simulate.run(),
         Task::Swarm(swarm) => swarm.run(),

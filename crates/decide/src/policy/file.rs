@@ -8,11 +8,13 @@
 use std::fmt;
 use std::ops::Range;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
 use crate::policy::expression::{Expression, Place};
 use crate::policy::settings::Settings;
+use crate::units::Share;
 
 /// Something in the file that cannot be used; nothing of the file was taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +48,53 @@ impl fmt::Display for Mistake {
 /// Settings from a file that has no other sections.
 pub fn settings(text: &str) -> Result<Settings, Mistake> {
     read(text)
+}
+
+/// Settings from a file that has other sections too, whose names these are: they are passed over.
+pub fn settings_beside(text: &str, others: &[&str]) -> Result<Settings, Mistake> {
+    let mut table = DeTable::parse(text).map_err(|error| mistake(text, &error))?;
+    for other in others {
+        table.get_mut().remove(*other);
+    }
+    let read = Settings::deserialize(toml::Deserializer::from(table));
+    read.map_err(|error| mistake(text, &error))
+}
+
+/// What in these settings, read from this text, excludes each other, if anything.
+pub fn contradiction(text: &str, settings: &Settings) -> Option<Mistake> {
+    let Settings { hot, target, vm_policy, .. } = settings;
+    let above = |key: &str, max: Share, hot_key: &str, limit: Share| {
+        let wrong = format!(
+            "{max} is not below {hot_key}, {limit}: a host that takes a VM would be hot itself"
+        );
+        (max >= limit).then(|| (key.to_owned(), wrong, "lower it, or raise the other".to_owned()))
+    };
+    let alone = vm_policy.window.is_some() && vm_policy.when.is_none();
+    let alone = alone.then(|| {
+        let wrong = "it says for how long vm_policy.when must hold, which is not set".to_owned();
+        ("vm_policy.for".to_owned(), wrong, "set that too, or leave this out".to_owned())
+    });
+    let (key, wrong, instead) = alone
+        .or_else(|| above("target.cpu_used_max", target.cpu_used_max, "hot.cpu_used", hot.cpu_used))
+        .or_else(|| {
+            above(
+                "target.memory_used_max",
+                target.memory_used_max,
+                "hot.memory_used",
+                hot.memory_used,
+            )
+        })?;
+    let (line, column) = position(text, start_of(text, &key));
+    Some(Mistake { line, column, key: Some(key), wrong, instead: Some(instead) })
+}
+
+/// The byte where a key, or else its section, begins.
+fn start_of(text: &str, key: &str) -> usize {
+    let Ok(table) = DeTable::parse(text) else { return 0 };
+    let (section, name) = key.split_once('.').unwrap_or((key, ""));
+    let Some((section, inner)) = table.get_ref().get_key_value(section) else { return 0 };
+    let DeValue::Table(inner) = inner.get_ref() else { return section.span().start };
+    inner.get_key_value(name).map_or(section.span().start, |(key, _)| key.span().start)
 }
 
 /// Any struct made of sections; the first mistake ends it.
@@ -103,7 +152,7 @@ fn in_expression(text: &str, key: &str, at: &Range<usize>) -> Option<Mistake> {
 }
 
 /// Line and column of a byte, both from 1; the column counts characters.
-fn position(text: &str, byte: usize) -> (usize, usize) {
+pub fn position(text: &str, byte: usize) -> (usize, usize) {
     let before = text.get(..byte).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |end| end + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::expression::{Expression, Place};
 use super::quantity;
+use super::settings::Settings;
 
 /// Section `[vm_policy]`: when a VM should leave, and which, in CEL.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -45,6 +46,15 @@ pub struct MigrationPolicy {
     /// A condition that passes an acceptor over. Strict ones leave VMs where they are.
     #[serde(deserialize_with = "reject")]
     pub reject: Option<Expression>,
+}
+
+impl Settings {
+    /// The expressions that are set.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        let VmPolicy { when, order, .. } = &self.vm_policy;
+        let MigrationPolicy { order: choice, reject } = &self.migration_policy;
+        [when, order, &self.admission.accept, choice, reject].into_iter().flatten()
+    }
 }
 
 impl VmPolicy {

@@ -2,6 +2,7 @@
 
 mod forecast;
 mod gossip;
+mod policy;
 mod simulate;
 mod swarm;
 mod travel;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 pub(crate) use forecast::Forecast;
 pub(crate) use gossip::Gossip;
+pub(crate) use policy::Policy;
 pub(crate) use simulate::Simulate;
 pub(crate) use swarm::Swarm;
 pub(crate) use travel::Travel;

@@ -24,6 +24,7 @@ pub mod variables;
 use tree::Node;
 use variables::{VARIABLES, Variable};
 
+use crate::policy::file::meant;
 use crate::units::Rank;
 
 /// The longest text, in bytes.
@@ -179,6 +180,31 @@ impl Known {
         let variable = variables::named(name);
         assert!(variable.is_some_and(|v| v.kind == value.kind()), "{name} is no {}", value.kind());
         self.0.insert(name, value);
+    }
+
+    /// Sets what a person gives for an expression of this place.
+    ///
+    /// # Errors
+    /// If there is no such variable, it is not known there, or is of another type or size.
+    pub fn give(&mut self, place: Place, name: &str, value: Value) -> Result<(), String> {
+        let here = || VARIABLES.iter().filter(|variable| variable.places.contains(&place));
+        let Some(variable) = here().find(|variable| variable.name == name) else {
+            let known: Vec<&str> = here().map(|variable| variable.name).collect();
+            let known = meant(name, &known);
+            return Err(format!("no variable {name} in {}; {known}", place.key()));
+        };
+        if variable.kind != value.kind() {
+            return Err(format!("{name} is {}, not {}", variable.kind, value.kind()));
+        }
+        let share = variable.unit == variables::Unit::Share;
+        if let Value::Number(number) = value
+            && (!number.is_finite() || share && !(0.0..=1.0).contains(&number))
+        {
+            let range = if share { "from 0 to 1; write 0.8 for 80 %" } else { "of digits" };
+            return Err(format!("{name} is a number {range}"));
+        }
+        self.0.insert(variable.name, value);
+        Ok(())
     }
 
     /// Sets a number of the table, where it is known.
