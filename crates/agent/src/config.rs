@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use decide::policy::rules::{Admission, MigrationPolicy, VmPolicy};
+use decide::policy::expression::sections::{Admission, MigrationPolicy, VmPolicy};
 use decide::policy::settings::{
     Copy, Hot, Limits, Mode, Settings, Shares, Spread, Target, WorthIt,
 };

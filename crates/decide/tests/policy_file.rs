@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use decide::policy::expression::sections::{Admission, MigrationPolicy, VmPolicy};
 use decide::policy::file;
 use decide::policy::quantity::{
     duration_text, memory_text, parse_cost, parse_duration, parse_memory, parse_share, share_text,
 };
-use decide::policy::rules::{Admission, MigrationPolicy, VmPolicy};
 use decide::policy::settings::{
     Balance, Copy, Hot, Limits, Mode, Settings, Shares, Spread, Target, Trigger, WorthIt,
 };

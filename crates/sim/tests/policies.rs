@@ -98,11 +98,11 @@ fn the_migration_policy_orders_acceptors_by_more_than_cost() {
     let mut world = flooded("migration_policy.order = 'answer.host == \"host2\" ? 0 : 1'");
     tells(
         &mut world,
-        "host1 Acceptance [host2]: it would cost 98.97 % there, migration_policy.order 0",
+        "host1 Acceptance [host2]: it would cost 98.96 % there, migration_policy.order 0",
     );
     tells(
         &mut world,
-        "host1 Choice [host2]: first of 2 by the migration policy, at a cost of 98.97 %; the next 61.74 %",
+        "host1 Choice [host2]: first of 2 by the migration policy, at a cost of 98.96 %; the next 61.73 %",
     );
     is_at(&mut world, 1, 2);
 }

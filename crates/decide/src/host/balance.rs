@@ -194,11 +194,21 @@ impl Host {
     ) -> Result<Leaves, String> {
         let places = self.some_places();
         let own = (self.lowest_load(now, None), self.usage.capacity());
-        let pair = pairs::best(candidates, own, margin, &places).ok_or_else(|| {
+        let mut pairs = pairs::ranked(candidates, own, margin, &places);
+        let offers = pairs.iter().map(|pair| pair.offer).collect();
+        let first = self.in_order_of_policy(now, offers).first().map(|offer| offer.candidate.vm);
+        let Some(at) = pairs.iter().position(|pair| Some(pair.offer.candidate.vm) == first) else {
             let (vms, hosts) = (candidates.len(), places.len());
-            format!("none of {vms} VMs that may leave would gain more than {margin} beyond the copy at any of {hosts} hosts")
-        })?;
-        let words = format!("most gain per GiB copied, {} at best", pair.gain.plus(margin));
+            return Err(format!(
+                "none of {vms} VMs that may leave would gain more than {margin} beyond the copy at any of {hosts} hosts"
+            ));
+        };
+        let pair = pairs.swap_remove(at);
+        let by = match self.settings.vm_policy.order {
+            Some(_) => self.first_by(),
+            None => "most gain for what is copied",
+        };
+        let words = format!("{by}, {} at best", pair.gain.plus(margin));
         let asked = pair.hosts.into_iter().take(ASKED).collect();
         Ok(Leaves { offer: pair.offer, asked: Some(asked), words })
     }

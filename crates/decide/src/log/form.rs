@@ -73,7 +73,7 @@ pub(crate) mod settings {
 
     use super::*;
     use crate::policy::expression::Expression;
-    use crate::policy::rules::{Admission, MigrationPolicy, VmPolicy};
+    use crate::policy::expression::sections::{Admission, MigrationPolicy, VmPolicy};
     use crate::policy::settings::{
         Balance, Copy, Hot, Limits, Mode, Settings, Shares, Spread, Target, Trigger, WorthIt,
     };

@@ -35,23 +35,27 @@ pub struct Pair {
 /// GiB that every move counts as beside its memory: a copy of nothing is a move all the same.
 const GIB_OF_ANY_MOVE: f64 = 24.0;
 
-/// The VM whose move gains most for what is copied: gain / (memory + 24 GiB)^¾. Dividing by the memory itself would move many
-/// small VMs that each gain little; not dividing, few large ones. `lowest` is the least load that this host may come to have.
-pub fn best(
+/// The VMs whose move would pay, best first: gain / (memory + 24 GiB)^¾. Dividing by the memory itself would move many small
+/// VMs that each gain little; not dividing, few large ones. `lowest` is the least load that this host may come to have.
+pub fn ranked(
     candidates: &[Candidate],
     (lowest, capacity): (Load, Capacity),
     margin: Cost,
     places: &[Place],
-) -> Option<Pair> {
-    let pairs = candidates.iter().filter_map(|candidate| {
-        let relief = cost::relief(lowest, candidate.demand, capacity);
-        let offer = Offer { candidate: *candidate, relief, copy: cost::of_copy(candidate.memory) };
-        pair(offer, margin, places)
+) -> Vec<Pair> {
+    let mut pairs: Vec<Pair> = candidates
+        .iter()
+        .filter_map(|candidate| {
+            let relief = cost::relief(lowest, candidate.demand, capacity);
+            let copy = cost::of_copy(candidate.memory);
+            pair(Offer { candidate: *candidate, relief, copy }, margin, places)
+        })
+        .collect();
+    pairs.sort_by(|a, b| {
+        let order = worth(b).total_cmp(&worth(a));
+        order.then(a.offer.candidate.vm.cmp(&b.offer.candidate.vm))
     });
-    pairs.max_by(|a, b| {
-        let order = worth(a).total_cmp(&worth(b));
-        order.then(b.offer.candidate.vm.cmp(&a.offer.candidate.vm))
-    })
+    pairs
 }
 
 /// Where this VM's move would pay, if anywhere.
@@ -149,9 +153,9 @@ mod tests {
         // One lacks processors, the other memory.
         let places = [place(1, 2000, 70_000), place(2, 9000, 10_000)];
         let (busy, big) = (candidate(1, 4000, 4096), candidate(2, 100, 24_576));
-        let pair = best(&[busy, big], own, Cost(200_000), &places).unwrap();
+        let pair = ranked(&[busy, big], own, Cost(200_000), &places).remove(0);
         assert_eq!((pair.offer.candidate.vm, &pair.hosts[..1]), (VmId(1), &[HostId(1)][..]));
-        let pair = best(&[big], own, Cost(200_000), &places).unwrap();
+        let pair = ranked(&[big], own, Cost(200_000), &places).remove(0);
         assert_eq!(pair.hosts, [HostId(2)]);
     }
 
@@ -159,7 +163,7 @@ mod tests {
     fn hosts_that_are_even_have_no_pair() {
         let own = (load(8000, 40_000), capacity());
         let places = [place(1, 8000, 40_000), place(2, 8000, 40_000)];
-        assert_eq!(best(&[candidate(1, 800, 4096)], own, Cost(200_000), &places), None);
+        assert_eq!(ranked(&[candidate(1, 800, 4096)], own, Cost(200_000), &places), []);
     }
 
     #[test]

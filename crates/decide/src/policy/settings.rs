@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::expression::sections::{Admission, MigrationPolicy, VmPolicy};
 use crate::policy::quantity;
-use crate::policy::rules::{Admission, MigrationPolicy, VmPolicy};
 use crate::units::{Cost, Mib, PacketsPerSec, Share};
 
 /// Everything that an operator sets about balancing; sections and keys that the file leaves out keep their default.

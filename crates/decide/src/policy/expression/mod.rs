@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 mod bounds;
 mod check;
 mod scan;
+pub mod sections;
 mod tree;
 mod typing;
 pub mod variables;

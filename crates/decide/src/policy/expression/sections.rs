@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use super::expression::{Expression, Place};
-use super::quantity;
-use super::settings::Settings;
+use super::{Expression, Place};
+use crate::policy::quantity;
+use crate::policy::settings::Settings;
 
 /// Section `[vm_policy]`: when a VM should leave, and which, in CEL.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -59,7 +59,7 @@ impl Settings {
 
 impl VmPolicy {
     /// What of it all hosts must have alike, as bytes by key.
-    pub(super) fn agreed(&self) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    pub(in crate::policy) fn agreed(&self) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
         let window =
             self.window.map(|window| ("vm_policy.for", window.as_micros().to_be_bytes().to_vec()));
         texts([&self.when, &self.order]).chain(window)
@@ -68,7 +68,7 @@ impl VmPolicy {
 
 impl MigrationPolicy {
     /// What of it all hosts must have alike, as bytes by key.
-    pub(super) fn agreed(&self) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    pub(in crate::policy) fn agreed(&self) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
         texts([&self.order, &self.reject])
     }
 }
