@@ -13,7 +13,7 @@ use super::story::{Note, Step};
 use super::{Action, Host};
 use crate::membership::View;
 use crate::placement::candidates::{Candidate, Offer, ranked};
-use crate::placement::pairs::{self, Above, Place};
+use crate::placement::pairs::{self, Above, Mean, Place};
 use crate::policy::settings::{Balance, Trigger};
 use crate::units::{Cost, HostId, Mib, Share, Time, VmId};
 use crate::usage::load::{Capacity, Load};
@@ -27,6 +27,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const LOOKED_AT: usize = 32;
 /// Of those so many are asked, the best by what they said last.
 const ASKED: usize = 8;
+
+/// The mean of the cluster is reckoned so often, and where nothing was found to gain it is looked again after as long.
+const MEAN_EVERY: Duration = Duration::from_secs(30);
 
 /// What asks for a move.
 #[derive(Debug)]
@@ -100,7 +103,7 @@ impl Host {
     }
 
     /// What asks for a move, if anything.
-    fn cause(&self, now: Time) -> Option<Cause> {
+    fn cause(&mut self, now: Time) -> Option<Cause> {
         match self.settings.mode.trigger {
             Trigger::Hot => self.heat(now),
             // Evening out relieves a hot host as well, by smaller steps.
@@ -114,14 +117,11 @@ impl Host {
         Some(Cause { trigger: Trigger::Hot, words, margin })
     }
 
-    fn above_the_mean(&self, now: Time) -> Option<Cause> {
+    fn above_the_mean(&mut self, now: Time) -> Option<Cause> {
+        let mean = self.mean(now)?;
         let spread = &self.settings.spread;
-        let others: Vec<Place> = self.membership.alive().filter_map(place).collect();
-        if others.is_empty() {
-            return None;
-        }
         let own = self.lowest_load(now, None);
-        let above = Above::furthest(pairs::above_mean(own, self.usage.capacity(), &others));
+        let above = Above::furthest(mean.above(own, self.usage.capacity()));
         let share = |thousandths: u64| Share(u32::try_from(thousandths).unwrap_or(u32::MAX));
         let words = format!(
             "{} used {}, {} in the mean of the cluster, {} above it allowed",
@@ -132,6 +132,20 @@ impl Host {
         );
         let over = above.by() > u64::from(spread.threshold.0);
         over.then_some(Cause { trigger: Trigger::Spread, words, margin: spread.gain_min })
+    }
+
+    /// What hosts use in the mean, by what they said last; reckoned now and then, since there may be thousands.
+    fn mean(&mut self, now: Time) -> Option<Mean> {
+        let (mean, since) = self.mean;
+        if since.is_some_and(|since| now.since(since) < MEAN_EVERY) {
+            return Some(mean);
+        }
+        let others = self.membership.alive().filter_map(place);
+        let own = (self.load_of_vms(now), self.usage.capacity());
+        let mut all = others.map(|place| (place.load, place.capacity)).peekable();
+        all.peek()?;
+        self.mean = (Mean::of(all.chain([own])), Some(now));
+        Some(self.mean.0)
     }
 
     /// The VM policy's verdict: the VM to ask about, or why none.
@@ -192,9 +206,12 @@ impl Host {
         candidates: &[Candidate],
         margin: Cost,
     ) -> Result<Leaves, String> {
+        if now < self.look_again {
+            return Err("nothing was found to gain a moment ago".to_owned());
+        }
         let places = self.some_places();
         let own = (self.lowest_load(now, None), self.usage.capacity());
-        let mut pairs = pairs::ranked(candidates, own, margin, &places);
+        let mut pairs = pairs::ranked(candidates, own, margin, self.mean.0, &places);
         let offers = pairs.iter().map(|pair| pair.offer).collect();
         let first = self.in_order_of_policy(now, offers).first().map(|offer| offer.candidate.vm);
         let Some(at) = pairs.iter().position(|pair| Some(pair.offer.candidate.vm) == first) else {

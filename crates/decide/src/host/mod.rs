@@ -25,6 +25,7 @@ use crate::migrate::record::{MoveRecord, Record, VmRecord};
 use crate::migrate::{Resolution, source as migrate_source, target as migrate_target};
 use crate::negotiate::{self, source as negotiate_source, target as negotiate_target};
 use crate::placement::admission::Offered;
+use crate::placement::pairs::Mean;
 use crate::policy::hot::{Crossed, HotWatch};
 use crate::policy::settings::Settings;
 use crate::units::{HostId, MoveId, Time, VmId};
@@ -257,6 +258,10 @@ pub struct Host {
     /// The program at the taps counted something in the last reading.
     program: bool,
     noted_hot: Option<String>,
+    /// What hosts use in the mean, and when that was reckoned.
+    mean: (Mean, Option<Time>),
+    /// No VM is looked for before that would even out hosts.
+    look_again: Time,
     failures_of_policy: policies::Failures,
     recommended: BTreeSet<VmId>,
     /// What needs a person; with the end of its move it is over.
@@ -324,6 +329,8 @@ impl Host {
             said: None,
             program: false,
             noted_hot: None,
+            mean: (Mean::default(), None),
+            look_again: Time::default(),
             failures_of_policy: policies::Failures::default(),
             recommended: BTreeSet::new(),
             alarms: Vec::new(),

@@ -13,7 +13,7 @@ use decide::units::{Cost, MoveId, Time, VmId};
 use super::{Checks, Passed, Property};
 use crate::hypervisor;
 use crate::world::World;
-use crate::world::scene::sum_of_costs;
+use crate::world::scene::costs_of;
 
 /// Rates are whole numbers, and a guest's pause shows in them: what each side reads may be off by a little.
 const ROUNDING: Cost = Cost(500_000);
@@ -35,12 +35,10 @@ pub(super) struct Steady {
 /// A VM has been let run at its new owner.
 pub(super) fn passed(checks: &mut Checks, world: &World, passed: hypervisor::Passed) {
     let hypervisor::Passed { id, vm, to } = passed;
-    let before = sum_of_costs(world, &checks.at);
     checks.at.insert(vm, to);
-    let after = sum_of_costs(world, &checks.at);
     let (when, asked) = (world.now, checks.asked.get(&id).copied());
     let balancing = asked.filter(|(_, balancing)| *balancing).map(|(when, _)| when);
-    checks.passed.push(Passed { id, vm, to, when, before, after, balancing });
+    checks.passed.push(Passed { id, vm, to, when, balancing });
 }
 
 /// Loads are steady from now on, and known to all from `since` on. What has passed before is judged.
@@ -70,9 +68,10 @@ pub(super) fn judge(checks: &mut Checks, world: &World) {
     let margin = world.settings.worth_it.gain_min;
     for Passed { id, vm, to, balancing, .. } in order {
         let Some(from) = at.get(&vm).copied() else { continue };
-        let before = sum_of_costs(world, &at);
+        let both = |at: u16| at == from || at == to;
+        let before = costs_of(world, &at, both);
         at.insert(vm, to);
-        let lower = before.minus(sum_of_costs(world, &at));
+        let lower = before.minus(costs_of(world, &at, both));
         let known = |began: Time| began >= since && !unknown(from, began) && !unknown(to, began);
         if !balancing.is_some_and(known) {
             continue;

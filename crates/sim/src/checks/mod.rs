@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use decide::host::inventory::TWO_COPIES;
 use decide::host::story::Note;
-use decide::units::{Cost, MoveId, Time, VmId};
+use decide::units::{MoveId, Time, VmId};
 use decide::wire::message::{Body, Message};
 
 use crate::hypervisor::Fleet;
@@ -92,10 +92,6 @@ pub struct Passed {
     pub to: u16,
     /// When.
     pub when: Time,
-    /// The sum of all hosts' costs before and after.
-    pub before: Cost,
-    /// The same after.
-    pub after: Cost,
     /// When the move began, if the policy wanted it and no person.
     pub balancing: Option<Time>,
 }
@@ -146,7 +142,7 @@ impl Checks {
     }
 
     /// Where each VM's load counts.
-    pub(crate) fn places(&self) -> &BTreeMap<VmId, u16> {
+    pub fn places(&self) -> &BTreeMap<VmId, u16> {
         &self.at
     }
 

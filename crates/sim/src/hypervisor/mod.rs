@@ -183,6 +183,8 @@ pub type Reaches<'a> = &'a dyn Fn(u16, u16) -> bool;
 pub struct Fleet {
     hosts: BTreeMap<u16, Machine>,
     memories: BTreeMap<VmId, Memory>,
+    /// The hosts at which each VM has a process.
+    at: BTreeMap<VmId, BTreeSet<u16>>,
     born: u64,
     /// VMs of which something has changed since this was last taken.
     pub touched: BTreeSet<VmId>,
@@ -225,6 +227,7 @@ impl Fleet {
             copy: None,
             used: Used { until: now, ..Used::default() },
         };
+        self.at.entry(vm).or_default().insert(at);
         let host = self.host(at);
         host.processes.insert(vm, process);
         host.unrun.remove(&vm);
@@ -234,6 +237,7 @@ impl Fleet {
     /// Ends a process of which nobody shall hear.
     pub fn forget(&mut self, at: u16, vm: VmId) -> Option<Process> {
         self.touched.insert(vm);
+        self.at.entry(vm).or_default().remove(&at);
         self.host(at).processes.remove(&vm)
     }
 
@@ -274,7 +278,8 @@ impl Fleet {
 
     /// All processes of a VM, and where they are.
     pub fn of(&self, vm: VmId) -> impl Iterator<Item = (u16, &Process)> {
-        self.hosts.iter().filter_map(move |(at, host)| Some((*at, host.processes.get(&vm)?)))
+        let hosts = self.at.get(&vm).into_iter().flatten();
+        hosts.filter_map(move |at| Some((*at, self.hosts[at].processes.get(&vm)?)))
     }
 
     fn host(&mut self, at: u16) -> &mut Machine {
@@ -313,10 +318,10 @@ impl Fleet {
 
     /// The guest is here from now on: every other copy of it is stale.
     fn supersede(&mut self, here: u16, vm: VmId) {
-        for (at, host) in &mut self.hosts {
-            if *at != here
-                && let Some(process) = host.processes.get_mut(&vm)
-            {
+        let Fleet { hosts, at, .. } = self;
+        for elsewhere in at.get(&vm).into_iter().flatten().filter(|at| **at != here) {
+            let host = hosts.get_mut(elsewhere);
+            if let Some(process) = host.and_then(|host| host.processes.get_mut(&vm)) {
                 process.stale |= process.is_complete();
             }
         }

@@ -20,7 +20,7 @@ use crate::world::{Clock, Ordered, World, number};
 /// A round: each host is read once.
 const ROUND: Duration = Duration::from_secs(10);
 /// Nothing has moved for so many rounds: longer than any rest of a host, the longest after a failure included.
-const QUIET_ROUNDS: u64 = 150;
+const QUIET_ROUNDS: u64 = 100;
 /// A guest writes over and over to this part of its memory: one of so many.
 const WRITTEN: u64 = 10;
 /// Packets of a guest in a second for each Mbit/s: 100 bytes each.

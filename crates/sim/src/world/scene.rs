@@ -148,9 +148,9 @@ impl World {
         self.handle(at, Event::Sighting(Sighting::Found(definition, RunState::Running)));
     }
 
-    /// What all hosts' loads cost together, each VM counted at its owner.
-    pub fn sum_of_costs(&self) -> Cost {
-        sum_of_costs(self, self.checks.places())
+    /// What all hosts' loads cost together, each VM counted where `at` says.
+    pub fn sum_of_costs(&self, at: &BTreeMap<VmId, u16>) -> Cost {
+        costs_of(self, at, |_| true)
     }
 
     /// Whether nothing is open any more, everywhere.
@@ -211,15 +211,15 @@ fn count(now: decide::units::Time, process: &mut Process, guest: &Guest) -> u64 
     cpu_us
 }
 
-/// What all hosts' loads cost together, each VM counted where `at` says.
-pub(crate) fn sum_of_costs(world: &World, at: &BTreeMap<VmId, u16>) -> Cost {
+/// What the loads of the hosts `of` cost together, each VM counted where `at` says.
+pub(crate) fn costs_of(world: &World, at: &BTreeMap<VmId, u16>, of: impl Fn(u16) -> bool) -> Cost {
     let mut loads: BTreeMap<u16, Load> = BTreeMap::new();
-    for (vm, at) in at {
+    for (vm, at) in at.iter().filter(|(_, at)| of(**at)) {
         let load = loads.entry(*at).or_default();
         *load = load.plus(world.guests[vm].load());
     }
-    world.sites.iter().fold(Cost(0), |sum, (n, site)| {
-        let load = loads.get(n).copied().unwrap_or_default();
-        sum.plus(decide::policy::cost::of_load(load, site.machine.capacity()))
+    loads.iter().fold(Cost(0), |sum, (at, load)| {
+        let capacity = world.sites[at].machine.capacity();
+        sum.plus(decide::policy::cost::of_load(*load, capacity))
     })
 }
