@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+use decide::policy::rules::hours::LocalTimes;
 use decide::units::Time;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::time::Instant;
 
 /// The agent's clock: monotonic for decisions, the wall clock for people.
@@ -55,6 +58,30 @@ pub fn unix_seconds() -> u32 {
 #[must_use]
 pub fn unix_micros() -> u64 {
     u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()
+}
+
+/// What the calendar says now, in these time zones; one that the machine does not know is left out.
+#[must_use]
+pub fn local_times<'a>(zones: impl Iterator<Item = &'a str>) -> LocalTimes {
+    let now = Timestamp::now();
+    let minute = |zone: &str| {
+        let there = now.to_zoned(TimeZone::get(zone).ok()?);
+        let day = i32::from(there.weekday().to_monday_zero_offset());
+        let minute = day * 24 * 60 + i32::from(there.hour()) * 60 + i32::from(there.minute());
+        Some((zone.to_owned(), u16::try_from(minute).ok()?))
+    };
+    let unix = u64::try_from(now.as_second()).unwrap_or_default();
+    LocalTimes { unix, zones: zones.filter_map(minute).collect() }
+}
+
+/// Whether the machine knows this time zone.
+///
+/// # Errors
+/// What to do if it does not.
+pub fn know_zone(zone: &str) -> anyhow::Result<()> {
+    TimeZone::get(zone).map(drop).with_context(|| {
+        format!("there is no time zone {zone:?} (write \"Europe/Berlin\" or \"UTC\"; the package tzdata has them)")
+    })
 }
 
 /// How often the monitor reads.

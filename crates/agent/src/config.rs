@@ -6,14 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use decide::policy::expression::sections::{Admission, MigrationPolicy, VmPolicy};
+use decide::policy::file::Mistake;
+use decide::policy::rules::contradictions::contradictions;
+use decide::policy::rules::{Rules, labels};
 use decide::policy::settings::{
-    Copy, Hot, Limits, Mode, Settings, Shares, Spread, Target, WorthIt,
+    Copy, Here, Hot, Limits, Mode, Settings, Shares, Spread, Target, WorthIt,
 };
 use decide::policy::{file, quantity};
 use decide::units::Mib;
 use drivers::store::history::Spans;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+
+use crate::clock::know_zone;
 
 /// The port of the agents where none is given.
 const PORT: u16 = 7946;
@@ -59,6 +64,9 @@ pub struct Config {
     /// Where a VM goes, in CEL.
     #[serde(default)]
     pub migration_policy: MigrationPolicy,
+    /// What must hold of where VMs are.
+    #[serde(default)]
+    pub rules: Rules,
     /// How long usage histories are kept.
     #[serde(default)]
     pub history: History,
@@ -122,6 +130,12 @@ pub struct Host {
     /// The socket of the HTTP API.
     #[serde(default = "default_api")]
     pub api: PathBuf,
+    /// What pins may name this host by besides its name: racks, pools.
+    #[serde(default, deserialize_with = "labels")]
+    pub labels: Vec<String>,
+    /// Takes no VM. Those that are here stay.
+    #[serde(default)]
+    pub maintenance: bool,
 }
 
 /// `[history]`: how long usage histories are kept on disk, in the folder `host.state`, each as its least, mean, most and
@@ -217,6 +231,7 @@ impl Config {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let config: Config = file::read(&text).with_context(|| path.display().to_string())?;
+        config.know_zones().with_context(|| path.display().to_string())?;
         config.seeds().with_context(|| format!("{}, key cluster.seeds", path.display()))?;
         if !config.cluster.group.ip().is_multicast() {
             bail!(
@@ -226,6 +241,26 @@ impl Config {
             );
         }
         Ok(config)
+    }
+
+    fn know_zones(&self) -> anyhow::Result<()> {
+        if let Some(zone) = self.limits.hours.zone() {
+            know_zone(zone).context("key limits.hours")?;
+        }
+        let of_vms = self.rules.vm.iter().filter_map(|own| own.hours.as_ref()?.zone());
+        of_vms.map(know_zone).collect::<anyhow::Result<()>>().context("key rules.vm.hours")
+    }
+
+    /// Reads the file, and looks for what is wrong with it though it can be read.
+    ///
+    /// # Errors
+    /// If it cannot be read: the first mistake.
+    pub fn check(path: &Path) -> anyhow::Result<(Config, Vec<Mistake>)> {
+        let config = Config::read(path)?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let found = contradictions(&text, &config.rules);
+        Ok((config, found))
     }
 
     /// The operator's settings.
@@ -243,6 +278,8 @@ impl Config {
             vm_policy: self.vm_policy.clone(),
             admission: self.admission.clone(),
             migration_policy: self.migration_policy.clone(),
+            rules: self.rules.clone(),
+            host: Here { labels: self.host.labels.clone(), maintenance: self.host.maintenance },
         }
     }
 
@@ -310,6 +347,49 @@ mod tests {
         assert!(wrong.contains("write 1MiB or more"), "{wrong}");
         let record = read(&format!("{LEAST}[record]\nsize_max = \"2GiB\"\n")).unwrap().record;
         assert_eq!((record.size_max, record.folder), (Mib(2048), None));
+    }
+
+    #[test]
+    fn labels_maintenance_and_rules_are_taken() {
+        let text = LEAST.replace("[host]", "[host]\nlabels = [\"rack-a\"]\nmaintenance = true");
+        let text = format!("{text}[[rules.pin]]\nvms = [\"db\"]\nlabels = [\"rack-a\"]\n");
+        let settings = read(&text).unwrap().settings();
+        assert_eq!(
+            (settings.host.labels, settings.host.maintenance),
+            (vec!["rack-a".to_owned()], true)
+        );
+        assert_eq!(settings.rules.pin.len(), 1);
+        let long = LEAST.replace("[host]", &format!("[host]\nlabels = [\"{}\"]", "l".repeat(64)));
+        assert!(read(&long).unwrap_err().contains("each of 1 to 63 bytes"));
+    }
+
+    #[test]
+    fn a_time_zone_that_is_not_there_is_told() {
+        let hours = |zone: &str| format!("{LEAST}[limits]\nhours = \"20:00-06:00 {zone}\"\n");
+        assert_eq!(read(&hours("UTC")).map(|_| ()), Ok(()));
+        let wrong = read(&hours("Europe/Nowhere")).unwrap_err();
+        assert!(
+            wrong.contains("key limits.hours: there is no time zone \"Europe/Nowhere\""),
+            "{wrong}"
+        );
+    }
+
+    #[test]
+    fn contradictions_are_told_besides_what_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("evenkeel.toml");
+        let check = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            crate::run::check(&path)
+        };
+        assert_eq!(check(LEAST), [""; 0]);
+        let group =
+            "[[rules.group]]\nname = \"web\"\nkind = \"anti-affinity\"\nvms = [\"a\", \"b\"]\n";
+        let pin = "[[rules.pin]]\nvms = [\"a\", \"b\"]\nhosts = [\"host1\"]\n";
+        let found = check(&format!("{LEAST}{group}{pin}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("evenkeel.toml: line 5, column 1, key rules.group"), "{found:?}");
+        assert_eq!(check("[cluster]\n").len(), 1);
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! `evenkeeld`, the agent.
 
+use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
-use agent::run::{Args, run};
+use agent::run::{Args, check, run};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.check {
+        return checked(&args.config);
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime =
@@ -21,4 +26,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is wrong with the file goes to standard error, that nothing is to standard output.
+fn checked(path: &Path) -> ExitCode {
+    let found = check(path);
+    for wrong in &found {
+        // Where it is closed, the exit code alone must do.
+        let _ = writeln!(std::io::stderr(), "{wrong}");
+    }
+    if !found.is_empty() {
+        return ExitCode::from(2);
+    }
+    let _ = writeln!(std::io::stdout(), "{}: no mistake found", path.display());
+    ExitCode::SUCCESS
 }

@@ -1,7 +1,7 @@
 //! From a configuration file to an agent at work.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -50,6 +50,20 @@ pub struct Args {
     /// 127.0.0.0/8, ::1 or 198.18.0.0/15.
     #[arg(long)]
     pub insecure: bool,
+    /// Only look for mistakes in the configuration file, rules that contradict each other included; exit code 2 if there are any.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Looks for mistakes in the configuration file, for people: each on a line of its own. Gives none if there are none.
+#[must_use]
+pub fn check(path: &Path) -> Vec<String> {
+    match Config::check(path) {
+        Err(error) => vec![format!("{error:#}")],
+        Ok((_, found)) => {
+            found.iter().map(|wrong| format!("{}: {wrong}", path.display())).collect()
+        }
+    }
 }
 
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT. VMs go on without it.
@@ -74,7 +88,11 @@ struct Agent {
 }
 
 async fn assemble(args: &Args) -> anyhow::Result<Agent> {
-    let config = Config::read(&args.config)?;
+    let (config, contradictions) = Config::check(&args.config)?;
+    for wrong in contradictions {
+        // VMs that are where they are can be watched all the same.
+        tracing::warn!("{}: {wrong}", args.config.display());
+    }
     // Before anything is touched.
     seal::admit(args.insecure, &[config.host.address])
         .with_context(|| format!("{}, key host.address", args.config.display()))?;

@@ -10,6 +10,7 @@ use anyhow::Context;
 use api::{Event as Told, Problem};
 use decide::host::story::Note;
 use decide::host::{Action, Ask, Event, Host};
+use decide::policy::rules::hours::LocalTimes;
 use decide::units::{HostId, MoveId, Time, VmId};
 use decide::usage::history::Whose;
 use decide::wire::message::{Body, Message};
@@ -19,7 +20,7 @@ use drivers::store::Events;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::clock::{CYCLE, Clock};
+use crate::clock::{CYCLE, Clock, local_times};
 use crate::history::{Order, Orders};
 use crate::hold::Hold;
 use crate::journal::{Write, Written};
@@ -150,10 +151,23 @@ impl Steering {
                 },
                 _ = sync.tick() => {
                     self.sync_events();
+                    self.tell_time();
                     continue;
                 }
             };
             self.handle(event);
+        }
+    }
+
+    /// Tells the host what the calendar says: once a minute, and when it asks for another time zone.
+    fn tell_time(&mut self) {
+        let zones = self.host.time_zones();
+        let times = local_times(zones.iter().copied());
+        let told = |told: &LocalTimes| {
+            told.unix / 60 == times.unix / 60 && told.zones.keys().eq(times.zones.keys())
+        };
+        if !self.host.local_times().is_some_and(told) {
+            self.handle(Event::LocalTimes(times));
         }
     }
 

@@ -43,6 +43,17 @@ fn every_default_that_the_example_shows_is_the_default() {
     );
     let mut settings = shown.settings();
     assert!(settings.hot.packets_per_second.take().is_some(), "shown, and off by default");
+    assert!(settings.limits.moves_per_cluster.take().is_some(), "shown, and off by default");
+    let mut expressions = [
+        settings.vm_policy.when.take(),
+        settings.vm_policy.order.take(),
+        settings.admission.accept.take(),
+        settings.migration_policy.order.take(),
+        settings.migration_policy.reject.take(),
+    ]
+    .into_iter();
+    assert!(expressions.all(|shown| shown.is_some()), "shown, and none by default");
+    assert!(settings.vm_policy.window.take().is_some(), "shown, and `hot.for` by default");
     assert_eq!(settings, Settings::default());
     let cluster = |config: &Config| {
         let cluster = &config.cluster;

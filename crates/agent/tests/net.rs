@@ -91,6 +91,7 @@ fn request(asked: usize) -> Message {
             asked: vec![HostId(2); asked],
             answer_within: Duration::from_millis(500),
             epoch: 1,
+            tags: Vec::new(),
         })),
     )
 }
@@ -317,6 +318,7 @@ async fn what_is_too_long_stays_with_its_sender() {
         vcpus: 1,
         needs: Needs::default(),
         start: "s".repeat(20_000),
+        tags: Vec::new(),
     };
     let copy = CopyParameters {
         bandwidth: BitsPerSec(1),
@@ -372,8 +374,9 @@ fn inventory(vms: usize) -> Inventory {
         epoch: 3,
         state: ListedState::Running,
         memory: Mib(128),
+        tags: Vec::new(),
     };
-    Inventory { hash: 5, vms: vec![listed; vms], left_out: 0 }
+    Inventory { hash: 5, vms: vec![listed; vms], left_out: 0, labels: Vec::new() }
 }
 
 /// What came of fetching the VMs of host 2 at this address.

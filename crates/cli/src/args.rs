@@ -9,7 +9,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  the agent said no, or the move was not made
-  2  the command line is wrong
+  2  the command line is wrong; of `config check`: the file is
   3  the agent cannot be reached, or its answer was lost
 
 Colours are used on a terminal only, and not when NO_COLOR is set.";
@@ -44,6 +44,18 @@ pub(crate) enum Format {
     Yaml,
     /// One line a point and metric, with a header; of `history` only.
     Csv,
+}
+
+/// What to do about the configuration file.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Look for mistakes in it, by `evenkeeld`: what cannot be read, and rules that contradict each other.
+    #[command(after_help = "Example:\n  evenkeel config check /etc/evenkeel/evenkeel.toml")]
+    Check {
+        /// The file.
+        #[arg(default_value = "/etc/evenkeel/evenkeel.toml")]
+        file: PathBuf,
+    },
 }
 
 /// What to do.
@@ -98,6 +110,14 @@ pub(crate) enum Command {
     /// Move a VM to another host now, cancel a move, or resolve one that is stuck.
     #[command(after_help = MOVE_HELP)]
     Move(MoveArgs),
+
+    /// The configuration file.
+    #[command(arg_required_else_help = true)]
+    Config {
+        /// What about it.
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
 
     /// Simulation and replay, by `evenkeel-sim`: go through what an agent recorded again.
     #[command(after_help = LAB_HELP, disable_help_flag = true, arg_required_else_help = true)]

@@ -11,14 +11,14 @@ use anyhow::Context;
 use api::client::{Client, ClientError};
 use clap::Parser;
 
-use crate::args::{Command, CommandLine, Format};
+use crate::args::{Command, CommandLine, ConfigCommand, Format};
 use crate::screen::Screen;
 
 mod args;
 mod events;
 mod history;
-mod lab;
 mod moving;
+mod program;
 mod screen;
 mod show;
 
@@ -72,7 +72,10 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Events(wanted) => events::run(&client, &mut screen, wanted).await?,
         Command::Why { about } => screen.show(&client.why(about.as_deref()).await?, show::why)?,
         Command::Move(wanted) => return moving::run(&client, &mut screen, wanted).await,
-        Command::Lab { args } => return Ok(lab::run(&args)),
+        Command::Config { what: ConfigCommand::Check { file } } => {
+            return Ok(program::config_check(file));
+        }
+        Command::Lab { args } => return Ok(program::lab(&args)),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -34,7 +34,7 @@ fn mark(id: u128, opened: u64, generation: u64, life: u64) -> JournalMark {
 fn definition() -> VmDefinition {
     let needs = Needs { driver: "sim".to_owned(), ..Needs::default() };
     let (name, start) = ("web".to_owned(), String::new());
-    VmDefinition { vm: VM, name, memory: Mib(128), vcpus: 1, needs, start }
+    VmDefinition { vm: VM, name, memory: Mib(128), vcpus: 1, needs, start, tags: Vec::new() }
 }
 
 /// Source 1, target 2; the target's journal, when it was ready, was this.
@@ -349,7 +349,7 @@ fn a_guest_that_stands_still_under_a_journal_in_doubt_is_not_moved_until_it_runs
     let doubting = start(1, mark(1, 3, 5, 10), Some("set back"));
     let doubting = with(doubting, vm(4, Ownership::Owner), None);
     let mut pair = Pair::of([doubting, start(2, mark(2, 0, 40, 20), None)]);
-    pair.tell(1, Event::Sighting(Sighting::Found(definition(), RunState::Paused)));
+    pair.tell(1, Event::Sighting(Sighting::Found(Box::new(definition()), RunState::Paused)));
     let movable = |pair: &Pair| pair.hosts[&1].movable(VM);
     assert!(movable(&pair).unwrap_err().contains("it may run elsewhere"));
     pair.tell(1, Event::Sighting(Sighting::RunStateChanged(VM, RunState::Running)));
@@ -398,7 +398,7 @@ fn reading() -> decide::usage::reading::Reading {
 fn whoever_knows_a_later_epoch_says_so_and_the_source_takes_one_above_it() {
     let known = with(start(2, mark(2, 0, 10, 20), None), vm(9, Ownership::Away), None);
     let mut pair = Pair::of([start(1, mark(1, 0, 5, 10), None), known]);
-    pair.tell(1, Event::Sighting(Sighting::Found(definition(), RunState::Running)));
+    pair.tell(1, Event::Sighting(Sighting::Found(Box::new(definition()), RunState::Running)));
     pair.stored(1);
     pair.tell(1, Event::Reading(reading()));
     pair.tell(1, Event::Asked { number: 1, what: Ask::Move { vm: VM, to: None } });

@@ -1,4 +1,4 @@
-//! `evenkeel lab` hands over to `evenkeel-sim`, wherever it is. Here a script stands in for that: what it gets and gives
+//! `evenkeel lab` hands over to `evenkeel-sim`, and `evenkeel config check` to `evenkeeld`, wherever they are. Here a script stands in for that: what it gets and gives
 //! is looked at, not what it does.
 
 use std::fs;
@@ -16,7 +16,11 @@ fn installed(folder: &Path) -> PathBuf {
 }
 
 fn script(folder: &Path) -> String {
-    let path = folder.join("evenkeel-sim");
+    script_named(folder, "evenkeel-sim")
+}
+
+fn script_named(folder: &Path, name: &str) -> String {
+    let path = folder.join(name);
     fs::write(&path, SCRIPT).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path.display().to_string()
@@ -65,4 +69,18 @@ fn where_it_is_not_installed_that_is_said() {
     );
     assert!(words.starts_with(&expected) && words.contains("cargo build"), "{words}");
     assert_eq!((ran.status.code(), ran.stdout.len()), (Some(127), 0));
+}
+
+#[test]
+fn a_config_is_checked_by_the_agent() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, beside) = (installed(folder.path()), script_named(folder.path(), "evenkeeld"));
+    for (file, said) in
+        [(&["/etc/my.toml"][..], "/etc/my.toml"), (&[], "/etc/evenkeel/evenkeel.toml")]
+    {
+        let ran = run(&program, Path::new("/nowhere"), &[&["config", "check"], file].concat());
+        let told = format!("<{beside}><--check><--config><{said}>");
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), told);
+        assert_eq!(ran.status.code(), Some(7));
+    }
 }

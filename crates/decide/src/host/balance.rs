@@ -3,7 +3,7 @@
 //! Nothing moves while nothing asks for it: a host that is hot, or, where the trigger is `spread`, one whose use is above the
 //! mean of the cluster. Whatever keeps it from moving a VM is said once, in words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand_chacha::rand_core::Rng as _;
@@ -150,22 +150,51 @@ impl Host {
 
     /// The VM policy's verdict: the VM to ask about, or why none.
     fn leaves(&mut self, now: Time, cause: &Cause) -> Result<Leaves, String> {
-        self.may_begin(now)?;
+        self.may_balance(now)?;
+        if cause.trigger == Trigger::Spread && now < self.look_again {
+            return Err("nothing was found to gain a moment ago".to_owned());
+        }
         let candidates: Vec<Candidate> =
             self.vms.keys().filter_map(|vm| self.candidate(now, *vm)).collect();
-        match cause.trigger {
-            Trigger::Hot => self.relieves_most(now, &candidates, cause.margin),
-            Trigger::Spread => self.evens_most(now, &candidates, cause.margin),
+        let priority = |candidate: &Candidate| self.vms[&candidate.vm].rules.priority;
+        let mut priorities: BTreeMap<i32, Vec<Candidate>> = BTreeMap::new();
+        for candidate in &candidates {
+            priorities.entry(priority(candidate)).or_default().push(*candidate);
         }
+        // Who has more is asked only where nobody with less would help.
+        let mut why = "no VM here may leave".to_owned();
+        for candidates in priorities.into_values() {
+            let found = match cause.trigger {
+                Trigger::Hot => self.relieves_most(now, &candidates, cause.margin),
+                Trigger::Spread => self.evens_most(now, &candidates, cause.margin),
+            };
+            match found {
+                Ok(leaves) => return Ok(leaves),
+                Err(none) => why = none,
+            }
+        }
+        self.look_again = now.plus(MEAN_EVERY);
+        Err(why)
     }
 
     /// Whether this host may begin a balancing move now.
-    fn may_begin(&mut self, now: Time) -> Result<(), String> {
-        if let Some(frozen) = &self.frozen {
-            return Err(frozen.clone());
-        }
+    fn may_balance(&mut self, now: Time) -> Result<(), String> {
         if self.settings.mode.balance == Balance::Off {
             return Err("balance is off".to_owned());
+        }
+        self.may_begin(now)?;
+        self.recent.retain(|began| now.since(*began) < DAY);
+        let max = self.settings.limits.moves_per_day;
+        if self.recent.len() >= usize::try_from(max).unwrap_or(usize::MAX) {
+            return Err(format!("moves_per_day: {} were made", self.recent.len()));
+        }
+        Ok(())
+    }
+
+    /// Whether this host may begin a move by itself now.
+    pub(super) fn may_begin(&self, now: Time) -> Result<(), String> {
+        if let Some(frozen) = &self.frozen {
+            return Err(frozen.clone());
         }
         let limits = &self.settings.limits;
         let (open, max) = (self.moves_under_way(), limits.moves_per_host);
@@ -176,11 +205,21 @@ impl Host {
             let wait = self.rest_until.since(now).as_secs() + 1;
             return Err(format!("this host rests for {wait} s: {}", self.rest_reason));
         }
-        self.recent.retain(|began| now.since(*began) < DAY);
-        if self.recent.len() >= usize::try_from(limits.moves_per_day).unwrap_or(usize::MAX) {
-            return Err(format!("moves_per_day: {} were made", self.recent.len()));
+        limits.hours.allow(self.local_times.as_ref())?;
+        let all = self.moves_in_cluster();
+        match limits.moves_per_cluster {
+            Some(max) if all >= u64::from(max) => {
+                Err(format!("moves_per_cluster: about {all} under way, {max} allowed"))
+            }
+            Some(_) | None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Moves under way in the cluster, as hosts said last: each is counted by its source, and by its target once that was chosen.
+    fn moves_in_cluster(&self) -> u64 {
+        let digests = self.membership.alive().filter_map(|view| view.digest.as_ref());
+        let others: u64 = digests.map(|digest| u64::from(digest.moves_under_way)).sum();
+        others.saturating_add(u64::try_from(self.moves_under_way()).unwrap_or(u64::MAX)).div_ceil(2)
     }
 
     /// Of a hot host: the VM whose departure helps most for the least copying.
@@ -206,12 +245,12 @@ impl Host {
         candidates: &[Candidate],
         margin: Cost,
     ) -> Result<Leaves, String> {
-        if now < self.look_again {
-            return Err("nothing was found to gain a moment ago".to_owned());
-        }
         let places = self.some_places();
         let own = (self.lowest_load(now, None), self.usage.capacity());
-        let mut pairs = pairs::ranked(candidates, own, margin, self.mean.0, &places);
+        let may = |vm, host| self.may_even_out(vm, host);
+        let places = (&*places, &may as &dyn Fn(VmId, HostId) -> bool);
+        let mut pairs = pairs::ranked(candidates, own, margin, self.mean.0, places);
+        let places = places.0;
         let offers = pairs.iter().map(|pair| pair.offer).collect();
         let first = self.in_order_of_policy(now, offers).first().map(|offer| offer.candidate.vm);
         let Some(at) = pairs.iter().position(|pair| Some(pair.offer.candidate.vm) == first) else {
@@ -253,7 +292,8 @@ impl Host {
     fn candidate(&self, now: Time, vm: VmId) -> Option<Candidate> {
         let here = &self.vms[&vm];
         let watched = self.usage.history(vm).is_some_and(|history| history.span() >= WATCHED_MIN);
-        if now < here.rest_until || !watched || self.movable(vm).is_err() {
+        let rests = now < here.rest_until || now < here.refused_until;
+        if rests || !watched || self.movable(vm).is_err() || self.may_leave(here).is_err() {
             return None;
         }
         Some(Candidate { vm, demand: self.demand(now, vm), memory: here.definition.memory })
@@ -285,7 +325,8 @@ impl Host {
         let policy = Note::new(Step::VmPolicy, words).at(relief);
         let useful_max = Some(offer.useful_max(cause.margin));
         let (why, margin) = (cause.words.clone(), cause.margin);
-        let departure = Departure { vm, why, policy, asked, useful_max, margin };
+        let by_rule = false;
+        let departure = Departure { vm, why, policy, asked, useful_max, by_rule, margin };
         self.begin_move(now, departure, actions);
         format!("{adjective} ({}); moving {name}", cause.words)
     }

@@ -11,7 +11,7 @@ use crate::membership::news::is_news;
 use crate::membership::{Digest, Driver, Headroom, HostState, Output, View};
 use crate::negotiate::source as negotiate_source;
 use crate::policy::hot::{per_mille, used};
-use crate::units::{HostId, MoveId, Share, Time};
+use crate::units::{HostId, Mib, MoveId, Share, Time};
 use crate::usage::load::{Capacity, Load};
 use crate::wire::message::JournalMark;
 
@@ -83,7 +83,8 @@ impl Host {
         let pressure = self.usage.host().pressure.unwrap_or_default();
         let works = |accelerator: &str| self.offered.accelerators.iter().any(|a| a == accelerator);
         Headroom {
-            room: self.target.free(),
+            // Whoever hears of no room does not ask.
+            room: if self.settings.host.maintenance { Mib(0) } else { self.target.free() },
             cpu_asked: load.cpu,
             cpu: capacity.cpu,
             memory: capacity.memory,

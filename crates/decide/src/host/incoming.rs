@@ -11,6 +11,7 @@ use crate::migrate::target as migrate_target;
 use crate::negotiate::target::{self as negotiate_target, Stage};
 use crate::placement::admission::{capable, fits, size_with_overhead};
 use crate::policy::cost;
+use crate::policy::rules::VmRules;
 use crate::policy::settings::Settings;
 use crate::units::{Cost, Mib, MoveId, Time, VmId};
 use crate::usage::forecast::next_hour;
@@ -46,6 +47,10 @@ pub(super) struct Incoming {
     pub(super) ended: bool,
     /// Its process ended, and how: told by the hypervisor beside the move's own reports.
     pub(super) process_gone: Option<String>,
+    /// Those of the VM's tags that say where it may be.
+    pub(super) tags: Vec<String>,
+    /// What must hold of where it is.
+    pub(super) rules: VmRules,
 }
 
 impl Incoming {
@@ -70,6 +75,8 @@ impl Incoming {
             migrate,
             ended: false,
             process_gone: None,
+            tags: Vec::new(),
+            rules: VmRules::default(),
         }
     }
 
@@ -101,7 +108,8 @@ impl Host {
         }
         self.hear_of(request.vm, &request.name);
         self.count_room();
-        let verdict = self.judge_request(now, id, &request);
+        let rules = self.settings.rules.of(request.vm, &request.name, &request.tags);
+        let verdict = self.judge_request(now, id, &request, &rules);
         let cost = verdict.as_ref().map_or(Cost(0), |cost| *cost);
         let event = negotiate_target::Event::Asked {
             vm: request.vm,
@@ -110,10 +118,9 @@ impl Host {
             delay: delay(cost, request.useful_max),
             verdict,
         };
-        let Request { vm, name, memory, demand, useful_max, .. } = request;
-        self.incoming
-            .entry(id)
-            .or_insert_with(|| Incoming::new(vm, name, memory, demand, useful_max));
+        let Request { vm, name, memory, demand, useful_max, tags, .. } = request;
+        let incoming = Incoming::new(vm, name, memory, demand, useful_max);
+        self.incoming.entry(id).or_insert(Incoming { tags, rules, ..incoming });
         self.offering(now, id, event, actions);
     }
 
@@ -153,9 +160,15 @@ impl Host {
     }
 
     /// Rules, capability, room, load: this host looks at itself.
-    fn judge_request(&self, now: Time, id: MoveId, request: &Request) -> Result<Cost, String> {
+    fn judge_request(
+        &self,
+        now: Time,
+        id: MoveId,
+        request: &Request,
+        rules: &VmRules,
+    ) -> Result<Cost, String> {
         if request.policy_hash != self.settings.hash() {
-            return Err("its settings differ from mine: [hot], [target], [worth_it], [vm_policy] and [migration_policy] must agree"
+            return Err("its settings differ from mine: [hot], [target], [worth_it], [vm_policy], [migration_policy], and groups and pins in [rules], must agree"
                 .to_owned());
         }
         if self.usage.read().is_none() {
@@ -175,6 +188,7 @@ impl Host {
             return Err(format!("another VM here is named {}", request.name));
         }
         capable(&request.needs, &self.offered)?;
+        self.keeps_rules(id, request.vm, rules)?;
         self.not_busy(id)?;
         if let Some(crossed) = self.hot.hot(now, &self.settings.hot) {
             return Err(format!("is hot itself: {crossed}"));
@@ -186,7 +200,7 @@ impl Host {
     }
 
     /// Whether anything is kept here for the move.
-    fn holds(&self, id: &MoveId) -> bool {
+    pub(super) fn holds(&self, id: &MoveId) -> bool {
         self.target.offers().contains_key(id) || self.incoming.get(id).is_some_and(Incoming::open)
     }
 
@@ -436,8 +450,9 @@ impl Host {
         let recent = next_hour(now, &history).map_or(recent, |next| recent.highest(next.mean));
         let daily = history.daily_peak(now, memory).map_or(recent, |(p, _)| p.highest(recent));
         (incoming.demand, incoming.history) = (recent, Some(history));
-        let name = incoming.name.clone();
+        let (vm, name, rules) = (incoming.vm, incoming.name.clone(), incoming.rules.clone());
         self.target.has_room()?;
+        self.keeps_rules(id, vm, &rules)?;
         self.not_busy(id)?;
         self.judge_load(now, id, asked, memory, useful_max)?;
         let cost = self.judge_load(now, id, recent, memory, useful_max).map_err(|why| {

@@ -6,12 +6,13 @@ use super::story::{Note, Step};
 use super::{Action, Host, TimerKey, Vm};
 use crate::membership::doubles::Wish;
 use crate::membership::inventories::Came;
-use crate::membership::inventory::{self, Inventory, Listed, ListedState};
+use crate::membership::inventory::{self, Inventory, Line, Listed, ListedState};
 use crate::membership::{HostState, View};
-use crate::migrate::hypervisor::RunState;
+use crate::migrate::hypervisor::{RunState, VmDefinition};
 use crate::migrate::record::Ownership;
-use crate::units::{HostId, Mib, Time, VmId};
-use crate::wire::limits::{LISTED_MAX, NAME_MAX, cut};
+use crate::policy::rules::of_groups;
+use crate::units::{HostId, Time, VmId};
+use crate::wire::limits::{LISTED_MAX, LISTED_TAGS_BYTES_MAX, NAME_MAX, cut};
 
 /// How the alarm begins that two copies of a VM run.
 pub const TWO_COPIES: &str = "two copies run at once";
@@ -21,23 +22,30 @@ const FAILED_TOLD: u32 = 3;
 impl Host {
     /// The VMs here, for the other hosts.
     pub fn inventory(&self) -> Inventory {
+        let mut left = LISTED_TAGS_BYTES_MAX;
+        let mut told = |tags: Vec<&str>| {
+            let fit = tags.into_iter().take_while(|tag| {
+                let enough = tag.len() <= left;
+                left = if enough { left - tag.len() } else { 0 };
+                enough
+            });
+            fit.map(str::to_owned).collect()
+        };
         let listed = self.listed().take(LISTED_MAX);
         let vms: Vec<Listed> = listed
-            .map(|(vm, name, epoch, state, memory)| Listed {
-                vm,
-                name: name.to_owned(),
-                epoch,
-                state,
-                memory,
+            .map(|(vm, name, epoch, state, memory, tags)| {
+                let (name, tags) = (name.to_owned(), told(tags));
+                Listed { vm, name, epoch, state, memory, tags }
             })
             .collect();
         let left_out = u32::try_from(self.vms.len() - vms.len()).unwrap_or(u32::MAX);
-        Inventory { hash: self.inventory_hash(), vms, left_out }
+        let labels = self.settings.host.labels.clone();
+        Inventory { hash: self.inventory_hash(), vms, left_out, labels }
     }
 
     /// A hash of it, and of what it leaves out: another hash, another inventory.
     pub fn inventory_hash(&self) -> u64 {
-        inventory::hash(self.listed())
+        inventory::hash(&self.settings.host.labels, self.listed())
     }
 
     /// What is held of the other hosts' VMs.
@@ -53,10 +61,11 @@ impl Host {
         self.doubles.told(vm)
     }
 
-    fn listed(&self) -> impl Iterator<Item = (VmId, &str, u64, ListedState, Mib)> {
+    fn listed(&self) -> impl Iterator<Item = Line<'_>> {
         self.vms.iter().map(|(id, vm)| {
-            let name = cut(&vm.definition.name, NAME_MAX);
-            (*id, name, vm.record.floor, self.listed_state(*id, vm), vm.definition.memory)
+            let VmDefinition { name, memory, tags, .. } = &vm.definition;
+            let (name, state) = (cut(name, NAME_MAX), self.listed_state(*id, vm));
+            (*id, name, vm.record.floor, state, *memory, of_groups(tags))
         })
     }
 
@@ -79,7 +88,11 @@ impl Host {
         if std::mem::replace(&mut self.listed_hash, hash) != hash {
             self.lists_changed = true;
         }
-        if std::mem::take(&mut self.lists_changed) || self.doubles.any() {
+        let changed = std::mem::take(&mut self.lists_changed);
+        if changed {
+            self.find_members();
+        }
+        if changed || self.doubles.any() {
             let doubled = self.doubled();
             let over = self.doubles.seen(now, &doubled);
             self.wish(now, over, actions);
@@ -141,7 +154,7 @@ impl Host {
     /// The VMs that a host, or this one, lists as running, and their epochs.
     fn running_at(&self, host: HostId) -> BTreeMap<VmId, u64> {
         if host == self.id {
-            let own = self.listed().filter(|(.., state, _)| *state == ListedState::Running);
+            let own = self.listed().filter(|(.., state, _, _)| *state == ListedState::Running);
             return own.map(|(vm, _, epoch, ..)| (vm, epoch)).collect();
         }
         let held = self.inventories.held().get(&host);

@@ -74,7 +74,8 @@ impl Host {
             let (allowed, capacity) = (&self.settings.share, self.usage.capacity());
             let share = share::of_arrival(allowed, incoming.demand, capacity).map(Box::new);
             let definition = confirmation.definition.clone();
-            let command = HypervisorCommand::Prepare(definition, confirmation.copy, share);
+            let command =
+                HypervisorCommand::Prepare(Box::new(definition), confirmation.copy, share);
             actions.push(Action::Hypervisor(id, incoming.vm, command));
         }
     }
@@ -209,12 +210,9 @@ impl Host {
         self.arrived.insert(vm, (demand, now));
         let record = migrate.record();
         if let Some(definition) = record.definition.clone() {
-            let rest_until = now.plus(self.settings.worth_it.vm_rest);
-            let (run, recorded, trouble) = (record.run, true, None);
-            self.vms.insert(
-                vm,
-                Vm { definition, run, record: migrate.vm_record(), recorded, rest_until, trouble },
-            );
+            let new = Vm::new(definition, record.run, migrate.vm_record(), &self.settings.rules);
+            let rest = new.rules.rest.unwrap_or(self.settings.worth_it.vm_rest);
+            self.vms.insert(vm, Vm { rest_until: now.plus(rest), ..new });
         }
         let name = self.name_of(move_id.host);
         let before = Stay { host: move_id.host, name, move_id, ended: now };

@@ -19,7 +19,8 @@ impl Host {
         journal: JournalMark,
         actions: &mut Vec<Action>,
     ) {
-        let copy = self.copy_parameters();
+        let leaving = self.outgoing[&id].vm;
+        let copy = self.copy_parameters(&self.vms[&leaving].rules);
         let out = self.outgoing.get_mut(&id).expect("its negotiation has just said so");
         let vm = &self.vms[&out.vm];
         let record = MoveRecord {
@@ -33,7 +34,7 @@ impl Host {
             doubtful: false,
         };
         let copy_max = precopy::longest(out.memory, copy.bandwidth);
-        if !out.by_hand {
+        if !out.by_hand && !out.by_rule {
             self.recent.push(now);
         }
         out.migrate = Some(Source::new(id, record, vm.record, (endpoint, copy), copy_max));

@@ -27,6 +27,8 @@ use crate::negotiate::{self, source as negotiate_source, target as negotiate_tar
 use crate::placement::admission::Offered;
 use crate::placement::pairs::Mean;
 use crate::policy::hot::{Crossed, HotWatch};
+use crate::policy::rules::hours::LocalTimes;
+use crate::policy::rules::{Rules, VmRules};
 use crate::policy::settings::Settings;
 use crate::units::{HostId, MoveId, Time, VmId};
 use crate::usage::Usage;
@@ -48,12 +50,14 @@ mod outgoing;
 mod policies;
 mod recovery;
 mod resolve;
+mod rules;
 pub mod story;
 mod vms;
 mod watch;
 
 use incoming::Incoming;
 use outgoing::Outgoing;
+use rules::Members;
 use story::{Note, Story, Tales};
 
 /// Who this host is, and what its journal said when the agent started.
@@ -129,6 +133,8 @@ pub enum Event {
     Recalled { whose: Whose, quarters: Quarters, past: Past },
     /// New settings.
     Settings(#[serde(with = "form::settings")] Box<Settings>),
+    /// What the calendar says now; told about once a minute.
+    LocalTimes(LocalTimes),
 }
 
 /// What a person asks.
@@ -188,6 +194,21 @@ pub struct Vm {
     pub rest_until: Time,
     /// What is wrong with it, if anything.
     pub trouble: Option<String>,
+    /// What must hold of where it is, by the settings and its tags.
+    pub rules: VmRules,
+    /// Not moved by itself before, a broken rule or not: nobody took it.
+    pub refused_until: Time,
+}
+
+impl Vm {
+    /// A VM of which nothing is wrong.
+    fn new(definition: VmDefinition, run: RunState, record: VmRecord, rules: &Rules) -> Vm {
+        let VmDefinition { vm, name, tags, .. } = &definition;
+        let rules = rules.of(*vm, name, tags);
+        let (recorded, trouble) = (true, None);
+        let (rest_until, refused_until) = (Time::default(), Time::default());
+        Vm { definition, run, record, recorded, rest_until, trouble, rules, refused_until }
+    }
 }
 
 /// Whose timer, or whose record.
@@ -280,6 +301,12 @@ pub struct Host {
     listed_hash: u64,
     /// Another host has this one's id: neither may act as if it were alone.
     frozen: Option<String>,
+    /// What the calendar says, as it was last told.
+    local_times: Option<LocalTimes>,
+    /// Where else VMs are of the groups of VMs here.
+    members: Members,
+    /// VMs whose leaving was recommended because a rule is broken.
+    recommended_by_rule: BTreeSet<VmId>,
 }
 
 /// Alarms kept for display.
@@ -342,6 +369,9 @@ impl Host {
             lists_changed: false,
             listed_hash: 0,
             frozen: None,
+            local_times: None,
+            members: Members::default(),
+            recommended_by_rule: BTreeSet::new(),
         };
         actions.push(Action::Recall(Whose::Host));
         host.recover(now, start.moves, start.doubt.as_deref(), actions);
@@ -375,7 +405,8 @@ impl Host {
             Event::StoreFailed { number, why } => self.stored(now, number, Err(why), actions),
             Event::Asked { number, what } => self.asked(now, number, &what, actions),
             Event::Recalled { whose, quarters, past } => self.recalled(now, whose, quarters, &past),
-            Event::Settings(settings) => self.settings = *settings,
+            Event::Settings(settings) => self.set(*settings),
+            Event::LocalTimes(times) => self.local_times = Some(times),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::negotiate::source::{self as negotiate_source, Answer, Phase};
 use crate::placement::admission::size_with_overhead;
 use crate::placement::candidates::worth_it;
 use crate::policy::cost;
+use crate::policy::rules::{VmRules, of_places};
 use crate::units::{BitsPerSec, Cost, Epoch, HostId, Mib, MoveId, Time, VmId};
 use crate::usage::load::Load;
 use crate::wire::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
@@ -43,6 +44,8 @@ pub(super) struct Outgoing {
     pub(super) confirmed: bool,
     /// A person asked for it: any cost will do.
     pub(super) by_hand: bool,
+    /// A rule asked for it: any cost will do.
+    pub(super) by_rule: bool,
     /// Relief beyond cost there and copy that it must bring, unless a person asked for it.
     pub(super) margin: Cost,
     /// Absent for a move that was found open when the agent started.
@@ -62,6 +65,7 @@ impl Outgoing {
             memory,
             confirmed: false,
             by_hand: false,
+            by_rule: false,
             margin: Cost(0),
             negotiation: None,
             migrate: None,
@@ -80,8 +84,10 @@ pub(super) struct Departure {
     pub(super) policy: Note,
     /// Whom to ask; absent: all, or a few of very many.
     pub(super) asked: Option<BTreeSet<HostId>>,
-    /// The highest cost at a target that would be useful; absent: any, since a person asks.
+    /// The highest cost at a target that would be useful; absent: any, since a person or a rule asks.
     pub(super) useful_max: Option<Cost>,
+    /// A rule asks.
+    pub(super) by_rule: bool,
     /// Relief beyond cost there and copy that it must bring.
     pub(super) margin: Cost,
 }
@@ -94,20 +100,21 @@ impl Host {
         departure: Departure,
         actions: &mut Vec<Action>,
     ) -> MoveId {
-        let Departure { vm, why, policy, asked, useful_max, margin } = departure;
+        let Departure { vm, why, policy, asked, useful_max, by_rule, margin } = departure;
         self.moves += 1;
         let move_id = MoveId { host: self.id, incarnation: self.incarnation, counter: self.moves };
         let definition = &self.vms[&vm].definition;
         let (name, memory) = (definition.name.clone(), definition.memory);
-        let asked = asked.unwrap_or_else(|| self.sample(vm));
+        let asked = asked.unwrap_or_else(|| self.sample(now, vm));
         let negotiation = negotiate_source::Source::new(self.limits, useful_max, asked);
-        let by_hand = useful_max.is_none();
+        let by_hand = useful_max.is_none() && !by_rule;
         let (demand, expected) = (self.demand(now, vm), self.expected(now, vm));
         self.note_readings(now, move_id, vm, actions);
         actions.push(Action::Note(policy.of(move_id, vm)));
         self.tales.begin(Story::new(move_id, vm, name, why, now));
         let out = Outgoing::new(vm, memory, demand);
-        let out = Outgoing { expected, by_hand, margin, negotiation: Some(negotiation), ..out };
+        let negotiation = Some(negotiation);
+        let out = Outgoing { expected, by_hand, by_rule, margin, negotiation, ..out };
         self.outgoing.insert(move_id, out);
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
@@ -126,19 +133,28 @@ impl Host {
         actions.push(Action::Note(Note::new(Step::Monitoring, words).of(id, vm)));
     }
 
-    /// The hosts to ask for this VM: all that answer, or a few of very many, by lot. Those whose own word is that they cannot
-    /// take it (hot, no room, journal in doubt) are left out while as many others may as there are answers wanted.
-    fn sample(&mut self, vm: VmId) -> BTreeSet<HostId> {
+    /// The hosts to ask for this VM: all that answer and are not ruled out, or a few of very many, by lot. Those whose own word
+    /// is that they cannot take it (hot, no room, journal in doubt) are left out while as many others may as there are answers
+    /// wanted, as are those where it had rather not be, unless nobody took it where it had.
+    fn sample(&mut self, now: Time, vm: VmId) -> BTreeSet<HostId> {
         let size = size_with_overhead(self.vms[&vm].definition.memory);
         let may = |view: &&View| {
             let digest = view.digest.as_ref();
             !self.journals.set_back(view.peer.host) && digest.is_none_or(|d| may_take(d, size))
         };
         let host = |view: &View| view.peer.host;
-        let mut asked: Vec<HostId> = self.membership.alive().filter(may).map(host).collect();
-        if asked.len() < self.limits.answers_wanted as usize {
-            asked = self.membership.alive().map(host).collect();
-        }
+        let right: Vec<&View> =
+            self.membership.alive().filter(|view| self.ruled_out(vm, view).is_none()).collect();
+        let able: Vec<&View> = right.iter().copied().filter(may).collect();
+        let preferred: Vec<&View> =
+            able.iter().copied().filter(|view| self.preferred(vm, view)).collect();
+        let mut asked: Vec<HostId> = if self.has_preference(now, vm) && !preferred.is_empty() {
+            preferred.into_iter().map(host).collect()
+        } else if able.len() < self.limits.answers_wanted as usize {
+            right.into_iter().map(host).collect()
+        } else {
+            able.into_iter().map(host).collect()
+        };
         if asked.len() < ASK_ALL_BELOW {
             return asked.into_iter().collect();
         }
@@ -219,6 +235,7 @@ impl Host {
             asked: asked.clone(),
             answer_within: self.limits.answer_within,
             epoch: self.vms[&out.vm].record.floor,
+            tags: of_places(&definition.tags),
         };
         let useful =
             request.useful_max.map_or("any cost".to_owned(), |max| format!("a cost up to {max}"));
@@ -251,7 +268,7 @@ impl Host {
         let confirmation = Confirmation {
             epoch,
             definition: here.definition.clone(),
-            copy: self.copy_parameters(),
+            copy: self.copy_parameters(&here.rules),
         };
         let history = self.usage.history(vm).map(|history| history.aged(now)).unwrap_or_default();
         self.tales.tell(id, |story| (story.phase, story.to) = ("confirmed", Some(target)));
@@ -270,8 +287,8 @@ impl Host {
         self.send(target, id, Body::History(Box::new(history)), actions);
     }
 
-    /// How memory is copied from here: the operator's share of the uplink.
-    pub(super) fn copy_parameters(&self) -> CopyParameters {
+    /// How memory is copied from here: the operator's share of the uplink, and the pause that the VM can bear.
+    pub(super) fn copy_parameters(&self, rules: &VmRules) -> CopyParameters {
         let copy = &self.settings.copy;
         let speed = self
             .usage
@@ -279,7 +296,8 @@ impl Host {
             .bits
             .map_or(SPEED_UNKNOWN, |both_ways| BitsPerSec(both_ways.0 / 2));
         let bandwidth = BitsPerSec(speed.0 / 1000 * u64::from(copy.bandwidth.0));
-        CopyParameters { bandwidth, downtime_max: copy.downtime, multifd: copy.multifd }
+        let downtime_max = rules.downtime.unwrap_or(copy.downtime);
+        CopyParameters { bandwidth, downtime_max, multifd: copy.multifd }
     }
 
     pub(super) fn accepted(
@@ -428,7 +446,7 @@ impl Host {
             Some(vm) if vm.record.ownership == Ownership::Owner => {}
             Some(_) | None => return Err("the VM is not here any more".to_owned()),
         }
-        if out.by_hand {
+        if out.by_hand || out.by_rule {
             return Ok(());
         }
         let relief =
@@ -509,7 +527,7 @@ impl Host {
         self.back_off(now, why);
         let rest = self.rest_until.since(now) * 2;
         if let Some(vm) = self.vms.get_mut(&vm) {
-            vm.rest_until = vm.rest_until.max(now.plus(rest));
+            vm.refused_until = now.plus(rest);
         }
     }
 
@@ -565,6 +583,7 @@ impl Host {
         actions: &mut Vec<Action>,
     ) -> Result<MoveId, String> {
         self.movable(vm)?;
+        self.may_go_by_hand(vm, to)?;
         if let Some(host) = to {
             let alive = self.membership.view(host).is_some_and(|v| v.state == HostState::Alive);
             if !alive {
@@ -575,8 +594,8 @@ impl Host {
             to.map_or("by hand".to_owned(), |host| format!("by hand, to {}", self.name_of(host)));
         let policy = Note::new(Step::VmPolicy, format!("asked for {words}"));
         let asked = to.map(|host| BTreeSet::from([host]));
-        let (useful_max, margin) = (None, Cost(0));
-        let departure = Departure { vm, why: words, policy, asked, useful_max, margin };
+        let (useful_max, by_rule, margin) = (None, false, Cost(0));
+        let departure = Departure { vm, why: words, policy, asked, useful_max, by_rule, margin };
         Ok(self.begin_move(now, departure, actions))
     }
 

@@ -54,9 +54,8 @@ impl Host {
         let (vm, memory) = (record.vm, record.definition.as_ref().map_or(Mib(0), |d| d.memory));
         let name = record.definition.as_ref().map(|d| d.name.clone()).unwrap_or_default();
         if let Some(definition) = record.definition.clone() {
-            let (run, recorded, rest_until, trouble) = (record.run, true, now, None);
-            self.vms
-                .insert(vm, Vm { definition, run, record: known, recorded, rest_until, trouble });
+            let new = Vm::new(definition, record.run, known, &self.settings.rules);
+            self.vms.insert(vm, Vm { rest_until: now, ..new });
             actions.push(Action::Recall(Whose::Vm(vm)));
         }
         let mut story =
@@ -75,8 +74,11 @@ impl Host {
         let (vm, memory) = (record.vm, definition.map_or(Mib(0), |d| d.memory));
         let name = definition.map(|d| d.name.clone()).unwrap_or_default();
         let demand = Load { memory, ..Load::default() };
+        let tags = definition.map(|d| &*d.tags).unwrap_or_default();
+        let rules = self.settings.rules.of(vm, &name, tags);
         let mut incoming = Incoming::new(vm, name, memory, demand, None);
-        let longest = arrival_max(memory, self.copy_parameters());
+        (incoming.tags, incoming.rules) = (tags.to_vec(), rules);
+        let longest = arrival_max(memory, self.copy_parameters(&incoming.rules));
         incoming.migrate = Some(target::Target::recovered(id, record, known, longest));
         self.incoming.insert(id, incoming);
         self.inward(now, id, target::Event::Begin, actions);

@@ -28,7 +28,7 @@ const NOT_WRITTEN: &str = "the journal cannot be written";
 impl Host {
     pub(super) fn sighting(&mut self, now: Time, sighting: Sighting, actions: &mut Vec<Action>) {
         match sighting {
-            Sighting::Found(definition, run) => self.found(now, definition, run, actions),
+            Sighting::Found(definition, run) => self.found(now, *definition, run, actions),
             Sighting::Unusable(vm, why) => {
                 if let Some(here) = vm.and_then(|vm| self.vms.get_mut(&vm)) {
                     here.trouble = Some(why.clone());
@@ -68,6 +68,7 @@ impl Host {
         let copying = self.copies(vm);
         let known_here = self.vms.get_mut(&vm);
         if let Some(here) = known_here.filter(|here| here.record.ownership != Ownership::Down) {
+            here.rules = self.settings.rules.of(vm, &definition.name, &definition.tags);
             here.definition = definition;
             here.trouble =
                 here.trouble.take().filter(|why| why == DOUBTFUL && run == RunState::Paused);
@@ -86,7 +87,8 @@ impl Host {
         let recorded = known == Some(record);
         let doubtful = self.doubted && run == RunState::Paused;
         let trouble = doubtful.then(|| DOUBTFUL.to_owned());
-        self.vms.insert(vm, Vm { definition, run, record, recorded, rest_until, trouble });
+        let new = Vm::new(definition, run, record, &self.settings.rules);
+        self.vms.insert(vm, Vm { recorded, rest_until, trouble, ..new });
         actions.push(Action::Recall(Whose::Vm(vm)));
         self.record_vms(actions);
     }
@@ -175,6 +177,7 @@ impl Host {
         if let Some(trouble) = &here.trouble {
             return Err(trouble.clone());
         }
+        Host::tags_fit(here)?;
         if self.runs_twice(vm) {
             return Err(format!("{TWO_COPIES}, by what two hosts say: see the alarm"));
         }

@@ -1,5 +1,6 @@
 //! Each reading: measure, tell the others, and let the VM policy speak.
 
+use super::rules::Enforcing;
 use super::story::Note;
 use super::{Action, Host};
 use crate::units::{Time, VmId};
@@ -27,7 +28,11 @@ impl Host {
             self.say_digest(now, actions);
             self.look_at_inventories(now, actions);
         }
-        self.doing = self.balance(now, actions);
+        self.doing = match self.enforce(now, actions) {
+            Enforcing::Nothing => self.balance(now, actions),
+            Enforcing::Moves(words) => words,
+            Enforcing::Waits(words) => format!("{words}; {}", self.balance(now, actions)),
+        };
     }
 
     fn note_missing_taps(&mut self, actions: &mut Vec<Action>) {

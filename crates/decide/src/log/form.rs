@@ -74,8 +74,10 @@ pub(crate) mod settings {
     use super::*;
     use crate::policy::expression::Expression;
     use crate::policy::expression::sections::{Admission, MigrationPolicy, VmPolicy};
+    use crate::policy::rules::Rules;
+    use crate::policy::rules::hours::Hours;
     use crate::policy::settings::{
-        Balance, Copy, Hot, Limits, Mode, Settings, Shares, Spread, Target, Trigger, WorthIt,
+        Balance, Copy, Here, Hot, Limits, Mode, Settings, Shares, Spread, Target, Trigger, WorthIt,
     };
     use crate::units::{Cost, Mib, PacketsPerSec, Share};
 
@@ -117,6 +119,8 @@ pub(crate) mod settings {
         admission: Admission,
         #[serde(with = "MigrationPolicyForm", default)]
         migration_policy: MigrationPolicy,
+        rules: Rules,
+        host: Here,
     }
 
     #[derive(Serialize, Deserialize)]
@@ -154,6 +158,7 @@ pub(crate) mod settings {
     struct ModeForm {
         balance: Balance,
         trigger: Trigger,
+        rules: Balance,
     }
 
     #[derive(Serialize, Deserialize)]
@@ -196,6 +201,8 @@ pub(crate) mod settings {
     struct LimitsForm {
         moves_per_host: u32,
         moves_per_day: u32,
+        moves_per_cluster: Option<u32>,
+        hours: Hours,
     }
 
     #[derive(Serialize, Deserialize)]

@@ -230,7 +230,7 @@ mod tests {
     }
 
     fn inventory(hash: u64) -> Inventory {
-        Inventory { hash, vms: Vec::new(), left_out: 0 }
+        Inventory { hash, vms: Vec::new(), left_out: 0, labels: Vec::new() }
     }
 
     /// What is asked within twenty seconds, second by second, nobody answering.

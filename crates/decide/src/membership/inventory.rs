@@ -15,6 +15,9 @@ pub struct Inventory {
     pub vms: Vec<Listed>,
     /// VMs beyond that.
     pub left_out: u32,
+    /// What rules may name that host by, besides its name.
+    #[serde(default)]
+    pub labels: Vec<String>,
 }
 
 /// One VM of a host.
@@ -30,6 +33,9 @@ pub struct Listed {
     pub state: ListedState,
     /// Memory of the guest at full size.
     pub memory: Mib,
+    /// Those of its tags that name its groups. Where a host has very many, its last VMs are listed without.
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 /// What a VM does at the host that lists it.
@@ -60,15 +66,22 @@ impl ListedState {
     }
 }
 
-/// FNV-1a (64 bits, RFC 9923) over all that is listed of these VMs.
-pub(crate) fn hash<'a>(vms: impl Iterator<Item = (VmId, &'a str, u64, ListedState, Mib)>) -> u64 {
+/// One VM, as it is listed.
+pub(crate) type Line<'a> = (VmId, &'a str, u64, ListedState, Mib, Vec<&'a str>);
+
+/// FNV-1a (64 bits, RFC 9923) over all that is listed of a host with these labels and VMs.
+pub(crate) fn hash<'a>(labels: &[String], vms: impl Iterator<Item = Line<'a>>) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut take = |bytes: &[u8]| {
         for byte in bytes {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     };
-    for (vm, name, epoch, state, memory) in vms {
+    for label in labels {
+        take(label.as_bytes());
+        take(&[0xff]);
+    }
+    for (vm, name, epoch, state, memory, tags) in vms {
         take(&vm.0.to_be_bytes());
         take(name.as_bytes());
         // No name has this byte, so no two lists run into each other alike.
@@ -76,6 +89,10 @@ pub(crate) fn hash<'a>(vms: impl Iterator<Item = (VmId, &'a str, u64, ListedStat
         take(&epoch.to_be_bytes());
         take(state.name().as_bytes());
         take(&memory.0.to_be_bytes());
+        for tag in tags {
+            take(tag.as_bytes());
+            take(&[0xff]);
+        }
     }
     hash
 }

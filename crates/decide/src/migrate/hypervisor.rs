@@ -24,6 +24,9 @@ pub struct VmDefinition {
     pub needs: Needs,
     /// How to start it, in the driver's own form (for `qemu`: the TOML text beside the socket).
     pub start: String,
+    /// Its tags, sorted, none twice; at most `wire::limits::TAGS_MAX` of `wire::limits::TAG_MAX` bytes. Rules are read from them.
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 /// What a target must offer.
@@ -108,7 +111,7 @@ pub struct CopyFigures {
 pub enum HypervisorCommand {
     /// Target: start the incoming side, paused, never to run by itself, and give it its share, where there is one; answered by
     /// `Prepared` or `PrepareFailed`. A share that cannot be set stops no move.
-    Prepare(VmDefinition, CopyParameters, Option<Box<VmShare>>),
+    Prepare(Box<VmDefinition>, CopyParameters, Option<Box<VmShare>>),
     /// Source: begin the copy, to stop at `pre-switchover`; answered by `Progress` …, then `PreSwitchover` or `CopyFailed`.
     StartCopy(Endpoint, CopyParameters),
     /// Source: go past `pre-switchover`; answered by `SourceCompleted` or `CopyFailed`.
@@ -194,7 +197,7 @@ pub enum HypervisorReport {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Sighting {
     /// A VM was found here, at start or later, in this state.
-    Found(VmDefinition, RunState),
+    Found(Box<VmDefinition>, RunState),
     /// A definition or socket is here but the VM cannot be watched or moved; the text names the file and what to do.
     Unusable(Option<VmId>, String),
     /// A VM's process ended; the text says how.

@@ -6,7 +6,7 @@
 use super::candidates::{Candidate, Offer};
 use crate::policy::cost;
 use crate::policy::hot::used;
-use crate::units::{Cost, HostId, Mib, MilliCores};
+use crate::units::{Cost, HostId, Mib, MilliCores, VmId};
 use crate::usage::load::{Capacity, Load};
 
 /// What a host said of itself.
@@ -39,20 +39,21 @@ pub struct Pair {
 const GIB_OF_ANY_MOVE: f64 = 24.0;
 
 /// The VMs whose move would pay, best first: gain / (memory + 24 GiB)^¾. Dividing by the memory itself would move many small
-/// VMs that each gain little; not dividing, few large ones. `lowest` is the least load that this host may come to have.
+/// VMs that each gain little; not dividing, few large ones. `lowest` is the least load that this host may come to have;
+/// `may` says which VM may go where at all.
 pub fn ranked(
     candidates: &[Candidate],
     (lowest, capacity): (Load, Capacity),
     margin: Cost,
     mean: Mean,
-    places: &[Place],
+    (places, may): (&[Place], &dyn Fn(VmId, HostId) -> bool),
 ) -> Vec<Pair> {
     let mut pairs: Vec<Pair> = candidates
         .iter()
         .filter_map(|candidate| {
             let relief = cost::relief(lowest, candidate.demand, capacity);
             let copy = cost::of_copy(candidate.memory);
-            pair(Offer { candidate: *candidate, relief, copy }, margin, mean, places)
+            pair(Offer { candidate: *candidate, relief, copy }, margin, mean, (places, may))
         })
         .collect();
     pairs.sort_by(|a, b| {
@@ -64,17 +65,22 @@ pub fn ranked(
 
 /// Where this VM's move would pay, if anywhere. Of those hosts one that it would lift above the mean counts as dearer: room for
 /// VMs that fit better would be used up, and who has moved rests for hours.
-fn pair(offer: Offer, margin: Cost, mean: Mean, places: &[Place]) -> Option<Pair> {
+fn pair(
+    offer: Offer,
+    margin: Cost,
+    mean: Mean,
+    (places, may): (&[Place], &dyn Fn(VmId, HostId) -> bool),
+) -> Option<Pair> {
     let useful = offer.useful_max(margin);
     if useful <= Cost(0) {
         return None;
     }
-    let Candidate { demand, memory, .. } = offer.candidate;
+    let Candidate { vm, demand, memory } = offer.candidate;
     let size = super::admission::size_with_overhead(memory);
     let fitting = places.iter().filter(|place| place.room >= size);
     let mut found: Vec<(Cost, Cost, HostId)> = fitting
         .map(|place| (cost::of_arrival(place.load, demand, place.capacity), place))
-        .filter(|(there, _)| *there <= useful)
+        .filter(|(there, place)| *there <= useful && may(vm, place.host))
         .map(|(there, place)| {
             let over = mean.overshoot(place.load.plus(demand), place.capacity);
             (there.plus(over), there, place.host)
@@ -174,7 +180,6 @@ impl Above {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::VmId;
 
     fn load(cpu: u64, memory: u64) -> Load {
         Load { cpu: MilliCores(cpu), memory: Mib(memory), ..Load::default() }
@@ -200,9 +205,10 @@ mod tests {
         let places = [place(1, 2000, 70_000), place(2, 9000, 10_000), place(3, 4000, 30_000)];
         let mean = mean(&places, own);
         let (busy, big) = (candidate(1, 4000, 4096), candidate(2, 100, 24_576));
-        let pair = ranked(&[busy, big], own, Cost(200_000), mean, &places).remove(0);
+        let pair =
+            ranked(&[busy, big], own, Cost(200_000), mean, (&places, &|_, _| true)).remove(0);
         assert_eq!((pair.offer.candidate.vm, &pair.hosts[..1]), (VmId(1), &[HostId(3)][..]));
-        let pair = ranked(&[big], own, Cost(200_000), mean, &places).remove(0);
+        let pair = ranked(&[big], own, Cost(200_000), mean, (&places, &|_, _| true)).remove(0);
         assert_eq!(pair.hosts[0], HostId(2));
     }
 
@@ -211,7 +217,10 @@ mod tests {
         let own = (load(8000, 40_000), capacity());
         let places = [place(1, 8000, 40_000), place(2, 8000, 40_000)];
         let mean = mean(&places, own);
-        assert_eq!(ranked(&[candidate(1, 800, 4096)], own, Cost(200_000), mean, &places), []);
+        assert_eq!(
+            ranked(&[candidate(1, 800, 4096)], own, Cost(200_000), mean, (&places, &|_, _| true)),
+            []
+        );
     }
 
     #[test]
@@ -230,8 +239,13 @@ mod tests {
         let own = (load(14_000, 60_000), capacity());
         // The first has little memory left to use, and plenty of processors in use.
         let places = [place(1, 6000, 14_000), place(2, 2000, 36_000)];
-        let pair =
-            ranked(&[candidate(1, 4000, 4096)], own, Cost(200_000), mean(&places, own), &places);
+        let pair = ranked(
+            &[candidate(1, 4000, 4096)],
+            own,
+            Cost(200_000),
+            mean(&places, own),
+            (&places, &|_, _| true),
+        );
         assert_eq!(pair[0].hosts, [HostId(2), HostId(1)]);
     }
 

@@ -5,4 +5,5 @@ pub mod expression;
 pub mod file;
 pub mod hot;
 pub mod quantity;
+pub mod rules;
 pub mod settings;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serializer;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
 use crate::units::{Cost, Mib, PacketsPerSec, Share};
@@ -127,6 +128,25 @@ pub fn positive_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration,
     from.deserialize_any(Text(&DURATION)).map(Duration::from_micros)
 }
 
+/// For serde: a duration above zero that may be absent.
+pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Duration>, D::Error> {
+    positive_duration(from).map(Some)
+}
+
+/// For serde: a duration as the reader takes it.
+#[expect(clippy::ref_option, reason = "serde hands it so")]
+pub(crate) fn duration_out<S: Serializer>(
+    duration: &Option<Duration>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => to.serialize_str(&duration_text(*duration)),
+        None => to.serialize_none(),
+    }
+}
+
 /// For serde: a share, zero included.
 pub(crate) fn share<'de, D: Deserializer<'de>>(from: D) -> Result<Share, D::Error> {
     from.deserialize_any(Text(&SHARE)).map(share_of_steps)
@@ -161,6 +181,13 @@ pub(crate) fn positive_count<'de, D: Deserializer<'de>>(from: D) -> Result<u64, 
 pub(crate) fn positive_small_count<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let count = from.deserialize_any(Count { max: 10_000 })?;
     Ok(u32::try_from(count).expect("not above 10 000"))
+}
+
+/// For serde: the same, where it may be absent.
+pub(crate) fn optional_small_count<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<u32>, D::Error> {
+    positive_small_count(from).map(Some)
 }
 
 /// For serde: packets each second, above zero.

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::expression::sections::{Admission, MigrationPolicy, VmPolicy};
 use crate::policy::quantity;
+use crate::policy::rules::hours::Hours;
+use crate::policy::rules::{self, Rules};
 use crate::units::{Cost, Mib, PacketsPerSec, Share};
 
 /// Everything that an operator sets about balancing; sections and keys that the file leaves out keep their default.
@@ -38,9 +40,13 @@ pub struct Settings {
     pub admission: Admission,
     /// Where a VM goes.
     pub migration_policy: MigrationPolicy,
+    /// What must hold of where VMs are.
+    pub rules: Rules,
+    /// What this host is to rules.
+    pub host: Here,
 }
 
-/// What is done about a hot host.
+/// What is done about a hot host, or about a rule that is broken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Balance {
@@ -74,6 +80,20 @@ pub struct Mode {
     /// `hot` or `spread`. `hot` moves little and only where something is short; `spread` also evens out hosts that are
     /// not short of anything, which takes many moves at first and leaves room everywhere for what comes.
     pub trigger: Trigger,
+    /// `off`, `recommend` or `automatic`: what is done where a rule is broken already. Rules are kept by every move, whatever
+    /// is set here; this is about VMs that were started, or rules that were written, so that one does not hold.
+    pub rules: Balance,
+}
+
+/// Section `[host]`, as far as rules go by it; the agent's file has more there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Here {
+    /// What pins may name this host by besides its name: racks, pools.
+    #[serde(deserialize_with = "rules::labels")]
+    pub labels: Vec<String>,
+    /// Takes no VM. Those that are here stay.
+    pub maintenance: bool,
 }
 
 /// Section `[hot]`: nothing is balanced unless one of these holds for as long as `for`.
@@ -206,11 +226,18 @@ pub struct Limits {
     /// that do not suit the load. 5 to 200.
     #[serde(deserialize_with = "quantity::positive_small_count")]
     pub moves_per_day: u32,
+    /// Moves under way in all of the cluster, as far as a host has heard: it begins none while there are as many, and hosts that
+    /// begin in the same seconds may go over it. Absent: only `moves_per_host` holds. A tenth of the hosts, where they share
+    /// links or storage.
+    #[serde(deserialize_with = "quantity::optional_small_count")]
+    pub moves_per_cluster: Option<u32>,
+    /// When VMs may be moved by themselves: `any`, or days, times and a time zone. What is under way then is not broken off.
+    pub hours: Hours,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { moves_per_host: 1, moves_per_day: 20 }
+        Limits { moves_per_host: 1, moves_per_day: 20, moves_per_cluster: None, hours: Hours::Any }
     }
 }
 
@@ -262,7 +289,7 @@ impl Default for Shares {
 }
 
 /// Raised whenever the same settings would be judged otherwise: hosts of both versions then do not trade.
-const MEANING: u64 = 2;
+const MEANING: u64 = 3;
 
 impl Settings {
     /// A number that two hosts share if, and almost only if, they judge relief and cost alike: a target refuses a
@@ -270,9 +297,12 @@ impl Settings {
     ///
     /// FNV-1a, 64 bits, over (name, 0, value as 8 bytes, big-endian) of: `meaning`, every key of `[hot]` and `[target]`, and
     /// `worth_it.gain_min`; then (key, 0, text, 0) of each expression of `[vm_policy]` and `[migration_policy]` that is set, and of
-    /// `vm_policy.for`. These change no cost, and each move would still lower the sum over all hosts without them. But where
-    /// half of the hosts have a new policy, one would drive away what another draws, so they wait for each other as they do
-    /// for thresholds. `[admission]` is a host's word on itself alone: a stricter one only makes fewer moves. What a host may decide for itself (`[mode]`, rests, `[limits]`, `[copy]`, `[share]`, `[admission]`) is left out.
+    /// `vm_policy.for`; then (text, 0) of each text of `[[rules.group]]` and of each `[[rules.pin]]` that must hold.
+    ///
+    /// Expressions change no cost, and each move would still lower the sum over all hosts without them. But where half of the
+    /// hosts have a new policy, one would drive away what another draws, so they wait for each other as they do for thresholds.
+    /// `[admission]` is a host's word on itself alone: a stricter one only makes fewer moves. What a host may decide for itself
+    /// (`[mode]`, rests, `[limits]`, `[copy]`, `[share]`, `[admission]`, exclusions, preferences) is left out.
     pub fn hash(&self) -> u64 {
         let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
         let share = |s: Share| u64::from(s.0);
@@ -306,12 +336,12 @@ impl Settings {
         let hash = canonical.iter().fold(FNV_START, |hash, (name, value)| {
             fnv(fnv(fnv(hash, name.as_bytes()), &[0]), &value.to_be_bytes())
         });
-        self.vm_policy
-            .agreed()
-            .chain(self.migration_policy.agreed())
-            .fold(hash, |hash, (key, text)| {
-                fnv(fnv(fnv(fnv(hash, key.as_bytes()), &[0]), &text), &[0])
-            })
+        let expressions = self.vm_policy.agreed().chain(self.migration_policy.agreed());
+        let hash = expressions.fold(hash, |hash, (key, text)| {
+            fnv(fnv(fnv(fnv(hash, key.as_bytes()), &[0]), &text), &[0])
+        });
+        let rules = self.rules.canonical();
+        rules.iter().fold(hash, |hash, text| fnv(fnv(hash, text.as_bytes()), &[0]))
     }
 }
 

@@ -152,6 +152,7 @@ impl From<&Request> for proto::Request {
             asked: it.asked.iter().map(|host| id_out(host.0)).collect(),
             answer_within_us: Some(micros(it.answer_within)),
             epoch: it.epoch,
+            tags: it.tags.clone(),
         }
     }
 }
@@ -179,6 +180,7 @@ impl TryFrom<proto::Request> for Request {
                 "request.answer_within_us",
             )?),
             epoch: it.epoch,
+            tags: it.tags,
         })
     }
 }
@@ -246,6 +248,7 @@ impl From<&VmDefinition> for proto::VmDefinition {
             vcpus: it.vcpus,
             needs: Some((&it.needs).into()),
             start: it.start.clone(),
+            tags: it.tags.clone(),
         }
     }
 }
@@ -261,6 +264,7 @@ impl TryFrom<proto::VmDefinition> for VmDefinition {
             vcpus: it.vcpus,
             needs: need(it.needs, "definition.needs")?.into(),
             start: it.start,
+            tags: it.tags,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::convert::{id_in, id_out};
 use super::error::BadMessage;
-use super::limits::{EPOCH_MAX, LISTED_MAX, NAME_MAX, at_most, too_high};
+use super::limits::{EPOCH_MAX, LISTED_MAX, NAME_MAX, at_most, check_tags, too_high};
 use super::proto;
 use crate::membership::inventory::{Inventory, Listed, ListedState};
 use crate::units::{Mib, VmId};
@@ -13,6 +13,7 @@ impl From<&Inventory> for proto::Inventory {
             hash: inventory.hash,
             vms: inventory.vms.iter().map(Into::into).collect(),
             left_out: inventory.left_out,
+            labels: inventory.labels.clone(),
         }
     }
 }
@@ -32,6 +33,7 @@ impl From<&Listed> for proto::Listed {
             }
             .into(),
             memory_mib: listed.memory.0,
+            tags: listed.tags.clone(),
         }
     }
 }
@@ -41,8 +43,10 @@ impl TryFrom<proto::Inventory> for Inventory {
 
     fn try_from(form: proto::Inventory) -> Result<Inventory, BadMessage> {
         at_most("inventory.vms", form.vms.len(), LISTED_MAX)?;
+        check_tags("inventory.labels", &form.labels)?;
         let vms = form.vms.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-        Ok(Inventory { hash: form.hash, vms, left_out: form.left_out })
+        let (hash, left_out, labels) = (form.hash, form.left_out, form.labels);
+        Ok(Inventory { hash, vms, left_out, labels })
     }
 }
 
@@ -65,6 +69,8 @@ impl TryFrom<proto::Listed> for Listed {
             Err(_unknown) => return Err(BadMessage::UnknownValue { field, value: form.state }),
         };
         let vm = VmId(id_in(&form.vm, "listed.vm")?);
-        Ok(Listed { vm, name: form.name, epoch: form.epoch, state, memory: Mib(form.memory_mib) })
+        check_tags("listed.tags", &form.tags)?;
+        let proto::Listed { name, epoch, memory_mib, tags, .. } = form;
+        Ok(Listed { vm, name, epoch, state, memory: Mib(memory_mib), tags })
     }
 }

@@ -28,6 +28,14 @@ pub const NEED_MAX: usize = 63;
 pub const START_MAX: usize = 16 * 1024;
 /// Bytes of a hypervisor's endpoint.
 pub const URI_MAX: usize = 255;
+/// Tags of a VM, and labels of a host.
+pub const TAGS_MAX: usize = 32;
+/// Bytes of each.
+pub const TAG_MAX: usize = 63;
+/// Bytes of those of a VM's tags that say where it may be: a request must fit a datagram.
+pub const RULE_TAGS_BYTES_MAX: usize = 240;
+/// Bytes of all tags that one inventory lists.
+pub const LISTED_TAGS_BYTES_MAX: usize = 48 * 1024;
 /// Bytes of a reason, for people. A longer one is cut by the sender rather than refused: the refusal must arrive.
 pub const WHY_MAX: usize = 1024;
 /// VMs that one inventory may list.
@@ -70,14 +78,18 @@ fn check_request(request: &Request) -> Result<(), BadMessage> {
     if request.epoch > EPOCH_MAX {
         return Err(too_high(request.epoch));
     }
+    check_tags("request.tags", &request.tags)?;
+    let bytes = request.tags.iter().map(String::len).sum();
+    at_most("request.tags", bytes, RULE_TAGS_BYTES_MAX)?;
     check_needs(&request.needs)
 }
 
 fn check_confirmation(confirmation: &Confirmation) -> Result<(), BadMessage> {
     check_epoch(confirmation.epoch)?;
-    let VmDefinition { name, needs, start, .. } = &confirmation.definition;
+    let VmDefinition { name, needs, start, tags, .. } = &confirmation.definition;
     at_most("definition.name", name.len(), NAME_MAX)?;
     at_most("definition.start", start.len(), START_MAX)?;
+    check_tags("definition.tags", tags)?;
     check_needs(needs)
 }
 
@@ -90,6 +102,11 @@ pub(super) fn check_history(history: &AgedHistory) -> Result<(), BadMessage> {
 
 pub(super) fn check_quarters(count: usize) -> Result<(), BadMessage> {
     at_most("history.quarters.rows", count, QUARTERS_MAX)
+}
+
+pub(super) fn check_tags(field: &'static str, tags: &[String]) -> Result<(), BadMessage> {
+    at_most(field, tags.len(), TAGS_MAX)?;
+    tags.iter().try_for_each(|tag| at_most(field, tag.len(), TAG_MAX))
 }
 
 fn check_needs(needs: &Needs) -> Result<(), BadMessage> {

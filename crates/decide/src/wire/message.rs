@@ -111,6 +111,9 @@ pub struct Request {
     pub answer_within: Duration,
     /// The VM's epoch number, by the source's journal.
     pub epoch: u64,
+    /// Those of its tags that say where it may be; at most `wire::limits::RULE_TAGS_BYTES_MAX` bytes together.
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 /// You; here is what the VM is.

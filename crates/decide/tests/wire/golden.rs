@@ -4,15 +4,18 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use decide::migrate::hypervisor::VmDefinition;
 use decide::usage::history::aged::AgedHistory;
 use decide::usage::history::code::Code;
 use decide::usage::history::past::AgedStay;
 use decide::usage::history::quarters::{AgedQuarters, Quarter};
 use decide::wire;
-use decide::wire::message::Body;
+use decide::wire::message::{Body, Confirmation, Request};
 use expect_test::{Expect, expect};
 
-use crate::samples::{MOVE, OTHER, aged, bodies, message, move_record, vm_record};
+use crate::samples::{
+    MOVE, OTHER, aged, bodies, confirmation, definition, message, move_record, request, vm_record,
+};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -89,6 +92,24 @@ fn a_history_with_quarters_and_stays_is_read() {
         Body::History(Box::new(history)),
         &expect![
             "0a101111111111111111111111111111111112160a1011111111111111111111111111111111100318077a770a1208c0843d1001180220032804300538064007122808c0d6d0ad0312200100020003000400bf0e060007000800ffffffffffffffffffffffffffffffff1a3708c0d6d0ad031210222222222222222222222222222222221a05686f73743222160a101111111111111111111111111111111110031807"
+        ],
+    );
+}
+
+#[test]
+fn messages_with_tags_are_read() {
+    let tags = || ["plb_anti_affinity_web", "plb_pin_host1"].map(str::to_owned).to_vec();
+    check(
+        Body::Request(Box::new(Request { tags: tags(), ..request() })),
+        &expect![
+            "0a101111111111111111111111111111111112160a10111111111111111111111111111111111003180752990108011210aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1a0477656231220f08dc0b108001188095f52a2090a10f288001321f0a0471656d75120d70632d6934343066782d372e321a0374636722036272303880ecb80b41fecaaddeefbeedfe4a102222222222222222222222222222222250e0c65b6215706c625f616e74695f616666696e6974795f776562620d706c625f70696e5f686f737431"
+        ],
+    );
+    let definition = VmDefinition { tags: tags(), ..definition() };
+    check(
+        Body::Confirmation(Box::new(Confirmation { definition, ..confirmation() })),
+        &expect![
+            "0a101111111111111111111111111111111112160a1011111111111111111111111111111111100318077299010a14080512101111111111111111111111111111111112730a10aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa12047765623118800120022a1f0a0471656d75120d70632d6934343066782d372e321a037463672203627230320d746170203d202274617037220a3a15706c625f616e74695f616666696e6974795f7765623a0d706c625f70696e5f686f7374311a0c0880cab5ee0110a08d061801"
         ],
     );
 }

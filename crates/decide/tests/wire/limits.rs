@@ -193,6 +193,9 @@ fn request_bytes(name: usize, need: usize, asked: usize) -> usize {
     request.useful_max = Some(Cost(i64::MIN));
     request.answer_within = Duration::from_micros(u64::MAX);
     request.asked = vec![OTHER; asked];
+    // As many bytes of tags as may be, in as many as may be.
+    request.tags =
+        vec!["t".repeat(limits::RULE_TAGS_BYTES_MAX / limits::TAGS_MAX); limits::TAGS_MAX];
     let mut message = message(Body::Request(Box::new(request)));
     (message.move_id.incarnation, message.move_id.counter) = (u32::MAX, u32::MAX);
     assert_eq!(limits::check(&message), Ok(()));
@@ -204,9 +207,9 @@ fn a_request_to_a_sample_of_sixteen_fits_a_datagram_whatever_its_names() {
     let usual = wire::encode(&message(Body::Request(Box::new(request())))).len();
     let longest = request_bytes(limits::NAME_MAX, limits::NEED_MAX, 16);
     let all = request_bytes(limits::NAME_MAX, limits::NEED_MAX, limits::ASKED_MAX);
-    expect_test::expect!["usual 159, longest 974, asking 64 1838"]
+    expect_test::expect!["usual 159, longest 1262, asking 64 2126"]
         .assert_eq(&format!("usual {usual}, longest {longest}, asking 64 {all}"));
-    assert!(longest < 1200);
+    assert!(longest < 1300);
 }
 
 #[test]
@@ -235,10 +238,21 @@ fn an_inventory_beyond_a_limit_is_refused_and_the_longest_is_far_below_that_of_a
         epoch: limits::EPOCH_MAX,
         state: ListedState::Running,
         memory: Mib(u64::MAX),
+        tags: Vec::new(),
     };
-    let of = |vms: Vec<Listed>| Inventory { hash: u64::MAX, vms, left_out: u32::MAX };
+    let labels = vec!["l".repeat(limits::TAG_MAX); limits::TAGS_MAX];
+    let of = |vms: Vec<Listed>| Inventory {
+        hash: u64::MAX,
+        vms,
+        left_out: u32::MAX,
+        labels: labels.clone(),
+    };
     let longest = wire::encode_inventory(&of(vec![listed.clone(); limits::LISTED_MAX]));
-    assert!(longest.len() < limits::MESSAGE_MAX * 2 / 3, "{} bytes", longest.len());
+    // Each tag has a head of two bytes, and makes that of its VM one byte longer.
+    let tags =
+        limits::LISTED_TAGS_BYTES_MAX + 3 * limits::LISTED_TAGS_BYTES_MAX / "plb_pin_a".len();
+    let with_tags = longest.len() + tags;
+    assert!(with_tags < limits::MESSAGE_MAX, "{} and {with_tags} bytes", longest.len());
     assert!(wire::decode_inventory(&longest).is_ok());
     let refused = |vms| {
         wire::decode_inventory(&wire::encode_inventory(&of(vms))).expect_err("too much").to_string()

@@ -13,6 +13,9 @@ use decide::migrate::hypervisor::{
 };
 use decide::migrate::record::VmRecord;
 use decide::placement::admission::Offered;
+use decide::policy::rules::hours::{Hours, LocalTimes};
+use decide::policy::rules::until::Until;
+use decide::policy::rules::{Exclude, Group, Kind, Own, Pin, Rules};
 use decide::policy::settings::{Balance, Settings};
 use decide::units::{BitsPerSec, Bytes, Cost, Mib, MibPerSec, PacketsPerSec, Share, Time, VmId};
 use decide::usage::history::{History, Whose};
@@ -56,6 +59,21 @@ fn words() -> impl Strategy<Value = String> {
     text(60)
 }
 
+fn rules(n: u32) -> Rules {
+    let vms = vec![format!("web{n}"), "*".to_owned()];
+    let kind = if n.is_multiple_of(2) { Kind::Affinity } else { Kind::AntiAffinity };
+    let (hosts, labels) = (vec!["host1".to_owned()], Vec::new());
+    let until = (n % 3 == 0).then_some(Until(u64::from(n)));
+    let downtime = (n % 3 == 1).then(|| Duration::from_micros(u64::from(n) + 1));
+    let (priority, hours) = (Some(3), Some(Hours::Any));
+    Rules {
+        group: vec![Group { name: "web".to_owned(), kind, vms: vms.clone() }],
+        pin: vec![Pin { vms: vms.clone(), hosts, labels, should: n % 5 == 0 }],
+        exclude: vec![Exclude { vms: vms.clone(), until }],
+        vm: vec![Own { vms, priority, downtime, rest: None, hours }],
+    }
+}
+
 fn settings() -> impl Strategy<Value = Settings> {
     let balance =
         prop_oneof![Just(Balance::Off), Just(Balance::Recommend), Just(Balance::Automatic)];
@@ -72,6 +90,11 @@ fn settings() -> impl Strategy<Value = Settings> {
             (it.limits.moves_per_host, it.limits.moves_per_day) = (n[6], n[7]);
             it.copy.bandwidth = Share(n[8]);
             (it.share.headroom, it.share.floor) = (Share(n[9]), Share(n[10]));
+            it.limits.moves_per_cluster = (n[9] % 3 == 0).then_some(n[9]);
+            it.limits.hours = Hours::parse("Mon-Fri 20:00-06:00 Europe/Berlin").unwrap();
+            it.mode.rules = it.mode.balance;
+            it.rules = rules(n[10]);
+            (it.host.labels, it.host.maintenance) = (vec!["rack-a".to_owned()], n[10] % 2 == 0);
             (it.share.cpu, it.share.network) = (n[9] % 2 == 0, n[10] % 2 == 0);
             it.hot.drops_per_second = drops;
             it.hot.packets_per_second = packets.map(PacketsPerSec);
@@ -164,7 +187,8 @@ fn reading() -> impl Strategy<Value = Reading> {
 
 fn sighting() -> impl Strategy<Value = Sighting> {
     prop_oneof![
-        (definition(), run()).prop_map(|(definition, run)| Sighting::Found(definition, run)),
+        (definition(), run())
+            .prop_map(|(definition, run)| Sighting::Found(Box::new(definition), run)),
         (proptest::option::of(vm()), words()).prop_map(|(vm, why)| Sighting::Unusable(vm, why)),
         (vm(), words()).prop_map(|(vm, how)| Sighting::Gone(vm, how)),
         (vm(), run()).prop_map(|(vm, run)| Sighting::RunStateChanged(vm, run)),
@@ -256,6 +280,8 @@ fn event() -> impl Strategy<Value = Event> {
         (any::<u64>(), words()).prop_map(|(number, why)| Event::StoreFailed { number, why }),
         (any::<u64>(), ask).prop_map(|(number, what)| Event::Asked { number, what }),
         settings().prop_map(|settings| Event::Settings(Box::new(settings))),
+        (any::<u64>(), btree_map(words(), any::<u16>(), 0..3))
+            .prop_map(|(unix, zones)| Event::LocalTimes(LocalTimes { unix, zones })),
         (proptest::option::of(vm()), history(), any::<u32>()).prop_map(|(vm, history, at)| {
             let now = Time(u64::from(at) << 24);
             let history = History::of_aged(now, &history).expect("within every limit");
@@ -287,9 +313,10 @@ fn kind(event: &Event) -> usize {
         Event::Recalled { .. } => 13,
         Event::Inventory { .. } => 14,
         Event::BadHistory { .. } => 15,
+        Event::LocalTimes(_) => 16,
     }
 }
-const KINDS: usize = 16;
+const KINDS: usize = 17;
 
 fn start() -> impl Strategy<Value = Start> {
     let record = (any::<(u64, u64)>(), ownership())
@@ -406,7 +433,7 @@ fn the_form_of_lines_stays() {
         seed: 9,
     };
     let begin = Begin { form: FORM, version: "0.1.0".to_owned(), unix_us: 1, now: Time(2), start };
-    expect![[r#"{"begin":{"form":4,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3,"opened":2,"life":8},"doubt":null,"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300,"opened":0,"life":0},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n"},"doubtful":false}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[]},"settings":{"mode":{"balance":"recommend","trigger":"hot"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"spread":{"threshold":5,"gain_min":100000},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000},"multifd":false},"share":{"cpu":false,"network":false,"headroom":500,"floor":50},"vm_policy":{"when":null,"window":null,"order":null},"admission":{"accept":null},"migration_policy":{"order":null,"reject":null}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
+    expect![[r#"{"begin":{"form":5,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3,"opened":2,"life":8},"doubt":null,"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300,"opened":0,"life":0},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n","tags":[]},"doubtful":false}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[]},"settings":{"mode":{"balance":"recommend","trigger":"hot","rules":"recommend"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"spread":{"threshold":5,"gain_min":100000},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20,"moves_per_cluster":null,"hours":"any"},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000},"multifd":false},"share":{"cpu":false,"network":false,"headroom":500,"floor":50},"vm_policy":{"when":null,"window":null,"order":null},"admission":{"accept":null},"migration_policy":{"order":null,"reject":null},"rules":{"group":[],"pin":[],"exclude":[],"vm":[]},"host":{"labels":[],"maintenance":false}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
     let event = Event::Gossip { from: "[fe80::1%3]:7946".parse().unwrap(), bytes: vec![1, 0xab] };
     expect![[
         r#"{"event":{"now":3,"event":{"Gossip":{"from":["fe80::1",7946,0,3],"bytes":"01ab"}}}}"#

@@ -79,31 +79,34 @@ pub(crate) fn inventory() -> impl Strategy<Value = Inventory> {
         Just(ListedState::Down),
         Just(ListedState::Doubtful),
     ];
-    let listed = (any::<(u128, u64)>(), text(255), 0..=limits::EPOCH_MAX, state).prop_map(
-        |((vm, memory), name, epoch, state)| Listed {
+    let listed = (any::<(u128, u64)>(), text(255), 0..=limits::EPOCH_MAX, state, tags()).prop_map(
+        |((vm, memory), name, epoch, state, tags)| Listed {
             vm: VmId(vm),
             name,
             epoch,
             state,
             memory: Mib(memory),
+            tags,
         },
     );
-    (any::<u64>(), vec(listed, 0..4), any::<u32>()).prop_map(|(hash, vms, left_out)| Inventory {
-        hash,
-        vms,
-        left_out,
-    })
+    (any::<u64>(), vec(listed, 0..4), any::<u32>(), tags())
+        .prop_map(|(hash, vms, left_out, labels)| Inventory { hash, vms, left_out, labels })
+}
+
+fn tags() -> impl Strategy<Value = Vec<String>> {
+    vec(text(limits::TAG_MAX), 0..4)
 }
 
 pub(crate) fn definition() -> impl Strategy<Value = VmDefinition> {
-    (any::<(u128, u64, u32)>(), text(255), needs(), text(limits::START_MAX)).prop_map(
-        |((vm, memory, vcpus), name, needs, start)| VmDefinition {
+    (any::<(u128, u64, u32)>(), text(255), needs(), text(limits::START_MAX), tags()).prop_map(
+        |((vm, memory, vcpus), name, needs, start, tags)| VmDefinition {
             vm: VmId(vm),
             name,
             memory: Mib(memory),
             vcpus,
             needs,
             start,
+            tags,
         },
     )
 }
@@ -112,24 +115,28 @@ fn request() -> impl Strategy<Value = Request> {
     let figures = any::<(u32, u128, [u64; 6], Option<i64>)>();
     let asked = vec(host(), 0..=limits::ASKED_MAX);
     let waits = (duration(), 0..=limits::EPOCH_MAX);
-    (figures, text(255), needs(), asked, waits).prop_map(
-        |((attempt, vm, n, useful_max), name, needs, asked, (answer_within, epoch))| Request {
-            attempt,
-            vm: VmId(vm),
-            name,
-            demand: Load {
-                cpu: MilliCores(n[0]),
-                memory: Mib(n[1]),
-                bits: BitsPerSec(n[2]),
-                packets: PacketsPerSec(n[3]),
-            },
-            memory: Mib(n[4]),
-            needs,
-            useful_max: useful_max.map(Cost),
-            policy_hash: n[5],
-            asked,
-            answer_within,
-            epoch,
+    let tags = vec(text(limits::TAG_MAX), 0..3);
+    (figures, text(255), needs(), asked, waits, tags).prop_map(
+        |((attempt, vm, n, useful_max), name, needs, asked, (answer_within, epoch), tags)| {
+            Request {
+                attempt,
+                vm: VmId(vm),
+                name,
+                demand: Load {
+                    cpu: MilliCores(n[0]),
+                    memory: Mib(n[1]),
+                    bits: BitsPerSec(n[2]),
+                    packets: PacketsPerSec(n[3]),
+                },
+                memory: Mib(n[4]),
+                needs,
+                useful_max: useful_max.map(Cost),
+                policy_hash: n[5],
+                asked,
+                answer_within,
+                epoch,
+                tags,
+            }
         },
     )
 }

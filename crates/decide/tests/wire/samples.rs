@@ -41,6 +41,7 @@ pub(crate) fn definition() -> VmDefinition {
         vcpus: 2,
         needs: needs(),
         start: "tap = \"tap7\"\n".to_owned(),
+        tags: Vec::new(),
     }
 }
 
@@ -62,6 +63,7 @@ pub(crate) fn request() -> Request {
         asked: vec![OTHER],
         answer_within: Duration::from_millis(1500),
         epoch: 0,
+        tags: Vec::new(),
     }
 }
 

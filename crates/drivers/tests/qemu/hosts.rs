@@ -143,7 +143,7 @@ impl Host {
         until("QEMU listens", || UnixStream::connect(&socket).is_ok()).await;
         self.write(vm, "toml", &definition(&format!("vm-{:x}", vm.0), tap));
         match self.sighting().await {
-            Sighting::Found(definition, RunState::Running) if definition.vm == vm => definition,
+            Sighting::Found(definition, RunState::Running) if definition.vm == vm => *definition,
             other => panic!("{other:?}"),
         }
     }
@@ -214,7 +214,7 @@ impl Host {
         definition: &VmDefinition,
         copy: CopyParameters,
     ) -> Endpoint {
-        let command = HypervisorCommand::Prepare(definition.clone(), copy, None);
+        let command = HypervisorCommand::Prepare(Box::new(definition.clone()), copy, None);
         match self.ask(definition.vm, command).await {
             HypervisorReport::Prepared(endpoint) => endpoint,
             other => panic!("{other:?}"),

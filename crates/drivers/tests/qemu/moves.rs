@@ -44,7 +44,7 @@ async fn move_over(
 async fn found_again(host: &mut Host, vm: VmId) -> decide::migrate::hypervisor::VmDefinition {
     host.restart();
     match host.sighting().await {
-        Sighting::Found(definition, _) if definition.vm == vm => definition,
+        Sighting::Found(definition, _) if definition.vm == vm => *definition,
         other => panic!("{other:?}"),
     }
 }

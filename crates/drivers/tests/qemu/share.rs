@@ -59,7 +59,7 @@ fn shaped(tap: &str) -> bool {
 }
 
 async fn prepare(b: &mut Host, there: &VmDefinition, share: Option<VmShare>) -> R {
-    b.ask(there.vm, C::Prepare(there.clone(), FAST, share.map(Box::new))).await
+    b.ask(there.vm, C::Prepare(Box::new(there.clone()), FAST, share.map(Box::new))).await
 }
 
 async fn arrive(a: &mut Host, b: &mut Host, there: &VmDefinition) {

@@ -6,16 +6,17 @@ use std::time::Duration;
 use decide::host::Host;
 use decide::host::story::Step;
 use decide::migrate::hypervisor::HypervisorCommand;
+use decide::policy::rules::{Group, Kind, Pin, Rules};
 use decide::policy::settings::{Balance, Settings, Trigger};
 use decide::units::{BitsPerSec, Mib, MoveId, Time, VmId};
 use serde::Serialize;
 
-use super::cluster::{Cluster, Vm};
+use super::cluster::{Cluster, RuleKind, Vm};
 use super::figures::{Figures, Steps, figures, steps};
 use crate::hypervisor::Memory;
 use crate::time::{ClockId, time};
-use crate::world::scene::Machine;
-use crate::world::{Clock, Ordered, World, number};
+use crate::world::scene::{Machine, vm_name};
+use crate::world::{Clock, Ordered, World, host_name, number};
 
 /// A round: each host is read once.
 const ROUND: Duration = Duration::from_secs(10);
@@ -144,6 +145,7 @@ fn build(cluster: &Cluster, options: &Options) -> World {
     settings.mode.balance = Balance::Automatic;
     // It only spreads moves over days.
     settings.limits.moves_per_day = u32::MAX;
+    add_rules(&mut settings.rules, cluster);
     let mut world = World::new(options.seed, settings);
     world.read_every = ROUND;
     world.views_every = Some(views_every(cluster.nodes.len()));
@@ -176,6 +178,26 @@ fn build(cluster: &Cluster, options: &Options) -> World {
 fn views_every(hosts: usize) -> Duration {
     let hosts = u32::try_from(hosts).unwrap_or(u32::MAX).max(50);
     Duration::from_secs(10).saturating_mul(hosts) / 50
+}
+
+/// The cluster's rules as an operator would write them, by the names that VMs and hosts have in the simulator.
+fn add_rules(rules: &mut Rules, cluster: &Cluster) {
+    let vms: BTreeMap<&str, String> =
+        (1..).zip(&cluster.vms).map(|(n, vm)| (&*vm.id, vm_name(n))).collect();
+    let hosts: BTreeMap<&str, String> =
+        (1..).zip(&cluster.nodes).map(|(n, node)| (&*node.id, host_name(n))).collect();
+    for (n, rule) in cluster.rules.iter().enumerate() {
+        let vms = rule.vms.iter().map(|vm| vms[&**vm].clone()).collect();
+        let group = |kind, vms| Group { name: format!("rule{}", n + 1), kind, vms };
+        match rule.kind {
+            RuleKind::AntiAffinity => rules.group.push(group(Kind::AntiAffinity, vms)),
+            RuleKind::Affinity => rules.group.push(group(Kind::Affinity, vms)),
+            RuleKind::Pin => {
+                let hosts = rule.hosts.iter().map(|host| hosts[&**host].clone()).collect();
+                rules.pin.push(Pin { vms, hosts, ..Pin::default() });
+            }
+        }
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked when read")]

@@ -11,7 +11,7 @@ use decide::placement::admission::Offered;
 use decide::units::{JournalId, VmId};
 use decide::wire::message::JournalMark;
 
-use super::{Coming, Site, World, address, host_id};
+use super::{Coming, Site, World, address, host_id, host_name};
 
 /// How many hosts each agent knows from its configuration.
 const SEEDS: usize = 3;
@@ -68,7 +68,7 @@ impl World {
         self.checks.place(vm, at);
         self.fleet.start(self.now, at, vm, Seen::Running);
         let definition = self.guests[&vm].definition.clone();
-        self.handle(at, Event::Sighting(Sighting::Found(definition, RunState::Running)));
+        self.handle(at, Event::Sighting(Sighting::Found(Box::new(definition), RunState::Running)));
         crate::checks::fleet(self);
     }
 
@@ -107,7 +107,7 @@ impl World {
         };
         let start = Start {
             id: host_id(at),
-            name: format!("host{at}"),
+            name: host_name(at),
             address: address(at),
             journal,
             doubt: None,
@@ -144,7 +144,7 @@ impl World {
                 Seen::Paused | Seen::PostMigrate | Seen::Unknown => RunState::Paused,
             };
             let definition = self.guests[&vm].definition.clone();
-            self.handle(at, Event::Sighting(Sighting::Found(definition, run)));
+            self.handle(at, Event::Sighting(Sighting::Found(Box::new(definition), run)));
         }
         if self.views_every.is_some() {
             return self.arm(at);

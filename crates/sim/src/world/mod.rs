@@ -158,6 +158,11 @@ pub fn address(n: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, high, low], 7400))
 }
 
+/// The name of the nth host.
+pub(crate) fn host_name(n: u16) -> String {
+    format!("host{n}")
+}
+
 /// Which host has this id.
 pub fn number(host: HostId) -> u16 {
     u16::try_from(host.0 >> 96).unwrap_or(u16::MAX)

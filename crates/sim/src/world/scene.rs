@@ -138,14 +138,30 @@ impl World {
     /// The same with such a memory.
     pub fn boot_with(&mut self, at: u16, n: u32, memory: Memory, cpu: u64, packets: u64) {
         let needs = Needs { driver: "sim".to_owned(), ..Needs::default() };
-        let (vm, name, start) = (vm_id(n), format!("vm{n}"), String::new());
-        let definition = VmDefinition { vm, name, memory: memory.size, vcpus: 1, needs, start };
+        let (vm, name, start) = (vm_id(n), vm_name(n), String::new());
+        let definition = VmDefinition {
+            vm,
+            name,
+            memory: memory.size,
+            vcpus: 1,
+            needs,
+            start,
+            tags: Vec::new(),
+        };
         let guest = Guest { definition: definition.clone(), cpu, packets, has_tap: true };
         self.guests.insert(vm, guest);
         self.checks.place(vm, at);
         self.fleet.know(vm, memory);
         self.fleet.start(self.now, at, vm, Seen::Running);
-        self.handle(at, Event::Sighting(Sighting::Found(definition, RunState::Running)));
+        self.handle(at, Event::Sighting(Sighting::Found(Box::new(definition), RunState::Running)));
+    }
+
+    /// An operator gives a VM these tags, and its host's agent finds them.
+    pub fn retag(&mut self, at: u16, vm: VmId, tags: &[&str]) {
+        let guest = self.guests.get_mut(&vm).expect("a guest of this world");
+        guest.definition.tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        let found = Sighting::Found(Box::new(guest.definition.clone()), RunState::Running);
+        self.handle(at, Event::Sighting(found));
     }
 
     /// What all hosts' loads cost together, each VM counted where `at` says.
@@ -160,6 +176,11 @@ impl World {
     pub fn settled(&self) -> Result<(), crate::checks::NotYet> {
         crate::checks::settled(self)
     }
+}
+
+/// The name of the nth VM.
+pub(crate) fn vm_name(n: u32) -> String {
+    format!("vm{n}")
 }
 
 /// One cycle of a monitor: counters have grown by what each guest that executes here did since.

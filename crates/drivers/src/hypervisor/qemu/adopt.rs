@@ -138,7 +138,7 @@ impl VmTask {
             self.ask_who_it_is(&definition).await.map_err(|why| format!("{socket}: {why}"))?;
         self.renew_share().await;
         self.watch(run_state);
-        Ok(Some(Sighting::Found(vm_definition(self.vm, &definition, needs), run_state)))
+        Ok(Some(Sighting::Found(Box::new(vm_definition(self.vm, &definition, needs)), run_state)))
     }
 
     /// Whether what was said to be wrong is over, so that the VM is to be found anew. Not in mid-copy, when what the
@@ -223,5 +223,6 @@ fn vm_definition(vm: VmId, definition: &Definition, needs: Needs) -> VmDefinitio
         vcpus: definition.vcpus,
         needs,
         start: definition.text.clone(),
+        tags: definition.tags.clone(),
     }
 }

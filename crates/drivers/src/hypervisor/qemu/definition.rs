@@ -15,6 +15,7 @@
 //! bridge = "br0"
 //! memory = "160MiB"
 //! vcpus  = 1
+//! tags   = ["plb_anti_affinity_web"]   # or absent; rules are read from them
 //! start  = ["qemu-system-x86_64", "-uuid", "{uuid}", "-qmp", "unix:{qmp},server=on,wait=off", "…ifname={tap}…"]
 //! ```
 //!
@@ -24,7 +25,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use decide::policy::rules::unreadable;
 use decide::units::{Mib, VmId};
+use decide::wire::limits::{TAG_MAX, TAGS_MAX};
 use serde::Deserialize;
 
 /// A VM as its file defines it.
@@ -40,6 +43,8 @@ pub(super) struct Definition {
     pub(super) vcpus: u32,
     /// How to start it, with placeholders.
     start: Vec<String>,
+    /// Sorted, none twice.
+    pub(super) tags: Vec<String>,
     /// The file's own text: what travels to a target.
     pub(super) text: String,
 }
@@ -67,6 +72,8 @@ struct File {
     memory: String,
     vcpus: u32,
     start: Vec<String>,
+    #[serde(default)]
+    tags: Vec<String>,
 }
 
 impl Definition {
@@ -108,7 +115,19 @@ impl Definition {
         {
             return Err(garbled(format!("`start` must not contain {word:?}: take it out")));
         }
+        let mut tags = file.tags;
+        tags.sort_unstable();
+        tags.dedup();
+        if tags.len() > TAGS_MAX || tags.iter().any(|tag| tag.is_empty() || tag.len() > TAG_MAX) {
+            return Err(garbled(format!(
+                "`tags` may be {TAGS_MAX} at most, each of 1 to {TAG_MAX} bytes"
+            )));
+        }
+        if let Some(why) = unreadable(&tags).into_iter().next() {
+            return Err(garbled(why));
+        }
         Ok(Definition {
+            tags,
             name: file.name,
             link,
             memory,
@@ -276,11 +295,21 @@ mod tests {
     }
 
     #[test]
+    fn tags_are_sorted_and_none_comes_twice() {
+        let tags = "vcpus = 2\ntags = [\"b\", \"plb_pin_host1\", \"a\", \"b\"]";
+        let definition = Definition::parse(&GOOD.replace("vcpus = 2", tags)).expect("good");
+        assert_eq!(definition.tags, ["a", "b", "plb_pin_host1"]);
+        assert_eq!(Definition::parse(GOOD).expect("good").tags, [""; 0]);
+    }
+
+    #[test]
     fn each_mistake_is_named() {
         for (from, to, said) in [
             ("vcpus = 2", "vcpus = 2\ncpus = 3", "unknown field `cpus`"),
             ("vcpus = 2", "", "missing field `vcpus`"),
             ("vcpus = 2", "vcpus = 0", "`vcpus` not 0"),
+            ("vcpus = 2", "vcpus = 2\ntags = [\"\"]", "each of 1 to 63 bytes"),
+            ("vcpus = 2", "vcpus = 2\ntags = [\"evenkeel:pin\"]", "write it as evenkeel:pin=NAME"),
             ("\"2GiB\"", "\"2G\"", "memory = \"2G\""),
             ("bridge = \"br0\"", "", "belong together"),
             ("tap0", "a name with blanks", "is no name for a link"),

@@ -531,7 +531,7 @@ impl World {
                         downtime_max: Duration::ZERO,
                         multifd: false,
                     };
-                    self.order(site, id, &Command::Prepare(definition(), copy, None));
+                    self.order(site, id, &Command::Prepare(Box::new(definition()), copy, None));
                 }
                 target::Action::Remind => {
                     let journal = self.agent(site).mark.into();
@@ -656,5 +656,6 @@ fn definition() -> VmDefinition {
         vcpus: 1,
         needs: Default::default(),
         start: String::new(),
+        tags: Vec::new(),
     }
 }

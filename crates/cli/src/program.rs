@@ -1,4 +1,4 @@
-//! `evenkeel lab`: hands over to `evenkeel-sim`, as git and cargo do with commands that are programs of their own.
+//! Commands that are programs of their own, as those of git and cargo are: this process becomes them.
 //!
 //! **Boundary:** nothing of simulation or decisions is linked here.
 
@@ -9,25 +9,34 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-const PROGRAM: &str = "evenkeel-sim";
 /// It is not installed, or cannot be run: as shells say it.
 const NO_PROGRAM: u8 = 127;
 
 /// Becomes `evenkeel-sim` with these arguments. Gives an exit code only where that is not possible.
-pub(crate) fn run(args: &[OsString]) -> ExitCode {
-    let beside = beside();
+pub(crate) fn lab(args: &[OsString]) -> ExitCode {
+    become_program("evenkeel-sim", args, "sim")
+}
+
+/// Becomes `evenkeeld`, which reads the file as it would at its start, and ends.
+pub(crate) fn config_check(file: PathBuf) -> ExitCode {
+    become_program("evenkeeld", &["--check".into(), "--config".into(), file.into()], "agent")
+}
+
+/// `of` is the crate that makes it.
+fn become_program(program: &str, args: &[OsString], of: &str) -> ExitCode {
+    let beside = beside(program);
     let found = beside.as_ref().filter(|path| path.is_file());
     let error =
-        Command::new(found.map_or(OsStr::new(PROGRAM), |path| path.as_os_str())).args(args).exec();
+        Command::new(found.map_or(OsStr::new(program), |path| path.as_os_str())).args(args).exec();
     let words = if error.kind() == ErrorKind::NotFound {
         let folder = beside.as_deref().and_then(|path| path.parent());
         let folder = folder.map_or("this program".into(), |path| path.display().to_string());
         format!(
-            "{PROGRAM} is not installed: it is neither in {folder} nor in PATH\n  \
-             put it there; in the source tree `cargo build --release -p sim` makes it"
+            "{program} is not installed: it is neither in {folder} nor in PATH\n  \
+             put it there; in the source tree `cargo build --release -p {of}` makes it"
         )
     } else {
-        format!("{PROGRAM} cannot be run: {error}")
+        format!("{program} cannot be run: {error}")
     };
     // Where standard error is closed, the exit code alone must do.
     let _ = writeln!(io::stderr(), "evenkeel: {words}");
@@ -35,6 +44,6 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
 }
 
 /// Where it is if it was installed with this program.
-fn beside() -> Option<PathBuf> {
-    Some(env::current_exe().ok()?.with_file_name(PROGRAM))
+fn beside(program: &str) -> Option<PathBuf> {
+    Some(env::current_exe().ok()?.with_file_name(program))
 }

@@ -1,0 +1,396 @@
+//! Rules at work: what this host, as a target, holds; which hosts it does not ask as a source; and what it does where a rule
+//! is broken already.
+//!
+//! **Invariant:** a VM is accepted only if no VM of its anti-affinity groups is here, has room reserved here or is on its way
+//! here, and only where its pins allow it: so no two moves side by side break such a rule together.
+//! **Invariant:** a VM does not leave the VMs of its affinity groups that are here with it, by whomever it is asked to, unless
+//! more of them are elsewhere: then it may go there, and nowhere else.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::outgoing::{Departure, may_take};
+use super::story::{Note, Step};
+use super::{Action, Host, Vm};
+use crate::membership::inventory::ListedState;
+use crate::membership::{HostState, View};
+use crate::migrate::record::Ownership;
+use crate::placement::admission::size_with_overhead;
+use crate::policy::rules::hours::{Hours, LocalTimes};
+use crate::policy::rules::{HostIs, Kind, VmRules, of_places};
+use crate::policy::settings::{Balance, Settings};
+use crate::units::{Cost, HostId, MoveId, Time, VmId};
+use crate::wire::limits::RULE_TAGS_BYTES_MAX;
+
+/// After nobody took a VM where it had rather be, others are asked for so long.
+const PREFERENCE_RETRIED: Duration = Duration::from_hours(1);
+/// As many hosts are asked that a VM prefers, at the most.
+const ASKED: usize = 8;
+
+/// VMs of a group at one host.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    vms: usize,
+    lowest: VmId,
+}
+
+/// Where else VMs are of the groups of VMs here, by what those hosts list.
+#[derive(Debug, Default)]
+pub(super) struct Members(BTreeMap<(Kind, String), BTreeMap<HostId, Part>>);
+
+impl Members {
+    fn at(&self, kind: Kind, group: &str, host: HostId) -> bool {
+        self.parts(kind, group).is_some_and(|parts| parts.contains_key(&host))
+    }
+
+    fn parts(&self, kind: Kind, group: &str) -> Option<&BTreeMap<HostId, Part>> {
+        self.0.get(&(kind, group.to_owned()))
+    }
+}
+
+/// A rule that a VM breaks where it is, in words.
+struct Broken {
+    vm: VmId,
+    words: String,
+    /// It only had rather be elsewhere.
+    preference: bool,
+}
+
+/// What comes of the rules that are broken.
+pub(super) enum Enforcing {
+    /// None is, or nothing is done about it.
+    Nothing,
+    /// One is, and this keeps it so for now.
+    Waits(String),
+    /// A VM is being moved for it.
+    Moves(String),
+}
+
+impl Host {
+    /// Takes new settings; rules are read anew.
+    pub(super) fn set(&mut self, settings: Settings) {
+        let rules = &settings.rules;
+        for (id, vm) in &mut self.vms {
+            vm.rules = rules.of(*id, &vm.definition.name, &vm.definition.tags);
+        }
+        for incoming in self.incoming.values_mut() {
+            incoming.rules = rules.of(incoming.vm, &incoming.name, &incoming.tags);
+        }
+        self.settings = settings;
+        self.lists_changed = true;
+    }
+
+    /// What the calendar says, as it was last told.
+    pub fn local_times(&self) -> Option<&LocalTimes> {
+        self.local_times.as_ref()
+    }
+
+    /// The time zones that it takes to tell whether VMs may be moved now.
+    pub fn time_zones(&self) -> BTreeSet<&str> {
+        let of_vms = self.vms.values().flat_map(|vm| &vm.rules.hours);
+        of_vms.chain([&self.settings.limits.hours]).filter_map(Hours::zone).collect()
+    }
+
+    /// Whether the VM may come here, as far as rules go.
+    ///
+    /// # Errors
+    /// The rule that says no.
+    pub(super) fn keeps_rules(&self, id: MoveId, vm: VmId, rules: &VmRules) -> Result<(), String> {
+        if self.settings.host.maintenance {
+            return Err("maintenance: this host takes no VM".to_owned());
+        }
+        rules.allows(self.as_rules_see_it())?;
+        let here = self.vms.iter().filter(|(other, _)| **other != vm);
+        let here = here.map(|(_, vm)| (&vm.definition.name, &vm.rules, "is here already"));
+        let coming = self.incoming.iter().filter(|(other, i)| **other != id && i.vm != vm);
+        let coming = coming.filter(|(other, _)| self.holds(other));
+        let coming = coming.map(|(_, i)| (&i.name, &i.rules, "is on its way here"));
+        for (name, others, words) in here.chain(coming) {
+            if let Some(group) = rules.shared(others, Kind::AntiAffinity) {
+                return Err(format!("anti-affinity {group}: {name} of it {words}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a VM may be moved by itself now, as far as its own rules go.
+    ///
+    /// # Errors
+    /// What keeps it here.
+    pub(super) fn may_leave(&self, vm: &Vm) -> Result<(), String> {
+        let now = self.local_times.as_ref();
+        vm.rules.may_leave(now)?;
+        vm.rules.in_hours(now)?;
+        self.leaves_nobody(vm.definition.vm)
+    }
+
+    /// Whether a person may have a VM moved, to that host if one is named: as exclusions and hours are for what Evenkeel does by
+    /// itself, they do not count.
+    ///
+    /// # Errors
+    /// The rule that says no.
+    pub(super) fn may_go_by_hand(&self, vm: VmId, to: Option<HostId>) -> Result<(), String> {
+        self.leaves_nobody(vm)?;
+        let ruled_out = |view: &View| self.ruled_out(vm, view);
+        let named = to.and_then(|to| self.membership.hosts().find(|view| view.peer.host == to));
+        match named.and_then(ruled_out) {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+
+    fn leaves_nobody(&self, vm: VmId) -> Result<(), String> {
+        let rules = &self.vms[&vm].rules;
+        if rules.affinity.is_empty() {
+            return Ok(());
+        }
+        let here = self.vms.iter().filter(|(other, _)| **other != vm);
+        let here = here.map(|(_, vm)| (&vm.definition.name, &vm.rules));
+        let coming = self.incoming.iter().filter(|(id, i)| i.vm != vm && self.holds(id));
+        let mut all = here.chain(coming.map(|(_, i)| (&i.name, &i.rules)));
+        let at_home = |group: &&String| self.home(group) == Some(self.id);
+        let groups: Vec<&String> = rules.affinity.iter().filter(at_home).collect();
+        let with = |(name, others): (&String, &VmRules)| {
+            let group = groups.iter().find(|group| others.affinity.contains(**group))?;
+            Some(format!("affinity {group}: it stays with {name}, which is here"))
+        };
+        all.find_map(with).map_or(Ok(()), Err)
+    }
+
+    /// Whether a request can carry what its target must know of a VM's tags.
+    pub(super) fn tags_fit(vm: &Vm) -> Result<(), String> {
+        let bytes: usize = of_places(&vm.definition.tags).iter().map(String::len).sum();
+        if bytes <= RULE_TAGS_BYTES_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "its tags that are groups and pins take {bytes} bytes, {RULE_TAGS_BYTES_MAX} at most: put them into [rules]"
+        ))
+    }
+
+    /// The rule by which a VM from here must not go to that host, as far as it is known here.
+    pub(super) fn ruled_out(&self, vm: VmId, view: &View) -> Option<String> {
+        let (rules, host) = (&self.vms[&vm].rules, view.peer.host);
+        if let Err(why) = rules.allows(self.as_told(view)) {
+            return Some(why);
+        }
+        let apart = rules.anti_affinity.iter();
+        if let Some(group) =
+            apart.into_iter().find(|group| self.members.at(Kind::AntiAffinity, group, host))
+        {
+            return Some(format!("anti-affinity {group}: a VM of it is there"));
+        }
+        let elsewhere = |group: &&String| self.home(group).is_some_and(|home| home != host);
+        let group = rules.affinity.iter().find(elsewhere)?;
+        let home = self.home(group).map(|home| self.name_of(home)).unwrap_or_default();
+        Some(format!("affinity {group}: its VMs belong at {home}"))
+    }
+
+    /// Whether that host is one where a VM from here had rather be.
+    pub(super) fn preferred(&self, vm: VmId, view: &View) -> bool {
+        self.vms[&vm].rules.prefers(self.as_told(view))
+    }
+
+    /// Whether a VM had rather be at some hosts than at others, and these have not refused it of late.
+    pub(super) fn has_preference(&self, now: Time, vm: VmId) -> bool {
+        let here = &self.vms[&vm];
+        let never = here.refused_until == Time::default();
+        !here.rules.should.is_empty()
+            && (never || now.since(here.refused_until) > PREFERENCE_RETRIED)
+    }
+
+    /// Whether a VM may be evened out to that host.
+    pub(super) fn may_even_out(&self, vm: VmId, host: HostId) -> bool {
+        let rules = &self.vms[&vm].rules;
+        if *rules == VmRules::default() {
+            return true;
+        }
+        let Some(view) = self.membership.hosts().find(|view| view.peer.host == host) else {
+            return false;
+        };
+        let gives_up = rules.prefers(self.as_rules_see_it()) && !self.preferred(vm, view);
+        !gives_up && self.ruled_out(vm, view).is_none()
+    }
+
+    fn as_rules_see_it(&self) -> HostIs<'_> {
+        HostIs { name: &self.name, labels: Some(&self.settings.host.labels) }
+    }
+
+    fn as_told<'a>(&'a self, view: &'a View) -> HostIs<'a> {
+        let held = self.inventories.held().get(&view.peer.host);
+        HostIs { name: &view.peer.name, labels: held.map(|held| &*held.inventory.labels) }
+    }
+
+    /// The host where an affinity group belongs: where most of its VMs are, of such hosts the one with the lowest VM.
+    fn home(&self, group: &str) -> Option<HostId> {
+        let here = self.vms.iter().filter(|(_, vm)| vm.rules.affinity.contains(group));
+        let mut here = here.map(|(vm, _)| *vm);
+        let own = here.next().map(|lowest| Part { vms: 1 + here.count(), lowest });
+        let others = self.members.parts(Kind::Affinity, group);
+        let others = others.into_iter().flatten().map(|(host, part)| (*host, *part));
+        let all = others.chain(own.map(|part| (self.id, part)));
+        all.max_by_key(|(_, part)| (part.vms, Reverse(part.lowest))).map(|(host, _)| host)
+    }
+
+    /// Looks up where else VMs are of the groups of VMs here.
+    pub(super) fn find_members(&mut self) {
+        let mut members = Members::default();
+        for vm in self.vms.values() {
+            for kind in [Kind::Affinity, Kind::AntiAffinity] {
+                for group in vm.rules.groups(kind) {
+                    members.0.entry((kind, group.clone())).or_default();
+                }
+            }
+        }
+        let rules = &self.settings.rules;
+        for (view, _, inventory) in self.inventories() {
+            if view.state != HostState::Alive || members.0.is_empty() {
+                continue;
+            }
+            let there = inventory.vms.iter().filter(|listed| {
+                listed.state != ListedState::Released && !self.vms.contains_key(&listed.vm)
+            });
+            for listed in there {
+                for ((kind, group), parts) in &mut members.0 {
+                    if rules.in_group(*kind, group, listed.vm, &listed.name, &listed.tags) {
+                        let part = Part { vms: 0, lowest: listed.vm };
+                        let part = parts.entry(view.peer.host).or_insert(part);
+                        part.vms += 1;
+                        part.lowest = part.lowest.min(listed.vm);
+                    }
+                }
+            }
+        }
+        self.members = members;
+    }
+
+    /// Does what `[mode] rules` says about rules that are broken.
+    pub(super) fn enforce(&mut self, now: Time, actions: &mut Vec<Action>) -> Enforcing {
+        let mode = self.settings.mode.rules;
+        let broken = if mode == Balance::Off { Vec::new() } else { self.broken() };
+        self.recommended_by_rule.retain(|vm| broken.iter().any(|broken| broken.vm == *vm));
+        if mode == Balance::Recommend {
+            broken.iter().for_each(|broken| self.recommend_by_rule(broken, actions));
+        }
+        let Some(first) = broken.first().filter(|_| mode == Balance::Automatic) else {
+            return Enforcing::Nothing;
+        };
+        let words = |broken: &Broken| format!("{}: {}", self.vm_name(broken.vm), broken.words);
+        let told = words(first);
+        if let Err(why) = self.may_begin(now) {
+            return Enforcing::Waits(format!("{told}, but {why}"));
+        }
+        let Some(broken) =
+            broken.iter().find(|broken| self.may_leave_for_rule(now, broken).is_ok())
+        else {
+            let why = self.may_leave_for_rule(now, first).err().unwrap_or_default();
+            return Enforcing::Waits(format!("{told}, but {why}"));
+        };
+        let doing = format!("{}; moving it", words(broken));
+        let Broken { vm, words, preference } = broken;
+        let preferred = self
+            .membership
+            .alive()
+            .filter(|view| self.preferred(*vm, view) && self.ruled_out(*vm, view).is_none());
+        let preferred = preferred.map(|view| view.peer.host).take(ASKED).collect();
+        let policy =
+            Note::new(Step::VmPolicy, format!("{} should leave: {words}", self.vm_name(*vm)));
+        let departure = Departure {
+            vm: *vm,
+            why: words.clone(),
+            policy,
+            asked: preference.then_some(preferred),
+            useful_max: None,
+            by_rule: true,
+            margin: Cost(0),
+        };
+        self.begin_move(now, departure, actions);
+        Enforcing::Moves(doing)
+    }
+
+    fn recommend_by_rule(&mut self, broken: &Broken, actions: &mut Vec<Action>) {
+        let Broken { vm, words, .. } = broken;
+        if self.recommended_by_rule.insert(*vm) {
+            let name = self.vm_name(*vm);
+            let words = format!(
+                "{name} should leave: {words}; rules is \"recommend\", so it stays until somebody moves it"
+            );
+            actions.push(Action::Note(Note::new(Step::VmPolicy, words).about(*vm)));
+        }
+    }
+
+    fn may_leave_for_rule(&self, now: Time, broken: &Broken) -> Result<(), String> {
+        let here = &self.vms[&broken.vm];
+        self.movable(broken.vm)?;
+        self.may_leave(here)?;
+        if now < here.refused_until {
+            let wait = here.refused_until.since(now).as_secs() + 1;
+            return Err(format!("nobody took it; it is asked about again in {wait} s"));
+        }
+        if self.may_go_somewhere(broken) {
+            return Ok(());
+        }
+        Err("no host that answers may take it".to_owned())
+    }
+
+    fn may_go_somewhere(&self, broken: &Broken) -> bool {
+        let size = size_with_overhead(self.vms[&broken.vm].definition.memory);
+        let able = |view: &View| view.digest.as_ref().is_some_and(|digest| may_take(digest, size));
+        self.membership.alive().any(|view| {
+            let better = !broken.preference || (able(view) && self.preferred(broken.vm, view));
+            better && self.ruled_out(broken.vm, view).is_none()
+        })
+    }
+
+    /// The rules that VMs here break, those that only prefer last.
+    fn broken(&self) -> Vec<Broken> {
+        let stays = |vm: &VmId| !self.outgoing.values().any(|out| out.vm == *vm);
+        let owned = self.vms.iter().filter(|(vm, here)| {
+            here.rules != VmRules::default()
+                && here.record.ownership == Ownership::Owner
+                && stays(vm)
+        });
+        let mut all: Vec<(&VmId, &Vm)> = owned.collect();
+        // Of VMs that keep each other away, one stays: one that may not leave, else the lowest.
+        all.sort_by_key(|(id, vm)| (self.may_leave(vm).is_ok(), **id));
+        let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut broken: Vec<Broken> = Vec::new();
+        for (id, vm) in all {
+            let words = self.breaks(vm, &first);
+            for group in &vm.rules.anti_affinity {
+                first.entry(group).or_insert(&vm.definition.name);
+            }
+            let preference = words.is_none();
+            let rather = || {
+                (!vm.rules.prefers(self.as_rules_see_it())).then(|| {
+                    let places: Vec<String> =
+                        vm.rules.should.iter().map(ToString::to_string).collect();
+                    format!("pin: it should be at {}", places.join(" and "))
+                })
+            };
+            if let Some(words) = words.or_else(rather) {
+                broken.push(Broken { vm: *id, words, preference });
+            }
+        }
+        broken.sort_by_key(|broken| (broken.preference, broken.vm));
+        broken
+    }
+
+    /// The rule that a VM breaks by being here, VMs that came before it in `first` by their anti-affinity groups.
+    fn breaks(&self, vm: &Vm, first: &BTreeMap<&str, &str>) -> Option<String> {
+        let Vm { rules, .. } = vm;
+        if let Err(why) = rules.allows(self.as_rules_see_it()) {
+            return Some(why);
+        }
+        let apart = rules.anti_affinity.iter();
+        let shared = apart.into_iter().find_map(|group| Some((group, first.get(group.as_str())?)));
+        if let Some((group, other)) = shared {
+            return Some(format!("anti-affinity {group}: {other} of it is here too"));
+        }
+        rules.affinity.iter().find_map(|group| {
+            let home = self.home(group).filter(|home| *home != self.id)?;
+            Some(format!("affinity {group}: its VMs belong at {}", self.name_of(home)))
+        })
+    }
+}
