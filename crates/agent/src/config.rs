@@ -247,8 +247,8 @@ impl Config {
         if let Some(zone) = self.limits.hours.zone() {
             know_zone(zone).context("key limits.hours")?;
         }
-        let of_vms = self.rules.vm.iter().filter_map(|own| own.hours.as_ref()?.zone());
-        of_vms.map(know_zone).collect::<anyhow::Result<()>>().context("key rules.vm.hours")
+        let mut of_vms = self.rules.vm.iter().filter_map(|own| own.hours.as_ref()?.zone());
+        of_vms.try_for_each(know_zone).context("key rules.vm.hours")
     }
 
     /// Reads the file, and looks for what is wrong with it though it can be read.
