@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use api::{
-    Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView,
-    Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Balancer, BalancerRequest, Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
+    MoveStarted, MoveView, Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
-use decide::host::Ask;
+use decide::host::{self, Ask};
 use decide::units::{HostId, MoveId};
 use drivers::store::{Events, Noted};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::http::{About, Backend, EventQuery, until_events};
 use crate::steering::{Question, Steering, gone};
+use crate::switch::Switch;
 use crate::{histories, views, why};
 
 /// Events of one move or VM are looked for among this many of the newest.
@@ -26,6 +27,8 @@ pub(crate) struct Answers {
     questions: mpsc::Sender<Question>,
     events: Arc<Events>,
     newest: watch::Receiver<u64>,
+    /// One at a time, so that what is kept is what was said last.
+    switch: Arc<Mutex<Switch>>,
 }
 
 impl Answers {
@@ -33,8 +36,10 @@ impl Answers {
         questions: mpsc::Sender<Question>,
         events: Arc<Events>,
         newest: watch::Receiver<u64>,
+        switch: Switch,
     ) -> Answers {
-        Answers { questions, events, newest }
+        let switch = Arc::new(Mutex::new(switch));
+        Answers { questions, events, newest, switch }
     }
 
     async fn look<T: Send + 'static>(
@@ -168,6 +173,33 @@ impl Backend for Answers {
         });
         let events = events.await?;
         Ok(ground.told(events))
+    }
+
+    async fn balancer(&self) -> Result<Balancer, Problem> {
+        self.look(|at_work| views::balancer(at_work)).await
+    }
+
+    async fn switch_balancer(&self, request: BalancerRequest) -> Result<Balancer, Problem> {
+        let on = request.on;
+        let switch = Arc::clone(&self.switch).lock_owned().await;
+        let not_kept = |why: String| {
+            let hint = "the agent goes on as before; its next start goes by what is on disk";
+            Problem::new(500, "not-kept", why, hint)
+        };
+        // Whoever asks may go away at any time: the task keeps the lock until both sides are done.
+        let answers = self.clone();
+        let done = tokio::spawn(async move {
+            let kept = tokio::task::spawn_blocking(move || switch.turn(on).map(|()| switch)).await;
+            let _until_it_is_said = kept
+                .map_err(|error| not_kept(error.to_string()))?
+                .map_err(|error| not_kept(format!("{error:#}")))?;
+            let say = move |at_work: &mut Steering| {
+                at_work.handle(host::Event::Balancer { on });
+                views::balancer(at_work)
+            };
+            answers.look(say).await
+        });
+        done.await.map_err(|_ended| gone())?
     }
 
     async fn start_move(&self, request: MoveRequest) -> Result<MoveStarted, Problem> {

@@ -26,5 +26,6 @@ mod noise;
 mod recording;
 pub mod run;
 mod steering;
+mod switch;
 mod views;
 mod why;

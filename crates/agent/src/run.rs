@@ -26,6 +26,7 @@ use crate::http::{self, ApiSocket};
 use crate::net::{self, Net, NetSettings, seal};
 use crate::recording::Recording;
 use crate::steering::{Ears, Hands, Steering};
+use crate::switch::Switch;
 use crate::{history, journal, local, monitoring};
 
 /// Events kept in the log.
@@ -140,6 +141,10 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
     let hands = Hands { net, hypervisor, journal, history, events: told, newest, recording, hold };
     let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request, hands);
     steering.carry_out(actions);
+    let switch = Switch::within(&config.host.state);
+    if !switch.is_on()? {
+        steering.handle(Event::Balancer { on: false });
+    }
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));
 
     let ears = Ears {
@@ -150,7 +155,7 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
         readings,
         questions: question_ears,
     };
-    let answers = Answers::new(questions, Arc::clone(&events), newest_seen);
+    let answers = Answers::new(questions, Arc::clone(&events), newest_seen, switch);
     let (journal, history) = (journal_thread, history_thread);
     Ok(Agent { steering, ears, answers, socket, events, journal, history, recorder })
 }

@@ -1,8 +1,8 @@
 //! What `decide` knows, in the words of the API.
 
 use api::{
-    Choice, Decision, Event, FlowView, HostView, MoveView, NextHourView, QueueView, ShareView,
-    Status, Step as Told, Unsettled, UplinkView, VmPlace, VmView,
+    Balancer, Choice, Decision, Event, FlowView, HostView, MoveView, NextHourView, QueueView,
+    ShareView, Status, Step as Told, Unsettled, UplinkView, VmPlace, VmView,
 };
 use decide::host::Host;
 use decide::host::inventory::TWO_COPIES;
@@ -33,6 +33,7 @@ pub(crate) fn status(at_work: &Steering) -> Status {
         host: host.name().to_owned(),
         host_id: host.id().to_string(),
         balance: balance(host.settings().mode.balance).to_owned(),
+        balancer_on: host.balancer_on(),
         request: at_work.request.to_owned(),
         hosts_alive: count(alive + 1),
         hosts_known: count(known + 1),
@@ -92,6 +93,15 @@ fn balance(balance: Balance) -> &'static str {
         Balance::Off => "off",
         Balance::Recommend => "recommend",
         Balance::Automatic => "automatic",
+    }
+}
+
+pub(crate) fn balancer(at_work: &Steering) -> Balancer {
+    let host = &at_work.host;
+    Balancer {
+        host: host.name().to_owned(),
+        on: host.balancer_on(),
+        balance: balance(host.settings().mode.balance).to_owned(),
     }
 }
 

@@ -74,6 +74,11 @@ fn nothing_in_particular(at_work: &Steering) -> Ground {
     let host = &at_work.host;
     let mode = views::status(at_work).balance;
     let mut because = vec![format!("balance is {mode:?}")];
+    if !host.balancer_on() {
+        because.push(
+            "the balancer is off on this host; `evenkeel balancer on` lets it go on".to_owned(),
+        );
+    }
     because.extend(host.crossed().iter().map(|crossed| format!("over its threshold: {crossed}")));
     because.extend(
         host.alarms().iter().rev().map(|alarm| format!("alarm: {}", views::in_words(host, alarm))),

@@ -20,8 +20,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::{
-    Event, EventFilter, FOLLOW_MAX, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
-    MoveStarted, MoveView, Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Balancer, BalancerRequest, Event, EventFilter, FOLLOW_MAX, FlowView, HistoryFilter,
+    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status, Unsettled,
+    VmPlace, VmView, Why,
 };
 
 /// An agent that does not answer for so long is taken for stuck.
@@ -173,6 +174,16 @@ impl Client {
             Some(about) => self.get(&format!("/v1/why/{}", plain(about))).await,
             None => self.get("/v1/why").await,
         }
+    }
+
+    /// Whether the agent's host begins balancing moves.
+    pub async fn balancer(&self) -> Result<Balancer, ClientError> {
+        self.get("/v1/balancer").await
+    }
+
+    /// Lets the agent's host begin balancing moves, or not.
+    pub async fn switch_balancer(&self, request: BalancerRequest) -> Result<Balancer, ClientError> {
+        self.post("/v1/balancer", &request).await
     }
 
     /// Starts a move by hand.

@@ -38,6 +38,8 @@ pub struct Status {
     pub host_id: String,
     /// `off`, `recommend` or `automatic`.
     pub balance: String,
+    /// Whether this host may begin balancing moves, where `balance` allows it: a person may switch them off.
+    pub balancer_on: bool,
     /// How requests go out: `multicast`, `broadcast` or `fan-out`.
     pub request: String,
     /// Hosts that answer, this one included.
@@ -380,6 +382,25 @@ pub struct MoveRequest {
 pub struct MoveStarted {
     /// The move, to be followed under `/v1/moves/{id}`.
     pub move_id: String,
+}
+
+/// `GET /v1/balancer`, and the answer to `POST /v1/balancer`: whether this host begins balancing moves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Balancer {
+    /// This host's name.
+    pub host: String,
+    /// Whether it may begin them, where `balance` allows it. Kept over restarts of the agent.
+    pub on: bool,
+    /// `off`, `recommend` or `automatic`: what the configuration says.
+    pub balance: String,
+}
+
+/// `POST /v1/balancer`: switch it on or off, on this host alone. Moves that are under way go on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BalancerRequest {
+    /// Whether it shall be on.
+    pub on: bool,
 }
 
 /// `GET /v1/moves/{id}/resolve`: what is known of a move that may need a person to end it.

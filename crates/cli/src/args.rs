@@ -107,6 +107,14 @@ pub(crate) enum Command {
         about: Option<String>,
     },
 
+    /// Whether this host begins balancing moves; `off` and `on` switch that.
+    #[command(after_help = BALANCER_HELP)]
+    Balancer {
+        /// Nothing: how it stands.
+        #[arg(value_enum)]
+        to: Option<OnOff>,
+    },
+
     /// Move a VM to another host now, cancel a move, or resolve one that is stuck.
     #[command(after_help = MOVE_HELP)]
     Move(MoveArgs),
@@ -130,6 +138,25 @@ pub(crate) enum Command {
         args: Vec<OsString>,
     },
 }
+
+/// How a switch is to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnOff {
+    /// Balancing moves may begin, where `mode.balance` allows it.
+    On,
+    /// No balancing move begins.
+    Off,
+}
+
+const BALANCER_HELP: &str = "\
+Of this host alone, without asking the others, and kept over restarts of the agent. While it is off, this host begins no
+balancing move and recommends none. A move that is under way goes on, moves by hand go on, and this host still accepts VMs
+that others send. On again, it does what `mode.balance` in the configuration says.
+
+Examples:
+  evenkeel balancer
+  evenkeel balancer off
+  evenkeel balancer on";
 
 const TRAFFIC_HELP: &str = "\
 At least one end is a VM here. `outside` is all else, as a sender the host itself too; `many` is broadcast and multicast.

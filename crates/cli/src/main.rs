@@ -8,10 +8,11 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use api::BalancerRequest;
 use api::client::{Client, ClientError};
 use clap::Parser;
 
-use crate::args::{Command, CommandLine, ConfigCommand, Format};
+use crate::args::{Command, CommandLine, ConfigCommand, Format, OnOff};
 use crate::screen::Screen;
 
 mod args;
@@ -71,6 +72,13 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         }
         Command::Events(wanted) => events::run(&client, &mut screen, wanted).await?,
         Command::Why { about } => screen.show(&client.why(about.as_deref()).await?, show::why)?,
+        Command::Balancer { to } => {
+            let balancer = match to {
+                None => client.balancer().await?,
+                Some(to) => client.switch_balancer(BalancerRequest { on: to == OnOff::On }).await?,
+            };
+            screen.show(&balancer, |balancer, _| show::balancer(balancer))?
+        }
         Command::Move(wanted) => return moving::run(&client, &mut screen, wanted).await,
         Command::Config { what: ConfigCommand::Check { file } } => {
             return Ok(program::config_check(file));

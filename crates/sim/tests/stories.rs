@@ -624,6 +624,30 @@ fn recommend_moves_nothing() {
 }
 
 #[test]
+fn a_host_whose_balancer_is_off_accepts_but_begins_nothing_by_itself() {
+    let mut world = flooded(settings());
+    world.handle(1, Event::Balancer { on: false });
+    world.handle(1, Event::Balancer { on: false });
+    world.run(secs(60));
+    check(
+        &world,
+        expect![[r#"
+            host1 VmPolicy: the balancer is off on this host: it begins no balancing move until `evenkeel balancer on`
+            host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
+        "#]],
+    );
+    expect!["hot (packets_per_second 1100 over 1000), but the balancer is off on this host (`evenkeel balancer on`)"].assert_eq(world.sites[&1].host.as_ref().unwrap().doing());
+    world.ask(3, Ask::Move { vm: vm_id(4), to: Some(host_id(2)) }).unwrap();
+    world.handle(2, Event::Balancer { on: false });
+    world.run(secs(30));
+    assert_eq!(world.runs_at(vm_id(4)).into_iter().collect::<Vec<_>>(), [2], "{}", world.story());
+    world.handle(1, Event::Balancer { on: true });
+    world.run(secs(60));
+    assert!(world.noted(Step::Request), "{}", world.story());
+    ends_at(&mut world, 3);
+}
+
+#[test]
 fn a_blip_moves_nothing() {
     let mut world = calm(settings());
     for _ in 0..30 {

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::{
-    Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView,
-    Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Balancer, BalancerRequest, Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
+    MoveStarted, MoveView, Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use tokio::sync::oneshot;
 
@@ -82,6 +82,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
     -> impl Future<Output = Result<Vec<Event>, Problem>> + Send;
     /// Why a VM (name or UUID) or move went as it did; about nothing: why nothing is being moved.
     fn why(&self, about: Option<String>) -> impl Future<Output = Result<Why, Problem>> + Send;
+    /// Whether its host begins balancing moves.
+    fn balancer(&self) -> impl Future<Output = Result<Balancer, Problem>> + Send;
+    /// Lets its host begin them, or not; kept before it is answered.
+    fn switch_balancer(
+        &self,
+        request: BalancerRequest,
+    ) -> impl Future<Output = Result<Balancer, Problem>> + Send;
     /// Starts a move by hand.
     fn start_move(
         &self,

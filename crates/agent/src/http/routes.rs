@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use api::{
-    Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView,
-    Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Balancer, BalancerRequest, Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
+    MoveStarted, MoveView, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -36,6 +36,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/moves/{id}/cancel", post(cancel::<B>))
         .route("/v1/moves/{id}/resolve", get(unsettled::<B>).post(resolve::<B>))
         .route("/v1/events", get(events::<B>))
+        .route("/v1/balancer", get(balancer::<B>).post(switch_balancer::<B>))
         .route("/v1/why", get(why_nothing::<B>))
         .route("/v1/why/{about}", get(why::<B>))
         .fallback(no_such_route)
@@ -114,6 +115,18 @@ async fn why_nothing<B: Backend>(State(backend): State<B>) -> Answer<Why> {
 async fn why<B: Backend>(State(backend): State<B>, about: Named) -> Answer<Why> {
     let Path(about) = about?;
     Ok(Json(backend.why(Some(about)).await?))
+}
+
+async fn balancer<B: Backend>(State(backend): State<B>) -> Answer<Balancer> {
+    Ok(Json(backend.balancer().await?))
+}
+
+async fn switch_balancer<B: Backend>(
+    State(backend): State<B>,
+    request: Result<Json<BalancerRequest>, JsonRejection>,
+) -> Answer<Balancer> {
+    let Json(request) = request?;
+    Ok(Json(backend.switch_balancer(request).await?))
 }
 
 async fn start_move<B: Backend>(

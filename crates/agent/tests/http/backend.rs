@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use agent::http::{About, ApiSocket, Backend, EventQuery, serve, until_events};
 use api::client::Client;
 use api::{
-    Choice, Decision, Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
-    MoveStarted, MoveView, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
+    Balancer, BalancerRequest, Choice, Decision, Event, FlowView, HistoryFilter, HistoryView,
+    HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status, Step, Unsettled,
+    VmPlace, VmView, Why,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -95,6 +96,7 @@ pub(crate) fn status() -> Status {
         host: "host1".to_owned(),
         host_id: "00000000-0000-0000-0000-000000000001".to_owned(),
         balance: "recommend".to_owned(),
+        balancer_on: true,
         request: "multicast".to_owned(),
         hosts_alive: 3,
         hosts_known: 3,
@@ -106,6 +108,10 @@ pub(crate) fn status() -> Status {
         doing: "no host is hot".to_owned(),
         alarms: vec![],
     }
+}
+
+pub(crate) fn balancer(on: bool) -> Balancer {
+    Balancer { host: "host1".to_owned(), on, balance: "recommend".to_owned() }
 }
 
 pub(crate) fn one_move() -> MoveView {
@@ -187,6 +193,12 @@ impl Backend for Fixed {
             because: vec![],
             events: vec![event(1, MOVE)],
         })
+    }
+    async fn balancer(&self) -> Result<Balancer, Problem> {
+        Ok(balancer(true))
+    }
+    async fn switch_balancer(&self, request: BalancerRequest) -> Result<Balancer, Problem> {
+        Ok(balancer(request.on))
     }
     async fn start_move(&self, request: MoveRequest) -> Result<MoveStarted, Problem> {
         self.named(&request.vm);

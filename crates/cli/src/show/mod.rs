@@ -3,8 +3,8 @@
 //! Everything here is pure: an answer and a [`Look`] in, text out.
 
 use api::{
-    Decision, FlowView, HostView, MoveStarted, MoveView, NextHourView, QueueView, ShareView,
-    Status, Unsettled, UplinkView, VmPlace, VmView, Why,
+    Balancer, Decision, FlowView, HostView, MoveStarted, MoveView, NextHourView, QueueView,
+    ShareView, Status, Unsettled, UplinkView, VmPlace, VmView, Why,
 };
 
 use self::table::{Color, Table, cell, coloured, one_line};
@@ -41,6 +41,9 @@ pub(crate) fn status(status: &Status, look: Look) -> String {
     );
     line("VMs here", status.vms.to_string(), None);
     line("balance", status.balance.clone(), None);
+    if !status.balancer_on {
+        line("balancer", "off on this host".to_owned(), Some(Color::Yellow));
+    }
     line("request by", status.request.clone(), None);
     let hot = status.hot.is_some().then_some(Color::Red);
     line("hot", status.hot.clone().unwrap_or_else(|| "no".to_owned()), hot);
@@ -361,6 +364,16 @@ pub(crate) fn why(why: &Why, look: Look) -> String {
         text.push_str(&events(&why.events, look));
     }
     text
+}
+
+/// Whether the host begins balancing moves.
+pub(crate) fn balancer(balancer: &Balancer) -> String {
+    let Balancer { host, on, balance } = balancer;
+    one_line(if *on {
+        format!("The balancer of {host} is on; balance is {balance:?}.")
+    } else {
+        format!("The balancer of {host} is off: it begins no balancing move.")
+    })
 }
 
 /// That a move of `vm` has begun, and how to follow it.

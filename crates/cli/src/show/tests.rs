@@ -23,6 +23,7 @@ fn status() -> Status {
         host: "host1".to_owned(),
         host_id: "00000000-0000-0000-0000-000000000001".to_owned(),
         balance: "automatic".to_owned(),
+        balancer_on: true,
         request: "multicast".to_owned(),
         hosts_alive: 2,
         hosts_known: 3,
@@ -232,7 +233,7 @@ fn the_status() {
         "#]],
     );
     let quiet = status().uplink.map(|uplink| UplinkView { losing_queues: vec![], ..uplink });
-    let calm = Status { hot: None, alarms: vec![], uplink: quiet, ..status() };
+    let calm = Status { hot: None, balancer_on: false, alarms: vec![], uplink: quiet, ..status() };
     check(
         super::status(&calm, WIDE),
         expect![[r#"
@@ -243,6 +244,7 @@ fn the_status() {
             hosts       2 of 3 alive
             VMs here    2
             balance     automatic
+            balancer    off on this host
             request by  multicast
             hot         no
             disks       2.3 MiB/s

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::{
-    Choice, Decision, Event, EventFilter, FlowView, HostView, MoveRequest, MoveStarted, MoveView,
-    Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
+    Balancer, BalancerRequest, Choice, Decision, Event, EventFilter, FlowView, HostView,
+    MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView,
+    Why,
 };
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -110,6 +111,7 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/moves/{id}/cancel", post(cancel))
         .route("/v1/moves/{id}/resolve", get(async || Json(unsettled())).post(resolve))
         .route("/v1/events", get(events))
+        .route("/v1/balancer", get(async || Json(balancer(true))).post(switch_balancer))
         .route("/v1/why", get(async || Json(why("host1"))))
         .route("/v1/why/{about}", get(async |InPath(about): InPath<String>| Json(why(&about))))
         .with_state(script)
@@ -133,6 +135,14 @@ async fn start_move(
         ));
     }
     Json(MoveStarted { move_id: MOVE.to_owned() }).into_response()
+}
+
+async fn switch_balancer(Json(request): Json<BalancerRequest>) -> Json<Balancer> {
+    Json(balancer(request.on))
+}
+
+fn balancer(on: bool) -> Balancer {
+    Balancer { host: "host1".to_owned(), on, balance: "automatic".to_owned() }
 }
 
 async fn cancel(State(script): State<Arc<Script>>, InPath(id): InPath<String>) -> Response {
@@ -217,6 +227,7 @@ pub(crate) fn status() -> Status {
         host: "host1".to_owned(),
         host_id: "00000000-0000-0000-0000-000000000001".to_owned(),
         balance: "recommend".to_owned(),
+        balancer_on: true,
         request: "multicast".to_owned(),
         hosts_alive: 3,
         hosts_known: 3,

@@ -12,6 +12,22 @@ async fn check(arguments: &[&str], expected: Expect) {
 }
 
 #[tokio::test]
+async fn the_balancer_is_shown_and_switched() {
+    let on = "The balancer of host1 is on; balance is \"automatic\".\n";
+    let off = "The balancer of host1 is off: it begins no balancing move.\n";
+    for (arguments, told) in
+        [(&["balancer"][..], on), (&["balancer", "on"], on), (&["balancer", "off"], off)]
+    {
+        let ran = Agent::start(vec![]).run(arguments).await;
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), told, ""));
+    }
+    let json = Agent::start(vec![]).run(&["balancer", "off", "-o", "json"]).await.out;
+    assert!(json.contains("\"on\": false"), "{json}");
+    let wrong = Agent::start(vec![]).run(&["balancer", "of"]).await;
+    assert_eq!(wrong.code, Some(2));
+}
+
+#[tokio::test]
 async fn every_list_has_a_table() {
     check(
         &["status"],

@@ -30,6 +30,8 @@ const ASKED: usize = 8;
 
 /// The mean of the cluster is reckoned so often, and where nothing was found to gain it is looked again after as long.
 const MEAN_EVERY: Duration = Duration::from_secs(30);
+/// What a person who has switched it off is told of it.
+pub(super) const BALANCER_OFF: &str = "the balancer is off on this host (`evenkeel balancer on`)";
 
 /// What asks for a move.
 #[derive(Debug)]
@@ -72,6 +74,21 @@ impl Host {
             Err(why) => format!("{} ({}), but {why}", cause.adjective(), cause.words),
             Ok(leaves) => self.speak(now, &cause, leaves, actions),
         }
+    }
+
+    /// Does as a person says; it is noted if it changes something. What is under way goes on.
+    pub(super) fn switch_balancer(&mut self, on: bool, actions: &mut Vec<Action>) {
+        if on != self.balancer_off {
+            return;
+        }
+        self.balancer_off = !on;
+        self.recommended.clear();
+        let words = if on {
+            "the balancer is on again on this host"
+        } else {
+            "the balancer is off on this host: it begins no balancing move until `evenkeel balancer on`"
+        };
+        actions.push(Action::Note(Note::new(Step::VmPolicy, words)));
     }
 
     /// Says once that this host has become hot.
@@ -181,6 +198,9 @@ impl Host {
     fn may_balance(&mut self, now: Time) -> Result<(), String> {
         if self.settings.mode.balance == Balance::Off {
             return Err("balance is off".to_owned());
+        }
+        if self.balancer_off {
+            return Err(BALANCER_OFF.to_owned());
         }
         self.may_begin(now)?;
         self.recent.retain(|began| now.since(*began) < DAY);

@@ -131,6 +131,8 @@ pub enum Event {
     Asked { number: u64, what: Ask },
     /// What was stored of a history that `Recall` asked for.
     Recalled { whose: Whose, quarters: Quarters, past: Past },
+    /// Balancing moves may begin here, or may not; at first they may.
+    Balancer { on: bool },
     /// New settings.
     Settings(#[serde(with = "form::settings")] Box<Settings>),
     /// What the calendar says now; told about once a minute.
@@ -284,6 +286,8 @@ pub struct Host {
     /// No VM is looked for before that would even out hosts.
     look_again: Time,
     failures_of_policy: policies::Failures,
+    /// Begins no balancing move: a person has said so, of this host alone.
+    balancer_off: bool,
     recommended: BTreeSet<VmId>,
     /// What needs a person; with the end of its move it is over.
     alarms: Vec<Note>,
@@ -359,6 +363,7 @@ impl Host {
             mean: (Mean::default(), None),
             look_again: Time::default(),
             failures_of_policy: policies::Failures::default(),
+            balancer_off: false,
             recommended: BTreeSet::new(),
             alarms: Vec::new(),
             tales: Tales::default(),
@@ -405,6 +410,7 @@ impl Host {
             Event::StoreFailed { number, why } => self.stored(now, number, Err(why), actions),
             Event::Asked { number, what } => self.asked(now, number, &what, actions),
             Event::Recalled { whose, quarters, past } => self.recalled(now, whose, quarters, &past),
+            Event::Balancer { on } => self.switch_balancer(on, actions),
             Event::Settings(settings) => self.set(*settings),
             Event::LocalTimes(times) => self.local_times = Some(times),
         }
@@ -639,6 +645,11 @@ impl Host {
     /// What needs a person, oldest first.
     pub fn alarms(&self) -> &[Note] {
         &self.alarms
+    }
+
+    /// Whether balancing moves may begin here, by a person's word about this host.
+    pub fn balancer_on(&self) -> bool {
+        !self.balancer_off
     }
 
     /// Why nothing is being done, or what is.

@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::balance::BALANCER_OFF;
 use super::outgoing::{Departure, may_take};
 use super::story::{Note, Step};
 use super::{Action, Host, Vm};
@@ -278,6 +279,9 @@ impl Host {
         };
         let words = |broken: &Broken| format!("{}: {}", self.vm_name(broken.vm), broken.words);
         let told = words(first);
+        if self.balancer_off {
+            return Enforcing::Waits(format!("{told}, but {BALANCER_OFF}"));
+        }
         if let Err(why) = self.may_begin(now) {
             return Enforcing::Waits(format!("{told}, but {why}"));
         }

@@ -279,6 +279,7 @@ fn event() -> impl Strategy<Value = Event> {
         any::<(u64, u64)>().prop_map(|(number, generation)| Event::Stored { number, generation }),
         (any::<u64>(), words()).prop_map(|(number, why)| Event::StoreFailed { number, why }),
         (any::<u64>(), ask).prop_map(|(number, what)| Event::Asked { number, what }),
+        any::<bool>().prop_map(|on| Event::Balancer { on }),
         settings().prop_map(|settings| Event::Settings(Box::new(settings))),
         (any::<u64>(), btree_map(words(), any::<u16>(), 0..3))
             .prop_map(|(unix, zones)| Event::LocalTimes(LocalTimes { unix, zones })),
@@ -314,9 +315,10 @@ fn kind(event: &Event) -> usize {
         Event::Inventory { .. } => 14,
         Event::BadHistory { .. } => 15,
         Event::LocalTimes(_) => 16,
+        Event::Balancer { .. } => 17,
     }
 }
-const KINDS: usize = 17;
+const KINDS: usize = 18;
 
 fn start() -> impl Strategy<Value = Start> {
     let record = (any::<(u64, u64)>(), ownership())
