@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use api::{
-    Balancer, BalancerRequest, Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
-    MoveStarted, MoveView, Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Event, FlowView, HistoryFilter,
+    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status,
+    Unsettled, VmPlace, VmView, Why,
 };
 use decide::host::{self, Ask};
-use decide::units::{HostId, MoveId};
+use decide::units::{HostId, MoveId, VmId};
 use drivers::store::{Events, Noted};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
@@ -202,12 +203,43 @@ impl Backend for Answers {
         done.await.map_err(|_ended| gone())?
     }
 
+    async fn plan(&self) -> Result<Plan, Problem> {
+        self.look(|at_work| views::plan(at_work)).await
+    }
+
+    async fn apply(&self, request: ApplyRequest) -> Result<Applied, Problem> {
+        let plan = self.plan().await?;
+        let (host, nothing) = (plan.host, plan.held.filter(|_| plan.moves.is_empty()));
+        let all = request.vms.is_empty();
+        let wanted: Vec<String> = match all {
+            true => plan.moves.into_iter().map(|planned| planned.vm_id).collect(),
+            false => request.vms,
+        };
+        let mut vms = Vec::new();
+        for wanted in wanted {
+            let name = wanted.clone();
+            let found = self.look(move |at_work| {
+                let vm = vm_here(at_work, &name)?;
+                Ok((vm, at_work.host.vm_name(vm)))
+            });
+            let (vm, applied) = match found.await? {
+                Ok((vm, name)) => (name, self.ask(move |_| Ok(Ask::Apply { vm })).await),
+                Err(problem) => (wanted, Err(problem)),
+            };
+            let (move_id, refused) = match applied {
+                Ok(move_id) => (Some(move_id.to_string()), None),
+                // The agent stops: nobody knows what becomes of the rest.
+                Err(problem) if problem.status >= 500 => return Err(problem),
+                Err(problem) => (None, Some(problem.title)),
+            };
+            vms.push(AppliedVm { vm, move_id, refused });
+        }
+        Ok(Applied { host, vms, nothing: nothing.filter(|_| all) })
+    }
+
     async fn start_move(&self, request: MoveRequest) -> Result<MoveStarted, Problem> {
         let move_id = self.ask(move |at_work| {
-            let unknown = || {
-                why::elsewhere(at_work, &request.vm).unwrap_or_else(|| why::no_such_vm(&request.vm))
-            };
-            let vm = why::find_vm(at_work, &request.vm).ok_or_else(unknown)?;
+            let vm = vm_here(at_work, &request.vm)?;
             let to = request.to.as_deref().map(|to| find_host(at_work, to)).transpose()?;
             Ok(Ask::Move { vm, to })
         });
@@ -257,6 +289,11 @@ fn find_move(at_work: &Steering, id: &str) -> Result<MoveId, Problem> {
     let mut stories = at_work.host.stories().rev();
     let found = stories.find(|story| story.move_id.to_string() == id);
     found.map(|story| story.move_id).ok_or_else(|| no_such_move(id))
+}
+
+fn vm_here(at_work: &Steering, name: &str) -> Result<VmId, Problem> {
+    let unknown = || why::elsewhere(at_work, name).unwrap_or_else(|| why::no_such_vm(name));
+    why::find_vm(at_work, name).ok_or_else(unknown)
 }
 
 fn find_host(at_work: &Steering, to: &str) -> Result<HostId, Problem> {

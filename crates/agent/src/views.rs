@@ -1,11 +1,15 @@
 //! What `decide` knows, in the words of the API.
 
+use std::time::Duration;
+
 use api::{
-    Balancer, Choice, Decision, Event, FlowView, HostView, MoveView, NextHourView, QueueView,
-    ShareView, Status, Step as Told, Unsettled, UplinkView, VmPlace, VmView,
+    Balancer, Choice, Decision, Event, FlowView, HostView, MoveView, NextHourView, Plan,
+    PlannedMove, QueueView, ShareView, Status, Step as Told, Unsettled, UplinkView, VmPlace,
+    VmView,
 };
 use decide::host::Host;
 use decide::host::inventory::TWO_COPIES;
+use decide::host::plan::{Asked, Planned};
 use decide::host::story::{Note, Step, Story};
 use decide::membership::inventory::Listed;
 use decide::membership::{Digest, Headroom, HostState, View};
@@ -102,6 +106,42 @@ pub(crate) fn balancer(at_work: &Steering) -> Balancer {
         host: host.name().to_owned(),
         on: host.balancer_on(),
         balance: balance(host.settings().mode.balance).to_owned(),
+    }
+}
+
+/// What would be moved from here now.
+pub(crate) fn plan(at_work: &Steering) -> Plan {
+    let host = &at_work.host;
+    let plan = host.plan(at_work.clock.now());
+    let moves = plan.moves.into_iter().map(|planned| planned_move(at_work, planned)).collect();
+    Plan { host: host.name().to_owned(), moves, held: plan.held }
+}
+
+fn planned_move(at_work: &Steering, planned: Planned) -> PlannedMove {
+    let host = &at_work.host;
+    let (to, asked) = match planned.asked {
+        Asked::Best(hosts) => {
+            let asked = format!("{}, the best by what they said last", hosts.len());
+            (hosts.into_iter().map(|it| host.name_of(it)).collect(), asked)
+        }
+        Asked::All(hosts) => (Vec::new(), format!("all {}", hosts.len())),
+        Asked::Drawn { hosts, of } => (Vec::new(), format!("{hosts} of {of}, by lot")),
+    };
+    let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    PlannedMove {
+        vm: host.vm_name(planned.vm),
+        vm_id: planned.vm.to_string(),
+        from: host.name().to_owned(),
+        to,
+        asked,
+        reason: planned.reason,
+        choice: planned.choice,
+        relief_percent: planned.relief.map(cost_percent),
+        copy_cost_percent: cost_percent(planned.copy_cost),
+        memory_mib: planned.memory.0,
+        copy_ms: planned.foreseen.map(|foreseen| milliseconds(foreseen.copy)),
+        downtime_ms: planned.foreseen.and_then(|foreseen| foreseen.pause).map(milliseconds),
+        recommended: planned.recommended.map(|since| at_work.clock.wall(since)),
     }
 }
 

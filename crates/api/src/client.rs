@@ -20,9 +20,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::{
-    Balancer, BalancerRequest, Event, EventFilter, FOLLOW_MAX, FlowView, HistoryFilter,
-    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status, Unsettled,
-    VmPlace, VmView, Why,
+    Applied, ApplyRequest, Balancer, BalancerRequest, Event, EventFilter, FOLLOW_MAX, FlowView,
+    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem,
+    Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 
 /// An agent that does not answer for so long is taken for stuck.
@@ -184,6 +184,16 @@ impl Client {
     /// Lets the agent's host begin balancing moves, or not.
     pub async fn switch_balancer(&self, request: BalancerRequest) -> Result<Balancer, ClientError> {
         self.post("/v1/balancer", &request).await
+    }
+
+    /// What would be moved from the agent's host now.
+    pub async fn plan(&self) -> Result<Plan, ClientError> {
+        self.get("/v1/plan").await
+    }
+
+    /// Begins what is planned, as far as it still holds.
+    pub async fn apply(&self, request: &ApplyRequest) -> Result<Applied, ClientError> {
+        self.post("/v1/plan/apply", request).await
     }
 
     /// Starts a move by hand.

@@ -107,6 +107,18 @@ pub(crate) enum Command {
         about: Option<String>,
     },
 
+    /// What would be moved from this host now, and what that would bring and take. Nothing is done.
+    #[command(after_help = PLAN_HELP)]
+    Plan,
+
+    /// Begin the moves that are planned, as far as they still hold.
+    #[command(after_help = APPLY_HELP)]
+    Apply {
+        /// Names or UUIDs of VMs on this host; without any: all that are planned.
+        #[arg(value_name = "VM")]
+        vms: Vec<String>,
+    },
+
     /// Whether this host begins balancing moves; `off` and `on` switch that.
     #[command(after_help = BALANCER_HELP)]
     Balancer {
@@ -147,6 +159,30 @@ pub(crate) enum OnOff {
     /// No balancing move begins.
     Off,
 }
+
+const PLAN_HELP: &str = "\
+Each agent plans for the VMs of its own host, one VM at a time: the next is judged once hosts were asked about this one. It asks
+nobody for this, writes nothing, and draws no lot: what follows is the same as without. TO names the hosts that would be asked
+where their own figures say which are best (the trigger `spread`); else no one knows before they have answered. COPY is
+the most that the copy takes, as the VM writes to its memory now; the hand-over, some tens of milliseconds, adds to DOWNTIME.
+
+Exit codes: 0 whether something would be moved or not, 3 the agent was lost.
+
+Examples:
+  evenkeel plan
+  evenkeel plan -o wide
+  evenkeel plan -o json | jq -r '.moves[].vm'";
+
+const APPLY_HELP: &str = "\
+Each VM is judged and hosts are asked anew, as if the policy began it: a move that does not pay any more is not made, and limits,
+rests and rules hold. It works in every mode, and while the balancer is off. What does not hold is refused with its reason.
+Returns once the moves have begun; `evenkeel moves` tells how they go.
+
+Exit codes: 0 all have begun or there was nothing to do, 1 one was refused, 3 the agent was lost.
+
+Examples:
+  evenkeel apply
+  evenkeel apply web db";
 
 const BALANCER_HELP: &str = "\
 Of this host alone, without asking the others, and kept over restarts of the agent. While it is off, this host begins no

@@ -8,8 +8,8 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use api::BalancerRequest;
 use api::client::{Client, ClientError};
+use api::{ApplyRequest, BalancerRequest};
 use clap::Parser;
 
 use crate::args::{Command, CommandLine, ConfigCommand, Format, OnOff};
@@ -72,6 +72,14 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         }
         Command::Events(wanted) => events::run(&client, &mut screen, wanted).await?,
         Command::Why { about } => screen.show(&client.why(about.as_deref()).await?, show::why)?,
+        Command::Plan => screen.show(&client.plan().await?, show::plan)?,
+        Command::Apply { vms } => {
+            let applied = client.apply(&ApplyRequest { vms }).await?;
+            screen.show(&applied, |applied, _| show::applied(applied))?;
+            if applied.vms.iter().any(|vm| vm.refused.is_some()) {
+                return Ok(ExitCode::from(REFUSED));
+            }
+        }
         Command::Balancer { to } => {
             let balancer = match to {
                 None => client.balancer().await?,

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::{
-    Balancer, BalancerRequest, Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
-    MoveStarted, MoveView, Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Applied, ApplyRequest, Balancer, BalancerRequest, Event, FlowView, HistoryFilter, HistoryView,
+    HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status, Unsettled,
+    VmPlace, VmView, Why,
 };
 use tokio::sync::oneshot;
 
@@ -89,6 +90,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
         &self,
         request: BalancerRequest,
     ) -> impl Future<Output = Result<Balancer, Problem>> + Send;
+    /// What would be moved from its host now.
+    fn plan(&self) -> impl Future<Output = Result<Plan, Problem>> + Send;
+    /// Begins what is planned, as far as it still holds.
+    fn apply(&self, request: ApplyRequest)
+    -> impl Future<Output = Result<Applied, Problem>> + Send;
     /// Starts a move by hand.
     fn start_move(
         &self,

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use api::{
-    Balancer, BalancerRequest, Event, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
-    MoveStarted, MoveView, Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Applied, ApplyRequest, Balancer, BalancerRequest, Event, FlowView, HistoryFilter, HistoryView,
+    HostView, MoveRequest, MoveStarted, MoveView, Plan, Resolve, Status, Unsettled, VmPlace,
+    VmView, Why,
 };
+use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
@@ -37,6 +38,8 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/moves/{id}/resolve", get(unsettled::<B>).post(resolve::<B>))
         .route("/v1/events", get(events::<B>))
         .route("/v1/balancer", get(balancer::<B>).post(switch_balancer::<B>))
+        .route("/v1/plan", get(plan::<B>))
+        .route("/v1/plan/apply", post(apply::<B>))
         .route("/v1/why", get(why_nothing::<B>))
         .route("/v1/why/{about}", get(why::<B>))
         .fallback(no_such_route)
@@ -127,6 +130,18 @@ async fn switch_balancer<B: Backend>(
 ) -> Answer<Balancer> {
     let Json(request) = request?;
     Ok(Json(backend.switch_balancer(request).await?))
+}
+
+async fn plan<B: Backend>(State(backend): State<B>) -> Answer<Plan> {
+    Ok(Json(backend.plan().await?))
+}
+
+async fn apply<B: Backend>(
+    State(backend): State<B>,
+    request: Result<Json<ApplyRequest>, JsonRejection>,
+) -> Accepted<Applied> {
+    let Json(request) = request?;
+    Ok((StatusCode::ACCEPTED, Json(backend.apply(request).await?)))
 }
 
 async fn start_move<B: Backend>(

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use agent::http::{About, ApiSocket, Backend, EventQuery, serve, until_events};
 use api::client::Client;
 use api::{
-    Balancer, BalancerRequest, Choice, Decision, Event, FlowView, HistoryFilter, HistoryView,
-    HostView, MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status, Step, Unsettled,
-    VmPlace, VmView, Why,
+    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Choice, Decision, Event, FlowView,
+    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, PlannedMove,
+    Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -114,6 +114,25 @@ pub(crate) fn balancer(on: bool) -> Balancer {
     Balancer { host: "host1".to_owned(), on, balance: "recommend".to_owned() }
 }
 
+pub(crate) fn plan() -> Plan {
+    let planned = PlannedMove {
+        vm: VM.to_owned(),
+        vm_id: "00000000-0000-0000-0000-0000000000aa".to_owned(),
+        from: "host1".to_owned(),
+        to: vec![],
+        asked: "all 3".to_owned(),
+        reason: "hot".to_owned(),
+        choice: None,
+        relief_percent: Some(31.5),
+        copy_cost_percent: 0.03,
+        memory_mib: 1024,
+        copy_ms: None,
+        downtime_ms: Some(80),
+        recommended: None,
+    };
+    Plan { host: "host1".to_owned(), moves: vec![planned], held: None }
+}
+
 pub(crate) fn one_move() -> MoveView {
     MoveView {
         id: MOVE.to_owned(),
@@ -193,6 +212,14 @@ impl Backend for Fixed {
             because: vec![],
             events: vec![event(1, MOVE)],
         })
+    }
+    async fn plan(&self) -> Result<Plan, Problem> {
+        Ok(plan())
+    }
+    async fn apply(&self, request: ApplyRequest) -> Result<Applied, Problem> {
+        let began = |vm| AppliedVm { vm, move_id: Some(MOVE.to_owned()), refused: None };
+        let vms = request.vms.into_iter().map(began).collect();
+        Ok(Applied { host: "host1".to_owned(), vms, nothing: None })
     }
     async fn balancer(&self) -> Result<Balancer, Problem> {
         Ok(balancer(true))

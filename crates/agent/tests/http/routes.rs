@@ -1,7 +1,9 @@
 //! Each route through the client, and each mistake as a problem with its code.
 
 use api::client::ClientError;
-use api::{BODY_MAX, BalancerRequest, Decision, EventFilter, MoveRequest, Problem, Resolve};
+use api::{
+    ApplyRequest, BODY_MAX, BalancerRequest, Decision, EventFilter, MoveRequest, Problem, Resolve,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, header};
@@ -9,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-use crate::backend::{MOVE, Served, VM, balancer, event, flow, one_move, status, unsettled};
+use crate::backend::{MOVE, Served, VM, balancer, event, flow, one_move, plan, status, unsettled};
 
 /// Sends what the client would not; gives status, content type and body.
 async fn raw(
@@ -55,6 +57,9 @@ async fn what_the_backend_answers_reaches_the_client() {
     assert_eq!(client.events(&EventFilter::default()).await.unwrap(), vec![event(1, MOVE)]);
     assert_eq!(client.why(None).await.unwrap().about, "nothing");
     assert_eq!(client.why(Some(VM)).await.unwrap().about, VM);
+    assert_eq!(client.plan().await.unwrap(), plan());
+    let apply = ApplyRequest { vms: vec![VM.to_owned()] };
+    assert_eq!(client.apply(&apply).await.unwrap().vms[0].move_id.as_deref(), Some(MOVE));
     assert_eq!(client.balancer().await.unwrap(), balancer(true));
     let off = client.switch_balancer(BalancerRequest { on: false }).await.unwrap();
     assert_eq!(off, balancer(false));
@@ -133,6 +138,8 @@ async fn each_mistake_has_its_code() {
         ("GET", "/v1/moves/1/cancel", json, "", 405, "no-such-method"),
         ("POST", "/v1/moves/1/resolve", json, "{\"decision\": \"keep\"}", 422, "wrong-fields"),
         ("POST", "/v1/moves/1/resolve", json, "{\"fenced\": \"host2\"}", 422, "wrong-fields"),
+        ("POST", "/v1/plan", json, "", 405, "no-such-method"),
+        ("POST", "/v1/plan/apply", json, "{\"vm\": [\"web\"]}", 422, "wrong-fields"),
         ("POST", "/v1/balancer", json, "{\"off\": true}", 422, "wrong-fields"),
         ("POST", "/v1/moves", json, "{\"vm\": ", 400, "bad-json"),
         ("POST", "/v1/moves", json, "{\"vm\": 7}", 422, "wrong-fields"),

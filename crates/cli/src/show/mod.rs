@@ -12,11 +12,14 @@ use crate::screen::Look;
 
 pub(crate) use self::history::{history, history_csv, history_plot};
 
+pub(crate) use self::plan::{applied, plan};
+
 pub(crate) use self::events::{events, events_as_they_come, step};
 
 mod events;
 mod figures;
 mod history;
+mod plan;
 mod plot;
 mod table;
 #[cfg(test)]

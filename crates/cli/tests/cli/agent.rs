@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::{
-    Balancer, BalancerRequest, Choice, Decision, Event, EventFilter, FlowView, HostView,
-    MoveRequest, MoveStarted, MoveView, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView,
-    Why,
+    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Choice, Decision, Event,
+    EventFilter, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Plan, PlannedMove,
+    Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
 };
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -111,6 +111,8 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/moves/{id}/cancel", post(cancel))
         .route("/v1/moves/{id}/resolve", get(async || Json(unsettled())).post(resolve))
         .route("/v1/events", get(events))
+        .route("/v1/plan", get(async || Json(plan())))
+        .route("/v1/plan/apply", post(apply))
         .route("/v1/balancer", get(async || Json(balancer(true))).post(switch_balancer))
         .route("/v1/why", get(async || Json(why("host1"))))
         .route("/v1/why/{about}", get(async |InPath(about): InPath<String>| Json(why(&about))))
@@ -135,6 +137,51 @@ async fn start_move(
         ));
     }
     Json(MoveStarted { move_id: MOVE.to_owned() }).into_response()
+}
+
+fn plan() -> Plan {
+    let web = PlannedMove {
+        vm: "web".to_owned(),
+        vm_id: vm().id,
+        from: "host1".to_owned(),
+        to: vec!["host3".to_owned(), "host2".to_owned()],
+        asked: "2, the best by what they said last".to_owned(),
+        reason:
+            "above the mean (cpu used 75 %, 50 % in the mean of the cluster, 10 % above it allowed)"
+                .to_owned(),
+        choice: Some("most gain for what is copied, 12.00 % at best".to_owned()),
+        relief_percent: Some(31.5),
+        copy_cost_percent: 0.03,
+        memory_mib: 2048,
+        copy_ms: Some(17_179),
+        downtime_ms: Some(80),
+        recommended: Some("2026-03-01T17:12:03.250Z".to_owned()),
+    };
+    let flooded = PlannedMove {
+        vm: "db".to_owned(),
+        to: vec![],
+        asked: "8 of 40, by lot".to_owned(),
+        reason: "anti-affinity db: db2 of it is here too".to_owned(),
+        choice: None,
+        relief_percent: None,
+        copy_ms: None,
+        downtime_ms: None,
+        recommended: None,
+        ..web.clone()
+    };
+    let held = Some("balance is \"recommend\"".to_owned());
+    Plan { host: "host1".to_owned(), moves: vec![web, flooded], held }
+}
+
+/// Refuses the VM of this name; nothing is planned.
+async fn apply(Json(request): Json<ApplyRequest>) -> Json<Applied> {
+    let applied = |vm: String| {
+        let refused = (vm == "nobody").then(|| "no VM or move \"nobody\" on this host".to_owned());
+        AppliedVm { move_id: refused.is_none().then(|| MOVE.to_owned()), vm, refused }
+    };
+    let nothing = request.vms.is_empty().then(|| "this host is not hot".to_owned());
+    let vms = request.vms.into_iter().map(applied).collect();
+    Json(Applied { host: "host1".to_owned(), vms, nothing })
 }
 
 async fn switch_balancer(Json(request): Json<BalancerRequest>) -> Json<Balancer> {

@@ -1,6 +1,6 @@
 //! What can be looked at, in each form.
 
-use api::{Event, Status, Step, VmView};
+use api::{Event, Plan, Status, Step, VmView};
 use expect_test::{Expect, expect};
 
 use crate::agent::{Agent, event, status, vm};
@@ -9,6 +9,41 @@ async fn check(arguments: &[&str], expected: Expect) {
     let ran = Agent::start(vec![]).run(arguments).await;
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{arguments:?}: {ran:?}");
     expected.assert_eq(&ran.out);
+}
+
+#[tokio::test]
+async fn a_plan_has_a_table_and_json() {
+    check(&["plan"], expect![[r#"
+        VM   FROM   TO                       RELIEF  COPY COST   MEMORY           COPY  DOWNTIME  WHY
+        web  host1  host3, host2            31.50 %     0.03 %  2.0 GiB        17.17 s     80 ms  above the mean (cpu used 75 %, 50 % in the mean of the cluster, 10 % above it allowed); most gain for what is copied, 12.00 % at best
+        db   host1  asked: 8 of 40, by lot              0.03 %  2.0 GiB  would not end         ?  anti-affinity db: db2 of it is here too
+
+        It is not moved by itself: balance is "recommend". `evenkeel apply` begins it.
+    "#]]).await;
+    check(&["plan", "-o", "wide"], expect![[r#"
+        VM   FROM   TO                       RELIEF  COPY COST   MEMORY           COPY  DOWNTIME  ASKED                               RECOMMENDED (UTC)    VM ID                                 WHY
+        web  host1  host3, host2            31.50 %     0.03 %  2.0 GiB        17.17 s     80 ms  2, the best by what they said last  2026-03-01 17:12:03  00000000-0000-0000-0000-0000000000aa  above the mean (cpu used 75 %, 50 % in the mean of the cluster, 10 % above it allowed); most gain for what is copied, 12.00 % at best
+        db   host1  asked: 8 of 40, by lot              0.03 %  2.0 GiB  would not end         ?  8 of 40, by lot                                          00000000-0000-0000-0000-0000000000aa  anti-affinity db: db2 of it is here too
+
+        It is not moved by itself: balance is "recommend". `evenkeel apply` begins it.
+    "#]]).await;
+    let json = Agent::start(vec![]).run(&["plan", "-o", "json"]).await.out;
+    let plan: Plan = serde_json::from_str(&json).unwrap();
+    assert_eq!((plan.moves.len(), plan.moves[1].copy_ms), (2, None));
+}
+
+#[tokio::test]
+async fn what_is_applied_is_told_of_each_vm_and_a_refusal_is_an_exit_code() {
+    let agent = Agent::start(vec![]);
+    let ran = agent.run(&["apply", "web"]).await;
+    let began = "Move 1a2b3c4d.1.3 of web has begun. Follow it with `evenkeel events -f --move 1a2b3c4d.1.3`.\n";
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), began));
+    let ran = agent.run(&["apply", "web", "nobody"]).await;
+    let refused = "nobody is not moved: no VM or move \"nobody\" on this host\n";
+    assert_eq!((ran.code, ran.out), (Some(1), format!("{began}{refused}")));
+    let ran = agent.run(&["apply"]).await;
+    let nothing = "Nothing would be moved from host1: this host is not hot.\n";
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), nothing));
 }
 
 #[tokio::test]

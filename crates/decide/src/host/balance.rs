@@ -3,19 +3,21 @@
 //! Nothing moves while nothing asks for it: a host that is hot, or, where the trigger is `spread`, one whose use is above the
 //! mean of the cluster. Whatever keeps it from moving a VM is said once, in words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng as _;
 
 use super::outgoing::{Departure, may_take};
+use super::policies::Failures;
 use super::story::{Note, Step};
 use super::{Action, Host};
 use crate::membership::View;
 use crate::placement::candidates::{Candidate, Offer, ranked};
 use crate::placement::pairs::{self, Above, Mean, Place};
 use crate::policy::settings::{Balance, Trigger};
-use crate::units::{Cost, HostId, Mib, Share, Time, VmId};
+use crate::units::{Cost, HostId, Mib, MoveId, Share, Time, VmId};
 use crate::usage::load::{Capacity, Load};
 
 /// A VM's demand is not known before it has been watched for so long.
@@ -27,38 +29,52 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const LOOKED_AT: usize = 32;
 /// Of those so many are asked, the best by what they said last.
 const ASKED: usize = 8;
+/// A recommendation holds for so long, then it is made anew.
+pub(super) const RECOMMENDED_MAX: Duration = Duration::from_mins(10);
 
 /// The mean of the cluster is reckoned so often, and where nothing was found to gain it is looked again after as long.
 const MEAN_EVERY: Duration = Duration::from_secs(30);
 /// What a person who has switched it off is told of it.
-pub(super) const BALANCER_OFF: &str = "the balancer is off on this host (`evenkeel balancer on`)";
+const BALANCER_OFF: &str = "the balancer is off on this host (`evenkeel balancer on`)";
 
 /// What asks for a move.
 #[derive(Debug)]
-struct Cause {
+pub(super) struct Cause {
     trigger: Trigger,
     /// In figures.
-    words: String,
+    pub(super) words: String,
     /// Relief beyond cost there and copy that a move must bring.
     margin: Cost,
 }
 
 /// A VM that should leave.
 #[derive(Debug)]
-struct Leaves {
-    offer: Offer,
-    /// Whom to ask; absent: the usual sample.
-    asked: Option<BTreeSet<HostId>>,
+pub(super) struct Leaves {
+    pub(super) offer: Offer,
+    /// Whom to ask, best first; absent: the usual sample.
+    pub(super) asked: Option<Vec<HostId>>,
     /// Why this one.
-    words: String,
+    pub(super) words: String,
+}
+
+/// What a verdict draws by lot, and what fails on the way to it: kept by whoever acts on it, dropped by whoever only looks.
+#[derive(Debug)]
+pub(super) struct Chance {
+    rng: ChaCha8Rng,
+    failures: Failures,
 }
 
 impl Cause {
-    fn adjective(&self) -> &'static str {
+    pub(super) fn adjective(&self) -> &'static str {
         match self.trigger {
             Trigger::Hot => "hot",
             Trigger::Spread => "above the mean",
         }
+    }
+
+    /// What asks, and why nothing comes of it.
+    pub(super) fn but(&self, why: &str) -> String {
+        format!("{} ({}), but {why}", self.adjective(), self.words)
     }
 }
 
@@ -66,14 +82,33 @@ impl Host {
     /// Lets the VM policy speak; gives why nothing is being done, or what is.
     pub(super) fn balance(&mut self, now: Time, actions: &mut Vec<Action>) -> String {
         self.note_heat(now, actions);
+        self.recent.retain(|began| now.since(*began) < DAY);
+        self.recommended.retain(|_, since| now.since(*since) < RECOMMENDED_MAX);
         let Some(cause) = self.cause(now) else {
             self.recommended.clear();
             return self.nothing_asks();
         };
-        match self.leaves(now, &cause) {
-            Err(why) => format!("{} ({}), but {why}", cause.adjective(), cause.words),
+        if cause.trigger == Trigger::Spread && now < self.look_again {
+            return cause.but("nothing was found to gain a moment ago");
+        }
+        let mut chance = self.chance();
+        let verdict = self.by_itself().and_then(|()| self.leaves(now, &cause, &mut chance));
+        self.keep(chance);
+        if verdict.is_err() && self.may_balance(now).is_ok() {
+            self.look_again = now.plus(MEAN_EVERY);
+        }
+        match verdict {
+            Err(why) => cause.but(&why),
             Ok(leaves) => self.speak(now, &cause, leaves, actions),
         }
+    }
+
+    pub(super) fn chance(&self) -> Chance {
+        Chance { rng: self.rng.clone(), failures: self.failures_of_policy.clone() }
+    }
+
+    pub(super) fn keep(&mut self, chance: Chance) {
+        (self.rng, self.failures_of_policy) = (chance.rng, chance.failures);
     }
 
     /// Does as a person says; it is noted if it changes something. What is under way goes on.
@@ -106,7 +141,7 @@ impl Host {
         }
     }
 
-    fn nothing_asks(&self) -> String {
+    pub(super) fn nothing_asks(&self) -> String {
         match self.hot.crossed().first() {
             Some(crossed) => {
                 let window = self.hot.window(crossed, &self.settings.hot);
@@ -120,7 +155,7 @@ impl Host {
     }
 
     /// What asks for a move, if anything.
-    fn cause(&mut self, now: Time) -> Option<Cause> {
+    pub(super) fn cause(&self, now: Time) -> Option<Cause> {
         match self.settings.mode.trigger {
             Trigger::Hot => self.heat(now),
             // Evening out relieves a hot host as well, by smaller steps.
@@ -134,8 +169,8 @@ impl Host {
         Some(Cause { trigger: Trigger::Hot, words, margin })
     }
 
-    fn above_the_mean(&mut self, now: Time) -> Option<Cause> {
-        let mean = self.mean(now)?;
+    fn above_the_mean(&self, now: Time) -> Option<Cause> {
+        let mean = self.mean.filter(|_| self.membership.alive().next().is_some())?.0;
         let spread = &self.settings.spread;
         let own = self.lowest_load(now, None);
         let above = Above::furthest(mean.above(own, self.usage.capacity()));
@@ -151,26 +186,27 @@ impl Host {
         over.then_some(Cause { trigger: Trigger::Spread, words, margin: spread.gain_min })
     }
 
-    /// What hosts use in the mean, by what they said last; reckoned now and then, since there may be thousands.
-    fn mean(&mut self, now: Time) -> Option<Mean> {
-        let (mean, since) = self.mean;
-        if since.is_some_and(|since| now.since(since) < MEAN_EVERY) {
-            return Some(mean);
+    /// Reckons what hosts use in the mean, by what they said last: now and then, since there may be thousands.
+    pub(super) fn reckon_mean(&mut self, now: Time) {
+        let (spread, since) = (self.settings.mode.trigger == Trigger::Spread, self.mean);
+        if !spread || since.is_some_and(|(_, since)| now.since(since) < MEAN_EVERY) {
+            return;
         }
         let others = self.membership.alive().filter_map(place);
         let own = (self.load_of_vms(now), self.usage.capacity());
         let mut all = others.map(|place| (place.load, place.capacity)).peekable();
-        all.peek()?;
-        self.mean = (Mean::of(all.chain([own])), Some(now));
-        Some(self.mean.0)
+        let told = all.peek().is_some();
+        self.mean = told.then(|| (Mean::of(all.chain([own])), now));
     }
 
     /// The VM policy's verdict: the VM to ask about, or why none.
-    fn leaves(&mut self, now: Time, cause: &Cause) -> Result<Leaves, String> {
+    pub(super) fn leaves(
+        &self,
+        now: Time,
+        cause: &Cause,
+        chance: &mut Chance,
+    ) -> Result<Leaves, String> {
         self.may_balance(now)?;
-        if cause.trigger == Trigger::Spread && now < self.look_again {
-            return Err("nothing was found to gain a moment ago".to_owned());
-        }
         let candidates: Vec<Candidate> =
             self.vms.keys().filter_map(|vm| self.candidate(now, *vm)).collect();
         let priority = |candidate: &Candidate| self.vms[&candidate.vm].rules.priority;
@@ -181,32 +217,47 @@ impl Host {
         // Who has more is asked only where nobody with less would help.
         let mut why = "no VM here may leave".to_owned();
         for candidates in priorities.into_values() {
-            let found = match cause.trigger {
-                Trigger::Hot => self.relieves_most(now, &candidates, cause.margin),
-                Trigger::Spread => self.evens_most(now, &candidates, cause.margin),
-            };
-            match found {
+            match self.best(now, cause, &candidates, chance) {
                 Ok(leaves) => return Ok(leaves),
                 Err(none) => why = none,
             }
         }
-        self.look_again = now.plus(MEAN_EVERY);
         Err(why)
     }
 
-    /// Whether this host may begin a balancing move now.
-    fn may_balance(&mut self, now: Time) -> Result<(), String> {
+    /// Of these VMs the one to ask about, or why none.
+    pub(super) fn best(
+        &self,
+        now: Time,
+        cause: &Cause,
+        candidates: &[Candidate],
+        chance: &mut Chance,
+    ) -> Result<Leaves, String> {
+        match cause.trigger {
+            Trigger::Hot => self.relieves_most(now, candidates, cause.margin, chance),
+            Trigger::Spread => self.evens_most(now, candidates, cause.margin, chance),
+        }
+    }
+
+    /// Whether this host may speak of balancing moves by itself, as persons have set it.
+    pub(super) fn by_itself(&self) -> Result<(), String> {
         if self.settings.mode.balance == Balance::Off {
             return Err("balance is off".to_owned());
         }
-        if self.balancer_off {
-            return Err(BALANCER_OFF.to_owned());
-        }
+        self.switched_on()
+    }
+
+    /// Whether a person lets this host begin moves by itself.
+    pub(super) fn switched_on(&self) -> Result<(), String> {
+        if self.balancer_off { Err(BALANCER_OFF.to_owned()) } else { Ok(()) }
+    }
+
+    /// Whether this host may begin a balancing move now, as far as its limits go.
+    pub(super) fn may_balance(&self, now: Time) -> Result<(), String> {
         self.may_begin(now)?;
-        self.recent.retain(|began| now.since(*began) < DAY);
-        let max = self.settings.limits.moves_per_day;
-        if self.recent.len() >= usize::try_from(max).unwrap_or(usize::MAX) {
-            return Err(format!("moves_per_day: {} were made", self.recent.len()));
+        let made = self.recent.iter().filter(|began| now.since(**began) < DAY).count();
+        if made >= usize::try_from(self.settings.limits.moves_per_day).unwrap_or(usize::MAX) {
+            return Err(format!("moves_per_day: {made} were made"));
         }
         Ok(())
     }
@@ -244,13 +295,14 @@ impl Host {
 
     /// Of a hot host: the VM whose departure helps most for the least copying.
     fn relieves_most(
-        &mut self,
+        &self,
         now: Time,
         candidates: &[Candidate],
         margin: Cost,
+        chance: &mut Chance,
     ) -> Result<Leaves, String> {
         let ranked = ranked(candidates, self.lowest_load(now, None), self.usage.capacity(), margin);
-        let ranked = self.in_order_of_policy(now, ranked);
+        let ranked = self.in_order_of_policy(now, ranked, &mut chance.failures);
         let offer = ranked.first().copied().ok_or_else(|| {
             format!("none of {} VMs that may leave would relieve it by more than {margin} beyond the copy", candidates.len())
         })?;
@@ -260,19 +312,22 @@ impl Host {
 
     /// Of a host above the mean: the VM that gains most where it would go, by what some of the others said of themselves.
     fn evens_most(
-        &mut self,
+        &self,
         now: Time,
         candidates: &[Candidate],
         margin: Cost,
+        chance: &mut Chance,
     ) -> Result<Leaves, String> {
-        let places = self.some_places();
+        let places = self.some_places(chance);
         let own = (self.lowest_load(now, None), self.usage.capacity());
         let may = |vm, host| self.may_even_out(vm, host);
+        let mean = self.mean.map(|(mean, _)| mean).unwrap_or_default();
         let places = (&*places, &may as &dyn Fn(VmId, HostId) -> bool);
-        let mut pairs = pairs::ranked(candidates, own, margin, self.mean.0, places);
+        let mut pairs = pairs::ranked(candidates, own, margin, mean, places);
         let places = places.0;
         let offers = pairs.iter().map(|pair| pair.offer).collect();
-        let first = self.in_order_of_policy(now, offers).first().map(|offer| offer.candidate.vm);
+        let first = self.in_order_of_policy(now, offers, &mut chance.failures);
+        let first = first.first().map(|offer| offer.candidate.vm);
         let Some(at) = pairs.iter().position(|pair| Some(pair.offer.candidate.vm) == first) else {
             let (vms, hosts) = (candidates.len(), places.len());
             return Err(format!(
@@ -290,7 +345,7 @@ impl Host {
     }
 
     /// Hosts that could take a VM by what they said last, a few of many.
-    fn some_places(&mut self) -> Vec<Place> {
+    fn some_places(&self, chance: &mut Chance) -> Vec<Place> {
         let policy = self.settings.hash();
         let max = self.settings.limits.moves_per_host;
         let may = |view: &&View| {
@@ -302,7 +357,7 @@ impl Host {
             self.membership.alive().filter(may).filter_map(place).collect();
         for drawn in 0..places.len().min(LOOKED_AT) {
             let left = u64::try_from(places.len() - drawn).unwrap_or(1);
-            let index = usize::try_from(self.rng.next_u64() % left).unwrap_or(0);
+            let index = usize::try_from(chance.rng.next_u64() % left).unwrap_or(0);
             places.swap(drawn, drawn + index);
         }
         places.truncate(LOOKED_AT);
@@ -310,13 +365,34 @@ impl Host {
     }
 
     fn candidate(&self, now: Time, vm: VmId) -> Option<Candidate> {
+        self.may_be_balanced(now, vm).ok().map(|()| self.as_candidate(now, vm))
+    }
+
+    pub(super) fn as_candidate(&self, now: Time, vm: VmId) -> Candidate {
+        let memory = self.vms[&vm].definition.memory;
+        Candidate { vm, demand: self.demand(now, vm), memory }
+    }
+
+    /// Whether the VM policy may have a VM leave.
+    ///
+    /// # Errors
+    /// What keeps it here.
+    pub fn may_be_balanced(&self, now: Time, vm: VmId) -> Result<(), String> {
+        self.movable(vm)?;
         let here = &self.vms[&vm];
-        let watched = self.usage.history(vm).is_some_and(|history| history.span() >= WATCHED_MIN);
-        let rests = now < here.rest_until || now < here.refused_until;
-        if rests || !watched || self.movable(vm).is_err() || self.may_leave(here).is_err() {
-            return None;
+        self.may_leave(here)?;
+        let seconds = |until: Time| until.since(now).as_secs() + 1;
+        if now < here.rest_until {
+            return Err(format!("it rests for {} s more", seconds(here.rest_until)));
         }
-        Some(Candidate { vm, demand: self.demand(now, vm), memory: here.definition.memory })
+        if now < here.refused_until {
+            let wait = seconds(here.refused_until);
+            return Err(format!("nobody took it; it is asked about again in {wait} s"));
+        }
+        if self.usage.history(vm).is_none_or(|history| history.span() < WATCHED_MIN) {
+            return Err(format!("it was not watched for {} s yet", WATCHED_MIN.as_secs()));
+        }
+        Ok(())
     }
 
     fn speak(
@@ -326,29 +402,55 @@ impl Host {
         leaves: Leaves,
         actions: &mut Vec<Action>,
     ) -> String {
-        let Leaves { offer, asked, words: why } = leaves;
-        let Offer { candidate: Candidate { vm, demand, memory }, relief, copy } = offer;
+        let vm = leaves.offer.candidate.vm;
         let (name, adjective) = (self.vm_name(vm), cause.adjective());
-        let words = format!(
-            "{name} should leave: {}; without it {relief} less ({} packets/s, {}), {why} ({memory}, copy cost {copy})",
-            cause.words, demand.packets.0, demand.cpu
-        );
         if self.settings.mode.balance == Balance::Recommend {
-            if self.recommended.insert(vm) {
+            let anew = !self.recommended.contains_key(&vm);
+            if anew {
+                self.recommended.insert(vm, now);
                 let words = format!(
-                    "{words}; balance is \"recommend\", so it stays until somebody moves it"
+                    "{}; balance is \"recommend\", so it stays until somebody moves it",
+                    self.words(cause, &leaves)
                 );
-                actions.push(Action::Note(Note::new(Step::VmPolicy, words).about(vm).at(relief)));
+                let note = Note::new(Step::VmPolicy, words).about(vm).at(leaves.offer.relief);
+                actions.push(Action::Note(note));
             }
             return format!("{adjective} ({}); recommended: move {name}", cause.words);
         }
-        let policy = Note::new(Step::VmPolicy, words).at(relief);
+        self.depart(now, cause, leaves, "", actions);
+        format!("{adjective} ({}); moving {name}", cause.words)
+    }
+
+    fn words(&self, cause: &Cause, leaves: &Leaves) -> String {
+        let Leaves { offer, words: why, .. } = leaves;
+        let Offer { candidate: Candidate { vm, demand, memory }, relief, copy } = offer;
+        format!(
+            "{} should leave: {}; without it {relief} less ({} packets/s, {}), {why} ({memory}, copy cost {copy})",
+            self.vm_name(*vm),
+            cause.words,
+            demand.packets.0,
+            demand.cpu
+        )
+    }
+
+    /// Begins to ask about a VM that should leave; `more` follows the reason.
+    pub(super) fn depart(
+        &mut self,
+        now: Time,
+        cause: &Cause,
+        leaves: Leaves,
+        more: &str,
+        actions: &mut Vec<Action>,
+    ) -> MoveId {
+        let words = self.words(cause, &leaves) + more;
+        let Leaves { offer, asked, .. } = leaves;
+        let (vm, asked) = (offer.candidate.vm, asked.map(|hosts| hosts.into_iter().collect()));
+        let policy = Note::new(Step::VmPolicy, words).at(offer.relief);
         let useful_max = Some(offer.useful_max(cause.margin));
-        let (why, margin) = (cause.words.clone(), cause.margin);
+        let (why, margin) = (cause.words.clone() + more, cause.margin);
         let by_rule = false;
         let departure = Departure { vm, why, policy, asked, useful_max, by_rule, margin };
-        self.begin_move(now, departure, actions);
-        format!("{adjective} ({}); moving {name}", cause.words)
+        self.begin_move(now, departure, actions)
     }
 }
 

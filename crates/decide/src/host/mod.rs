@@ -4,7 +4,7 @@
 //! **Invariant:** an action that depends on a record is given out only by the `handle` that hears that it is stored.
 //! **Invariant:** every queue, reservation, retry and wait has a limit; early, late or repeated ticks do no harm.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -47,6 +47,7 @@ mod loads;
 mod migrating_in;
 mod migrating_out;
 mod outgoing;
+pub mod plan;
 mod policies;
 mod recovery;
 mod resolve;
@@ -145,6 +146,8 @@ pub enum Event {
 pub enum Ask {
     /// Move a VM now, to that host if one is named.
     Move { vm: VmId, to: Option<HostId> },
+    /// Move a VM as the policy would, if it still should leave.
+    Apply { vm: VmId },
     /// Undo a move under way.
     Cancel(MoveId),
     /// End a move that cannot be settled without a person. `fenced`: the other side, of which the person has made sure that
@@ -282,13 +285,14 @@ pub struct Host {
     program: bool,
     noted_hot: Option<String>,
     /// What hosts use in the mean, and when that was reckoned.
-    mean: (Mean, Option<Time>),
+    mean: Option<(Mean, Time)>,
     /// No VM is looked for before that would even out hosts.
     look_again: Time,
     failures_of_policy: policies::Failures,
     /// Begins no balancing move: a person has said so, of this host alone.
     balancer_off: bool,
-    recommended: BTreeSet<VmId>,
+    /// What was recommended, and since when.
+    recommended: BTreeMap<VmId, Time>,
     /// What needs a person; with the end of its move it is over.
     alarms: Vec<Note>,
     tales: Tales,
@@ -310,7 +314,7 @@ pub struct Host {
     /// Where else VMs are of the groups of VMs here.
     members: Members,
     /// VMs whose leaving was recommended because a rule is broken.
-    recommended_by_rule: BTreeSet<VmId>,
+    recommended_by_rule: BTreeMap<VmId, Time>,
 }
 
 /// Alarms kept for display.
@@ -360,11 +364,11 @@ impl Host {
             said: None,
             program: false,
             noted_hot: None,
-            mean: (Mean::default(), None),
+            mean: None,
             look_again: Time::default(),
             failures_of_policy: policies::Failures::default(),
             balancer_off: false,
-            recommended: BTreeSet::new(),
+            recommended: BTreeMap::new(),
             alarms: Vec::new(),
             tales: Tales::default(),
             doubted: start.doubt.is_some(),
@@ -376,7 +380,7 @@ impl Host {
             frozen: None,
             local_times: None,
             members: Members::default(),
-            recommended_by_rule: BTreeSet::new(),
+            recommended_by_rule: BTreeMap::new(),
         };
         actions.push(Action::Recall(Whose::Host));
         host.recover(now, start.moves, start.doubt.as_deref(), actions);
@@ -556,6 +560,7 @@ impl Host {
     fn asked(&mut self, now: Time, number: u64, what: &Ask, actions: &mut Vec<Action>) {
         let answer = match *what {
             Ask::Move { vm, to } => self.move_by_hand(now, vm, to, actions),
+            Ask::Apply { vm } => self.apply(now, vm, actions),
             Ask::Cancel(move_id) => self.cancel_by_hand(now, move_id, actions),
             Ask::Resolve { move_id, resolution, fenced } => {
                 self.resolve_by_hand(now, move_id, resolution, fenced, actions)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::Rng;
 
+use super::plan::Asked;
 use super::story::{Note, Step, Story};
 use super::{Action, Host, TimerKey};
 use crate::membership::{Digest, HostState, View};
@@ -137,6 +138,29 @@ impl Host {
     /// is that they cannot take it (hot, no room, journal in doubt) are left out while as many others may as there are answers
     /// wanted, as are those where it had rather not be, unless nobody took it where it had.
     fn sample(&mut self, now: Time, vm: VmId) -> BTreeSet<HostId> {
+        let mut asked = self.askable(now, vm);
+        if asked.len() < ASK_ALL_BELOW {
+            return asked.into_iter().collect();
+        }
+        let mut drawn = BTreeSet::new();
+        while drawn.len() < SAMPLE {
+            let n = u64::try_from(asked.len()).unwrap_or(u64::MAX);
+            let index = usize::try_from(self.rng.next_u64() % n).unwrap_or(0);
+            drawn.insert(asked.swap_remove(index));
+        }
+        drawn
+    }
+
+    /// Whom `sample` would give, without drawing lots.
+    pub(super) fn would_ask(&self, now: Time, vm: VmId) -> Asked {
+        let asked = self.askable(now, vm);
+        if asked.len() < ASK_ALL_BELOW {
+            return Asked::All(asked);
+        }
+        Asked::Drawn { hosts: SAMPLE, of: asked.len() }
+    }
+
+    fn askable(&self, now: Time, vm: VmId) -> Vec<HostId> {
         let size = size_with_overhead(self.vms[&vm].definition.memory);
         let may = |view: &&View| {
             let digest = view.digest.as_ref();
@@ -148,23 +172,13 @@ impl Host {
         let able: Vec<&View> = right.iter().copied().filter(may).collect();
         let preferred: Vec<&View> =
             able.iter().copied().filter(|view| self.preferred(vm, view)).collect();
-        let mut asked: Vec<HostId> = if self.has_preference(now, vm) && !preferred.is_empty() {
+        if self.has_preference(now, vm) && !preferred.is_empty() {
             preferred.into_iter().map(host).collect()
         } else if able.len() < self.limits.answers_wanted as usize {
             right.into_iter().map(host).collect()
         } else {
             able.into_iter().map(host).collect()
-        };
-        if asked.len() < ASK_ALL_BELOW {
-            return asked.into_iter().collect();
         }
-        let mut drawn = BTreeSet::new();
-        while drawn.len() < SAMPLE {
-            let n = u64::try_from(asked.len()).unwrap_or(u64::MAX);
-            let index = usize::try_from(self.rng.next_u64() % n).unwrap_or(0);
-            drawn.insert(asked.swap_remove(index));
-        }
-        drawn
     }
 
     /// Drives a move's negotiation, and does what it wants.

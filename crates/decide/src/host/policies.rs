@@ -69,7 +69,12 @@ impl Host {
     }
 
     /// Orders what is worth it as `vm_policy.order` says, if it is set; what it fails of comes last, and of equals the first.
-    pub(super) fn in_order_of_policy(&mut self, now: Time, mut offers: Vec<Offer>) -> Vec<Offer> {
+    pub(super) fn in_order_of_policy(
+        &self,
+        now: Time,
+        mut offers: Vec<Offer>,
+        failures: &mut Failures,
+    ) -> Vec<Offer> {
         let Some(order) = self.settings.vm_policy.order.clone() else { return offers };
         let mut host = Known::default();
         self.know_host(now, &mut host);
@@ -86,7 +91,7 @@ impl Host {
                 // No number is the least of all.
                 Ok(rank) => Some(rank),
                 Err(failure) => {
-                    self.failures_of_policy.add(&order, failure, "such a VM comes last");
+                    failures.add(&order, failure, "such a VM comes last");
                     None
                 }
             }

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::balance::BALANCER_OFF;
+use super::balance::RECOMMENDED_MAX;
 use super::outgoing::{Departure, may_take};
 use super::story::{Note, Step};
 use super::{Action, Host, Vm};
@@ -51,9 +51,9 @@ impl Members {
 }
 
 /// A rule that a VM breaks where it is, in words.
-struct Broken {
-    vm: VmId,
-    words: String,
+pub(super) struct Broken {
+    pub(super) vm: VmId,
+    pub(super) words: String,
     /// It only had rather be elsewhere.
     preference: bool,
 }
@@ -269,53 +269,93 @@ impl Host {
     /// Does what `[mode] rules` says about rules that are broken.
     pub(super) fn enforce(&mut self, now: Time, actions: &mut Vec<Action>) -> Enforcing {
         let mode = self.settings.mode.rules;
-        let broken = if mode == Balance::Off { Vec::new() } else { self.broken() };
-        self.recommended_by_rule.retain(|vm| broken.iter().any(|broken| broken.vm == *vm));
+        let broken = self.broken_ones();
+        self.recommended_by_rule.retain(|vm, since| {
+            now.since(*since) < RECOMMENDED_MAX && broken.iter().any(|broken| broken.vm == *vm)
+        });
         if mode == Balance::Recommend {
-            broken.iter().for_each(|broken| self.recommend_by_rule(broken, actions));
+            broken.iter().for_each(|broken| self.recommend_by_rule(now, broken, actions));
         }
         let Some(first) = broken.first().filter(|_| mode == Balance::Automatic) else {
             return Enforcing::Nothing;
         };
-        let words = |broken: &Broken| format!("{}: {}", self.vm_name(broken.vm), broken.words);
-        let told = words(first);
-        if self.balancer_off {
-            return Enforcing::Waits(format!("{told}, but {BALANCER_OFF}"));
+        if let Err(why) = self.switched_on() {
+            return Enforcing::Waits(format!("{}, but {why}", self.told(first)));
         }
-        if let Err(why) = self.may_begin(now) {
-            return Enforcing::Waits(format!("{told}, but {why}"));
-        }
-        let Some(broken) =
-            broken.iter().find(|broken| self.may_leave_for_rule(now, broken).is_ok())
-        else {
-            let why = self.may_leave_for_rule(now, first).err().unwrap_or_default();
-            return Enforcing::Waits(format!("{told}, but {why}"));
+        let broken = match self.mended(now, &broken) {
+            None => return Enforcing::Nothing,
+            Some(Err(why)) => return Enforcing::Waits(why),
+            Some(Ok(broken)) => broken,
         };
-        let doing = format!("{}; moving it", words(broken));
-        let Broken { vm, words, preference } = broken;
+        let doing = format!("{}; moving it", self.told(broken));
+        self.depart_for_rule(now, broken, "", actions);
+        Enforcing::Moves(doing)
+    }
+
+    fn told(&self, broken: &Broken) -> String {
+        format!("{}: {}", self.vm_name(broken.vm), broken.words)
+    }
+
+    /// The rules that are broken, unless nothing shall be done about any.
+    pub(super) fn broken_ones(&self) -> Vec<Broken> {
+        if self.settings.mode.rules == Balance::Off { Vec::new() } else { self.broken() }
+    }
+
+    /// Of the rules that are broken the one to be mended now, or what keeps all of them so; absent: none is.
+    pub(super) fn mended<'a>(
+        &self,
+        now: Time,
+        broken: &'a [Broken],
+    ) -> Option<Result<&'a Broken, String>> {
+        let first = broken.first()?;
+        let mended = self.may_begin(now).and_then(|()| {
+            let found = broken.iter().find(|broken| self.may_leave_for_rule(now, broken).is_ok());
+            let why = || self.may_leave_for_rule(now, first).err().unwrap_or_default();
+            found.ok_or_else(why)
+        });
+        Some(mended.map_err(|why| format!("{}, but {why}", self.told(first))))
+    }
+
+    /// Hosts to ask for a VM that had rather be elsewhere.
+    pub(super) fn preferring(&self, broken: &Broken) -> Option<BTreeSet<HostId>> {
+        let Broken { vm, preference, .. } = broken;
         let preferred = self
             .membership
             .alive()
             .filter(|view| self.preferred(*vm, view) && self.ruled_out(*vm, view).is_none());
-        let preferred = preferred.map(|view| view.peer.host).take(ASKED).collect();
+        let preferred = preferred.map(|view| view.peer.host).take(ASKED);
+        preference.then(|| preferred.collect())
+    }
+
+    /// Begins to ask about a VM that breaks a rule; `more` follows the reason.
+    pub(super) fn depart_for_rule(
+        &mut self,
+        now: Time,
+        broken: &Broken,
+        more: &str,
+        actions: &mut Vec<Action>,
+    ) -> MoveId {
+        let asked = self.preferring(broken);
+        let Broken { vm, words, .. } = broken;
+        let words = format!("{words}{more}");
         let policy =
             Note::new(Step::VmPolicy, format!("{} should leave: {words}", self.vm_name(*vm)));
         let departure = Departure {
             vm: *vm,
-            why: words.clone(),
+            why: words,
             policy,
-            asked: preference.then_some(preferred),
+            asked,
             useful_max: None,
             by_rule: true,
             margin: Cost(0),
         };
-        self.begin_move(now, departure, actions);
-        Enforcing::Moves(doing)
+        self.begin_move(now, departure, actions)
     }
 
-    fn recommend_by_rule(&mut self, broken: &Broken, actions: &mut Vec<Action>) {
+    fn recommend_by_rule(&mut self, now: Time, broken: &Broken, actions: &mut Vec<Action>) {
         let Broken { vm, words, .. } = broken;
-        if self.recommended_by_rule.insert(*vm) {
+        if !self.recommended_by_rule.contains_key(vm) {
+            self.recommended_by_rule.insert(*vm, now);
             let name = self.vm_name(*vm);
             let words = format!(
                 "{name} should leave: {words}; rules is \"recommend\", so it stays until somebody moves it"
@@ -324,7 +364,7 @@ impl Host {
         }
     }
 
-    fn may_leave_for_rule(&self, now: Time, broken: &Broken) -> Result<(), String> {
+    pub(super) fn may_leave_for_rule(&self, now: Time, broken: &Broken) -> Result<(), String> {
         let here = &self.vms[&broken.vm];
         self.movable(broken.vm)?;
         self.may_leave(here)?;

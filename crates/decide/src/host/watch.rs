@@ -28,6 +28,7 @@ impl Host {
             self.say_digest(now, actions);
             self.look_at_inventories(now, actions);
         }
+        self.reckon_mean(now);
         self.doing = match self.enforce(now, actions) {
             Enforcing::Nothing => self.balance(now, actions),
             Enforcing::Moves(words) => words,

@@ -246,6 +246,7 @@ fn message() -> impl Strategy<Value = Message> {
 fn event() -> impl Strategy<Value = Event> {
     let ask = prop_oneof![
         (vm(), proptest::option::of(host())).prop_map(|(vm, to)| Ask::Move { vm, to }),
+        vm().prop_map(|vm| Ask::Apply { vm }),
         move_id().prop_map(Ask::Cancel),
         (move_id(), any::<bool>(), proptest::option::of(host())).prop_map(
             |(move_id, keep, fenced)| {

@@ -1,0 +1,218 @@
+//! Plans: what hosts would do, told without doing it, and done at a person's word.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::time::Duration;
+
+use decide::host::plan::{Asked, Plan};
+use decide::host::story::Step;
+use decide::host::{Ask, Event};
+use decide::policy::file;
+use decide::policy::settings::{Balance, Settings, Trigger};
+use decide::units::{Cost, Mib};
+use expect_test::expect;
+use sim::world::scene::{settings, vm_id};
+use sim::world::{World, host_id};
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn with(balance: Balance) -> Settings {
+    let mut settings = settings();
+    settings.mode.balance = balance;
+    settings
+}
+
+/// Host 1 has vm1, which is flooded, and vm2; host 2 has vm3; host 3, with vm4, has least to do.
+fn flooded(settings: Settings) -> World {
+    let mut world = World::of(1, 3, settings);
+    world.boot(1, 1, 1024, 2000, 800);
+    world.boot(1, 2, 1024, 500, 300);
+    world.boot(2, 3, 512, 500, 200);
+    world.boot(3, 4, 512, 500, 100);
+    world
+}
+
+/// Host 1 has much more to do than the others, none of which is hot.
+fn uneven(mut settings: Settings) -> World {
+    settings.mode.trigger = Trigger::Spread;
+    let mut world = World::of(1, 5, settings);
+    for n in 1..=6 {
+        world.boot(1, n, 1024, 1500, 10);
+    }
+    world.boot(2, 7, 1024, 2000, 10);
+    world
+}
+
+fn plan(world: &World, at: u16) -> Plan {
+    let site = &world.sites[&at];
+    site.host.as_ref().unwrap().plan(site.clock.shown(world.now))
+}
+
+fn count(world: &World, step: Step) -> usize {
+    world.notes.iter().filter(|(_, _, note)| note.step == step).count()
+}
+
+#[test]
+fn a_plan_says_which_vm_and_whom_and_what_it_brings_and_takes() {
+    let mut world = flooded(with(Balance::Recommend));
+    world.run(secs(2));
+    assert_eq!((plan(&world, 1).moves, plan(&world, 2).moves), (vec![], vec![]));
+    expect!["packets_per_second 1100 over 1000, not for 5 s yet"]
+        .assert_eq(&plan(&world, 1).held.unwrap());
+    world.run(secs(28));
+    let Plan { moves, held } = plan(&world, 1);
+    let [planned] = &moves[..] else { panic!("{moves:?}") };
+    assert_eq!(held.as_deref(), Some("balance is \"recommend\""));
+    assert_eq!((planned.vm, planned.memory), (vm_id(1), Mib(1024)));
+    assert_eq!(planned.reason, "hot (packets_per_second 1100 over 1000)");
+    assert_eq!(planned.choice.as_deref(), Some("most relief per GiB copied"));
+    assert_eq!(planned.asked, Asked::All(vec![host_id(2), host_id(3)]));
+    assert!(planned.relief.unwrap() > Cost::percent(100) && planned.copy_cost > Cost(0));
+    let foreseen = planned.foreseen.unwrap();
+    assert_eq!((foreseen.copy.as_secs(), foreseen.pause), (17, None), "1 GiB at 500 Mbit/s");
+    let noted = world.notes.iter().find(|(_, _, note)| note.step == Step::VmPolicy).unwrap();
+    let since = planned.recommended.unwrap();
+    assert!(noted.0.since(since) <= secs(1) && since <= noted.0, "{since:?} {noted:?}");
+}
+
+#[test]
+fn where_hosts_are_evened_out_a_plan_names_the_hosts_that_are_asked() {
+    let mut world = uneven(with(Balance::Recommend));
+    world.run(secs(30));
+    let Plan { moves, .. } = plan(&world, 1);
+    let [planned] = &moves[..] else { panic!("{moves:?}: {}", world.story()) };
+    assert!(planned.reason.starts_with("above the mean (cpu used "), "{planned:?}");
+    let Asked::Best(hosts) = &planned.asked else { panic!("{planned:?}") };
+    assert_eq!((hosts.len(), hosts.last()), (4, Some(&host_id(2))), "host 2 has a VM already");
+    world.ask(1, Ask::Apply { vm: planned.vm }).unwrap();
+    let asked = world.notes.iter().find(|(_, _, note)| note.step == Step::Request).unwrap();
+    assert_eq!(asked.2.vm, Some(planned.vm));
+    assert!(asked.2.reason.starts_with("4 hosts asked, a cost up to "), "{asked:?}");
+}
+
+/// What hosts tell and do in 100 s, in the midst of which all VMs of host 1 are applied; whether plans are asked for all the time.
+fn lived(mut world: World, plans: bool) -> (World, usize) {
+    world.logs = Some([].into());
+    for at in world.sites.keys().copied().collect::<Vec<_>>() {
+        world.crash(at);
+        world.restart(at);
+    }
+    let mut planned = 0;
+    for n in 0..400 {
+        world.run(Duration::from_millis(250));
+        for at in world.sites.keys().filter(|_| plans) {
+            let found = plan(&world, *at);
+            assert_eq!(found, plan(&world, *at));
+            planned += found.moves.len();
+        }
+        if n == 200 {
+            (1..=6).for_each(|vm| drop(world.ask(1, Ask::Apply { vm: vm_id(vm) })));
+        }
+    }
+    assert!(world.noted(Step::Done), "{}", world.story());
+    (world, planned)
+}
+
+#[test]
+fn planning_at_every_moment_changes_nothing_that_follows() {
+    for scene in [flooded, uneven] {
+        let (quiet, _) = lived(scene(with(Balance::Recommend)), false);
+        let (asked, planned) = lived(scene(with(Balance::Recommend)), true);
+        assert!(planned > 0, "there was something to plan");
+        assert_eq!(quiet.story(), asked.story());
+        assert!(quiet.logs == asked.logs, "each action and deadline of each host is the same");
+    }
+}
+
+#[test]
+fn what_is_applied_moves_as_if_the_policy_had_begun_it_whatever_the_mode() {
+    for mode in [Balance::Recommend, Balance::Off, Balance::Automatic] {
+        let mut world = flooded(with(mode));
+        world.handle(1, Event::Balancer { on: false });
+        world.run(secs(30));
+        assert!(!world.noted(Step::Request), "{}", world.story());
+        world.ask(1, Ask::Apply { vm: vm_id(1) }).unwrap();
+        world.run(secs(60));
+        let story = world.story();
+        assert!(
+            story.contains("1100 over 1000, applied by hand")
+                || story.contains("copy cost 0.03 %), applied by hand"),
+            "{story}"
+        );
+        assert!(story.contains("a cost up to 149.18 % will do"), "{story}");
+        assert_eq!(world.runs_at(vm_id(1)).into_iter().collect::<Vec<_>>(), [3], "{story}");
+        assert_eq!(world.settled(), Ok(()));
+    }
+}
+
+#[test]
+fn what_does_not_hold_any_more_is_not_applied() {
+    let mut world = flooded(with(Balance::Recommend));
+    world.run(secs(30));
+    assert_eq!(plan(&world, 1).moves.len(), 1);
+    // It was flooded; now vm2 asks next to nothing, and the host stays hot.
+    world.guests.get_mut(&vm_id(2)).unwrap().packets = 1;
+    world.guests.get_mut(&vm_id(2)).unwrap().cpu = 1;
+    world.guests.get_mut(&vm_id(1)).unwrap().packets = 1200;
+    world.run(secs(20));
+    let refused = |world: &mut World, n| world.ask(1, Ask::Apply { vm: vm_id(n) }).unwrap_err();
+    expect!["none of 1 VMs that may leave would relieve it by more than 5.00 % beyond the copy"]
+        .assert_eq(&refused(&mut world, 2));
+    assert!(refused(&mut world, 4).starts_with("no VM "), "it is on host 3");
+    world.guests.get_mut(&vm_id(1)).unwrap().packets = 10;
+    world.run(secs(20));
+    expect!["this host is not hot"].assert_eq(&refused(&mut world, 1));
+    assert!(!world.noted(Step::Request), "{}", world.story());
+}
+
+#[test]
+fn a_vm_that_was_applied_is_not_applied_again() {
+    let mut world = flooded(with(Balance::Recommend));
+    world.run(secs(30));
+    world.ask(1, Ask::Apply { vm: vm_id(1) }).unwrap();
+    let again = world.ask(1, Ask::Apply { vm: vm_id(1) }).unwrap_err();
+    expect!["it is being moved already"].assert_eq(&again);
+    expect![
+        "hot (packets_per_second 1100 over 1000), but moves_per_host: 1 under way here, 1 allowed"
+    ]
+    .assert_eq(&plan(&world, 1).held.unwrap());
+}
+
+#[test]
+fn a_recommendation_is_made_once_expires_and_is_made_anew_only_then() {
+    let mut world = flooded(with(Balance::Recommend));
+    world.run(secs(590));
+    assert_eq!(count(&world, Step::VmPolicy), 1, "{}", world.story());
+    world.run(secs(60));
+    assert_eq!(count(&world, Step::VmPolicy), 2, "{}", world.story());
+    for guest in world.guests.values_mut() {
+        guest.packets = 10;
+    }
+    world.run(secs(60));
+    assert_eq!(plan(&world, 1).moves, []);
+    world.guests.get_mut(&vm_id(1)).unwrap().packets = 1100;
+    world.run(secs(60));
+    assert_eq!(count(&world, Step::VmPolicy), 3, "another cause, another recommendation");
+}
+
+#[test]
+fn a_rule_that_is_broken_is_planned_first_and_can_be_applied() {
+    let mut settings = with(Balance::Recommend);
+    let group =
+        "[[rules.group]]\nname = \"web\"\nkind = \"anti-affinity\"\nvms = [\"vm1\", \"vm2\"]\n";
+    settings.rules = file::settings(group).unwrap().rules;
+    settings.mode.rules = Balance::Recommend;
+    let mut world = flooded(settings);
+    world.run(secs(30));
+    let Plan { moves, held } = plan(&world, 1);
+    let [planned] = &moves[..] else { panic!("{moves:?}") };
+    assert_eq!(held.as_deref(), Some("rules is \"recommend\""));
+    assert!(planned.reason.starts_with("anti-affinity web"), "{planned:?}");
+    assert!(planned.relief.is_none() && planned.choice.is_none() && planned.recommended.is_some());
+    let vm = planned.vm;
+    world.ask(1, Ask::Apply { vm }).unwrap();
+    world.run(secs(60));
+    assert!(world.noted(Step::Done), "{}", world.story());
+    assert!(!world.runs_at(vm).contains(&1));
+}
