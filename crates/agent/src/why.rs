@@ -2,10 +2,14 @@
 
 use api::{Event, Problem, Why};
 use decide::host::story::Story;
+use decide::policy::settings::Trigger;
 use decide::units::VmId;
 
 use crate::steering::Steering;
 use crate::views;
+
+/// VMs that may not leave are told of up to so many.
+const KEPT_TOLD: usize = 20;
 
 /// What the answer is built on, taken from the host at one instant; the events come from the log.
 pub(crate) struct Ground {
@@ -72,14 +76,20 @@ pub(crate) fn no_such_vm(about: &str) -> Problem {
 
 fn nothing_in_particular(at_work: &Steering) -> Ground {
     let host = &at_work.host;
-    let mode = views::status(at_work).balance;
-    let mut because = vec![format!("balance is {mode:?}")];
+    let mode = &host.settings().mode;
+    let trigger = match mode.trigger {
+        Trigger::Hot => "hot",
+        Trigger::Spread => "spread",
+    };
+    let balance = views::balancer(at_work).balance;
+    let mut because = vec![format!("balance is {balance:?}, trigger is {trigger:?}")];
     if !host.balancer_on() {
         because.push(
             "the balancer is off on this host; `evenkeel balancer on` lets it go on".to_owned(),
         );
     }
     because.extend(host.crossed().iter().map(|crossed| format!("over its threshold: {crossed}")));
+    because.extend(kept(at_work));
     because.extend(
         host.alarms().iter().rev().map(|alarm| format!("alarm: {}", views::in_words(host, alarm))),
     );
@@ -90,6 +100,26 @@ fn nothing_in_particular(at_work: &Steering) -> Ground {
         move_id: None,
         vm: None,
     }
+}
+
+/// The VMs that may not leave by themselves, by name, and what keeps each.
+fn kept(at_work: &Steering) -> Vec<String> {
+    let (host, now) = (&at_work.host, at_work.clock.now());
+    let mut kept: Vec<String> = host
+        .vms()
+        .iter()
+        .filter_map(|(id, vm)| {
+            let why = host.may_be_balanced(now, *id).err()?;
+            Some(format!("{} may not leave: {why}", vm.definition.name))
+        })
+        .collect();
+    kept.sort();
+    let more = kept.len().saturating_sub(KEPT_TOLD);
+    kept.truncate(KEPT_TOLD);
+    if more > 0 {
+        kept.push(format!("{more} more VMs may not leave; `evenkeel why VM` tells of each"));
+    }
+    kept
 }
 
 fn of_vm(at_work: &Steering, vm: VmId) -> Ground {
