@@ -238,13 +238,13 @@ async fn a_target_refuses_what_it_cannot_start_and_keeps_nothing_of_it() {
     ] {
         let mut wrong = good.clone();
         wrong.start = good.start.replace(from, to);
-        let R::PrepareFailed(why) = b.ask(vm, C::Prepare(wrong, FAST, None)).await else {
+        let R::PrepareFailed(why) = b.ask(vm, C::Prepare(Box::new(wrong), FAST, None)).await else {
             panic!("{to}")
         };
         assert!(why.contains(said), "{to}: {why}");
         assert_eq!((files(&b.dir), b.pids()), (vec![], vec![]), "{to}");
     }
-    let R::PrepareFailed(why) = a.ask(vm, C::Prepare(good, FAST, None)).await else {
+    let R::PrepareFailed(why) = a.ask(vm, C::Prepare(Box::new(good), FAST, None)).await else {
         panic!("it is here")
     };
     assert!(why.contains("here already"), "{why}");
@@ -272,7 +272,8 @@ fn the_tap_moves_with_its_vm() {
         assert_eq!(definition.needs.bridge, "br0");
         assert_eq!(a.driver().watched()[0].tap.as_deref(), Some("tap-t"));
         // One namespace for both hosts: the name is taken, until the target's definition has another.
-        let R::PrepareFailed(why) = b.ask(vm, C::Prepare(definition.clone(), FAST, None)).await
+        let R::PrepareFailed(why) =
+            b.ask(vm, C::Prepare(Box::new(definition.clone()), FAST, None)).await
         else {
             panic!("taken")
         };
