@@ -63,12 +63,12 @@ fn rules(n: u32) -> Rules {
     let vms = vec![format!("web{n}"), "*".to_owned()];
     let kind = if n.is_multiple_of(2) { Kind::Affinity } else { Kind::AntiAffinity };
     let (hosts, labels) = (vec!["host1".to_owned()], Vec::new());
-    let until = (n % 3 == 0).then_some(Until(u64::from(n)));
+    let until = n.is_multiple_of(3).then_some(Until(u64::from(n)));
     let downtime = (n % 3 == 1).then(|| Duration::from_micros(u64::from(n) + 1));
     let (priority, hours) = (Some(3), Some(Hours::Any));
     Rules {
         group: vec![Group { name: "web".to_owned(), kind, vms: vms.clone() }],
-        pin: vec![Pin { vms: vms.clone(), hosts, labels, should: n % 5 == 0 }],
+        pin: vec![Pin { vms: vms.clone(), hosts, labels, should: n.is_multiple_of(5) }],
         exclude: vec![Exclude { vms: vms.clone(), until }],
         vm: vec![Own { vms, priority, downtime, rest: None, hours }],
     }
@@ -91,7 +91,8 @@ fn settings() -> impl Strategy<Value = Settings> {
             it.copy.bandwidth = Share(n[8]);
             (it.share.headroom, it.share.floor) = (Share(n[9]), Share(n[10]));
             it.limits.moves_per_cluster = (n[9] % 3 == 0).then_some(n[9]);
-            it.limits.hours = Hours::parse("Mon-Fri 20:00-06:00 Europe/Berlin").unwrap();
+            it.limits.hours =
+                Hours::parse("Mon-Fri 20:00-06:00 Europe/Berlin").expect("it is well formed");
             it.mode.rules = it.mode.balance;
             it.rules = rules(n[10]);
             (it.host.labels, it.host.maintenance) = (vec!["rack-a".to_owned()], n[10] % 2 == 0);
