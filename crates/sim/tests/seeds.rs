@@ -52,6 +52,11 @@ const KEPT: &[(u64, u16, &str)] = &[
         "a mistake of the checker of costs: a VM that was down counted as a load while it was, once it had been started again",
     ),
     (
+        1_795_828_744_941,
+        12,
+        "a mistake of the checker of hot spots: a host hardly over its threshold stayed hot, since no departure was worth a move",
+    ),
+    (
         1_795_560_431_047,
         12,
         "another of its mistakes: a VM asked about just after its load had changed was on its way for half a minute, counted by \

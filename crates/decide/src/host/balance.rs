@@ -16,6 +16,7 @@ use super::{Action, Host};
 use crate::membership::View;
 use crate::placement::candidates::{Candidate, Offer, ranked};
 use crate::placement::pairs::{self, Above, Mean, Place};
+use crate::policy::cost;
 use crate::policy::settings::{Balance, Trigger};
 use crate::units::{Cost, HostId, Mib, MoveId, Share, Time, VmId};
 use crate::usage::load::{Capacity, Load};
@@ -303,11 +304,23 @@ impl Host {
     ) -> Result<Leaves, String> {
         let ranked = ranked(candidates, self.lowest_load(now, None), self.usage.capacity(), margin);
         let ranked = self.in_order_of_policy(now, ranked, &mut chance.failures);
-        let offer = ranked.first().copied().ok_or_else(|| {
+        // Nobody need be asked about a VM that would pay nowhere, by what others said; they may be asked if none would.
+        let paying = ranked.iter().find(|offer| self.pays_somewhere(offer, margin));
+        let offer = paying.or(ranked.first()).copied().ok_or_else(|| {
             format!("none of {} VMs that may leave would relieve it by more than {margin} beyond the copy", candidates.len())
         })?;
         let words = self.first_by().to_owned();
         Ok(Leaves { offer, asked: None, words })
+    }
+
+    /// Whether the VM would cost some host little enough, by what it said of itself last.
+    fn pays_somewhere(&self, offer: &Offer, margin: Cost) -> bool {
+        let useful = offer.useful_max(margin);
+        let packets = self.usage.capacity().packets;
+        self.membership.alive().filter_map(place).any(|place| {
+            let capacity = Capacity { packets, ..place.capacity };
+            cost::of_arrival(place.load, offer.candidate.demand, capacity) <= useful
+        })
     }
 
     /// Of a host above the mean: the VM that gains most where it would go, by what some of the others said of themselves.

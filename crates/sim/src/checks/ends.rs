@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use decide::membership::HostState;
 use decide::migrate::hypervisor::Seen;
 use decide::migrate::record::Ownership;
+use decide::policy::cost;
 use decide::units::VmId;
+use decide::usage::load::{Capacity, Load};
 
 use crate::world::{World, host_id};
 
@@ -124,16 +126,41 @@ pub fn agreed(world: &World) -> Result<(), NotYet> {
     Ok(())
 }
 
-/// Whether no host is hot.
+/// Whether no host is hot of which a move would help.
 ///
 /// # Errors
 /// The first that is, and what it does about it.
 pub fn cool(world: &World) -> Result<(), NotYet> {
     for (n, site) in &world.sites {
         let Some(host) = &site.host else { continue };
-        if !host.crossed().is_empty() {
+        if !host.crossed().is_empty() && some_move_pays(world, *n) {
             return Err(format!("host{n} is hot: {}", host.doing()).into());
         }
     }
     Ok(())
+}
+
+/// Whether the policy would want some VM to leave this host, by the loads as they are: one that is hardly over its threshold
+/// stays so where no departure of a VM that does not rest is well worth a move, by twice what is asked. What pays by less depends
+/// on who looks, and on VMs whose copies never end.
+fn some_move_pays(world: &World, from: u16) -> bool {
+    let Some(host) = &world.sites[&from].host else { return false };
+    let now = world.sites[&from].clock.shown(world.now);
+    let at = world.checks.places();
+    let vms_at = |n: u16| at.iter().filter(move |(_, at)| **at == n).map(|(vm, _)| *vm);
+    let load =
+        |n: u16| vms_at(n).fold(Load::default(), |sum, vm| sum.plus(world.guests[&vm].load()));
+    let capacity = |n: u16| world.sites[&n].machine.capacity();
+    let own = load(from);
+    let others: Vec<(Load, Capacity)> =
+        world.sites.keys().filter(|n| **n != from).map(|n| (load(*n), capacity(*n))).collect();
+    let margin = world.settings.worth_it.gain_min;
+    let needed = margin.plus(margin);
+    let rests = |vm: &VmId| host.vms().get(vm).is_none_or(|here| now < here.rest_until);
+    vms_at(from).filter(|vm| !rests(vm)).any(|vm| {
+        let vm = world.guests[&vm].load();
+        let rid = cost::relief(own, vm, capacity(from)).minus(cost::of_copy(vm.memory));
+        let there = others.iter().map(|(load, capacity)| cost::of_arrival(*load, vm, *capacity));
+        there.min().is_some_and(|there| rid.minus(there) > needed)
+    })
 }
