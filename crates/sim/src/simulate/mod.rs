@@ -2,7 +2,7 @@
 //! why, and how even the cluster is before and after.
 //!
 //! What is not production code: machines, guests (whose loads are steady), the network, and gossip, which would cost more than
-//! everything else. In its place hosts see each other as they were some seconds ago ([`World::refresh_views`]).
+//! everything else. In its place hosts see each other as they were some seconds ago (`World::tell_views`).
 //!
 //! **Invariant:** the same cluster, options and seed give the same moves at the same instants.
 
