@@ -1,7 +1,7 @@
 //! Described clusters, lived until nothing moves.
 
 use decide::policy::settings::Trigger;
-use sim::simulate::{BadCluster, Cluster, Node, Options, Report, Vm, simulate};
+use sim::simulate::{BadCluster, Cluster, HotNodes, Node, Options, Report, Vm, simulate};
 
 /// Six nodes of 16 cores and 64 GiB; VMs of one core and 2 GiB, so many on each.
 fn cluster(vms: [usize; 6]) -> Cluster {
@@ -46,7 +46,7 @@ fn an_even_cluster_makes_no_move() {
 #[test]
 fn a_fleet_that_is_not_hot_makes_no_move_by_the_trigger_hot() {
     let report = lived(&cluster([11, 2, 2, 2, 2, 2]), Trigger::Hot, 1);
-    assert_eq!((report.hot, report.moves), ([0, 0], Vec::new()));
+    assert_eq!((report.hot, report.moves), (HotNodes::default(), Vec::new()));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_hot_host_is_relieved_and_nobody_made_hot() {
     let mut cluster = cluster([8, 1, 1, 1, 1, 1]);
     cluster.vms.iter_mut().for_each(|vm| vm.cpu = 2.0);
     let report = lived(&cluster, Trigger::Hot, 1);
-    assert_eq!(report.hot, [1, 0]);
+    assert_eq!(report.hot, HotNodes { before: 1, made: 0, after: 0 });
     // From 100 % to below 80 %.
     assert_eq!(report.moves.len(), 2, "no more than needed: {:?}", report.moves);
 }

@@ -1,6 +1,6 @@
 //! One life of a described cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use decide::host::Host;
@@ -8,7 +8,7 @@ use decide::host::story::Step;
 use decide::migrate::hypervisor::HypervisorCommand;
 use decide::policy::rules::{Group, Kind, Pin, Rules};
 use decide::policy::settings::{Balance, Settings, Trigger};
-use decide::units::{BitsPerSec, Mib, MoveId, Time, VmId};
+use decide::units::{BitsPerSec, HostId, Mib, MoveId, Time, VmId};
 use serde::Serialize;
 
 use super::cluster::{Cluster, RuleKind, Vm};
@@ -91,18 +91,31 @@ pub struct Report {
     pub quiet: bool,
     /// Messages between hosts, gossip left out.
     pub messages: u64,
-    /// Nodes that were hot at first, and in the end.
-    pub hot: [usize; 2],
+    /// Nodes that are hot.
+    pub hot: HotNodes,
     /// Processor seconds that it took.
     pub cpu_s: f64,
+}
+
+/// Nodes that are hot, by the agents' own word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HotNodes {
+    /// At first: once thresholds have been crossed for as long as it takes.
+    pub before: usize,
+    /// At any time later, of those that were not at first.
+    pub made: usize,
+    /// In the end.
+    pub after: usize,
 }
 
 /// Lives the cluster until nothing moves; `told` hears of each simulated minute: rounds, moves.
 pub fn simulate(cluster: &Cluster, options: &Options, told: &dyn Fn(u64, usize)) -> Report {
     let began = time(ClockId::ThreadCPUTime);
     let mut world = build(cluster, options);
+    let began_at = world.now;
     let (mut rounds, mut busy) = (0, 0);
-    let mut hot = [0; 2];
+    let window = options.settings.hot.window;
+    let (mut hot_before, mut hot_later) = (BTreeSet::new(), BTreeSet::new());
     while rounds < options.rounds_max && rounds - busy < QUIET_ROUNDS {
         let before = world.commands.len();
         world.run(ROUND);
@@ -111,13 +124,18 @@ pub fn simulate(cluster: &Cluster, options: &Options, told: &dyn Fn(u64, usize))
         if moving || world.commands.len() > before {
             busy = rounds;
         }
-        // By then whoever was hot from the beginning is found so.
-        hot[1] = world.hosts().filter(|host| host.hot(world.now).is_some()).count();
-        hot[0] = hot[0].max(hot[1]);
+        // Two rounds more: what a monitor reads first is no rate yet.
+        let beginning = world.now.since(began_at) <= window + ROUND * 2;
+        (if beginning { &mut hot_before } else { &mut hot_later }).extend(hot(&world));
         if rounds.is_multiple_of(6) {
             told(rounds, world.checks.passed.len());
         }
     }
+    let hot = HotNodes {
+        before: hot_before.len(),
+        made: hot_later.difference(&hot_before).count(),
+        after: hot(&world).count(),
+    };
     let moves = moves(&world, cluster);
     let placement: BTreeMap<&str, &str> = world
         .checks
@@ -276,6 +294,10 @@ fn noted(world: &World) -> BTreeMap<MoveId, Noted> {
         }
     }
     all
+}
+
+fn hot(world: &World) -> impl Iterator<Item = HostId> {
+    world.hosts().filter(|host| host.hot(world.now).is_some()).map(Host::id)
 }
 
 fn seconds(time: Time) -> f64 {

@@ -12,4 +12,4 @@ mod life;
 
 pub use cluster::{BadCluster, Cluster, Node, Rule, RuleKind, Vm};
 pub use figures::{Figures, Steps, figures, steps};
-pub use life::{Move, Options, Report, simulate};
+pub use life::{HotNodes, Move, Options, Report, simulate};

@@ -85,11 +85,12 @@ fn table(report: &Report) -> String {
     text += &line("memory max", before.mem_max, after.mem_max);
     text += &line("network max", before.net_max, after.net_max);
     text += &format!(
-        "{} moves, {:.0} GiB, {rounds} rounds of 10 s, {messages} messages, hot hosts {} then {}\nmemory at most {:.1} % at any instant, {} times above the whole, {} rules broken; {cpu_s:.1} s of processor time\n",
+        "{} moves, {:.0} GiB, {rounds} rounds of 10 s, {messages} messages, hosts hot at first {}, made hot {}, hot in the end {}\nmemory at most {:.1} % at any instant, {} times above the whole, {} rules broken; {cpu_s:.1} s of processor time\n",
         steps.moves,
         steps.moved_gib,
-        hot[0],
-        hot[1],
+        hot.before,
+        hot.made,
+        hot.after,
         steps.memory_peak,
         steps.over_at_some_instant,
         steps.rules_broken
