@@ -25,33 +25,9 @@ struct Case {
     of: String,
     /// The variables that are known, by their first part.
     #[serde(default)]
-    given: BTreeMap<String, BTreeMap<String, Given>>,
+    given: BTreeMap<String, BTreeMap<String, Value>>,
     /// What it should give: true, false, a number, or `"fails"`.
-    expect: Given,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Given {
-    Truth(bool),
-    Number(f64),
-    Text(String),
-    Numbers(Vec<f64>),
-    Texts(Vec<String>),
-    Map(BTreeMap<String, String>),
-}
-
-impl From<Given> for Value {
-    fn from(given: Given) -> Value {
-        match given {
-            Given::Truth(truth) => Value::Truth(truth),
-            Given::Number(number) => Value::Number(number),
-            Given::Text(text) => Value::Text(text),
-            Given::Numbers(numbers) => Value::Numbers(numbers),
-            Given::Texts(texts) => Value::Texts(texts),
-            Given::Map(map) => Value::Map(map),
-        }
-    }
+    expect: Value,
 }
 
 /// What came of the cases.
@@ -108,10 +84,10 @@ fn tried(case: Case, settings: &Settings) -> Result<Option<String>, (String, Str
     for (first, variables) in case.given {
         for (last, value) in variables {
             let name = format!("{first}.{last}");
-            known.give(place, &name, value.into()).map_err(|why| wrong("given", why))?;
+            known.give(place, &name, value).map_err(|why| wrong("given", why))?;
         }
     }
-    let expected = Value::from(case.expect);
+    let expected = case.expect;
     let fails = expected == Value::Text("fails".to_owned());
     if !fails && expected.kind() != place.gives() {
         let why = format!("{expected} is expected, but {} gives {}", case.of, place.gives());

@@ -109,7 +109,8 @@ impl fmt::Display for Type {
 }
 
 /// A value of any type.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
 #[expect(missing_docs, reason = "they are the types")]
 pub enum Value {
     Truth(bool),
