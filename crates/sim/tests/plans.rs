@@ -10,7 +10,7 @@ use decide::policy::file;
 use decide::policy::settings::{Balance, Settings, Trigger};
 use decide::units::{Cost, Mib};
 use expect_test::expect;
-use sim::world::scene::{settings, vm_id};
+use sim::world::scene::{flooded, settings, vm_id};
 use sim::world::{World, host_id};
 
 const fn secs(n: u64) -> Duration {
@@ -21,16 +21,6 @@ fn with(balance: Balance) -> Settings {
     let mut settings = settings();
     settings.mode.balance = balance;
     settings
-}
-
-/// Host 1 has vm1, which is flooded, and vm2; host 2 has vm3; host 3, with vm4, has least to do.
-fn flooded(settings: Settings) -> World {
-    let mut world = World::of(1, 3, settings);
-    world.boot(1, 1, 1024, 2000, 800);
-    world.boot(1, 2, 1024, 500, 300);
-    world.boot(2, 3, 512, 500, 200);
-    world.boot(3, 4, 512, 500, 100);
-    world
 }
 
 /// Host 1 has much more to do than the others, none of which is hot.
@@ -70,7 +60,8 @@ fn a_plan_says_which_vm_and_whom_and_what_it_brings_and_takes() {
     assert_eq!(planned.asked, Asked::All(vec![host_id(2), host_id(3)]));
     assert!(planned.relief.unwrap() > Cost::percent(100) && planned.copy_cost > Cost(0));
     let foreseen = planned.foreseen.unwrap();
-    assert_eq!((foreseen.copy.as_secs(), foreseen.pause), (17, None), "1 GiB at 500 Mbit/s");
+    let quiet = Some(Duration::ZERO);
+    assert_eq!((foreseen.copy.as_secs(), foreseen.pause), (17, quiet), "1 GiB at 500 Mbit/s");
     let noted = world.notes.iter().find(|(_, _, note)| note.step == Step::VmPolicy).unwrap();
     let since = planned.recommended.unwrap();
     assert!(noted.0.since(since) <= secs(1) && since <= noted.0, "{since:?} {noted:?}");

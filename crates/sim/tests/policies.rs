@@ -7,7 +7,7 @@ use decide::host::story::Step;
 use decide::host::{Ask, Event};
 use decide::policy::file;
 use decide::policy::settings::Settings;
-use sim::world::scene::{settings, vm_id};
+use sim::world::scene::{self, settings, vm_id};
 use sim::world::{World, host_id};
 
 const fn secs(n: u64) -> Duration {
@@ -22,12 +22,7 @@ fn with(text: &str) -> Settings {
 
 /// Host 1 has vm1, which is flooded, and vm2; host 2 has vm3; host 3, with vm4, has least to do.
 fn flooded(text: &str) -> World {
-    let mut world = World::of(1, 3, with(text));
-    world.boot(1, 1, 1024, 2000, 800);
-    world.boot(1, 2, 1024, 500, 300);
-    world.boot(2, 3, 512, 500, 200);
-    world.boot(3, 4, 512, 500, 100);
-    world
+    scene::flooded(with(text))
 }
 
 /// Lets it go on for a while; then this stands in its story.

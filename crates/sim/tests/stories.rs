@@ -12,7 +12,7 @@ use decide::units::{Cost, Epoch, JournalId, Mib, MoveId};
 use decide::wire::message::{Body, JournalMark, Message, Standing};
 use expect_test::{Expect, expect};
 use sim::hypervisor::Memory;
-use sim::world::scene::{settings, vm_id};
+use sim::world::scene::{flooded, settings, vm_id};
 use sim::world::{Ordered, World, host_id};
 
 const fn secs(n: u64) -> Duration {
@@ -22,16 +22,6 @@ const fn secs(n: u64) -> Duration {
 #[expect(clippy::needless_pass_by_value, reason = "`expect!` is written where it is used")]
 fn check(world: &World, expect: Expect) {
     expect.assert_eq(&world.story());
-}
-
-/// Host 1 has vm1, which is flooded, and vm2; host 2 has vm3; host 3, with vm4, has least to do.
-fn flooded(settings: Settings) -> World {
-    let mut world = World::of(1, 3, settings);
-    world.boot(1, 1, 1024, 2000, 800);
-    world.boot(1, 2, 1024, 500, 300);
-    world.boot(2, 3, 512, 500, 200);
-    world.boot(3, 4, 512, 500, 100);
-    world
 }
 
 /// The same with nobody hot.
@@ -179,18 +169,39 @@ fn a_late_refusal_leads_to_the_next_best_acceptor() {
     ends_at(&mut world, 2);
 }
 
-#[test]
-fn a_vm_whose_copy_never_ends_does_not_keep_others_from_leaving() {
+/// Writes to its memory faster than the link carries.
+const RESTLESS: Memory = Memory { size: Mib(256), working_set: Mib(200), dirty_rate: Mib(500) };
+
+/// Host 1 is hot by vm1, with by far the most relief for the least copying, and vm2.
+fn two_that_could_leave(memory: Memory) -> World {
     let mut world = World::of(1, 3, settings());
-    // By far the most relief for the least copying, but it dirties its memory faster than the link carries.
-    let restless = Memory { size: Mib(256), working_set: Mib(200), dirty_rate: Mib(500) };
-    world.boot_with(1, 1, restless, 2000, 700);
+    world.boot_with(1, 1, memory, 2000, 700);
     world.boot(1, 2, 1024, 500, 500);
+    world
+}
+
+fn abandoned(world: &World) -> bool {
+    world.notes.iter().any(|(.., n)| n.step == Step::Abandoned && n.vm == Some(vm_id(1)))
+}
+
+#[test]
+fn a_vm_whose_copy_would_never_end_is_not_asked_about() {
+    let mut world = two_that_could_leave(RESTLESS);
+    assert!(world.until(secs(60), |w| w.noted(Step::Done)), "{}", world.story());
+    assert!(!abandoned(&world) && world.runs_at(vm_id(1)).contains(&1), "{}", world.story());
+    let now = world.sites[&1].clock.shown(world.now);
+    let kept = world.sites[&1].host.as_ref().unwrap().may_be_balanced(now, vm_id(1));
+    let why = "it writes 200 MiB/s of its memory: its copy would not end";
+    assert_eq!(kept, Err(why.to_owned()));
+}
+
+#[test]
+fn a_vm_whose_copy_does_not_end_does_not_keep_others_from_leaving() {
+    let mut world = two_that_could_leave(Memory { dirty_rate: Mib(5), ..RESTLESS });
+    assert!(world.until(secs(60), |w| w.noted(Step::Confirmation)), "{}", world.story());
+    world.fleet.know(vm_id(1), RESTLESS);
     assert!(world.until(secs(300), |w| w.noted(Step::Done)), "{}", world.story());
-    let given_up = |w: &World| {
-        w.notes.iter().any(|(.., n)| n.step == Step::Abandoned && n.vm == Some(vm_id(1)))
-    };
-    assert!(given_up(&world), "{}", world.story());
+    assert!(abandoned(&world), "{}", world.story());
     assert!(world.runs_at(vm_id(1)).contains(&1) && !world.runs_at(vm_id(2)).contains(&1));
 }
 

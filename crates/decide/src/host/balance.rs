@@ -14,6 +14,7 @@ use super::policies::Failures;
 use super::story::{Note, Step};
 use super::{Action, Host};
 use crate::membership::View;
+use crate::placement::admission::size_with_overhead;
 use crate::placement::candidates::{Candidate, Offer, ranked};
 use crate::placement::pairs::{self, Above, Mean, Place};
 use crate::policy::cost;
@@ -29,10 +30,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// would all ask the same.
 const LOOKED_AT: usize = 32;
 /// Of those so many are asked, the best by what they said last.
-const ASKED: usize = 8;
+pub(super) const ASKED: usize = 8;
 /// A recommendation holds for so long, then it is made anew.
 pub(super) const RECOMMENDED_MAX: Duration = Duration::from_mins(10);
-
 /// The mean of the cluster is reckoned so often, and where nothing was found to gain it is looked again after as long.
 const MEAN_EVERY: Duration = Duration::from_secs(30);
 /// What a person who has switched it off is told of it.
@@ -89,15 +89,20 @@ impl Host {
             self.recommended.clear();
             return self.nothing_asks();
         };
-        if cause.trigger == Trigger::Spread && now < self.look_again {
-            return cause.but("nothing was found to gain a moment ago");
+        if let Some((until, why)) = &self.look_again
+            && cause.trigger == Trigger::Spread
+            && now < *until
+        {
+            return cause.but(why);
         }
         let mut chance = self.chance();
         let verdict = self.by_itself().and_then(|()| self.leaves(now, &cause, &mut chance));
         self.keep(chance);
-        if verdict.is_err() && self.may_balance(now).is_ok() {
-            self.look_again = now.plus(MEAN_EVERY);
-        }
+        let in_vain = verdict
+            .as_ref()
+            .err()
+            .filter(|_| cause.trigger == Trigger::Spread && self.may_balance(now).is_ok());
+        self.look_again = in_vain.map(|why| (now.plus(MEAN_EVERY), why.clone()));
         match verdict {
             Err(why) => cause.but(&why),
             Ok(leaves) => self.speak(now, &cause, leaves, actions),
@@ -159,8 +164,12 @@ impl Host {
     pub(super) fn cause(&self, now: Time) -> Option<Cause> {
         match self.settings.mode.trigger {
             Trigger::Hot => self.heat(now),
-            // Evening out relieves a hot host as well, by smaller steps.
-            Trigger::Spread => self.above_the_mean(now).or_else(|| self.heat(now)),
+            // Evening out relieves a hot host as well, by smaller steps; where it found nothing, heat is reason enough to ask.
+            Trigger::Spread => {
+                let in_vain = self.look_again.as_ref().is_some_and(|(until, _)| now < *until);
+                let heat = self.heat(now).filter(|_| in_vain);
+                heat.or_else(|| self.above_the_mean(now)).or_else(|| self.heat(now))
+            }
         }
     }
 
@@ -278,9 +287,10 @@ impl Host {
             return Err(format!("this host rests for {wait} s: {}", self.rest_reason));
         }
         limits.hours.allow(self.local_times.as_ref())?;
-        let all = self.moves_in_cluster();
-        match limits.moves_per_cluster {
-            Some(max) if all >= u64::from(max) => {
+        // All that is known is looked through only where it is limited.
+        let open = |max: u32| (self.moves_in_cluster(), max);
+        match limits.moves_per_cluster.map(open) {
+            Some((all, max)) if all >= u64::from(max) => {
                 Err(format!("moves_per_cluster: about {all} under way, {max} allowed"))
             }
             Some(_) | None => Ok(()),
@@ -313,13 +323,18 @@ impl Host {
         Ok(Leaves { offer, asked: None, words })
     }
 
-    /// Whether the VM would cost some host little enough, by what it said of itself last.
+    /// Whether some host could take the VM and it would cost little enough there, by what that host said of itself last.
     fn pays_somewhere(&self, offer: &Offer, margin: Cost) -> bool {
         let useful = offer.useful_max(margin);
+        let Candidate { vm, demand, memory } = offer.candidate;
+        let size = size_with_overhead(memory);
         let packets = self.usage.capacity().packets;
-        self.membership.alive().filter_map(place).any(|place| {
-            let capacity = Capacity { packets, ..place.capacity };
-            cost::of_arrival(place.load, offer.candidate.demand, capacity) <= useful
+        self.membership.alive().any(|view| {
+            let cheap = |place: Place| {
+                let capacity = Capacity { packets, ..place.capacity };
+                place.room >= size && cost::of_arrival(place.load, demand, capacity) <= useful
+            };
+            place(view).is_some_and(cheap) && self.ruled_out(vm, view).is_none()
         })
     }
 
@@ -404,6 +419,10 @@ impl Host {
         }
         if self.usage.history(vm).is_none_or(|history| history.span() < WATCHED_MIN) {
             return Err(format!("it was not watched for {} s yet", WATCHED_MIN.as_secs()));
+        }
+        if self.foreseen(vm, here.definition.memory).is_none() {
+            let writes = self.usage.told(vm).dirty.unwrap_or_default();
+            return Err(format!("it writes {writes} of its memory: its copy would not end"));
         }
         Ok(())
     }

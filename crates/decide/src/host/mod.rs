@@ -286,8 +286,8 @@ pub struct Host {
     noted_hot: Option<String>,
     /// What hosts use in the mean, and when that was reckoned.
     mean: Option<(Mean, Time)>,
-    /// No VM is looked for before that would even out hosts.
-    look_again: Time,
+    /// No VM is looked for before that would even out hosts, and why none was found.
+    look_again: Option<(Time, String)>,
     failures_of_policy: policies::Failures,
     /// Begins no balancing move: a person has said so, of this host alone.
     balancer_off: bool,
@@ -365,7 +365,7 @@ impl Host {
             program: false,
             noted_hot: None,
             mean: None,
-            look_again: Time::default(),
+            look_again: None,
             failures_of_policy: policies::Failures::default(),
             balancer_off: false,
             recommended: BTreeMap::new(),

@@ -126,7 +126,8 @@ impl Host {
         Plan { moves: vec![planned], held: held.err() }
     }
 
-    fn foreseen(&self, vm: VmId, memory: Mib) -> Option<Foreseen> {
+    /// What a copy of it takes; absent: it would not end.
+    pub(super) fn foreseen(&self, vm: VmId, memory: Mib) -> Option<Foreseen> {
         precopy::foreseen(
             memory,
             self.usage.told(vm).dirty,

@@ -194,7 +194,7 @@ impl Host {
         known.number("vm.next_hour_cpu", next.map(|next| cores(next.mean.cpu)));
         known.set("answer.host", Value::Text(self.name_of(from)));
         known.number("answer.cost", percent(cost));
-        let view = self.membership.hosts().find(|view| view.peer.host == from);
+        let view = self.membership.view(from);
         let Some(said) = view.and_then(|view| view.digest.as_ref()) else { return known };
         known.number("answer.cpu_used", said.cpu_used.fraction().min(1.0));
         known.number("answer.memory_committed", said.memory_committed.fraction());

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::balance::RECOMMENDED_MAX;
+use super::balance::{ASKED, RECOMMENDED_MAX};
 use super::outgoing::{Departure, may_take};
 use super::story::{Note, Step};
 use super::{Action, Host, Vm};
@@ -26,8 +26,6 @@ use crate::wire::limits::RULE_TAGS_BYTES_MAX;
 
 /// After nobody took a VM where it had rather be, others are asked for so long.
 const PREFERENCE_RETRIED: Duration = Duration::from_hours(1);
-/// As many hosts are asked that a VM prefers, at the most.
-const ASKED: usize = 8;
 
 /// VMs of a group at one host.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +132,7 @@ impl Host {
     pub(super) fn may_go_by_hand(&self, vm: VmId, to: Option<HostId>) -> Result<(), String> {
         self.leaves_nobody(vm)?;
         let ruled_out = |view: &View| self.ruled_out(vm, view);
-        let named = to.and_then(|to| self.membership.hosts().find(|view| view.peer.host == to));
+        let named = to.and_then(|to| self.membership.view(to));
         match named.and_then(ruled_out) {
             Some(why) => Err(why),
             None => Ok(()),
@@ -207,9 +205,7 @@ impl Host {
         if *rules == VmRules::default() {
             return true;
         }
-        let Some(view) = self.membership.hosts().find(|view| view.peer.host == host) else {
-            return false;
-        };
+        let Some(view) = self.membership.view(host) else { return false };
         let gives_up = rules.prefers(self.as_rules_see_it()) && !self.preferred(vm, view);
         !gives_up && self.ruled_out(vm, view).is_none()
     }

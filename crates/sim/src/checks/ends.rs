@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use decide::membership::HostState;
-use decide::migrate::hypervisor::Seen;
+use decide::migrate::hypervisor::{CopyParameters, Seen};
 use decide::migrate::record::Ownership;
 use decide::policy::cost;
-use decide::units::VmId;
+use decide::policy::settings::Copy;
+use decide::units::{BitsPerSec, Cost, VmId};
 use decide::usage::load::{Capacity, Load};
 
 use crate::world::{World, host_id};
@@ -140,12 +141,14 @@ pub fn cool(world: &World) -> Result<(), NotYet> {
     Ok(())
 }
 
-/// Whether the policy would want some VM to leave this host, by the loads as they are: one that is hardly over its threshold
-/// stays so where no departure of a VM that does not rest is well worth a move, by twice what is asked. What pays by less depends
-/// on who looks, and on VMs whose copies never end.
+/// Whether the policy would want some VM to leave this host, by the loads as they are: a host that is hardly over its threshold
+/// stays so where no departure is worth a move, of VMs that do not rest and whose copies would end.
 fn some_move_pays(world: &World, from: u16) -> bool {
-    let Some(host) = &world.sites[&from].host else { return false };
-    let now = world.sites[&from].clock.shown(world.now);
+    /// What loads as hosts measure them may be off, in percent of pressure.
+    const MEASURED: Cost = Cost::percent(1);
+    let site = &world.sites[&from];
+    let Some(host) = &site.host else { return false };
+    let now = site.clock.shown(world.now);
     let at = world.checks.places();
     let vms_at = |n: u16| at.iter().filter(move |(_, at)| **at == n).map(|(vm, _)| *vm);
     let load =
@@ -154,10 +157,13 @@ fn some_move_pays(world: &World, from: u16) -> bool {
     let own = load(from);
     let others: Vec<(Load, Capacity)> =
         world.sites.keys().filter(|n| **n != from).map(|n| (load(*n), capacity(*n))).collect();
-    let margin = world.settings.worth_it.gain_min;
-    let needed = margin.plus(margin);
-    let rests = |vm: &VmId| host.vms().get(vm).is_none_or(|here| now < here.rest_until);
-    vms_at(from).filter(|vm| !rests(vm)).any(|vm| {
+    let needed = world.settings.worth_it.gain_min.plus(MEASURED);
+    let rests = |vm: VmId| host.vms().get(&vm).is_none_or(|here| now < here.rest_until);
+    let Copy { bandwidth, downtime, multifd } = world.settings.copy;
+    let bandwidth = BitsPerSec(site.machine.link.0 / 1000 * u64::from(bandwidth.0));
+    let parameters = CopyParameters { bandwidth, downtime_max: downtime, multifd };
+    let ends = |vm: VmId| world.fleet.memory(vm).copy_ends(parameters);
+    vms_at(from).filter(|vm| !rests(*vm) && ends(*vm)).any(|vm| {
         let vm = world.guests[&vm].load();
         let rid = cost::relief(own, vm, capacity(from)).minus(cost::of_copy(vm.memory));
         let there = others.iter().map(|(load, capacity)| cost::of_arrival(*load, vm, *capacity));

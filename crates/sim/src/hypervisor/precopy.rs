@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use decide::migrate::hypervisor::{CopyFigures, CopyParameters, CopyProgress};
-use decide::units::{BitsPerSec, Bytes, Mib, Time};
+use decide::migrate::precopy;
+use decide::units::{BitsPerSec, Bytes, Mib, MibPerSec, Time};
 
 const MIB: u64 = 1 << 20;
 
@@ -19,6 +20,18 @@ pub struct Memory {
     pub working_set: Mib,
     /// Dirtied in a second.
     pub dirty_rate: Mib,
+}
+
+impl Memory {
+    /// How much of it a second writes to: what is written twice counts once.
+    pub fn written(&self) -> MibPerSec {
+        MibPerSec(self.dirty_rate.min(self.working_set).0)
+    }
+
+    /// Whether a copy ends before it is given up.
+    pub fn copy_ends(&self, copy: CopyParameters) -> bool {
+        precopy::foreseen(self.size, Some(self.written()), copy).is_some()
+    }
 }
 
 /// What follows a round.
@@ -112,17 +125,25 @@ impl Precopy {
 mod tests {
     use super::*;
 
-    /// Rounds, seconds and the pause of a 1 GiB guest on 1 Gbit/s; none: it does not converge in 50 rounds.
+    const PARAMETERS: CopyParameters = CopyParameters {
+        bandwidth: BitsPerSec(1_000_000_000),
+        downtime_max: Duration::from_millis(100),
+        multifd: false,
+    };
+
+    /// Rounds, seconds and the pause of a 1 GiB guest on 1 Gbit/s; none: it does not converge in 50 rounds. Whether it does is
+    /// known before.
     fn copy(working_set: u64, dirty_rate: u64) -> Option<(u32, f64, u128)> {
         let memory =
             Memory { size: Mib(1024), working_set: Mib(working_set), dirty_rate: Mib(dirty_rate) };
-        let parameters = CopyParameters {
-            bandwidth: BitsPerSec(1_000_000_000),
-            downtime_max: Duration::from_millis(100),
-            multifd: false,
-        };
+        let copied = rounds(memory);
+        assert_eq!(memory.copy_ends(PARAMETERS), copied.is_some());
+        copied
+    }
+
+    fn rounds(memory: Memory) -> Option<(u32, f64, u128)> {
         let mut now = Time(0);
-        let mut copy = Precopy::new(now, memory, parameters, BitsPerSec(u64::MAX));
+        let mut copy = Precopy::new(now, memory, PARAMETERS, BitsPerSec(u64::MAX));
         now = now.plus(copy.rest());
         for _ in 0..50 {
             match copy.round_ended(now) {

@@ -89,6 +89,16 @@ pub fn settings() -> Settings {
     settings
 }
 
+/// Host 1 has vm1, which is flooded, and vm2; host 2 has vm3; host 3, with vm4, has least to do.
+pub fn flooded(settings: Settings) -> World {
+    let mut world = World::of(1, 3, settings);
+    world.boot(1, 1, 1024, 2000, 800);
+    world.boot(1, 2, 1024, 500, 300);
+    world.boot(2, 3, 512, 500, 200);
+    world.boot(3, 4, 512, 500, 100);
+    world
+}
+
 impl World {
     /// Hosts 1 to `n`, alike, in touch with each other.
     pub fn of(seed: u64, n: u16, settings: Settings) -> World {
@@ -206,6 +216,9 @@ pub(super) fn read(world: &mut World, at: u16) -> Reading {
             memory: guest.definition.memory,
             ..VmReading::default()
         });
+    }
+    for vm in &mut vms {
+        vm.dirty = Some(world.fleet.memory(vm.vm).written());
     }
     let used = vms.iter().fold(Mib(0), |sum, vm| sum.plus(vm.memory));
     Reading {
