@@ -17,7 +17,8 @@ impl Host {
             actions.push(Action::Keep(kept));
         }
         let load = self.demand_of_vms(now);
-        self.hot.observe(now, &self.settings.hot, self.usage.host(), load, self.usage.capacity());
+        let hot = self.settings.hot_as_it_counts();
+        self.hot.observe(now, &hot, self.usage.host(), load, self.usage.capacity());
         self.observe_policy(now, actions);
         self.forget_expected(now);
         self.count_room();

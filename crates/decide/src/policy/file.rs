@@ -83,9 +83,18 @@ pub fn contradiction(text: &str, settings: &Settings) -> Option<Mistake> {
                 "hot.memory_used",
                 hot.memory_used,
             )
+            // Left out, it follows.
+            .filter(|_| written(text, "hot.memory_used"))
         })?;
     let (line, column) = position(text, start_of(text, &key));
     Some(Mistake { line, column, key: Some(key), wrong, instead: Some(instead) })
+}
+
+fn written(text: &str, key: &str) -> bool {
+    let Ok(table) = DeTable::parse(text) else { return false };
+    let Some((section, name)) = key.split_once('.') else { return false };
+    let inner = table.get_ref().get(section).and_then(|section| section.get_ref().as_table());
+    inner.is_some_and(|inner| inner.contains_key(name))
 }
 
 /// The byte where a key, or else its section, begins.

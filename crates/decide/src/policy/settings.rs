@@ -112,7 +112,8 @@ pub struct Hot {
     /// cannot: a full host where nobody waits is fine. 10 % to 40 %; ignored where the kernel does not tell.
     #[serde(deserialize_with = "quantity::share")]
     pub cpu_pressure: Share,
-    /// Memory in use, page cache not counted. Beyond it the host soon swaps or kills. 80 % to 95 %; above `target.memory_used_max`.
+    /// Memory in use, page cache not counted. Beyond it the host soon swaps or kills. 80 % to 95 %; above `target.memory_used_max`:
+    /// where this is raised beyond it, halfway from there to the whole counts.
     #[serde(deserialize_with = "quantity::share")]
     pub memory_used: Share,
     /// Use of the uplink's speed, either direction. 60 % to 90 %: a copy needs some of what is left. Ignored where the speed is unknown.
@@ -292,6 +293,17 @@ impl Default for Shares {
 const MEANING: u64 = 3;
 
 impl Settings {
+    /// `[hot]` as it counts: a host is not hot by memory that it may reach by taking VMs.
+    pub fn hot_as_it_counts(&self) -> Hot {
+        let Share(max) = self.target.memory_used_max;
+        let memory_used = if self.hot.memory_used.0 > max {
+            self.hot.memory_used
+        } else {
+            Share(max + 1000_u32.saturating_sub(max) / 2)
+        };
+        Hot { memory_used, ..self.hot.clone() }
+    }
+
     /// A number that two hosts share if, and almost only if, they judge relief and cost alike: a target refuses a
     /// request with another one.
     ///
