@@ -92,6 +92,8 @@ fn request(asked: usize) -> Message {
             answer_within: Duration::from_millis(500),
             epoch: 1,
             tags: Vec::new(),
+            exchange: None,
+            half_of: None,
         })),
     )
 }
@@ -273,7 +275,9 @@ async fn call(
 async fn garbled_calls_are_told_of_and_life_goes_on() {
     let mut agent = start(at(10, 1), RequestMode::FanOut).await;
     let (peer, us) = (at(10, 2), at(10, 1));
-    let status = call(peer, us, proto::Acceptance { cost: Some(1), reserved_us: Some(1) }).await;
+    let status =
+        call(peer, us, proto::Acceptance { cost: Some(1), reserved_us: Some(1), in_return: None })
+            .await;
     let (from, why) = agent.hears_bad().await;
     assert_eq!((from, why.as_str()), (peer.ip(), status.message()));
     assert!(why.contains("invalid wire type"), "{why}");

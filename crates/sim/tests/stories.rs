@@ -112,7 +112,7 @@ fn when_all_refuse_the_vm_stays_and_the_host_backs_off() {
             host1 Monitoring: packets_per_second 1100 over 1000 for 5 s: this host is hot
             host1 Monitoring: packets_per_second 1100 over 1000; 1100 packets/s at the taps here, 800 of them at the tap of this VM; it uses 2000 mcores
             host1 VmPolicy: vm1 should leave: packets_per_second 1100 over 1000; without it 154.21 % less (800 packets/s, 2000 mcores), most relief per GiB copied (1024 MiB, copy cost 0.03 %)
-            host1 Request: 2 hosts asked, a cost up to 149.18 % will do
+            host1 Request: 2 hosts asked, a cost up to 149.18 % will do, alone or in exchange
             host2 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
             host3 Refusal [host1]: packets_per_second: would reach 1700, allowed 1000
             host1 Refusal [host2]: packets_per_second: would reach 1700, allowed 1000
@@ -678,7 +678,7 @@ fn forged() -> Vec<Body> {
     vec![
         Body::Release,
         Body::Refusal { why: "no".to_owned(), known_epoch: None },
-        Body::Acceptance { cost, reserved: secs(1) },
+        Body::Acceptance { cost, reserved: secs(1), in_return: None },
         Body::Readiness { cost, endpoint: Endpoint::default(), journal },
         Body::HandOver { vm, epoch, run, journal },
         Body::Standing { vm, epoch, standing: Standing::Void, journal: None },

@@ -56,6 +56,8 @@ pub(super) struct Leaves {
     pub(super) asked: Option<Vec<HostId>>,
     /// Why this one.
     pub(super) words: String,
+    /// It pays nowhere alone: one of the target's may come in return.
+    pub(super) exchange: bool,
 }
 
 /// What a verdict draws by lot, and what fails on the way to it: kept by whoever acts on it, dropped by whoever only looks.
@@ -316,11 +318,12 @@ impl Host {
         let ranked = self.in_order_of_policy(now, ranked, &mut chance.failures);
         // Nobody need be asked about a VM that would pay nowhere, by what others said; they may be asked if none would.
         let paying = ranked.iter().find(|offer| self.pays_somewhere(offer, margin));
+        let exchange = paying.is_none();
         let offer = paying.or(ranked.first()).copied().ok_or_else(|| {
             format!("none of {} VMs that may leave would relieve it by more than {margin} beyond the copy", candidates.len())
         })?;
         let words = self.first_by().to_owned();
-        Ok(Leaves { offer, asked: None, words })
+        Ok(Leaves { offer, asked: None, words, exchange })
     }
 
     /// Whether some host could take the VM and it would cost little enough there, by what that host said of itself last.
@@ -357,10 +360,13 @@ impl Host {
         let first = self.in_order_of_policy(now, offers, &mut chance.failures);
         let first = first.first().map(|offer| offer.candidate.vm);
         let Some(at) = pairs.iter().position(|pair| Some(pair.offer.candidate.vm) == first) else {
-            let (vms, hosts) = (candidates.len(), places.len());
-            return Err(format!(
-                "none of {vms} VMs that may leave would gain more than {margin} beyond the copy at any of {hosts} hosts"
-            ));
+            let why = || {
+                let (vms, hosts) = (candidates.len(), places.len());
+                format!(
+                    "none of {vms} VMs that may leave would gain more than {margin} beyond the copy at any of {hosts} hosts, nor in exchange"
+                )
+            };
+            return self.exchanges_most(now, candidates, margin, places).ok_or_else(why);
         };
         let pair = pairs.swap_remove(at);
         let by = match self.settings.vm_policy.order {
@@ -369,7 +375,23 @@ impl Host {
         };
         let words = format!("{by}, {} at best", pair.gain.plus(margin));
         let asked = pair.hosts.into_iter().take(ASKED).collect();
-        Ok(Leaves { offer: pair.offer, asked: Some(asked), words })
+        Ok(Leaves { offer: pair.offer, asked: Some(asked), words, exchange: false })
+    }
+
+    /// The VM by whose exchange for another most might be gained, where no VM would gain anything by going alone.
+    fn exchanges_most(
+        &self,
+        now: Time,
+        candidates: &[Candidate],
+        margin: Cost,
+        places: &[Place],
+    ) -> Option<Leaves> {
+        let own = self.side(now, None);
+        let may = |vm, host| self.may_even_out(vm, host);
+        let (offer, hosts) = pairs::exchanged(candidates, &own, margin, (places, &may))?;
+        let asked = Some(hosts.into_iter().take(ASKED).collect());
+        let words = "for one in return that does less for as much memory".to_owned();
+        Some(Leaves { offer, asked, words, exchange: true })
     }
 
     /// Hosts that could take a VM by what they said last, a few of many.
@@ -412,6 +434,10 @@ impl Host {
         let seconds = |until: Time| until.since(now).as_secs() + 1;
         if now < here.rest_until {
             return Err(format!("it rests for {} s more", seconds(here.rest_until)));
+        }
+        if let Some((_, to)) = self.promised(None).find(|(promised, _)| *promised == vm) {
+            let to = self.name_of(to);
+            return Err(format!("it is to go to {to} in return for another"));
         }
         if now < here.refused_until {
             let wait = seconds(here.refused_until);
@@ -475,13 +501,13 @@ impl Host {
         actions: &mut Vec<Action>,
     ) -> MoveId {
         let words = self.words(cause, &leaves) + more;
-        let Leaves { offer, asked, .. } = leaves;
+        let Leaves { offer, asked, exchange, .. } = leaves;
         let (vm, asked) = (offer.candidate.vm, asked.map(|hosts| hosts.into_iter().collect()));
         let policy = Note::new(Step::VmPolicy, words).at(offer.relief);
         let useful_max = Some(offer.useful_max(cause.margin));
         let (why, margin) = (cause.words.clone() + more, cause.margin);
-        let by_rule = false;
-        let departure = Departure { vm, why, policy, asked, useful_max, by_rule, margin };
+        let departure =
+            Departure { asked, useful_max, margin, exchange, ..Departure::new(vm, why, policy) };
         self.begin_move(now, departure, actions)
     }
 }

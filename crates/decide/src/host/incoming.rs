@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::exchange::Swap;
 use super::migrating_in::NEVER_HERE;
 use super::story::{Note, Step};
 use super::{Action, Host, TimerKey};
@@ -18,7 +19,7 @@ use crate::usage::forecast::next_hour;
 use crate::usage::history::History;
 use crate::usage::history::aged::AgedHistory;
 use crate::usage::load::Load;
-use crate::wire::message::{Body, Confirmation, Request};
+use crate::wire::message::{Body, Confirmation, Exchange, Request};
 
 /// The dearest useful acceptance is delayed by this much, cheaper ones by less: the cheapest arrives first.
 const ANSWER_SPREAD: Duration = Duration::from_millis(100);
@@ -51,6 +52,27 @@ pub(super) struct Incoming {
     pub(super) tags: Vec<String>,
     /// What must hold of where it is.
     pub(super) rules: VmRules,
+    /// The VM that goes in return, and what its source is.
+    pub(super) back: Option<(VmId, Exchange)>,
+    /// It comes in return, as agreed in that move.
+    pub(super) half_of: Option<MoveId>,
+}
+
+/// What this host would say to a request.
+#[derive(Clone, Copy, Debug)]
+struct Verdict {
+    /// What the VM would cost here.
+    here: Cost,
+    /// What the move would cost beside its copy: more, where another goes in return.
+    all: Cost,
+    /// That other.
+    back: Option<VmId>,
+}
+
+impl Verdict {
+    fn alone(cost: Cost) -> Verdict {
+        Verdict { here: cost, all: cost, back: None }
+    }
 }
 
 impl Incoming {
@@ -77,6 +99,8 @@ impl Incoming {
             process_gone: None,
             tags: Vec::new(),
             rules: VmRules::default(),
+            back: None,
+            half_of: None,
         }
     }
 
@@ -109,18 +133,23 @@ impl Host {
         self.hear_of(request.vm, &request.name);
         self.count_room();
         let rules = self.settings.rules.of(request.vm, &request.name, &request.tags);
-        let verdict = self.judge_request(now, id, &request, &rules);
-        let cost = verdict.as_ref().map_or(Cost(0), |cost| *cost);
+        let half_of = request.half_of.filter(|_| self.is_due(id, &request));
+        let verdict = match half_of {
+            None => self.judge_request(now, id, &request, &rules),
+            Some(_) => self.judge_half(now, id, &request, &rules).map(Verdict::alone),
+        };
+        let all = verdict.as_ref().map_or(Cost(0), |verdict| verdict.all);
+        let back = verdict.as_ref().ok().and_then(|verdict| verdict.back).zip(request.exchange);
         let event = negotiate_target::Event::Asked {
             vm: request.vm,
             size: size_with_overhead(request.memory),
             gain: request.useful_max.unwrap_or(Cost(i64::MAX)),
-            delay: delay(cost, request.useful_max),
-            verdict,
+            delay: delay(all, request.useful_max),
+            verdict: verdict.map(|verdict| verdict.here),
         };
         let Request { vm, name, memory, demand, useful_max, tags, .. } = request;
         let incoming = Incoming::new(vm, name, memory, demand, useful_max);
-        self.incoming.entry(id).or_insert(Incoming { tags, rules, ..incoming });
+        self.incoming.entry(id).or_insert(Incoming { tags, rules, back, half_of, ..incoming });
         self.offering(now, id, event, actions);
     }
 
@@ -166,11 +195,46 @@ impl Host {
         id: MoveId,
         request: &Request,
         rules: &VmRules,
-    ) -> Result<Cost, String> {
+    ) -> Result<Verdict, String> {
         if request.policy_hash != self.settings.hash() {
             return Err("its settings differ from mine: [hot], [target], [worth_it], [vm_policy], [migration_policy], and groups and pins in [rules], must agree"
                 .to_owned());
         }
+        self.judge_vm(id, request, rules)?;
+        self.not_busy(id)?;
+        if let Some(crossed) = self.hot.hot(now, &self.settings.hot) {
+            return Err(format!("is hot itself: {crossed}"));
+        }
+        let Request { name, demand, memory, useful_max, .. } = request;
+        let alone = self.judge_load(now, id, *demand, *memory, *useful_max);
+        let better = |swap: &Swap| alone.as_ref().map_or(true, |alone| swap.all < *alone);
+        let verdict = match self.swap(now, id, request).filter(better) {
+            Some(Swap { back, here, all }) => {
+                self.keeps_reserve(*memory)?;
+                Verdict { here, all, back: Some(back) }
+            }
+            None => Verdict::alone(alone?),
+        };
+        self.admit(now, name, *demand, *memory)?;
+        Ok(verdict)
+    }
+
+    /// The other half of an exchange: that its load fits was agreed.
+    fn judge_half(
+        &self,
+        now: Time,
+        id: MoveId,
+        request: &Request,
+        rules: &VmRules,
+    ) -> Result<Cost, String> {
+        self.judge_vm(id, request, rules)?;
+        self.keeps_reserve(request.memory)?;
+        let highest = self.highest_load(now, Some(id));
+        Ok(cost::of_arrival(highest, request.demand, self.usage.capacity()))
+    }
+
+    /// Whether the VM can be here at all.
+    fn judge_vm(&self, id: MoveId, request: &Request, rules: &VmRules) -> Result<(), String> {
         if self.usage.read().is_none() {
             return Err("nothing has been measured here yet".to_owned());
         }
@@ -184,19 +248,15 @@ impl Host {
         if let Some((other, _)) = other {
             return Err(format!("move {other} of the same VM is not over"));
         }
-        if self.vms.values().any(|vm| vm.definition.name == request.name) {
+        if self.is_named(&request.name) {
             return Err(format!("another VM here is named {}", request.name));
         }
         capable(&request.needs, &self.offered)?;
-        self.keeps_rules(id, request.vm, rules)?;
-        self.not_busy(id)?;
-        if let Some(crossed) = self.hot.hot(now, &self.settings.hot) {
-            return Err(format!("is hot itself: {crossed}"));
-        }
-        let Request { name, demand, memory, useful_max, .. } = request;
-        let cost = self.judge_load(now, id, *demand, *memory, *useful_max)?;
-        self.admit(now, name, *demand, *memory)?;
-        Ok(cost)
+        self.keeps_rules(id, request.vm, rules)
+    }
+
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.vms.values().any(|vm| vm.definition.name == name)
     }
 
     /// Whether anything is kept here for the move.
@@ -227,12 +287,7 @@ impl Host {
         self.judge_fit(now, id, demand)?;
         let capacity = self.usage.capacity();
         let highest = self.highest_load(now, Some(id));
-        let available = capacity.memory.minus(self.usage.host().memory);
-        let free = available.minus(self.settings.target.memory_reserve);
-        let size = size_with_overhead(memory);
-        if size > free {
-            return Err(format!("memory_reserve: {size} asked, {free} to give now"));
-        }
+        self.keeps_reserve(memory)?;
         let cost = cost::of_arrival(highest, demand, capacity);
         match useful_max {
             Some(max) if cost > max => {
@@ -240,6 +295,16 @@ impl Host {
             }
             Some(_) | None => Ok(cost),
         }
+    }
+
+    fn keeps_reserve(&self, memory: Mib) -> Result<(), String> {
+        let available = self.usage.capacity().memory.minus(self.usage.host().memory);
+        let free = available.minus(self.settings.target.memory_reserve);
+        let size = size_with_overhead(memory);
+        if size <= free {
+            return Ok(());
+        }
+        Err(format!("memory_reserve: {size} asked, {free} to give now"))
     }
 
     fn judge_fit(&self, now: Time, id: MoveId, demand: Load) -> Result<(), String> {
@@ -261,14 +326,7 @@ impl Host {
         for action in wanted {
             match action {
                 negotiate_target::Action::Accept { cost, reserved } => {
-                    self.note_move(
-                        id,
-                        Step::Acceptance,
-                        &format!("room is kept for {} s", reserved.as_secs()),
-                        |n| n.with(id.host).at(cost),
-                        actions,
-                    );
-                    self.send(id.host, id, Body::Acceptance { cost, reserved }, actions);
+                    self.accept(now, id, cost, reserved, actions)
                 }
                 negotiate_target::Action::Refuse(other, why) => self.refuse(other, why, actions),
                 negotiate_target::Action::Unknown => {
@@ -292,6 +350,29 @@ impl Host {
             }
         }
         self.forget_what_is_over(actions);
+    }
+
+    fn accept(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        cost: Cost,
+        reserved: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let back = self.incoming.get(&id).and_then(|incoming| incoming.back);
+        let in_return = back.and_then(|(vm, _)| self.offered_in_return(now, vm));
+        if back.is_some() && in_return.is_none() {
+            // It has gone since: without it the cost is another. Silent, the offer ends by itself.
+            return;
+        }
+        let mut words = format!("room is kept for {} s", reserved.as_secs());
+        if let Some(back) = &in_return {
+            words += &format!(", and {} would go in return", back.name);
+        }
+        self.note_move(id, Step::Acceptance, &words, |n| n.with(id.host).at(cost), actions);
+        let in_return = in_return.map(Box::new);
+        self.send(id.host, id, Body::Acceptance { cost, reserved, in_return }, actions);
     }
 
     fn refuse(&mut self, id: MoveId, why: String, actions: &mut Vec<Action>) {
@@ -451,18 +532,51 @@ impl Host {
         let daily = history.daily_peak(now, memory).map_or(recent, |(p, _)| p.highest(recent));
         (incoming.demand, incoming.history) = (recent, Some(history));
         let (vm, name, rules) = (incoming.vm, incoming.name.clone(), incoming.rules.clone());
+        let (back, half_of) = (incoming.back, incoming.half_of);
         self.target.has_room()?;
         self.keeps_rules(id, vm, &rules)?;
+        if half_of.is_some() {
+            self.keeps_reserve(memory)?;
+            let highest = self.highest_load(now, Some(id));
+            return Ok(cost::of_arrival(highest, recent, self.usage.capacity()));
+        }
         self.not_busy(id)?;
-        self.judge_load(now, id, asked, memory, useful_max)?;
-        let cost = self.judge_load(now, id, recent, memory, useful_max).map_err(|why| {
+        self.judge_cost(now, id, asked, memory, useful_max, back)?;
+        let cost = self.judge_cost(now, id, recent, memory, useful_max, back).map_err(|why| {
             format!("its recent peak of {}, read in its history: {why}", peak_words(recent))
         })?;
-        self.judge_fit(now, id, daily).map_err(|why| {
+        let fits = match back {
+            None => self.judge_fit(now, id, daily),
+            Some((back, _)) => self.fits_without(now, id, daily, self.expected(now, back)),
+        };
+        fits.map_err(|why| {
             format!("its daily peak of {}, read in its history: {why}", peak_words(daily))
         })?;
         self.admit(now, &name, recent, memory)?;
         Ok(cost)
+    }
+
+    /// What a VM would cost here, the one that goes in return counted.
+    fn judge_cost(
+        &self,
+        now: Time,
+        id: MoveId,
+        demand: Load,
+        memory: Mib,
+        useful_max: Option<Cost>,
+        back: Option<(VmId, Exchange)>,
+    ) -> Result<Cost, String> {
+        let Some(back) = back else {
+            return self.judge_load(now, id, demand, memory, useful_max);
+        };
+        self.keeps_reserve(memory)?;
+        let (here, all) = self.judge_swap(now, id, demand, back)?;
+        match useful_max {
+            Some(max) if all > max => Err(format!(
+                "would cost {all} in exchange, more than the {max} that would be useful"
+            )),
+            Some(_) | None => Ok(here),
+        }
     }
 
     pub(super) fn released(&mut self, now: Time, id: MoveId, actions: &mut Vec<Action>) {

@@ -29,12 +29,12 @@ impl Host {
 
     /// The least load that this host may come to have: every departure under way already gone (but `but`), no arrival counted.
     pub(super) fn lowest_load(&self, now: Time, but: Option<MoveId>) -> Load {
-        let leaving: Vec<VmId> = self
+        let outgoing = self
             .outgoing
             .iter()
             .filter(|(id, _)| Some(**id) != but && !planted(Bug::ReliefWithDepartures))
-            .map(|(_, out)| out.vm)
-            .collect();
+            .map(|(_, out)| out.vm);
+        let leaving: Vec<VmId> = outgoing.chain(self.promised(but).map(|(vm, _)| vm)).collect();
         let staying = self.vms.keys().filter(|vm| !leaving.contains(vm));
         staying.fold(own_load(self.usage.own_cpu().0), |sum, vm| sum.plus(self.demand(now, *vm)))
     }
@@ -54,6 +54,7 @@ impl Host {
             .filter(|(id, incoming)| Some(**id) != but && !self.vms.contains_key(&incoming.vm));
         let reserved = coming
             .filter(|(id, incoming)| self.target.offers().contains_key(id) || incoming.open());
+        let here = self.coming_in_return(but).fold(here, Load::plus);
         reserved.fold(here, |sum, (_, incoming)| sum.plus(incoming.demand))
     }
 
@@ -88,7 +89,7 @@ impl Host {
         });
         let used = here
             .chain(coming.map(|(_, incoming)| incoming.memory))
-            .fold(Mib(0), |sum, memory| sum.plus(size_with_overhead(memory)));
+            .fold(self.kept_for_returns(), |sum, memory| sum.plus(size_with_overhead(memory)));
         self.target.set_room(room(&self.settings.target, self.usage.capacity().memory), used);
     }
 
@@ -98,7 +99,7 @@ impl Host {
             self.target.offers().get(id).is_some_and(|offer| offer.stage != Stage::Offered)
         };
         let coming = self.incoming.iter().filter(|(id, incoming)| confirmed(id) || incoming.open());
-        self.outgoing.len() + coming.count()
+        self.outgoing.len() + coming.count() + self.agreed_elsewhere()
     }
 }
 

@@ -205,7 +205,7 @@ impl Host {
         incoming: Incoming,
         actions: &mut Vec<Action>,
     ) {
-        let Incoming { vm, history, migrate, demand, .. } = incoming;
+        let Incoming { vm, history, migrate, demand, back, half_of, .. } = incoming;
         let Some(migrate) = migrate else { return };
         self.arrived.insert(vm, (demand, now));
         let record = migrate.record();
@@ -222,6 +222,12 @@ impl Host {
         actions.push(Action::Keep(self.usage.take_kept()));
         actions.push(Action::Recall(Whose::Vm(vm)));
         self.rest(now, "a VM has just arrived");
+        if let Some((back, _)) = back {
+            self.owe(now, move_id, back);
+        }
+        if let Some(first) = half_of {
+            self.returned(first);
+        }
     }
 
     /// The source says that the VM is ours, and what its guest did; or, without that, asks what has become of it.

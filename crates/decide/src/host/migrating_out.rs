@@ -34,10 +34,11 @@ impl Host {
             doubtful: false,
         };
         let copy_max = precopy::longest(out.memory, copy.bandwidth);
-        if !out.by_hand && !out.by_rule {
+        if !out.by_hand && !out.by_rule && out.half_of.is_none() {
             self.recent.push(now);
         }
         out.migrate = Some(Source::new(id, record, vm.record, (endpoint, copy), copy_max));
+        self.agree(id, target);
         self.out(now, id, Event::Begin, actions);
     }
 
@@ -188,6 +189,9 @@ impl Host {
                 self.usage.forget(out.vm);
                 self.failures = 0;
                 self.rest(now, "a VM has just left");
+                if let Some(back) = out.back {
+                    self.await_return(now, id, peer, back);
+                }
                 let words = format!("the VM runs at {}", self.name_of(peer));
                 self.tales.end(now, id, "done", &words);
                 actions.push(Action::Note(note(Step::Done, words)));
@@ -196,7 +200,7 @@ impl Host {
                 self.tales.end(now, id, "abandoned", &why);
                 actions
                     .push(Action::Note(note(Step::Abandoned, format!("{why}; the VM stays here"))));
-                if !out.by_hand {
+                if !out.by_hand && out.half_of.is_none() {
                     self.back_off_from(now, out.vm, &why);
                 }
                 if let Some(how) = out.process_gone {

@@ -40,6 +40,7 @@ use crate::usage::reading::Reading;
 use crate::wire::message::{Body, JournalMark, Message};
 
 mod balance;
+mod exchange;
 mod gossip;
 mod incoming;
 pub mod inventory;
@@ -56,6 +57,7 @@ pub mod story;
 mod vms;
 mod watch;
 
+use exchange::Agreed;
 use incoming::Incoming;
 use outgoing::Outgoing;
 use rules::Members;
@@ -267,6 +269,8 @@ pub struct Host {
     /// Room kept for VMs from elsewhere.
     target: negotiate_target::Target,
     incoming: BTreeMap<MoveId, Incoming>,
+    /// What was agreed beside moves under way.
+    agreed: Agreed,
     timers: BTreeMap<TimerKey, Time>,
     writers: BTreeMap<u64, Writer>,
     writes: u64,
@@ -352,6 +356,7 @@ impl Host {
             outgoing: BTreeMap::new(),
             target: negotiate_target::Target::new(limits),
             incoming: BTreeMap::new(),
+            agreed: Agreed::default(),
             timers: BTreeMap::new(),
             writers: BTreeMap::new(),
             writes: 0,
@@ -483,8 +488,8 @@ impl Host {
             Body::Inquiry { vm, epoch, journal } if from_source => {
                 self.handed_over(now, move_id, vm, epoch, None, journal, actions);
             }
-            Body::Acceptance { cost, .. } if move_id.host == self.id => {
-                self.accepted(now, move_id, from, cost, actions)
+            Body::Acceptance { cost, in_return, .. } if move_id.host == self.id => {
+                self.accepted(now, move_id, from, (cost, in_return.map(|it| *it)), actions)
             }
             Body::Refusal { why, known_epoch } if move_id.host == self.id => {
                 self.refused(now, move_id, from, &why, known_epoch, actions)

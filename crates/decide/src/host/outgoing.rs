@@ -1,6 +1,6 @@
 //! Moves from here, up to readiness: request, answers, choice, confirmation, history.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand_chacha::rand_core::Rng;
@@ -19,7 +19,7 @@ use crate::policy::cost;
 use crate::policy::rules::{VmRules, of_places};
 use crate::units::{BitsPerSec, Cost, Epoch, HostId, Mib, MoveId, Time, VmId};
 use crate::usage::load::Load;
-use crate::wire::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
+use crate::wire::message::{Body, Confirmation, InReturn, JournalMark, Message, Request, Standing};
 
 /// All are asked below this number of hosts.
 const ASK_ALL_BELOW: usize = 16;
@@ -49,6 +49,14 @@ pub(super) struct Outgoing {
     pub(super) by_rule: bool,
     /// Relief beyond cost there and copy that it must bring, unless a person asked for it.
     pub(super) margin: Cost,
+    /// A VM of the target's may come in return.
+    pub(super) exchange: bool,
+    /// What those that accepted would give in return.
+    pub(super) returns: BTreeMap<HostId, InReturn>,
+    /// What the chosen target gives in return.
+    pub(super) back: Option<InReturn>,
+    /// The move whose other half this is: it was agreed there.
+    pub(super) half_of: Option<MoveId>,
     /// Absent for a move that was found open when the agent started.
     pub(super) negotiation: Option<negotiate_source::Source>,
     pub(super) migrate: Option<migrate_source::Source>,
@@ -68,6 +76,10 @@ impl Outgoing {
             by_hand: false,
             by_rule: false,
             margin: Cost(0),
+            exchange: false,
+            returns: BTreeMap::new(),
+            back: None,
+            half_of: None,
             negotiation: None,
             migrate: None,
             process_gone: None,
@@ -91,6 +103,19 @@ pub(super) struct Departure {
     pub(super) by_rule: bool,
     /// Relief beyond cost there and copy that it must bring.
     pub(super) margin: Cost,
+    /// A VM of the target's may come in return.
+    pub(super) exchange: bool,
+    /// The move whose other half this is.
+    pub(super) half_of: Option<MoveId>,
+}
+
+impl Departure {
+    /// One that nobody but a person asks for: whoever takes it will do, at any cost.
+    pub(super) fn new(vm: VmId, why: String, policy: Note) -> Departure {
+        let (asked, useful_max, margin) = (None, None, Cost(0));
+        let (by_rule, exchange, half_of) = (false, false, None);
+        Departure { vm, why, policy, asked, useful_max, by_rule, margin, exchange, half_of }
+    }
 }
 
 impl Host {
@@ -101,14 +126,15 @@ impl Host {
         departure: Departure,
         actions: &mut Vec<Action>,
     ) -> MoveId {
-        let Departure { vm, why, policy, asked, useful_max, by_rule, margin } = departure;
+        let Departure { vm, why, policy, asked, useful_max, by_rule, margin, exchange, half_of } =
+            departure;
         self.moves += 1;
         let move_id = MoveId { host: self.id, incarnation: self.incarnation, counter: self.moves };
         let definition = &self.vms[&vm].definition;
         let (name, memory) = (definition.name.clone(), definition.memory);
         let asked = asked.unwrap_or_else(|| self.sample(now, vm));
         let negotiation = negotiate_source::Source::new(self.limits, useful_max, asked);
-        let by_hand = useful_max.is_none() && !by_rule;
+        let by_hand = useful_max.is_none() && !by_rule && half_of.is_none();
         let (demand, expected) = (self.demand(now, vm), self.expected(now, vm));
         self.note_readings(now, move_id, vm, actions);
         actions.push(Action::Note(policy.of(move_id, vm)));
@@ -116,6 +142,7 @@ impl Host {
         let out = Outgoing::new(vm, memory, demand);
         let negotiation = Some(negotiation);
         let out = Outgoing { expected, by_hand, by_rule, margin, negotiation, ..out };
+        let out = Outgoing { exchange, half_of, ..out };
         self.outgoing.insert(move_id, out);
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
@@ -197,7 +224,9 @@ impl Host {
         negotiation.handle(event, &mut wanted);
         for action in wanted {
             match action {
-                negotiate_source::Action::Request(attempt) => self.request(id, attempt, actions),
+                negotiate_source::Action::Request(attempt) => {
+                    self.request(now, id, attempt, actions)
+                }
                 negotiate_source::Action::Confirm { target, cost, why } => {
                     self.confirm(now, id, target, cost, &why, actions)
                 }
@@ -232,7 +261,7 @@ impl Host {
         }
     }
 
-    fn request(&mut self, id: MoveId, attempt: u32, actions: &mut Vec<Action>) {
+    fn request(&mut self, now: Time, id: MoveId, attempt: u32, actions: &mut Vec<Action>) {
         let out = &self.outgoing[&id];
         let definition = &self.vms[&out.vm].definition;
         let negotiation = out.negotiation.as_ref().expect("the request is the negotiation's");
@@ -250,15 +279,18 @@ impl Host {
             answer_within: self.limits.answer_within,
             epoch: self.vms[&out.vm].record.floor,
             tags: of_places(&definition.tags),
+            exchange: out.exchange.then(|| self.exchange_for(now, id, out.vm)),
+            half_of: out.half_of,
         };
         let useful =
             request.useful_max.map_or("any cost".to_owned(), |max| format!("a cost up to {max}"));
+        let exchange = if out.exchange { ", alone or in exchange" } else { "" };
         let known = asked.iter().filter_map(|host| self.address_of(*host)).collect();
         let message =
             Message { from: self.id, move_id: id, body: Body::Request(Box::new(request)) };
         actions.push(Action::Cast { message, known });
         let why = if attempt == 1 {
-            format!("{} hosts asked, {useful} will do", asked.len())
+            format!("{} hosts asked, {useful} will do{exchange}", asked.len())
         } else {
             "asked again".to_owned()
         };
@@ -319,7 +351,7 @@ impl Host {
         now: Time,
         id: MoveId,
         from: HostId,
-        cost: Cost,
+        (cost, in_return): (Cost, Option<InReturn>),
         actions: &mut Vec<Action>,
     ) {
         let Some(out) = self.outgoing.get(&id) else {
@@ -336,7 +368,10 @@ impl Host {
             let why = "its journal was set back: it may forget what it promises";
             return self.refused(now, id, from, why, None, actions);
         }
-        let (rank, ordered) = match self.judge_acceptance(now, id, from, cost) {
+        let judged = self.with_return(now, id, cost, in_return.as_ref()).and_then(|cost| {
+            self.judge_acceptance(now, id, from, cost).map(|(rank, ordered)| (cost, rank, ordered))
+        });
+        let (cost, rank, ordered) = match judged {
             Ok(ranked) => ranked,
             Err(why) => {
                 // It need not keep room any longer.
@@ -347,15 +382,40 @@ impl Host {
         let answer = Answer::Acceptance { cost, rank };
         if self.is_new(id, from, &answer) {
             self.tales.tell(id, |story| story.acceptances += 1);
-            self.note_move(
-                id,
-                Step::Acceptance,
-                &format!("it would cost {cost} there{ordered}"),
-                |n| n.with(from).at(cost),
-                actions,
-            );
+            let words = match &in_return {
+                None => format!("it would cost {cost} there{ordered}"),
+                Some(back) => {
+                    format!("it would cost {cost} with {} in return{ordered}", back.name)
+                }
+            };
+            self.note_move(id, Step::Acceptance, &words, |n| n.with(from).at(cost), actions);
+        }
+        if let Some(out) = self.outgoing.get_mut(&id)
+            && out.exchange
+        {
+            match in_return {
+                Some(back) => out.returns.insert(from, back),
+                None => out.returns.remove(&from),
+            };
         }
         self.asking(now, id, negotiate_source::Event::Answered(from, answer), actions);
+    }
+
+    /// What a move costs in all where a VM would come in return.
+    fn with_return(
+        &self,
+        now: Time,
+        id: MoveId,
+        there: Cost,
+        in_return: Option<&InReturn>,
+    ) -> Result<Cost, String> {
+        match in_return {
+            None => Ok(there),
+            Some(_) if !self.outgoing.get(&id).is_some_and(|out| out.exchange) => {
+                Err("it offers a VM in return, for which nobody asked".to_owned())
+            }
+            Some(back) => self.judge_return(now, id, back).map(|own| there.plus(own)),
+        }
     }
 
     /// Whether this answer is of use to the move, and not the same again.
@@ -443,7 +503,9 @@ impl Host {
         if endpoint.uri.is_empty() && negotiation.phase() == Phase::Confirmed(from) {
             return;
         }
-        let worth_it = self.still_worth_it(now, id, cost);
+        let back = out.returns.get(&from);
+        let all = self.with_return(now, id, cost, back);
+        let worth_it = all.and_then(|cost| self.still_worth_it(now, id, cost));
         let event = negotiate_source::Event::Readiness { from, cost, endpoint, journal, worth_it };
         self.asking(now, id, event, actions);
     }
@@ -460,7 +522,7 @@ impl Host {
             Some(vm) if vm.record.ownership == Ownership::Owner => {}
             Some(_) | None => return Err("the VM is not here any more".to_owned()),
         }
-        if out.by_hand || out.by_rule {
+        if out.by_hand || out.by_rule || out.half_of.is_some() {
             return Ok(());
         }
         let relief =
@@ -530,7 +592,7 @@ impl Host {
         if out.confirmed {
             self.use_up_epoch(out.vm, actions);
         }
-        if !out.by_hand {
+        if !out.by_hand && out.half_of.is_none() {
             self.back_off_from(now, out.vm, why);
         }
     }
@@ -608,8 +670,7 @@ impl Host {
             to.map_or("by hand".to_owned(), |host| format!("by hand, to {}", self.name_of(host)));
         let policy = Note::new(Step::VmPolicy, format!("asked for {words}"));
         let asked = to.map(|host| BTreeSet::from([host]));
-        let (useful_max, by_rule, margin) = (None, false, Cost(0));
-        let departure = Departure { vm, why: words, policy, asked, useful_max, by_rule, margin };
+        let departure = Departure { asked, ..Departure::new(vm, words, policy) };
         Ok(self.begin_move(now, departure, actions))
     }
 

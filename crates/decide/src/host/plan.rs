@@ -91,7 +91,7 @@ impl Host {
     }
 
     fn planned(&self, now: Time, cause: &Cause, leaves: Leaves) -> Planned {
-        let Leaves { offer, asked, words } = leaves;
+        let Leaves { offer, asked, words, .. } = leaves;
         let Offer { candidate, relief, copy } = offer;
         let (vm, memory) = (candidate.vm, candidate.memory);
         Planned {

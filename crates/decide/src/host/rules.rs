@@ -21,7 +21,7 @@ use crate::placement::admission::size_with_overhead;
 use crate::policy::rules::hours::{Hours, LocalTimes};
 use crate::policy::rules::{HostIs, Kind, VmRules, of_places};
 use crate::policy::settings::{Balance, Settings};
-use crate::units::{Cost, HostId, MoveId, Time, VmId};
+use crate::units::{HostId, MoveId, Time, VmId};
 use crate::wire::limits::RULE_TAGS_BYTES_MAX;
 
 /// After nobody took a VM where it had rather be, others are asked for so long.
@@ -336,15 +336,7 @@ impl Host {
         let words = format!("{words}{more}");
         let policy =
             Note::new(Step::VmPolicy, format!("{} should leave: {words}", self.vm_name(*vm)));
-        let departure = Departure {
-            vm: *vm,
-            why: words,
-            policy,
-            asked,
-            useful_max: None,
-            by_rule: true,
-            margin: Cost(0),
-        };
+        let departure = Departure { asked, by_rule: true, ..Departure::new(*vm, words, policy) };
         self.begin_move(now, departure, actions)
     }
 

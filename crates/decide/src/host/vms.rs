@@ -170,6 +170,16 @@ impl Host {
     /// # Errors
     /// What stands in the way.
     pub fn movable(&self, vm: VmId) -> Result<(), String> {
+        self.free_to_move(vm)?;
+        let (open, max) = (self.moves_under_way(), self.settings.limits.moves_per_host);
+        if open >= usize::try_from(max).unwrap_or(usize::MAX) {
+            return Err(format!("moves_per_host: {open} under way here, {max} allowed"));
+        }
+        Ok(())
+    }
+
+    /// The same, whatever else is under way.
+    pub(super) fn free_to_move(&self, vm: VmId) -> Result<(), String> {
         let Some(here) = self.vms.get(&vm) else { return Err(format!("no VM {vm} on this host")) };
         if let Some(frozen) = &self.frozen {
             return Err(frozen.clone());
@@ -189,10 +199,6 @@ impl Host {
         }
         if !here.recorded {
             return Err("it is not in the journal yet".to_owned());
-        }
-        let (open, max) = (self.moves_under_way(), self.settings.limits.moves_per_host);
-        if open >= usize::try_from(max).unwrap_or(usize::MAX) {
-            return Err(format!("moves_per_host: {open} under way here, {max} allowed"));
         }
         Ok(())
     }

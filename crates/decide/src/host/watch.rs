@@ -30,6 +30,7 @@ impl Host {
             self.look_at_inventories(now, actions);
         }
         self.reckon_mean(now);
+        self.settle_exchanges(now, actions);
         self.doing = match self.enforce(now, actions) {
             Enforcing::Nothing => self.balance(now, actions),
             Enforcing::Moves(words) => words,

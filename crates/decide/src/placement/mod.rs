@@ -2,5 +2,6 @@
 
 pub mod admission;
 pub mod candidates;
+pub mod exchange;
 pub mod pairs;
 pub mod share;

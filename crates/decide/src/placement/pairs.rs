@@ -3,7 +3,10 @@
 //!
 //! A view may be old, so this only proposes whom to ask: what a VM would cost at a target is the target's word.
 
+use std::cmp::Reverse;
+
 use super::candidates::{Candidate, Offer};
+use super::exchange;
 use crate::policy::cost;
 use crate::policy::hot::used;
 use crate::units::{Cost, HostId, Mib, MilliCores, VmId};
@@ -93,11 +96,50 @@ fn pair(
     Some(Pair { offer, gain: gain(there), fit: gain(with_overshoot), hosts })
 }
 
+/// The VM that might gain most in exchange for another, and the hosts where it might, best first. What comes back is the
+/// hosts' word, so this only says whom to ask about which: both copies must be paid, and there must be room for it beside
+/// what it is exchanged for.
+pub fn exchanged(
+    candidates: &[Candidate],
+    own: &exchange::Side,
+    margin: Cost,
+    (places, may): (&[Place], &dyn Fn(VmId, HostId) -> bool),
+) -> Option<(Offer, Vec<HostId>)> {
+    let judged = candidates.iter().filter_map(|candidate| {
+        let Candidate { vm, demand, memory } = *candidate;
+        let copy = cost::of_copy(memory);
+        let paid = copy.plus(copy).plus(margin);
+        let size = super::admission::size_with_overhead(memory);
+        let fitting = places.iter().filter(|place| place.room >= size && may(vm, place.host));
+        let mut hosts: Vec<(Cost, HostId)> = fitting
+            .map(|place| (exchange::most(own, place.load, place.capacity, demand), place.host))
+            .filter(|(most, _)| *most > paid)
+            .collect();
+        hosts.sort_unstable_by_key(|(most, host)| (Reverse(*most), *host));
+        let best = hosts.first()?.0;
+        let offer = Offer {
+            candidate: *candidate,
+            relief: cost::relief(own.lowest, demand, own.capacity),
+            copy,
+        };
+        let hosts = hosts.into_iter().map(|(_, host)| host).collect();
+        Some((by_size(best.minus(paid), memory), offer, hosts))
+    });
+    let best = judged.max_by(|(a, one, _), (b, other, _)| {
+        a.total_cmp(b).then(other.candidate.vm.cmp(&one.candidate.vm))
+    });
+    best.map(|(_, offer, hosts)| (offer, hosts))
+}
+
+fn worth(pair: &Pair) -> f64 {
+    by_size(pair.fit, pair.offer.candidate.memory)
+}
+
 /// Roots, unlike powers, are rounded alike on every processor (IEEE 754).
 #[expect(clippy::cast_precision_loss, reason = "neither costs nor sizes exceed 2^53")]
-fn worth(pair: &Pair) -> f64 {
-    let gib = pair.offer.candidate.memory.0 as f64 / 1024.0 + GIB_OF_ANY_MOVE;
-    pair.fit.0 as f64 / (gib.sqrt() * gib.sqrt().sqrt())
+fn by_size(gain: Cost, memory: Mib) -> f64 {
+    let gib = memory.0 as f64 / 1024.0 + GIB_OF_ANY_MOVE;
+    gain.0 as f64 / (gib.sqrt() * gib.sqrt().sqrt())
 }
 
 /// What hosts use in the mean: all demand by all there is.

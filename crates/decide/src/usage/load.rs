@@ -50,7 +50,7 @@ impl Load {
 }
 
 /// What a host has to give.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Capacity {
     /// All its cores.
     pub cpu: MilliCores,

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use super::error::BadMessage;
-use super::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
+use super::message::{
+    Body, Confirmation, Exchange, InReturn, JournalMark, Message, Request, Standing,
+};
 use super::{limits, proto};
 use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
+use crate::placement::exchange::Side;
 use crate::units::{
     BitsPerSec, Cost, Epoch, HostId, JournalId, Mib, MilliCores, MoveId, PacketsPerSec, VmId,
 };
-use crate::usage::load::Load;
+use crate::usage::load::{Capacity, Load};
 
 pub(super) type Result<T> = std::result::Result<T, BadMessage>;
 
@@ -41,9 +44,10 @@ impl From<&Body> for proto::message::Body {
     fn from(body: &Body) -> Self {
         match body {
             Body::Request(request) => Self::Request(request.as_ref().into()),
-            Body::Acceptance { cost, reserved } => Self::Acceptance(proto::Acceptance {
+            Body::Acceptance { cost, reserved, in_return } => Self::Acceptance(proto::Acceptance {
                 cost: Some(cost.0),
                 reserved_us: Some(micros(*reserved)),
+                in_return: in_return.as_deref().map(Into::into),
             }),
             Body::Refusal { why, known_epoch } => Self::Refusal(proto::Refusal {
                 why: limits::cut(why, limits::WHY_MAX).to_owned(),
@@ -97,6 +101,7 @@ impl TryFrom<proto::message::Body> for Body {
             Form::Acceptance(it) => Body::Acceptance {
                 cost: Cost(need(it.cost, "acceptance.cost")?),
                 reserved: Duration::from_micros(need(it.reserved_us, "acceptance.reserved_us")?),
+                in_return: it.in_return.map(TryInto::try_into).transpose()?.map(Box::new),
             },
             Form::Refusal(it) => Body::Refusal {
                 why: limits::cut(&it.why, limits::WHY_MAX).to_owned(),
@@ -153,6 +158,8 @@ impl From<&Request> for proto::Request {
             answer_within_us: Some(micros(it.answer_within)),
             epoch: it.epoch,
             tags: it.tags.clone(),
+            exchange: it.exchange.map(Into::into),
+            half_of: it.half_of.map(Into::into),
         }
     }
 }
@@ -180,6 +187,68 @@ impl TryFrom<proto::Request> for Request {
                 "request.answer_within_us",
             )?),
             epoch: it.epoch,
+            tags: it.tags,
+            exchange: it.exchange.map(TryInto::try_into).transpose()?,
+            half_of: it.half_of.map(TryInto::try_into).transpose()?,
+        })
+    }
+}
+
+impl From<Exchange> for proto::Exchange {
+    fn from(it: Exchange) -> Self {
+        let Side { lowest, highest, capacity } = it.side;
+        proto::Exchange {
+            lowest: Some(lowest.into()),
+            highest: Some(highest.into()),
+            capacity: Some(proto::Capacity {
+                cpu_millicores: capacity.cpu.0,
+                memory_mib: capacity.memory.0,
+                bits_per_second: capacity.bits.map(|bits| bits.0),
+                packets_per_second: capacity.packets.map(|packets| packets.0),
+            }),
+            room_mib: it.room.0,
+        }
+    }
+}
+
+impl TryFrom<proto::Exchange> for Exchange {
+    type Error = BadMessage;
+
+    fn try_from(it: proto::Exchange) -> Result<Self> {
+        let capacity = need(it.capacity, "exchange.capacity")?;
+        let capacity = Capacity {
+            cpu: MilliCores(capacity.cpu_millicores),
+            memory: Mib(capacity.memory_mib),
+            bits: capacity.bits_per_second.map(BitsPerSec),
+            packets: capacity.packets_per_second.map(PacketsPerSec),
+        };
+        let lowest = need(it.lowest, "exchange.lowest")?.into();
+        let highest = need(it.highest, "exchange.highest")?.into();
+        Ok(Exchange { side: Side { lowest, highest, capacity }, room: Mib(it.room_mib) })
+    }
+}
+
+impl From<&InReturn> for proto::InReturn {
+    fn from(it: &InReturn) -> Self {
+        proto::InReturn {
+            vm: id_out(it.vm.0),
+            name: it.name.clone(),
+            demand: Some(it.demand.into()),
+            needs: Some((&it.needs).into()),
+            tags: it.tags.clone(),
+        }
+    }
+}
+
+impl TryFrom<proto::InReturn> for InReturn {
+    type Error = BadMessage;
+
+    fn try_from(it: proto::InReturn) -> Result<Self> {
+        Ok(InReturn {
+            vm: VmId(id_in(&it.vm, "in_return.vm")?),
+            name: it.name,
+            demand: need(it.demand, "in_return.demand")?.into(),
+            needs: need(it.needs, "in_return.needs")?.into(),
             tags: it.tags,
         })
     }

@@ -55,6 +55,11 @@ pub fn check(message: &Message) -> Result<(), BadMessage> {
         Body::Refusal { known_epoch: Some(number), .. } if *number > EPOCH_MAX => {
             Err(too_high(*number))
         }
+        Body::Acceptance { in_return: Some(it), .. } => {
+            at_most("in_return.name", it.name.len(), NAME_MAX)?;
+            check_rule_tags("in_return.tags", &it.tags)?;
+            check_needs(&it.needs)
+        }
         Body::Refusal { .. } | Body::Acceptance { .. } | Body::Release => Ok(()),
         Body::Confirmation(confirmation) => check_confirmation(confirmation),
         Body::History(history) => check_history(history),
@@ -78,9 +83,7 @@ fn check_request(request: &Request) -> Result<(), BadMessage> {
     if request.epoch > EPOCH_MAX {
         return Err(too_high(request.epoch));
     }
-    check_tags("request.tags", &request.tags)?;
-    let bytes = request.tags.iter().map(String::len).sum();
-    at_most("request.tags", bytes, RULE_TAGS_BYTES_MAX)?;
+    check_rule_tags("request.tags", &request.tags)?;
     check_needs(&request.needs)
 }
 
@@ -102,6 +105,11 @@ pub(super) fn check_history(history: &AgedHistory) -> Result<(), BadMessage> {
 
 pub(super) fn check_quarters(count: usize) -> Result<(), BadMessage> {
     at_most("history.quarters.rows", count, QUARTERS_MAX)
+}
+
+fn check_rule_tags(field: &'static str, tags: &[String]) -> Result<(), BadMessage> {
+    check_tags(field, tags)?;
+    at_most(field, tags.iter().map(String::len).sum(), RULE_TAGS_BYTES_MAX)
 }
 
 pub(super) fn check_tags(field: &'static str, tags: &[String]) -> Result<(), BadMessage> {

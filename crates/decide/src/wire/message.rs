@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
+use crate::placement::exchange::Side;
 use crate::units::{Cost, Epoch, HostId, JournalId, Mib, MoveId, VmId};
 use crate::usage::history::aged::AgedHistory;
 use crate::usage::load::Load;
@@ -46,8 +47,8 @@ pub struct Message {
 pub enum Body {
     /// Source to many: who takes this VM?
     Request(Box<Request>),
-    /// Target: I would, at this cost; room is reserved for so long.
-    Acceptance { cost: Cost, reserved: Duration },
+    /// Target: I would, at this cost; room is reserved for so long; and this would come in return, if the source wishes for it.
+    Acceptance { cost: Cost, reserved: Duration, in_return: Option<Box<InReturn>> },
     /// Target: no, and why; also late, instead of readiness. `known_epoch`: the VM's, where it is known here to be above
     /// the one that was asked under.
     Refusal { why: String, known_epoch: Option<u64> },
@@ -113,6 +114,36 @@ pub struct Request {
     pub epoch: u64,
     /// Those of its tags that say where it may be; at most `wire::limits::RULE_TAGS_BYTES_MAX` bytes together.
     #[serde(default)]
+    pub tags: Vec<String>,
+    /// A VM may come in return; absent: the source wants none.
+    #[serde(default)]
+    pub exchange: Option<Exchange>,
+    /// The move whose other half this is: what it asks for was agreed there.
+    #[serde(default)]
+    pub half_of: Option<MoveId>,
+}
+
+/// What a target must know of the source to choose a VM to give back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Exchange {
+    /// What the source is, the VM that it asks about still there.
+    pub side: Side,
+    /// Memory that it may give to a guest once that VM is gone, the hypervisor's overhead included.
+    pub room: Mib,
+}
+
+/// A VM that would come in return.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct InReturn {
+    /// Which.
+    pub vm: VmId,
+    /// Its name, for people.
+    pub name: String,
+    /// What it is expected to ask of its host; frozen for this move. Its memory is that of the guest, without overhead.
+    pub demand: Load,
+    /// What its new host must offer.
+    pub needs: Needs,
+    /// Those of its tags that say where it may be; limited as a request's.
     pub tags: Vec<String>,
 }
 

@@ -112,7 +112,10 @@ fn what_is_missing_is_named() {
     assert_eq!(damaged(Body::Release, |m| m.from.clear()), "from is missing");
     assert_eq!(damaged(Body::Release, |m| m.move_id = None), "move_id is missing");
     let free = |m: &mut proto::Message| {
-        m.body = Some(Form::Acceptance(proto::Acceptance { cost: None, reserved_us: Some(1) }));
+        m.body = Some(Form::Acceptance(proto::Acceptance {
+            reserved_us: Some(1),
+            ..proto::Acceptance::default()
+        }));
     };
     assert_eq!(damaged(Body::Release, free), "acceptance.cost is missing");
     let no_state = |m: &mut proto::Message| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use decide::membership::inventory::{Inventory, Listed, ListedState};
 use decide::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use decide::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
+use decide::placement::exchange::Side;
 use decide::units::{
     BitsPerSec, BytesPerSec, Cost, Epoch, HostId, JournalId, Mib, MibPerSec, MilliCores, MoveId,
     PacketsPerSec, VmId,
@@ -14,8 +15,10 @@ use decide::usage::history::code::Code;
 use decide::usage::history::past::{AgedStay, PAST_MAX};
 use decide::usage::history::quarters::{AgedQuarters, QUARTERS_MAX, Quarter};
 use decide::usage::history::{Aged, SAMPLES_MAX, Sample};
-use decide::usage::load::Load;
-use decide::wire::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
+use decide::usage::load::{Capacity, Load};
+use decide::wire::message::{
+    Body, Confirmation, Exchange, InReturn, JournalMark, Message, Request, Standing,
+};
 use decide::wire::{self, limits};
 use proptest::array::uniform8;
 use proptest::collection::{btree_set, vec};
@@ -116,8 +119,17 @@ fn request() -> impl Strategy<Value = Request> {
     let asked = vec(host(), 0..=limits::ASKED_MAX);
     let waits = (duration(), 0..=limits::EPOCH_MAX);
     let tags = vec(text(limits::TAG_MAX), 0..3);
-    (figures, text(255), needs(), asked, waits, tags).prop_map(
-        |((attempt, vm, n, useful_max), name, needs, asked, (answer_within, epoch), tags)| {
+    let exchange = (option::of(exchange()), option::of(move_id()));
+    (figures, text(255), needs(), asked, waits, tags, exchange).prop_map(
+        |(
+            (attempt, vm, n, useful_max),
+            name,
+            needs,
+            asked,
+            (answer_within, epoch),
+            tags,
+            (exchange, half_of),
+        )| {
             Request {
                 attempt,
                 vm: VmId(vm),
@@ -136,8 +148,40 @@ fn request() -> impl Strategy<Value = Request> {
                 answer_within,
                 epoch,
                 tags,
+                exchange,
+                half_of,
             }
         },
+    )
+}
+
+fn load() -> impl Strategy<Value = Load> {
+    any::<[u64; 4]>().prop_map(|n| Load {
+        cpu: MilliCores(n[0]),
+        memory: Mib(n[1]),
+        bits: BitsPerSec(n[2]),
+        packets: PacketsPerSec(n[3]),
+    })
+}
+
+fn exchange() -> impl Strategy<Value = Exchange> {
+    let capacity = any::<([u64; 2], [Option<u64>; 2])>();
+    (load(), load(), capacity, any::<u64>()).prop_map(|(lowest, highest, (n, known), room)| {
+        let [bits, packets] = known;
+        let capacity = Capacity {
+            cpu: MilliCores(n[0]),
+            memory: Mib(n[1]),
+            bits: bits.map(BitsPerSec),
+            packets: packets.map(PacketsPerSec),
+        };
+        Exchange { side: Side { lowest, highest, capacity }, room: Mib(room) }
+    })
+}
+
+fn in_return() -> impl Strategy<Value = InReturn> {
+    let tags = vec(text(limits::TAG_MAX), 0..3);
+    (any::<u128>(), text(limits::NAME_MAX), load(), needs(), tags).prop_map(
+        |(vm, name, demand, needs, tags)| InReturn { vm: VmId(vm), name, demand, needs, tags },
     )
 }
 
@@ -212,7 +256,9 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
     let vm = || any::<u128>().prop_map(VmId);
     prop_oneof![
         request().prop_map(|it| Body::Request(Box::new(it))),
-        (cost(), duration()).prop_map(|(cost, reserved)| Body::Acceptance { cost, reserved }),
+        (cost(), duration(), option::of(in_return())).prop_map(|(cost, reserved, in_return)| {
+            Body::Acceptance { cost, reserved, in_return: in_return.map(Box::new) }
+        }),
         (text(limits::WHY_MAX), option::of(0..=limits::EPOCH_MAX))
             .prop_map(|(why, known_epoch)| Body::Refusal { why, known_epoch }),
         Just(Body::Release),

@@ -64,6 +64,8 @@ pub(crate) fn request() -> Request {
         answer_within: Duration::from_millis(1500),
         epoch: 0,
         tags: Vec::new(),
+        exchange: None,
+        half_of: None,
     }
 }
 
@@ -99,7 +101,11 @@ pub(crate) fn aged(age_s: u64) -> Aged {
 pub(crate) fn bodies() -> Vec<Body> {
     vec![
         Body::Request(Box::new(request())),
-        Body::Acceptance { cost: Cost::percent(-3), reserved: Duration::from_secs(5) },
+        Body::Acceptance {
+            cost: Cost::percent(-3),
+            reserved: Duration::from_secs(5),
+            in_return: None,
+        },
         Body::Refusal { why: "no room: 128 MiB asked, 64 MiB free".to_owned(), known_epoch: None },
         Body::Release,
         Body::Confirmation(Box::new(confirmation())),

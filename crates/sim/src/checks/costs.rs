@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use decide::units::{Cost, MoveId, Time, VmId};
 
-use super::{Checks, Passed, Property};
+use super::{Checks, Passed, Property, transactions};
 use crate::hypervisor;
 use crate::world::World;
 use crate::world::scene::costs_of;
@@ -38,7 +38,8 @@ pub(super) fn passed(checks: &mut Checks, world: &World, passed: hypervisor::Pas
     checks.at.insert(vm, to);
     let (when, asked) = (world.now, checks.asked.get(&id).copied());
     let balancing = asked.filter(|(_, balancing)| *balancing).map(|(when, _)| when);
-    checks.passed.push(Passed { id, vm, to, when, balancing });
+    let half = checks.half(id, to);
+    checks.passed.push(Passed { id, vm, to, when, balancing, half });
 }
 
 /// Loads are steady from now on, and known to all from `since` on. What has passed before is judged.
@@ -66,14 +67,20 @@ pub(super) fn judge(checks: &mut Checks, world: &World) {
         late.iter().any(|late| late.to == host && when < late.when.plus(MEASURED))
     };
     let margin = world.settings.worth_it.gain_min;
-    for Passed { id, vm, to, balancing, .. } in order {
+    for (parts, broken) in transactions(&order) {
+        let Passed { id, vm, to, balancing, .. } = *parts[0];
         let Some(from) = at.get(&vm).copied() else { continue };
         let both = |at: u16| at == from || at == to;
         let before = costs_of(world, &at, both);
-        at.insert(vm, to);
+        for part in &parts {
+            // What went down since has no load.
+            if let Some(at) = at.get_mut(&part.vm) {
+                *at = part.to;
+            }
+        }
         let lower = before.minus(costs_of(world, &at, both));
         let known = |began: Time| began >= since && !unknown(from, began) && !unknown(to, began);
-        if !balancing.is_some_and(known) {
+        if broken || !balancing.is_some_and(known) {
             continue;
         }
         checks.judged += 1;

@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use decide::host::inventory::TWO_COPIES;
 use decide::host::story::Note;
-use decide::units::{MoveId, Time, VmId};
+use decide::units::{HostId, MoveId, Time, VmId};
 use decide::wire::message::{Body, Message};
 
 use crate::hypervisor::Fleet;
-use crate::world::World;
+use crate::world::{World, host_id};
 
 pub use ends::{NotYet, agreed, cool, settled};
 pub(crate) use rooms::taken;
@@ -94,6 +94,30 @@ pub struct Passed {
     pub when: Time,
     /// When the move began, if the policy wanted it and no person.
     pub balancing: Option<Time>,
+    /// Which part of an exchange it is.
+    pub half: Half,
+}
+
+/// Which part of an exchange a move is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// Of none.
+    Alone,
+    /// A VM of the target's is to come in return.
+    First,
+    /// It is what comes in return for that move.
+    OtherOf(MoveId),
+}
+
+/// What passed, each exchange as one: an other half is judged with its first. A first whose other half has not passed is alone,
+/// and promised nothing: true is told of it.
+pub fn transactions(passed: &[Passed]) -> impl Iterator<Item = (Vec<&Passed>, bool)> {
+    let first = |one: &&Passed| !matches!(one.half, Half::OtherOf(_));
+    passed.iter().filter(first).map(|one| {
+        let other = passed.iter().find(|other| other.half == Half::OtherOf(one.id));
+        let broken = one.half == Half::First && other.is_none();
+        (std::iter::once(one).chain(other).collect(), broken)
+    })
 }
 
 /// What the checkers remember.
@@ -114,6 +138,10 @@ pub struct Checks {
     at: BTreeMap<VmId, u16>,
     /// When each move was first asked about, and whether the policy wanted it.
     asked: BTreeMap<MoveId, (Time, bool)>,
+    /// Targets that would give a VM in return, by move.
+    exchanges: BTreeSet<(MoveId, HostId)>,
+    /// Moves that are the other half of one.
+    halves: BTreeMap<MoveId, MoveId>,
     /// Since when loads are steady, if they are.
     steady: Option<costs::Steady>,
     /// In which order the copies of moves began: a counter.
@@ -146,11 +174,27 @@ impl Checks {
         &self.at
     }
 
-    /// A request goes out.
-    pub(crate) fn asked(&mut self, now: Time, message: &Message) {
-        if let Body::Request(request) = &message.body {
+    /// A message goes out: a request or an acceptance is remembered.
+    pub(crate) fn said(&mut self, now: Time, message: &Message) {
+        let Message { from, move_id, body } = message;
+        if let Body::Request(request) = body {
             let balancing = request.useful_max.is_some();
-            self.asked.entry(message.move_id).or_insert((now, balancing));
+            self.asked.entry(*move_id).or_insert((now, balancing));
+            if let Some(first) = request.half_of {
+                self.halves.insert(*move_id, first);
+            }
+        }
+        if let Body::Acceptance { in_return: Some(_), .. } = body {
+            self.exchanges.insert((*move_id, *from));
+        }
+    }
+
+    /// Which part of an exchange a move to this host is.
+    fn half(&self, id: MoveId, to: u16) -> Half {
+        match self.halves.get(&id) {
+            Some(first) => Half::OtherOf(*first),
+            None if self.exchanges.contains(&(id, host_id(to))) => Half::First,
+            None => Half::Alone,
         }
     }
 

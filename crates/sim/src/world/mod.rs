@@ -342,9 +342,12 @@ impl World {
             action.hash(&mut self.trace);
             self.strike_at(at, &action);
             match action {
-                Action::Send { to, message, .. } => self.send(at, number(to), &message),
+                Action::Send { to, message, .. } => {
+                    self.checks.said(self.now, &message);
+                    self.send(at, number(to), &message);
+                }
                 Action::Cast { message, known } => {
-                    self.checks.asked(self.now, &message);
+                    self.checks.said(self.now, &message);
                     known.into_iter().for_each(|to| self.cast(at, site_at(to), &message));
                 }
                 Action::Gossip { to, bytes } => self.send_gossip(at, site_at(to), bytes),

@@ -1,0 +1,297 @@
+//! Exchanges: a VM goes, and another comes back, agreed before the first copy begins.
+//!
+//! The source of a VM that would pay nowhere alone says in its request what it is itself; a target for which the VM is worth
+//! having only without one of its own names that one in its acceptance. The asked one goes first, by a move like any other: the
+//! target has room for it beside what is there. Once it has arrived, the target asks the source, and nobody else, about the
+//! other one; the source has kept room for it and takes it as agreed.
+//!
+//! **Invariant:** each half is a move with its own epoch and its own room, and what is true after the first breaks neither a
+//! rule nor a limit if the other never happens.
+//! **Invariant:** what was agreed ends by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::outgoing::Departure;
+use super::story::{Note, Step};
+use super::{Action, Host};
+use crate::placement::admission::{capable, fits, size_with_overhead};
+use crate::placement::exchange::{Candidate, Side, cheapest};
+use crate::policy::rules::of_places;
+use crate::units::{Cost, HostId, Mib, MoveId, Time, VmId};
+use crate::usage::load::Load;
+use crate::wire::message::{Exchange, InReturn, Request};
+
+/// From the first half's end on, the other is awaited for so long.
+const OTHER_HALF_WITHIN: Duration = Duration::from_mins(5);
+/// It is tried so often, and again after so long, then after twice as long each time.
+const TRIES: u32 = 4;
+const TRIED_AGAIN: Duration = Duration::from_secs(20);
+
+/// What was agreed and has not happened yet, by the first half's move.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Agreed {
+    /// VMs that are to come.
+    due: BTreeMap<MoveId, Due>,
+    /// VMs that are to go.
+    owed: BTreeMap<MoveId, Owed>,
+}
+
+/// A VM that is to come here.
+#[derive(Clone, Debug)]
+struct Due {
+    from: HostId,
+    vm: VmId,
+    demand: Load,
+    until: Time,
+}
+
+/// A VM that is to go from here.
+#[derive(Clone, Debug)]
+struct Owed {
+    to: HostId,
+    vm: VmId,
+    until: Time,
+    tried: u32,
+    again: Time,
+}
+
+/// What a target answers to a request for which it would give a VM back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Swap {
+    /// That VM.
+    pub(super) back: VmId,
+    /// What the whole costs this host.
+    pub(super) here: Cost,
+    /// What it costs both, the other copy included.
+    pub(super) all: Cost,
+}
+
+impl Host {
+    /// What a target must know to choose a VM to give back for this one.
+    pub(super) fn exchange_for(&self, now: Time, id: MoveId, vm: VmId) -> Exchange {
+        let room = self.target.free().plus(size_with_overhead(self.vms[&vm].definition.memory));
+        Exchange { side: self.side(now, Some(id)), room }
+    }
+
+    pub(super) fn side(&self, now: Time, but: Option<MoveId>) -> Side {
+        let (lowest, highest) = (self.lowest_load(now, but), self.highest_load(now, but));
+        Side { lowest, highest, capacity: self.usage.capacity() }
+    }
+
+    /// The VM that this host would give back for the one that is asked about, if the source wishes for one: the one by which both
+    /// gain most.
+    pub(super) fn swap(&self, now: Time, id: MoveId, request: &Request) -> Option<Swap> {
+        let wish = request.exchange?;
+        let source = self.membership.view(id.host)?;
+        let may_go = |vm: &VmId| {
+            let memory = size_with_overhead(self.vms[vm].definition.memory);
+            memory <= wish.room
+                && self.may_be_balanced(now, *vm).is_ok()
+                && self.ruled_out(*vm, source).is_none()
+        };
+        let candidates = self.vms.keys().filter(|vm| may_go(vm)).filter_map(|vm| {
+            let demand = self.expected(now, *vm);
+            self.fits_without(now, id, request.demand, demand).ok()?;
+            Some(Candidate { vm: *vm, demand })
+        });
+        let here = self.side(now, Some(id));
+        let (found, cost, all) = cheapest(&wish.side, &here, request.demand, candidates)?;
+        let useful = request.useful_max.is_none_or(|max| all <= max);
+        useful.then_some(Swap { back: found.vm, here: cost, all })
+    }
+
+    /// Whether a load fits here once another has gone.
+    pub(super) fn fits_without(
+        &self,
+        now: Time,
+        id: MoveId,
+        comes: Load,
+        goes: Load,
+    ) -> Result<(), String> {
+        let highest = self.highest_load(now, Some(id)).minus(goes);
+        let settings = &self.settings;
+        fits(comes, highest, self.usage.capacity(), &settings.target, &settings.hot)
+    }
+
+    /// What an exchange costs this host once the asked VM's history was read, and what it costs both.
+    pub(super) fn judge_swap(
+        &self,
+        now: Time,
+        id: MoveId,
+        comes: Load,
+        (back, wish): (VmId, Exchange),
+    ) -> Result<(Cost, Cost), String> {
+        self.free_to_move(back)?;
+        let demand = self.expected(now, back);
+        self.fits_without(now, id, comes, demand)?;
+        let here = self.side(now, Some(id)).cost(comes, demand);
+        Ok((here, here.plus(wish.side.cost_of_return(comes, demand))))
+    }
+
+    /// A VM of this host as it is offered in return.
+    pub(super) fn offered_in_return(&self, now: Time, vm: VmId) -> Option<InReturn> {
+        let definition = &self.vms.get(&vm)?.definition;
+        let (name, needs) = (definition.name.clone(), definition.needs.clone());
+        let tags = of_places(&definition.tags);
+        Some(InReturn { vm, name, demand: self.expected(now, vm), needs, tags })
+    }
+
+    /// What it costs this host, besides what the target said, that a VM of the target's comes in return.
+    ///
+    /// # Errors
+    /// Why it cannot come.
+    pub(super) fn judge_return(
+        &self,
+        now: Time,
+        id: MoveId,
+        back: &InReturn,
+    ) -> Result<Cost, String> {
+        let out = self.outgoing.get(&id).ok_or("the move is over")?;
+        let memory = size_with_overhead(back.demand.memory);
+        let room = self.target.free().plus(size_with_overhead(out.memory));
+        let refused = |why: String| format!("{}, which would come in return: {why}", back.name);
+        if self.vms.contains_key(&back.vm) || self.is_named(&back.name) {
+            return Err(refused("a VM of that id or name is here already".to_owned()));
+        }
+        if memory > room {
+            return Err(refused(format!("it takes {memory}, there will be {room}")));
+        }
+        capable(&back.needs, &self.offered).map_err(refused)?;
+        let rules = self.settings.rules.of(back.vm, &back.name, &back.tags);
+        self.keeps_rules(id, back.vm, &rules).map_err(refused)?;
+        Ok(self.side(now, Some(id)).cost_of_return(out.demand, back.demand))
+    }
+
+    /// The copy begins: room is kept for what comes in return.
+    pub(super) fn agree(&mut self, id: MoveId, target: HostId) {
+        if let Some(out) = self.outgoing.get_mut(&id) {
+            out.back = out.returns.remove(&target);
+            out.returns.clear();
+        }
+        self.count_room();
+    }
+
+    /// How many VMs are to come or to go by what was agreed, and are not on their way.
+    pub(super) fn agreed_elsewhere(&self) -> usize {
+        let coming = |due: &&Due| self.incoming.values().any(|it| it.vm == due.vm);
+        let going = |owed: &&Owed| self.outgoing.values().any(|it| it.vm == owed.vm);
+        let due = self.agreed.due.values().filter(|due| !coming(due)).count();
+        due + self.agreed.owed.values().filter(|owed| !going(owed)).count()
+    }
+
+    /// The first half is over, at its source.
+    pub(super) fn await_return(&mut self, now: Time, id: MoveId, from: HostId, back: InReturn) {
+        let until = now.plus(OTHER_HALF_WITHIN);
+        let due = Due { from, vm: back.vm, demand: back.demand, until };
+        self.agreed.due.insert(id, due);
+    }
+
+    /// The first half is over, at its target.
+    pub(super) fn owe(&mut self, now: Time, id: MoveId, vm: VmId) {
+        let (until, to) = (now.plus(OTHER_HALF_WITHIN), id.host);
+        self.agreed.owed.insert(id, Owed { to, vm, until, tried: 0, again: now });
+    }
+
+    /// VMs that are offered, or owed, in return for others, in any move but this, and to whom: until that is over they stay.
+    pub(super) fn promised(&self, but: Option<MoveId>) -> impl Iterator<Item = (VmId, HostId)> {
+        let owed = self.agreed.owed.values().map(|owed| (owed.vm, owed.to));
+        let incoming = self.incoming.iter().filter(move |(id, _)| Some(**id) != but);
+        let offered = incoming.filter_map(|(id, incoming)| {
+            let (back, _) = incoming.back?;
+            self.holds(id).then_some((back, id.host))
+        });
+        owed.chain(offered)
+    }
+
+    /// What VMs ask that are agreed to come in return, in any move but this, and of which no request has come yet.
+    pub(super) fn coming_in_return(&self, but: Option<MoveId>) -> impl Iterator<Item = Load> {
+        let asked = |vm: VmId| {
+            let mut incoming = self.incoming.iter();
+            self.vms.contains_key(&vm) || incoming.any(|(id, it)| it.vm == vm && self.holds(id))
+        };
+        let due = self.agreed.due.values().filter(move |due| !asked(due.vm));
+        let agreed = self.outgoing.iter().filter(move |(id, _)| Some(**id) != but);
+        let agreed = agreed.filter_map(|(_, out)| Some(out.back.as_ref()?.demand));
+        due.map(|due| due.demand).chain(agreed)
+    }
+
+    /// Whether a request is the other half of an exchange, as agreed.
+    pub(super) fn is_due(&self, id: MoveId, request: &Request) -> bool {
+        let due = request.half_of.and_then(|first| self.agreed.due.get(&first));
+        due.is_some_and(|due| {
+            (due.from, due.vm, due.demand.memory) == (id.host, request.vm, request.memory)
+        })
+    }
+
+    /// Memory kept for VMs that are to come in return, beyond what those that go for them leave.
+    pub(super) fn kept_for_returns(&self) -> Mib {
+        let is_coming = |vm: VmId| {
+            self.vms.contains_key(&vm)
+                || self.incoming.iter().any(|(id, it)| it.vm == vm && self.holds(id))
+        };
+        let due = self.agreed.due.values().filter(|due| !is_coming(due.vm));
+        let due = due.fold(Mib(0), |sum, due| sum.plus(size_with_overhead(due.demand.memory)));
+        let agreed = self.outgoing.values().filter_map(|out| {
+            let back = size_with_overhead(out.back.as_ref()?.demand.memory);
+            Some(back.minus(size_with_overhead(out.memory)))
+        });
+        agreed.fold(due, Mib::plus)
+    }
+
+    /// Does what was agreed, and lets go of what did not happen in time.
+    pub(super) fn settle_exchanges(&mut self, now: Time, actions: &mut Vec<Action>) {
+        for (first, owed) in self.agreed.owed.clone() {
+            self.give_back(now, first, &owed, actions);
+        }
+        let held: BTreeSet<VmId> =
+            self.incoming.iter().filter(|(id, _)| self.holds(id)).map(|(_, it)| it.vm).collect();
+        let late = |due: &Due| due.until <= now && !held.contains(&due.vm);
+        let late: Vec<MoveId> =
+            self.agreed.due.iter().filter(|(_, due)| late(due)).map(|(first, _)| *first).collect();
+        for first in late {
+            let Some(due) = self.agreed.due.remove(&first) else { continue };
+            let name = self.name_of(due.from);
+            let why = format!("what {name} was to give in return has not come: the exchange ends");
+            let note = Note::new(Step::Abandoned, why).of(first, due.vm).with(due.from);
+            actions.push(Action::Note(note));
+        }
+    }
+
+    fn give_back(&mut self, now: Time, first: MoveId, owed: &Owed, actions: &mut Vec<Action>) {
+        let vm = owed.vm;
+        if self.outgoing.values().any(|out| out.vm == vm) {
+            return;
+        }
+        if !self.vms.contains_key(&vm) {
+            self.agreed.owed.remove(&first);
+            return;
+        }
+        if owed.tried >= TRIES || owed.until <= now {
+            self.agreed.owed.remove(&first);
+            let to = self.name_of(owed.to);
+            let why = format!("it was to go to {to} in return, and could not: it stays here");
+            let note = Note::new(Step::Abandoned, why).of(first, vm).with(owed.to);
+            return actions.push(Action::Note(note));
+        }
+        if now < owed.again || self.free_to_move(vm).is_err() {
+            return;
+        }
+        if let Some(owed) = self.agreed.owed.get_mut(&first) {
+            owed.again = now.plus(TRIED_AGAIN * 2_u32.pow(owed.tried));
+            owed.tried += 1;
+        }
+        let why = format!("it goes to {} in return, as agreed", self.name_of(owed.to));
+        let departure = Departure {
+            asked: Some(BTreeSet::from([owed.to])),
+            half_of: Some(first),
+            ..Departure::new(vm, why.clone(), Note::new(Step::VmPolicy, why))
+        };
+        self.begin_move(now, departure, actions);
+    }
+
+    /// The other half is over, at its target.
+    pub(super) fn returned(&mut self, first: MoveId) {
+        self.agreed.due.remove(&first);
+    }
+}

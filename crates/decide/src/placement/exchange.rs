@@ -1,0 +1,152 @@
+//! Two hosts swap VMs: what that costs each, and which VM to give back.
+//!
+//! Where memory is tight everywhere, a VM may fit nowhere for long although a host with little to do has one of the same size
+//! that does as little. Each host judges its own part by its own loads, and the sum over both must fall as for a single move.
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::cost;
+use crate::units::{Cost, VmId};
+use crate::usage::load::{Capacity, Load};
+
+/// What a host comes to be by an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Side {
+    /// The least load that it may come to have without it.
+    pub lowest: Load,
+    /// The most.
+    pub highest: Load,
+    /// What it has.
+    pub capacity: Capacity,
+}
+
+impl Side {
+    /// What the host pays when one load comes and another goes: less than nothing if it is relieved.
+    ///
+    /// g is separable and convex, so what grows is judged at the highest load and what shrinks at the lowest: whatever other
+    /// moves do meanwhile, it is no more.
+    pub fn cost(&self, comes: Load, goes: Load) -> Cost {
+        let more = cost::of_arrival(self.highest, comes.minus(goes), self.capacity);
+        more.minus(cost::relief(self.lowest, goes.minus(comes), self.capacity))
+    }
+
+    /// What is to be paid on top of a move of `goes` away if `back` comes in return, its copy included: its relief is then as
+    /// much less.
+    pub fn cost_of_return(&self, goes: Load, back: Load) -> Cost {
+        let alone = cost::relief(self.lowest, goes, self.capacity);
+        alone.plus(self.cost(back, goes)).plus(cost::of_copy(back.memory))
+    }
+}
+
+/// A VM that might be given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub vm: VmId,
+    /// What it asks.
+    pub demand: Load,
+}
+
+/// Of these VMs the one whose return makes the exchange cheapest for both, what it costs here, and what it costs in all.
+pub fn cheapest(
+    source: &Side,
+    target: &Side,
+    comes: Load,
+    candidates: impl Iterator<Item = Candidate>,
+) -> Option<(Candidate, Cost, Cost)> {
+    let judged = candidates.map(|candidate| {
+        let here = target.cost(comes, candidate.demand);
+        (candidate, here, here.plus(source.cost_of_return(comes, candidate.demand)))
+    });
+    judged.min_by_key(|(candidate, _, all)| (*all, candidate.vm))
+}
+
+/// The most that an exchange could gain by which this VM goes to that host, the copies not counted: each resource for itself,
+/// since what comes back may make up for the others.
+pub fn most(source: &Side, load: Load, capacity: Capacity, vm: Load) -> Cost {
+    let none = Load::default();
+    let single = [
+        Load { cpu: vm.cpu, ..none },
+        Load { memory: vm.memory, ..none },
+        Load { bits: vm.bits, ..none },
+        Load { packets: vm.packets, ..none },
+    ];
+    let gains = single.map(|part| {
+        let relief = cost::relief(source.lowest, part, source.capacity);
+        relief.minus(cost::of_arrival(load, part, capacity)).max(Cost(0))
+    });
+    gains.into_iter().fold(Cost(0), Cost::plus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{Mib, MilliCores};
+    use proptest::prelude::*;
+
+    fn load(cpu: u64, memory: u64) -> Load {
+        Load { cpu: MilliCores(cpu), memory: Mib(memory), ..Load::default() }
+    }
+
+    fn side(lowest: Load, highest: Load) -> Side {
+        let capacity =
+            Capacity { cpu: MilliCores(16_000), memory: Mib(98_304), ..Capacity::default() };
+        Side { lowest, highest, capacity }
+    }
+
+    fn steady(cpu: u64, memory: u64) -> Side {
+        side(load(cpu, memory), load(cpu, memory))
+    }
+
+    #[test]
+    fn where_memory_is_tight_only_an_exchange_evens_out_processors() {
+        let (busy, idle) = (steady(14_000, 90_000), steady(4000, 90_000));
+        let vm = load(2000, 8192);
+        let alone = cost::relief(busy.lowest, vm, busy.capacity);
+        assert!(alone < cost::of_arrival(idle.highest, vm, idle.capacity), "no single move pays");
+        let theirs = [(1, load(100, 8192)), (2, load(1900, 8192)), (3, load(100, 1024))];
+        let theirs = theirs.map(|(vm, demand)| Candidate { vm: VmId(vm), demand });
+        let (back, there, all) = cheapest(&busy, &idle, vm, theirs.into_iter()).unwrap();
+        assert_eq!(back.vm, VmId(1), "as much memory, little to do");
+        let gain = alone.minus(all).minus(cost::of_copy(vm.memory));
+        assert!(gain > Cost::percent(5), "{gain}");
+        assert!(there < all && most(&busy, idle.highest, idle.capacity, vm) > gain);
+    }
+
+    /// What both pay after less what both paid before, by the loads as they are.
+    fn rise(sides: [&Side; 2], goes: Load, back: Load) -> Cost {
+        let [source, target] = sides;
+        let now = |side: &Side, comes: Load, goes: Load| {
+            let after = cost::of_load(side.lowest.minus(goes).plus(comes), side.capacity);
+            after.minus(cost::of_load(side.lowest, side.capacity))
+        };
+        now(source, back, goes).plus(now(target, goes, back))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_judged_is_what_the_sum_rises_by_while_nothing_else_moves(
+            loads in prop::array::uniform2((2000u64..16_000, 20_000u64..90_000)),
+            vms in prop::array::uniform2((0u64..2000, 512u64..16_384)),
+        ) {
+            let [source, target] = loads.map(|(cpu, memory)| steady(cpu, memory));
+            let [goes, back] = vms.map(|(cpu, memory)| load(cpu, memory));
+            let judged = target.cost(goes, back).plus(source.cost(back, goes));
+            prop_assert!((judged.0 - rise([&source, &target], goes, back).0).abs() <= 8);
+        }
+
+        #[test]
+        fn it_is_never_judged_cheaper_than_it_is_whatever_moves_meanwhile(
+            (low, more) in ((2000u64..9000, 20_000u64..50_000), (0u64..7000, 0u64..40_000)),
+            at in (0u64..=7000, 0u64..=40_000),
+            vms in prop::array::uniform2((0u64..2000, 512u64..16_384)),
+        ) {
+            let lowest = load(low.0, low.1);
+            let wide = side(lowest, lowest.plus(load(more.0, more.1)));
+            let between = lowest.plus(load(at.0.min(more.0), at.1.min(more.1)));
+            let [comes, goes] = vms.map(|(cpu, memory)| load(cpu, memory));
+            let exact = side(between, between);
+            prop_assert!(wide.cost(comes, goes).0 + 8 >= exact.cost(comes, goes).0);
+        }
+    }
+}
