@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use api::{
-    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Event, FlowView, HistoryFilter,
-    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status,
-    Unsettled, VmPlace, VmView, Why,
+    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Event, ExcludeRequest, Exclusion,
+    FlowView, HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan,
+    Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use decide::host::{self, Ask};
 use decide::units::{HostId, MoveId, VmId};
 use drivers::store::{Events, Noted};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
+use crate::exclusions::{self, OfVms};
 use crate::http::{About, Backend, EventQuery, until_events};
+use crate::kept::Kept;
 use crate::steering::{Question, Steering, gone};
 use crate::switch::Switch;
 use crate::{histories, views, why};
@@ -30,6 +32,7 @@ pub(crate) struct Answers {
     newest: watch::Receiver<u64>,
     /// One at a time, so that what is kept is what was said last.
     switch: Arc<Mutex<Switch>>,
+    pub(crate) exclusions: Arc<Mutex<Kept<OfVms>>>,
 }
 
 impl Answers {
@@ -38,12 +41,13 @@ impl Answers {
         events: Arc<Events>,
         newest: watch::Receiver<u64>,
         switch: Switch,
+        exclusions: Kept<OfVms>,
     ) -> Answers {
-        let switch = Arc::new(Mutex::new(switch));
-        Answers { questions, events, newest, switch }
+        let (switch, exclusions) = (Mutex::new(switch).into(), Mutex::new(exclusions).into());
+        Answers { questions, events, newest, switch, exclusions }
     }
 
-    async fn look<T: Send + 'static>(
+    pub(crate) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&mut Steering) -> T + Send + 'static,
     ) -> Result<T, Problem> {
@@ -183,10 +187,6 @@ impl Backend for Answers {
     async fn switch_balancer(&self, request: BalancerRequest) -> Result<Balancer, Problem> {
         let on = request.on;
         let switch = Arc::clone(&self.switch).lock_owned().await;
-        let not_kept = |why: String| {
-            let hint = "the agent goes on as before; its next start goes by what is on disk";
-            Problem::new(500, "not-kept", why, hint)
-        };
         // Whoever asks may go away at any time: the task keeps the lock until both sides are done.
         let answers = self.clone();
         let done = tokio::spawn(async move {
@@ -201,6 +201,18 @@ impl Backend for Answers {
             answers.look(say).await
         });
         done.await.map_err(|_ended| gone())?
+    }
+
+    async fn exclude(&self, vm: String, request: ExcludeRequest) -> Result<Exclusion, Problem> {
+        exclusions::exclude(self, vm, request).await
+    }
+
+    async fn include(&self, vm: String) -> Result<Exclusion, Problem> {
+        exclusions::include(self, vm).await
+    }
+
+    async fn exclusions(&self) -> Result<Vec<Exclusion>, Problem> {
+        exclusions::all(self).await
     }
 
     async fn plan(&self) -> Result<Plan, Problem> {
@@ -280,6 +292,11 @@ impl Backend for Answers {
     }
 }
 
+pub(crate) fn not_kept(why: String) -> Problem {
+    let hint = "the agent goes on as before; its next start goes by what is on disk";
+    Problem::new(500, "not-kept", why, hint)
+}
+
 fn event(noted: &Noted) -> Option<Event> {
     let event: Event = serde_json::from_slice(&noted.record).ok()?;
     Some(Event { seq: noted.seq, ..event })
@@ -291,7 +308,7 @@ fn find_move(at_work: &Steering, id: &str) -> Result<MoveId, Problem> {
     found.map(|story| story.move_id).ok_or_else(|| no_such_move(id))
 }
 
-fn vm_here(at_work: &Steering, name: &str) -> Result<VmId, Problem> {
+pub(crate) fn vm_here(at_work: &Steering, name: &str) -> Result<VmId, Problem> {
     let unknown = || why::elsewhere(at_work, name).unwrap_or_else(|| why::no_such_vm(name));
     why::find_vm(at_work, name).ok_or_else(unknown)
 }

@@ -14,11 +14,13 @@
 mod answers;
 pub mod clock;
 pub mod config;
+mod exclusions;
 mod histories;
 mod history;
 mod hold;
 pub mod http;
 mod journal;
+mod kept;
 mod local;
 mod monitoring;
 pub mod net;

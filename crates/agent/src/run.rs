@@ -23,11 +23,12 @@ use crate::clock::{Clock, unix_seconds};
 use crate::config::{Config, RequestMode};
 use crate::hold::Hold;
 use crate::http::{self, ApiSocket};
+use crate::kept::Kept;
 use crate::net::{self, Net, NetSettings, seal};
 use crate::recording::Recording;
 use crate::steering::{Ears, Hands, Steering};
 use crate::switch::Switch;
-use crate::{history, journal, local, monitoring};
+use crate::{exclusions, history, journal, local, monitoring};
 
 /// Events kept in the log.
 const EVENTS_MAX: u64 = 100_000;
@@ -145,6 +146,8 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
     if !switch.is_on()? {
         steering.handle(Event::Balancer { on: false });
     }
+    let excluded = Kept::within(&config.host.state, exclusions::FILE);
+    exclusions::resume(&mut steering, &excluded)?;
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));
 
     let ears = Ears {
@@ -155,7 +158,7 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
         readings,
         questions: question_ears,
     };
-    let answers = Answers::new(questions, Arc::clone(&events), newest_seen, switch);
+    let answers = Answers::new(questions, Arc::clone(&events), newest_seen, switch, excluded);
     let (journal, history) = (journal_thread, history_thread);
     Ok(Agent { steering, ears, answers, socket, events, journal, history, recorder })
 }

@@ -296,6 +296,7 @@ fn one_vm(at_work: &Steering, watched: &[Watched], id: VmId) -> VmView {
             mean_bits_per_second: next.mean.bits.0,
             peak_bits_per_second: next.peak.bits.0,
         }),
+        excluded: host.exclusion(id),
         trouble: vm.trouble.clone(),
     }
 }

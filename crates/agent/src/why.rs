@@ -130,6 +130,10 @@ fn of_vm(at_work: &Steering, vm: VmId) -> Ground {
     let rest = here.rest_until.since(now);
     let verdict = match host.movable(vm) {
         Err(why) => format!("{name} cannot be moved now: {why}"),
+        Ok(()) if host.exclusion(vm).is_some() => {
+            let why = host.is_excluded(vm).err().unwrap_or_default();
+            format!("{name} stays: {why}; a person can move it")
+        }
         Ok(()) if !rest.is_zero() => {
             format!("{name} rests for {} s more; by hand it can be moved", rest.as_secs())
         }

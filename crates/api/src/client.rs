@@ -20,9 +20,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::{
-    Applied, ApplyRequest, Balancer, BalancerRequest, Event, EventFilter, FOLLOW_MAX, FlowView,
-    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem,
-    Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Applied, ApplyRequest, Balancer, BalancerRequest, Event, EventFilter, ExcludeRequest,
+    Exclusion, FOLLOW_MAX, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
+    MoveStarted, MoveView, Plan, Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 
 /// An agent that does not answer for so long is taken for stuck.
@@ -184,6 +184,26 @@ impl Client {
     /// Lets the agent's host begin balancing moves, or not.
     pub async fn switch_balancer(&self, request: BalancerRequest) -> Result<Balancer, ClientError> {
         self.post("/v1/balancer", &request).await
+    }
+
+    /// Has the agent's host leave a VM where it is.
+    pub async fn exclude(
+        &self,
+        vm: &str,
+        request: ExcludeRequest,
+    ) -> Result<Exclusion, ClientError> {
+        self.post(&format!("/v1/vms/{}/exclude", plain(vm)), &request).await
+    }
+
+    /// Ends a VM's exclusion.
+    pub async fn include(&self, vm: &str) -> Result<Exclusion, ClientError> {
+        let path = format!("/v1/vms/{}/include", plain(vm));
+        self.ask(Method::POST, &path, Bytes::new(), ANSWER_MAX).await
+    }
+
+    /// The VMs that are excluded by hand on the agent's host.
+    pub async fn exclusions(&self) -> Result<Vec<Exclusion>, ClientError> {
+        self.get("/v1/exclusions").await
     }
 
     /// What would be moved from the agent's host now.

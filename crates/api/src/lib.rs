@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 pub mod client;
 mod history;
+mod operations;
 
 pub use history::{HistoryFilter, HistoryView, Series, StayView};
+pub use operations::{ExcludeRequest, Exclusion};
 
 /// Where an agent listens unless told otherwise.
 pub const SOCKET: &str = "/run/evenkeel/api.sock";
@@ -185,6 +187,8 @@ pub struct VmView {
     pub history_seconds: u64,
     /// What it is expected to ask in the next hour; absent where less than a quarter of an hour is known of it.
     pub next_hour: Option<NextHourView>,
+    /// How long it is left where it is, by hand or by a rule, if it is.
+    pub excluded: Option<String>,
     /// What is wrong with it, if anything.
     pub trouble: Option<String>,
 }

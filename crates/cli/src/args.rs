@@ -127,6 +127,24 @@ pub(crate) enum Command {
         to: Option<OnOff>,
     },
 
+    /// Leave a VM where it is: balancing and rules pass it over. Without a VM: those that are excluded on this host.
+    #[command(after_help = EXCLUDE_HELP)]
+    Exclude {
+        /// Name or UUID of a VM on this host.
+        vm: Option<String>,
+
+        /// For so long: 30min, 2h, 7d; without it for good.
+        #[arg(long = "for", value_name = "TIME", value_parser = seconds, requires = "vm")]
+        for_seconds: Option<u64>,
+    },
+
+    /// End a VM's exclusion: balancing and rules may move it again.
+    #[command(after_help = "Example:\n  evenkeel include web")]
+    Include {
+        /// Name or UUID of a VM.
+        vm: String,
+    },
+
     /// Move a VM to another host now, cancel a move, or resolve one that is stuck.
     #[command(after_help = MOVE_HELP)]
     Move(MoveArgs),
@@ -193,6 +211,15 @@ Examples:
   evenkeel balancer
   evenkeel balancer off
   evenkeel balancer on";
+
+const EXCLUDE_HELP: &str = "\
+Of this host alone, and kept over restarts of the agent. A move that is under way goes on. A person can still move the VM, and is
+told that it is excluded; the exclusion stays with the host, not with the VM. `[rules]` can exclude many VMs by name.
+
+Examples:
+  evenkeel exclude web --for 2h
+  evenkeel exclude
+  evenkeel include web";
 
 const TRAFFIC_HELP: &str = "\
 At least one end is a VM here. `outside` is all else, as a sender the host itself too; `many` is broadcast and multicast.

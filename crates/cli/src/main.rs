@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use api::client::{Client, ClientError};
-use api::{ApplyRequest, BalancerRequest};
+use api::{ApplyRequest, BalancerRequest, ExcludeRequest};
 use clap::Parser;
 
 use crate::args::{Command, CommandLine, ConfigCommand, Format, OnOff};
@@ -86,6 +86,16 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
                 Some(to) => client.switch_balancer(BalancerRequest { on: to == OnOff::On }).await?,
             };
             screen.show(&balancer, |balancer, _| show::balancer(balancer))?
+        }
+        Command::Exclude { vm: None, .. } => {
+            screen.show(&client.exclusions().await?, |all, look| show::exclusions(all, look))?
+        }
+        Command::Exclude { vm: Some(vm), for_seconds } => {
+            let excluded = client.exclude(&vm, ExcludeRequest { for_seconds }).await?;
+            screen.show(&excluded, |excluded, _| show::exclusion(excluded))?
+        }
+        Command::Include { vm } => {
+            screen.show(&client.include(&vm).await?, |included, _| show::exclusion(included))?
         }
         Command::Move(wanted) => return moving::run(&client, &mut screen, wanted).await,
         Command::Config { what: ConfigCommand::Check { file } } => {

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::{
-    Applied, ApplyRequest, Balancer, BalancerRequest, Event, FlowView, HistoryFilter, HistoryView,
-    HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status, Unsettled,
-    VmPlace, VmView, Why,
+    Applied, ApplyRequest, Balancer, BalancerRequest, Event, ExcludeRequest, Exclusion, FlowView,
+    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem,
+    Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use tokio::sync::oneshot;
 
@@ -90,6 +90,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
         &self,
         request: BalancerRequest,
     ) -> impl Future<Output = Result<Balancer, Problem>> + Send;
+    /// Leaves a VM (name or UUID) on its host where it is; kept before it is answered.
+    fn exclude(
+        &self,
+        vm: String,
+        request: ExcludeRequest,
+    ) -> impl Future<Output = Result<Exclusion, Problem>> + Send;
+    /// Ends that; kept before it is answered.
+    fn include(&self, vm: String) -> impl Future<Output = Result<Exclusion, Problem>> + Send;
+    /// The VMs that are excluded by hand, by name.
+    fn exclusions(&self) -> impl Future<Output = Result<Vec<Exclusion>, Problem>> + Send;
     /// What would be moved from its host now.
     fn plan(&self) -> impl Future<Output = Result<Plan, Problem>> + Send;
     /// Begins what is planned, as far as it still holds.

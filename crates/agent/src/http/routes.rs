@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use api::{
-    Applied, ApplyRequest, Balancer, BalancerRequest, Event, FlowView, HistoryFilter, HistoryView,
-    HostView, MoveRequest, MoveStarted, MoveView, Plan, Resolve, Status, Unsettled, VmPlace,
-    VmView, Why,
+    Applied, ApplyRequest, Balancer, BalancerRequest, Event, ExcludeRequest, Exclusion, FlowView,
+    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Resolve,
+    Status, Unsettled, VmPlace, VmView, Why,
 };
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -31,6 +31,9 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/traffic", get(traffic::<B>))
         .route("/v1/vms/{vm}/history", get(vm_history::<B>))
         .route("/v1/hosts/{host}/history", get(host_history::<B>))
+        .route("/v1/vms/{vm}/exclude", post(exclude::<B>))
+        .route("/v1/vms/{vm}/include", post(include::<B>))
+        .route("/v1/exclusions", get(exclusions::<B>))
         .route("/v1/inventory", get(inventory::<B>))
         .route("/v1/moves", get(moves::<B>).post(start_move::<B>))
         .route("/v1/moves/{id}", get(one_move::<B>))
@@ -130,6 +133,24 @@ async fn switch_balancer<B: Backend>(
 ) -> Answer<Balancer> {
     let Json(request) = request?;
     Ok(Json(backend.switch_balancer(request).await?))
+}
+
+async fn exclude<B: Backend>(
+    State(backend): State<B>,
+    vm: Named,
+    request: Result<Json<ExcludeRequest>, JsonRejection>,
+) -> Answer<Exclusion> {
+    let (Path(vm), Json(request)) = (vm?, request?);
+    Ok(Json(backend.exclude(vm, request).await?))
+}
+
+async fn include<B: Backend>(State(backend): State<B>, vm: Named) -> Answer<Exclusion> {
+    let Path(vm) = vm?;
+    Ok(Json(backend.include(vm).await?))
+}
+
+async fn exclusions<B: Backend>(State(backend): State<B>) -> Answer<Vec<Exclusion>> {
+    Ok(Json(backend.exclusions().await?))
 }
 
 async fn plan<B: Backend>(State(backend): State<B>) -> Answer<Plan> {

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use agent::http::{About, ApiSocket, Backend, EventQuery, serve, until_events};
 use api::client::Client;
 use api::{
-    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Choice, Decision, Event, FlowView,
-    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, PlannedMove,
-    Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
+    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Choice, Decision, Event,
+    ExcludeRequest, Exclusion, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
+    MoveStarted, MoveView, Plan, PlannedMove, Problem, Resolve, Status, Step, Unsettled, VmPlace,
+    VmView, Why,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -112,6 +113,18 @@ pub(crate) fn status() -> Status {
 
 pub(crate) fn balancer(on: bool) -> Balancer {
     Balancer { host: "host1".to_owned(), on, balance: "recommend".to_owned() }
+}
+
+pub(crate) fn exclusion(vm: String) -> Exclusion {
+    Exclusion {
+        vm,
+        vm_id: "00000000-0000-0000-0000-0000000000aa".to_owned(),
+        host: "host1".to_owned(),
+        here: true,
+        excluded: true,
+        until: None,
+        rule: None,
+    }
 }
 
 pub(crate) fn plan() -> Plan {
@@ -226,6 +239,18 @@ impl Backend for Fixed {
     }
     async fn switch_balancer(&self, request: BalancerRequest) -> Result<Balancer, Problem> {
         Ok(balancer(request.on))
+    }
+    async fn exclude(&self, vm: String, request: ExcludeRequest) -> Result<Exclusion, Problem> {
+        self.named(&vm);
+        let until = request.for_seconds.map(|seconds| format!("in {seconds} s"));
+        Ok(Exclusion { until, ..exclusion(vm) })
+    }
+    async fn include(&self, vm: String) -> Result<Exclusion, Problem> {
+        self.named(&vm);
+        Ok(Exclusion { excluded: false, ..exclusion(vm) })
+    }
+    async fn exclusions(&self) -> Result<Vec<Exclusion>, Problem> {
+        Ok(vec![exclusion(VM.to_owned())])
     }
     async fn start_move(&self, request: MoveRequest) -> Result<MoveStarted, Problem> {
         self.named(&request.vm);

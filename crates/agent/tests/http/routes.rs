@@ -2,7 +2,8 @@
 
 use api::client::ClientError;
 use api::{
-    ApplyRequest, BODY_MAX, BalancerRequest, Decision, EventFilter, MoveRequest, Problem, Resolve,
+    ApplyRequest, BODY_MAX, BalancerRequest, Decision, EventFilter, ExcludeRequest, MoveRequest,
+    Problem, Resolve,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -11,7 +12,9 @@ use hyper_util::rt::TokioIo;
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-use crate::backend::{MOVE, Served, VM, balancer, event, flow, one_move, plan, status, unsettled};
+use crate::backend::{
+    MOVE, Served, VM, balancer, event, exclusion, flow, one_move, plan, status, unsettled,
+};
 
 /// Sends what the client would not; gives status, content type and body.
 async fn raw(
@@ -63,6 +66,10 @@ async fn what_the_backend_answers_reaches_the_client() {
     assert_eq!(client.balancer().await.unwrap(), balancer(true));
     let off = client.switch_balancer(BalancerRequest { on: false }).await.unwrap();
     assert_eq!(off, balancer(false));
+    let two_hours = ExcludeRequest { for_seconds: Some(7200) };
+    assert_eq!(client.exclude(VM, two_hours).await.unwrap().until.as_deref(), Some("in 7200 s"));
+    assert!(!client.include(VM).await.unwrap().excluded);
+    assert_eq!(client.exclusions().await.unwrap(), [exclusion(VM.to_owned())]);
     let request = MoveRequest { vm: VM.to_owned(), to: None };
     assert_eq!(client.start_move(&request).await.unwrap().move_id, MOVE);
     assert_eq!(client.cancel(MOVE).await.unwrap(), one_move());

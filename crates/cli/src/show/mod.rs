@@ -12,11 +12,14 @@ use crate::screen::Look;
 
 pub(crate) use self::history::{history, history_csv, history_plot};
 
+pub(crate) use self::exclusions::{exclusion, exclusions};
+
 pub(crate) use self::plan::{applied, plan};
 
 pub(crate) use self::events::{events, events_as_they_come, step};
 
 mod events;
+mod exclusions;
 mod figures;
 mod history;
 mod plan;
@@ -147,7 +150,8 @@ pub(crate) fn vms(vms: &[VmView], look: Look) -> String {
         table = table.figures("CPU WAIT").figures("VCPUS").figures("GUEST MEM").figures("DIRTIES");
         table = table.figures("DISK").figures("DISK REQ/s");
         table = table.figures("NEXT HOUR CPU").figures("ITS PEAK");
-        table = table.words("HOST").figures("EPOCH").figures("HISTORY").words("ID");
+        table = table.words("HOST").figures("EPOCH").figures("HISTORY");
+        table = table.words("EXCLUDED").words("ID");
     }
     table = table.words("TROUBLE");
     for vm in vms {
@@ -182,7 +186,8 @@ pub(crate) fn vms(vms: &[VmView], look: Look) -> String {
                 known(vm.next_hour.as_ref().map(|next| figures::percent(next.cpu_peak_percent))),
             ]);
             let history = figures::seconds(vm.history_seconds);
-            row.extend([cell(&vm.host), cell(vm.epoch.to_string()), cell(history), cell(&vm.id)]);
+            row.extend([cell(&vm.host), cell(vm.epoch.to_string()), cell(history)]);
+            row.extend([cell(vm.excluded.as_deref().unwrap_or("")), cell(&vm.id)]);
         }
         row.push(coloured(vm.trouble.as_deref().unwrap_or(""), Some(Color::Red)));
         table.row(row);
@@ -247,6 +252,7 @@ pub(crate) fn vm(vm: &VmView, look: Look) -> String {
     line("history", Some(figures::seconds(vm.history_seconds)));
     line("next hour", vm.next_hour.as_ref().map(next_hour));
     line("share", vm.share.as_ref().map(share));
+    line("excluded", vm.excluded.clone());
     line("trouble", vm.trouble.clone());
     lines.text_without_header()
 }

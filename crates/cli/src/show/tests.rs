@@ -122,6 +122,7 @@ fn vms() -> Vec<VmView> {
             mean_bits_per_second: 90_000_000,
             peak_bits_per_second: 120_000_000,
         }),
+        excluded: None,
         trouble: None,
     };
     let db = VmView {
@@ -134,6 +135,7 @@ fn vms() -> Vec<VmView> {
         disk_requests_per_second: None,
         share: None,
         next_hour: None,
+        excluded: Some("for good, by hand".to_owned()),
         trouble: Some("its tap is missing".to_owned()),
         ..web.clone()
     };
@@ -288,9 +290,9 @@ fn the_vms() {
     check(
         super::vms(&vms(), WIDE),
         expect![[r#"
-            VM   STATE    CPU (1 core)   MEMORY  SENT PKT/s  RCVD PKT/s      TRAFFIC  CPU WAIT   VCPUS  GUEST MEM     DIRTIES       DISK  DISK REQ/s  NEXT HOUR CPU  ITS PEAK  HOST   EPOCH    HISTORY  ID                                    TROUBLE
-            web  moving        104.4 %  128 MiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %   71.0 MiB  48.0 MiB/s  1.1 MiB/s         310         88.2 %   140.0 %  host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000aa
-            db   running       104.4 %  8.0 GiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %             48.0 MiB/s                                                  host1      3  2 h 5 min  00000000-0000-0000-0000-0000000000bb  its tap is missing
+            VM   STATE    CPU (1 core)   MEMORY  SENT PKT/s  RCVD PKT/s      TRAFFIC  CPU WAIT   VCPUS  GUEST MEM     DIRTIES       DISK  DISK REQ/s  NEXT HOUR CPU  ITS PEAK  HOST   EPOCH    HISTORY  EXCLUDED           ID                                    TROUBLE
+            web  moving        104.4 %  128 MiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %   71.0 MiB  48.0 MiB/s  1.1 MiB/s         310         88.2 %   140.0 %  host1      3  2 h 5 min                     00000000-0000-0000-0000-0000000000aa
+            db   running       104.4 %  8.0 GiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %             48.0 MiB/s                                                  host1      3  2 h 5 min  for good, by hand  00000000-0000-0000-0000-0000000000bb  its tap is missing
         "#]],
     );
 }
@@ -327,23 +329,24 @@ fn one_vm() {
     check(
         super::vm(&db, PLAIN),
         expect![[r#"
-        VM           db
-        id           00000000-0000-0000-0000-0000000000bb
-        host         host1
-        state        running
-        epoch        3
-        CPU          104.4 % of a core
-        its vCPUs    97.0 % of a core
-        they waited  31.2 % of a core
-        memory       8.0 GiB
-        dirties      48.0 MiB/s
-        sent         120 packets/s
-        received     51.8k packets/s
-        traffic      94.1 Mbit/s
-        history      2 h 5 min
-        share        receives 150 Mbit/s at most: at its peak it asked 400 mcores; NOT all given: no cgroup
-        trouble      its tap is missing
-    "#]],
+            VM           db
+            id           00000000-0000-0000-0000-0000000000bb
+            host         host1
+            state        running
+            epoch        3
+            CPU          104.4 % of a core
+            its vCPUs    97.0 % of a core
+            they waited  31.2 % of a core
+            memory       8.0 GiB
+            dirties      48.0 MiB/s
+            sent         120 packets/s
+            received     51.8k packets/s
+            traffic      94.1 Mbit/s
+            history      2 h 5 min
+            share        receives 150 Mbit/s at most: at its peak it asked 400 mcores; NOT all given: no cgroup
+            excluded     for good, by hand
+            trouble      its tap is missing
+        "#]],
     );
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Choice, Decision, Event,
-    EventFilter, FlowView, HostView, MoveRequest, MoveStarted, MoveView, Plan, PlannedMove,
-    Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
+    EventFilter, ExcludeRequest, Exclusion, FlowView, HostView, MoveRequest, MoveStarted, MoveView,
+    Plan, PlannedMove, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
 };
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -104,6 +104,9 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/status", get(async || Json(status())))
         .route("/v1/hosts", get(async || Json(vec![host()])))
         .route("/v1/vms", get(async || Json(vec![vm()])))
+        .route("/v1/vms/{vm}/exclude", post(exclude))
+        .route("/v1/vms/{vm}/include", post(include))
+        .route("/v1/exclusions", get(async || Json(vec![excluded("web", None), db_excluded()])))
         .route("/v1/traffic", get(async || Json(vec![flow()])))
         .route("/v1/inventory", get(async || Json(inventory())))
         .route("/v1/moves", get(async || Json(vec![done()])).post(start_move))
@@ -182,6 +185,36 @@ async fn apply(Json(request): Json<ApplyRequest>) -> Json<Applied> {
     let nothing = request.vms.is_empty().then(|| "this host is not hot".to_owned());
     let vms = request.vms.into_iter().map(applied).collect();
     Json(Applied { host: "host1".to_owned(), vms, nothing })
+}
+
+async fn exclude(
+    InPath(vm): InPath<String>,
+    Json(request): Json<ExcludeRequest>,
+) -> Json<Exclusion> {
+    Json(excluded(&vm, request.for_seconds.map(|seconds| format!("in {seconds} s"))))
+}
+
+/// One VM is excluded by a rule as well.
+async fn include(InPath(vm): InPath<String>) -> Json<Exclusion> {
+    let rule = (vm == "db").then(|| "exclude: it is left where it is".to_owned());
+    Json(Exclusion { excluded: false, rule, ..excluded(&vm, None) })
+}
+
+fn excluded(name: &str, until: Option<String>) -> Exclusion {
+    Exclusion {
+        vm: name.to_owned(),
+        vm_id: vm().id,
+        host: "host1".to_owned(),
+        here: true,
+        excluded: true,
+        until,
+        rule: None,
+    }
+}
+
+fn db_excluded() -> Exclusion {
+    let until = Some("2026-03-01T17:12:03Z".to_owned());
+    Exclusion { here: false, ..excluded("db", until) }
 }
 
 async fn switch_balancer(Json(request): Json<BalancerRequest>) -> Json<Balancer> {
@@ -362,6 +395,7 @@ pub(crate) fn vm() -> VmView {
         bits_per_second: 30_000,
         history_seconds: 45,
         next_hour: None,
+        excluded: None,
         trouble: None,
     }
 }

@@ -63,6 +63,36 @@ async fn the_balancer_is_shown_and_switched() {
 }
 
 #[tokio::test]
+async fn a_vm_is_excluded_for_a_time_or_for_good_and_included_again() {
+    let told = "balancing and rules leave it where it is; a person can move it.";
+    for (arguments, sentence) in [
+        (&["exclude", "web", "--for", "2h"][..], format!("web is excluded on host1 until in 7200 s: {told}")),
+        (&["exclude", "web"], format!("web is excluded on host1 for good: {told}")),
+        (&["include", "web"], "web is not excluded on host1.".to_owned()),
+        (&["include", "db"], "db is not excluded by hand on host1, but by its [rules]: exclude: it is left where it is.".to_owned()),
+    ] {
+        let ran = Agent::start(vec![]).run(arguments).await;
+        assert_eq!((ran.code, ran.out, ran.err), (Some(0), sentence + "\n", String::new()));
+    }
+    check(
+        &["exclude"],
+        expect![[r#"
+        VM   UNTIL                 WHERE
+        web  for good              here
+        db   2026-03-01T17:12:03Z  left this host
+    "#]],
+    )
+    .await;
+    let json = Agent::start(vec![]).run(&["exclude", "web", "-o", "json"]).await.out;
+    assert!(json.contains("\"excluded\": true") && json.contains("\"until\": null"), "{json}");
+    for wrong in
+        [&["exclude", "--for", "2h"][..], &["exclude", "web", "--for", "long"], &["include"]]
+    {
+        assert_eq!(Agent::start(vec![]).run(wrong).await.code, Some(2), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_list_has_a_table() {
     check(
         &["status"],
@@ -208,6 +238,7 @@ async fn yaml_is_one_document() {
               bits_per_second: 30000
               history_seconds: 45
               next_hour: null
+              excluded: null
               trouble: null
         "#]],
     )

@@ -28,7 +28,7 @@ use crate::placement::admission::Offered;
 use crate::placement::pairs::Mean;
 use crate::policy::hot::{Crossed, HotWatch};
 use crate::policy::rules::hours::LocalTimes;
-use crate::policy::rules::{Rules, VmRules};
+use crate::policy::rules::{Excluded, Rules, VmRules};
 use crate::policy::settings::Settings;
 use crate::units::{HostId, MoveId, Time, VmId};
 use crate::usage::Usage;
@@ -41,6 +41,7 @@ use crate::wire::message::{Body, JournalMark, Message};
 
 mod balance;
 mod exchange;
+pub mod exclusions;
 mod gossip;
 mod incoming;
 pub mod inventory;
@@ -136,6 +137,8 @@ pub enum Event {
     Recalled { whose: Whose, quarters: Quarters, past: Past },
     /// Balancing moves may begin here, or may not; at first they may.
     Balancer { on: bool },
+    /// A person has this host leave a VM where it is, or not any more.
+    Excluded { vm: VmId, excluded: Option<Excluded> },
     /// New settings.
     Settings(#[serde(with = "form::settings")] Box<Settings>),
     /// What the calendar says now; told about once a minute.
@@ -295,6 +298,8 @@ pub struct Host {
     failures_of_policy: policies::Failures,
     /// Begins no balancing move: a person has said so, of this host alone.
     balancer_off: bool,
+    /// What a person has this host leave where it is.
+    excluded: BTreeMap<VmId, Excluded>,
     /// What was recommended, and since when.
     recommended: BTreeMap<VmId, Time>,
     /// What needs a person; with the end of its move it is over.
@@ -373,6 +378,7 @@ impl Host {
             look_again: None,
             failures_of_policy: policies::Failures::default(),
             balancer_off: false,
+            excluded: BTreeMap::new(),
             recommended: BTreeMap::new(),
             alarms: Vec::new(),
             tales: Tales::default(),
@@ -420,8 +426,12 @@ impl Host {
             Event::Asked { number, what } => self.asked(now, number, &what, actions),
             Event::Recalled { whose, quarters, past } => self.recalled(now, whose, quarters, &past),
             Event::Balancer { on } => self.switch_balancer(on, actions),
+            Event::Excluded { vm, excluded } => self.exclude(vm, excluded, actions),
             Event::Settings(settings) => self.set(*settings),
-            Event::LocalTimes(times) => self.local_times = Some(times),
+            Event::LocalTimes(times) => {
+                self.local_times = Some(times);
+                self.end_exclusions(actions);
+            }
         }
     }
 

@@ -668,6 +668,11 @@ impl Host {
         }
         let words =
             to.map_or("by hand".to_owned(), |host| format!("by hand, to {}", self.name_of(host)));
+        let overridden: Vec<String> = self.is_excluded(vm).err().into_iter().collect();
+        let words = match &overridden[..] {
+            [] => words,
+            rules => format!("{words}, although {}", rules.join("; ")),
+        };
         let policy = Note::new(Step::VmPolicy, format!("asked for {words}"));
         let asked = to.map(|host| BTreeSet::from([host]));
         let departure = Departure { asked, ..Departure::new(vm, words, policy) };

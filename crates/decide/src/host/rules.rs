@@ -119,7 +119,7 @@ impl Host {
     /// What keeps it here.
     pub(super) fn may_leave(&self, vm: &Vm) -> Result<(), String> {
         let now = self.local_times.as_ref();
-        vm.rules.may_leave(now)?;
+        self.is_excluded(vm.definition.vm)?;
         vm.rules.in_hours(now)?;
         self.leaves_nobody(vm.definition.vm)
     }

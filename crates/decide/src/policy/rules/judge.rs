@@ -34,16 +34,7 @@ impl VmRules {
     /// # Errors
     /// By what, and until when. While nobody has told the time, no exclusion has ended.
     pub fn may_leave(&self, now: Option<&LocalTimes>) -> Result<(), String> {
-        for excluded in &self.excluded {
-            match *excluded {
-                Excluded::Always => return Err("exclude: it is left where it is".to_owned()),
-                Excluded::Until(until) if now.is_none_or(|now| now.before(until)) => {
-                    return Err(format!("exclude: it is left where it is until {until}"));
-                }
-                Excluded::Until(_) => {}
-            }
-        }
-        Ok(())
+        self.excluded.iter().try_for_each(|excluded| excluded.has_ended(now))
     }
 
     /// Whether its hours allow it to be moved by itself now.
@@ -57,6 +48,31 @@ impl VmRules {
     /// Whether it would rather be at this host than at one of which this is not said.
     pub fn prefers(&self, host: HostIs<'_>) -> bool {
         self.should.iter().all(|places| places.hold(host))
+    }
+}
+
+impl Excluded {
+    /// Whether the VM may leave again.
+    ///
+    /// # Errors
+    /// Until when it may not. While nobody has told the time, no exclusion has ended.
+    pub fn has_ended(self, now: Option<&LocalTimes>) -> Result<(), String> {
+        match self {
+            Excluded::Always => Err("exclude: it is left where it is".to_owned()),
+            Excluded::Until(until) if now.is_none_or(|now| now.before(until)) => {
+                Err(format!("exclude: it is left where it is until {until}"))
+            }
+            Excluded::Until(_) => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Display for Excluded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Excluded::Always => write!(f, "for good"),
+            Excluded::Until(until) => write!(f, "until {until}"),
+        }
     }
 }
 

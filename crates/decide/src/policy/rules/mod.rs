@@ -168,7 +168,7 @@ pub struct VmRules {
 }
 
 /// How long a VM is left where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Excluded {
     /// For good.
     Always,
