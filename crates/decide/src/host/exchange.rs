@@ -181,7 +181,7 @@ impl Host {
     }
 
     /// The first half is over, at its source.
-    pub(super) fn await_return(&mut self, now: Time, id: MoveId, from: HostId, back: InReturn) {
+    pub(super) fn await_return(&mut self, now: Time, id: MoveId, from: HostId, back: &InReturn) {
         let until = now.plus(OTHER_HALF_WITHIN);
         let due = Due { from, vm: back.vm, demand: back.demand, until };
         self.agreed.due.insert(id, due);

@@ -189,7 +189,7 @@ impl Host {
                 self.usage.forget(out.vm);
                 self.failures = 0;
                 self.rest(now, "a VM has just left");
-                if let Some(back) = out.back {
+                if let Some(back) = &out.back {
                     self.await_return(now, id, peer, back);
                 }
                 let words = format!("the VM runs at {}", self.name_of(peer));
