@@ -80,6 +80,7 @@ fn nothing_in_particular(at_work: &Steering) -> Ground {
     let trigger = match mode.trigger {
         Trigger::Hot => "hot",
         Trigger::Spread => "spread",
+        Trigger::Packets => "packets",
     };
     let balance = views::balancer(at_work).balance;
     let mut because = vec![format!("balance is {balance:?}, trigger is {trigger:?}")];

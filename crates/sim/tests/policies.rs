@@ -143,3 +143,21 @@ fn hosts_with_and_without_a_new_policy_do_not_trade() {
     tells(&mut world, "Refusal [host1]: its settings differ from mine");
     is_at(&mut world, 1, 1);
 }
+
+#[test]
+fn by_the_trigger_packets_the_vm_busiest_at_the_card_leaves_the_busiest_card() {
+    let text = "[mode]\nbalance = \"automatic\"\ntrigger = \"packets\"\n[hot]\npackets_per_second = 5000\n";
+    let mut world = World::of(1, 3, file::settings(text).unwrap());
+    // Nobody is hot. Host 1 has most to do for its processors, host 2 for its card.
+    world.boot(1, 1, 1024, 6000, 10);
+    world.boot(2, 2, 1024, 500, 900);
+    world.boot(2, 3, 512, 1500, 300);
+    world.boot(2, 4, 512, 500, 200);
+    world.boot(3, 5, 512, 500, 100);
+    assert!(world.until(secs(120), |w| w.noted(Step::Done)), "{}", world.story());
+    world.run(secs(2000));
+    let passed: Vec<_> = world.checks.passed.iter().map(|it| (it.vm, it.to)).collect();
+    assert_eq!(passed, [(vm_id(2), 3)], "{}", world.story());
+    let why = "vm2 should leave: 1400 packets/s, 100 at the next busiest card, 503 in the mean of the cluster";
+    assert!(world.notes.iter().any(|(.., note)| note.reason.starts_with(why)), "{}", world.story());
+}

@@ -3,6 +3,7 @@
 //! Nothing moves while nothing asks for it: a host that is hot, or, where the trigger is `spread`, one whose use is above the
 //! mean of the cluster. Whatever keeps it from moving a VM is said once, in words.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ impl Cause {
         match self.trigger {
             Trigger::Hot => "hot",
             Trigger::Spread => "above the mean",
+            Trigger::Packets => "the busiest card",
         }
     }
 
@@ -92,7 +94,7 @@ impl Host {
             return self.nothing_asks();
         };
         if let Some((until, why)) = &self.look_again
-            && cause.trigger == Trigger::Spread
+            && cause.trigger != Trigger::Hot
             && now < *until
         {
             return cause.but(why);
@@ -103,7 +105,7 @@ impl Host {
         let in_vain = verdict
             .as_ref()
             .err()
-            .filter(|_| cause.trigger == Trigger::Spread && self.may_balance(now).is_ok());
+            .filter(|_| cause.trigger != Trigger::Hot && self.may_balance(now).is_ok());
         self.look_again = in_vain.map(|why| (now.plus(MEAN_EVERY), why.clone()));
         match verdict {
             Err(why) => cause.but(&why),
@@ -158,6 +160,7 @@ impl Host {
             None => match self.settings.mode.trigger {
                 Trigger::Hot => "this host is not hot".to_owned(),
                 Trigger::Spread => "this host is not hot, nor above the mean".to_owned(),
+                Trigger::Packets => "this host is not hot, nor is its card the busiest".to_owned(),
             },
         }
     }
@@ -172,6 +175,7 @@ impl Host {
                 let heat = self.heat(now).filter(|_| in_vain);
                 heat.or_else(|| self.above_the_mean(now)).or_else(|| self.heat(now))
             }
+            Trigger::Packets => self.heat(now).or_else(|| self.busiest_card(now)),
         }
     }
 
@@ -198,17 +202,32 @@ impl Host {
         over.then_some(Cause { trigger: Trigger::Spread, words, margin: spread.gain_min })
     }
 
+    /// What VMs send and receive here, if that is more than at any other host, and more than in the mean by what is allowed.
+    fn busiest_card(&self, now: Time) -> Option<Cause> {
+        let (mean, Share(allowed)) = (self.mean?.0, self.settings.spread.threshold);
+        let own = self.lowest_load(now, None).packets;
+        let (most, in_mean) = (mean.most_packets(), mean.packets());
+        let over = in_mean.0.saturating_mul(1000 + u64::from(allowed)) / 1000;
+        let words = format!(
+            "{} packets/s, {} at the next busiest card, {} in the mean of the cluster",
+            own.0, most.0, in_mean.0
+        );
+        let margin = self.settings.spread.gain_min;
+        let busiest = own > most && own.0 > over;
+        busiest.then_some(Cause { trigger: Trigger::Packets, words, margin })
+    }
+
     /// Reckons what hosts use in the mean, by what they said last: now and then, since there may be thousands.
     pub(super) fn reckon_mean(&mut self, now: Time) {
-        let (spread, since) = (self.settings.mode.trigger == Trigger::Spread, self.mean);
-        if !spread || since.is_some_and(|(_, since)| now.since(since) < MEAN_EVERY) {
+        let (wanted, since) = (self.settings.mode.trigger != Trigger::Hot, self.mean);
+        if !wanted || since.is_some_and(|(_, since)| now.since(since) < MEAN_EVERY) {
             return;
         }
         let others = self.membership.alive().filter_map(place);
         let own = (self.load_of_vms(now), self.usage.capacity());
         let mut all = others.map(|place| (place.load, place.capacity)).peekable();
         let told = all.peek().is_some();
-        self.mean = told.then(|| (Mean::of(all.chain([own])), now));
+        self.mean = told.then(|| (Mean::of(all, own), now));
     }
 
     /// The VM policy's verdict: the VM to ask about, or why none.
@@ -248,6 +267,7 @@ impl Host {
         match cause.trigger {
             Trigger::Hot => self.relieves_most(now, candidates, cause.margin, chance),
             Trigger::Spread => self.evens_most(now, candidates, cause.margin, chance),
+            Trigger::Packets => self.busiest_at_the_card(now, candidates, cause.margin),
         }
     }
 
@@ -324,6 +344,24 @@ impl Host {
         })?;
         let words = self.first_by().to_owned();
         Ok(Leaves { offer, asked: None, words, exchange })
+    }
+
+    /// Of the VMs here whose move would pay, the one that sends and receives most.
+    fn busiest_at_the_card(
+        &self,
+        now: Time,
+        candidates: &[Candidate],
+        margin: Cost,
+    ) -> Result<Leaves, String> {
+        let (lowest, capacity) = (self.lowest_load(now, None), self.usage.capacity());
+        let mut ranked = ranked(candidates, lowest, capacity, margin);
+        ranked.sort_by_key(|offer| Reverse(offer.candidate.demand.packets));
+        let offer = ranked.into_iter().find(|offer| self.pays_somewhere(offer, margin));
+        let offer = offer.ok_or_else(|| {
+            format!("none of {} VMs that may leave would gain more than {margin} beyond the copy anywhere", candidates.len())
+        })?;
+        let words = "busiest at the card of those whose move pays".to_owned();
+        Ok(Leaves { offer, asked: None, words, exchange: false })
     }
 
     /// Whether some host could take the VM and it would cost little enough there, by what that host said of itself last.

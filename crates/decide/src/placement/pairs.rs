@@ -9,7 +9,7 @@ use super::candidates::{Candidate, Offer};
 use super::exchange;
 use crate::policy::cost;
 use crate::policy::hot::used;
-use crate::units::{Cost, HostId, Mib, MilliCores, VmId};
+use crate::units::{Cost, HostId, Mib, MilliCores, PacketsPerSec, VmId};
 use crate::usage::load::{Capacity, Load};
 
 /// What a host said of itself.
@@ -147,11 +147,14 @@ fn by_size(gain: Cost, memory: Mib) -> f64 {
 pub struct Mean {
     load: Load,
     capacity: Capacity,
+    hosts: u64,
+    /// The most that any host but this one sends and receives.
+    most_packets: PacketsPerSec,
 }
 
 impl Mean {
-    /// Of these hosts.
-    pub fn of(places: impl Iterator<Item = (Load, Capacity)>) -> Mean {
+    /// Of these hosts and this one.
+    pub fn of(others: impl Iterator<Item = (Load, Capacity)>, own: (Load, Capacity)) -> Mean {
         let sum = |a: Capacity, b: Capacity| Capacity {
             cpu: a.cpu.plus(b.cpu),
             memory: a.memory.plus(b.memory),
@@ -160,8 +163,21 @@ impl Mean {
         let add = |mean: Mean, (load, capacity)| Mean {
             load: mean.load.plus(load),
             capacity: sum(mean.capacity, capacity),
+            hosts: mean.hosts + 1,
+            most_packets: mean.most_packets.max(load.packets),
         };
-        places.fold(Mean::default(), add)
+        let others = others.fold(Mean::default(), add);
+        Mean { most_packets: others.most_packets, ..add(others, own) }
+    }
+
+    /// What a host's VMs send and receive.
+    pub fn packets(&self) -> PacketsPerSec {
+        PacketsPerSec(self.load.packets.0 / self.hosts.max(1))
+    }
+
+    /// The most that any host but this one sends and receives.
+    pub fn most_packets(&self) -> PacketsPerSec {
+        self.most_packets
     }
 
     /// How a host's use of processors and memory stands to it.
@@ -292,6 +308,6 @@ mod tests {
     }
 
     fn mean(places: &[Place], own: (Load, Capacity)) -> Mean {
-        Mean::of(places.iter().map(|place| (place.load, place.capacity)).chain([own]))
+        Mean::of(places.iter().map(|place| (place.load, place.capacity)), own)
     }
 }

@@ -68,6 +68,8 @@ pub enum Trigger {
     Hot,
     /// Besides, load is evened out beyond what `[spread]` lets be.
     Spread,
+    /// Besides, the VM busiest at the network card leaves the busiest card, beyond what `[spread]` lets be.
+    Packets,
 }
 
 /// Section `[mode]`.

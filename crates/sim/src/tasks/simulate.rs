@@ -19,7 +19,7 @@ use super::{print, say};
 pub(crate) struct Simulate {
     /// The cluster: nodes[] {id, cores, mem_mb, net_mbps}, vms[] {id, host, mem_mb, cpu, net_rx, net_tx, dirty_mbps}, rules[]
     cluster: PathBuf,
-    /// What makes VMs leave: hot or spread; the policy's own by default
+    /// What makes VMs leave: hot, spread or packets; the policy's own by default
     #[arg(long, value_parser = trigger)]
     trigger: Option<Trigger>,
     /// Settings, as in the agent's file; the shipped ones by default
@@ -40,6 +40,7 @@ fn trigger(text: &str) -> Result<Trigger, String> {
     match text {
         "hot" => Ok(Trigger::Hot),
         "spread" => Ok(Trigger::Spread),
+        "packets" => Ok(Trigger::Packets),
         _ => Err("known are hot, spread".to_owned()),
     }
 }
