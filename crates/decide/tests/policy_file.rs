@@ -32,7 +32,7 @@ drops_per_second = 100
 # packets_per_second = 500000   # the NIC's own limit, where you know it
 [spread]                        # for the trigger "spread" alone
 threshold       = "0.5%"        # above the cluster's mean
-gain_min        = "0.1%"
+gain_min        = "0.05%"
 [target]                        # what a host may reach by taking a VM, next hour's peak
 cpu_used_max    = "70%"
 memory_used_max = "85%"         # guests at full size
@@ -76,7 +76,7 @@ fn an_empty_file_means_the_design() {
                 drops_per_second: 100,
                 packets_per_second: None,
             },
-            spread: Spread { threshold: Share(5), gain_min: Cost(100_000) },
+            spread: Spread { threshold: Share(5), gain_min: Cost(50_000) },
             target: Target {
                 cpu_used_max: Share(700),
                 memory_used_max: Share(850),

@@ -154,14 +154,14 @@ pub struct Spread {
     #[serde(deserialize_with = "quantity::positive_share")]
     pub threshold: Share,
     /// Relief beyond cost there and copy, in percent of pressure, of a move that evens out: `worth_it.gain_min` is for hosts
-    /// that are hot. Low moves small VMs too, high only those that make a difference. 0.05 % to 5 %.
+    /// that are hot. Low moves small VMs too, high only those that make a difference. 0.02 % to 5 %.
     #[serde(deserialize_with = "quantity::cost")]
     pub gain_min: Cost,
 }
 
 impl Default for Spread {
     fn default() -> Spread {
-        Spread { threshold: Share(5), gain_min: Cost(100_000) }
+        Spread { threshold: Share(5), gain_min: Cost(50_000) }
     }
 }
 
