@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use api::{
-    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Event, ExcludeRequest, Exclusion,
-    FlowView, HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan,
-    Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest,
+    DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter,
+    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status,
+    Unsettled, VmPlace, VmView, Why,
 };
 use decide::host::{self, Ask};
 use decide::units::{HostId, MoveId, VmId};
 use drivers::store::{Events, Noted};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::exclusions::{self, OfVms};
+use crate::draining;
+use crate::exclusions;
 use crate::http::{About, Backend, EventQuery, until_events};
-use crate::kept::Kept;
+use crate::said::Said;
 use crate::steering::{Question, Steering, gone};
-use crate::switch::Switch;
 use crate::{histories, views, why};
 
 /// Events of one move or VM are looked for among this many of the newest.
@@ -30,9 +31,7 @@ pub(crate) struct Answers {
     questions: mpsc::Sender<Question>,
     events: Arc<Events>,
     newest: watch::Receiver<u64>,
-    /// One at a time, so that what is kept is what was said last.
-    switch: Arc<Mutex<Switch>>,
-    pub(crate) exclusions: Arc<Mutex<Kept<OfVms>>>,
+    pub(crate) said: Said,
 }
 
 impl Answers {
@@ -40,11 +39,9 @@ impl Answers {
         questions: mpsc::Sender<Question>,
         events: Arc<Events>,
         newest: watch::Receiver<u64>,
-        switch: Switch,
-        exclusions: Kept<OfVms>,
+        said: Said,
     ) -> Answers {
-        let (switch, exclusions) = (Mutex::new(switch).into(), Mutex::new(exclusions).into());
-        Answers { questions, events, newest, switch, exclusions }
+        Answers { questions, events, newest, said }
     }
 
     pub(crate) async fn look<T: Send + 'static>(
@@ -186,7 +183,7 @@ impl Backend for Answers {
 
     async fn switch_balancer(&self, request: BalancerRequest) -> Result<Balancer, Problem> {
         let on = request.on;
-        let switch = Arc::clone(&self.switch).lock_owned().await;
+        let switch = Arc::clone(&self.said.switch).lock_owned().await;
         // Whoever asks may go away at any time: the task keeps the lock until both sides are done.
         let answers = self.clone();
         let done = tokio::spawn(async move {
@@ -213,6 +210,18 @@ impl Backend for Answers {
 
     async fn exclusions(&self) -> Result<Vec<Exclusion>, Problem> {
         exclusions::all(self).await
+    }
+
+    async fn drain(&self) -> Result<DrainView, Problem> {
+        draining::drain(self).await
+    }
+
+    async fn set_drain(&self, request: DrainRequest) -> Result<DrainView, Problem> {
+        draining::set(self, request).await
+    }
+
+    async fn best_host(&self, request: BestHostRequest) -> Result<Vec<BestHost>, Problem> {
+        self.look(move |at_work| views::best_hosts(at_work, &request)).await?
     }
 
     async fn plan(&self) -> Result<Plan, Problem> {
@@ -253,9 +262,15 @@ impl Backend for Answers {
         let move_id = self.ask(move |at_work| {
             let vm = vm_here(at_work, &request.vm)?;
             let to = request.to.as_deref().map(|to| find_host(at_work, to)).transpose()?;
-            Ok(Ask::Move { vm, to })
+            Ok(if request.force { Ask::Force { vm, to } } else { Ask::Move { vm, to } })
         });
-        Ok(MoveStarted { move_id: move_id.await?.to_string() })
+        let move_id = move_id.await?;
+        let overridden = self.look(move |at_work| {
+            let story = at_work.host.stories().rev().find(|story| story.move_id == move_id);
+            story.map(|story| story.overridden.clone())
+        });
+        let overridden = overridden.await?.unwrap_or_default();
+        Ok(MoveStarted { move_id: move_id.to_string(), overridden })
     }
 
     async fn cancel(&self, id: String) -> Result<MoveView, Problem> {

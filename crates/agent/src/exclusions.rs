@@ -78,7 +78,7 @@ pub(crate) async fn exclude(
 
 /// Ends a VM's exclusion, on this host or not.
 pub(crate) async fn include(answers: &Answers, wanted: String) -> Result<Exclusion, Problem> {
-    let kept = answers.exclusions.lock().await.read();
+    let kept = answers.said.exclusions.lock().await.read();
     let kept = kept.map_err(|error| not_kept(format!("{error:#}")))?;
     let found = answers.look(move |at_work| {
         let named = |(vm, one): &(&VmId, &OfVm)| one.name == wanted || vm.to_string() == wanted;
@@ -92,7 +92,7 @@ pub(crate) async fn include(answers: &Answers, wanted: String) -> Result<Exclusi
 
 /// What is excluded by hand, by name.
 pub(crate) async fn all(answers: &Answers) -> Result<Vec<Exclusion>, Problem> {
-    let kept = answers.exclusions.lock().await.read();
+    let kept = answers.said.exclusions.lock().await.read();
     let kept = current(kept.map_err(|error| not_kept(format!("{error:#}")))?);
     let view = move |at_work: &mut Steering| -> Vec<Exclusion> {
         kept.iter().map(|(vm, one)| view(at_work, *vm, &one.name)).collect()
@@ -104,7 +104,7 @@ pub(crate) async fn all(answers: &Answers) -> Result<Vec<Exclusion>, Problem> {
 
 /// Keeps it, then tells the loop. Whoever asks may go away at any time: the task keeps the lock until both are done.
 async fn keep(answers: &Answers, vm: VmId, one: OfVm, on: bool) -> Result<Exclusion, Problem> {
-    let exclusions = Arc::clone(&answers.exclusions).lock_owned().await;
+    let exclusions = Arc::clone(&answers.said.exclusions).lock_owned().await;
     let answers = answers.clone();
     let done = tokio::spawn(async move {
         let (name, said) = (one.name.clone(), on.then(|| excluded(one.until)));

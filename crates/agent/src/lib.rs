@@ -14,6 +14,7 @@
 mod answers;
 pub mod clock;
 pub mod config;
+mod draining;
 mod exclusions;
 mod histories;
 mod history;
@@ -27,6 +28,7 @@ pub mod net;
 mod noise;
 mod recording;
 pub mod run;
+mod said;
 mod steering;
 mod switch;
 mod views;

@@ -23,12 +23,11 @@ use crate::clock::{Clock, unix_seconds};
 use crate::config::{Config, RequestMode};
 use crate::hold::Hold;
 use crate::http::{self, ApiSocket};
-use crate::kept::Kept;
 use crate::net::{self, Net, NetSettings, seal};
 use crate::recording::Recording;
+use crate::said::Said;
 use crate::steering::{Ears, Hands, Steering};
-use crate::switch::Switch;
-use crate::{exclusions, history, journal, local, monitoring};
+use crate::{history, journal, local, monitoring};
 
 /// Events kept in the log.
 const EVENTS_MAX: u64 = 100_000;
@@ -139,15 +138,13 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
     recording.gave(&actions, host.deadline());
     let hold = Hold::from_environment();
     let told = Arc::clone(&events);
-    let hands = Hands { net, hypervisor, journal, history, events: told, newest, recording, hold };
+    let said = Said::within(&config.host.state);
+    let drain = Arc::clone(&said.drain);
+    let hands =
+        Hands { net, hypervisor, journal, history, events: told, newest, recording, hold, drain };
     let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request, hands);
     steering.carry_out(actions);
-    let switch = Switch::within(&config.host.state);
-    if !switch.is_on()? {
-        steering.handle(Event::Balancer { on: false });
-    }
-    let excluded = Kept::within(&config.host.state, exclusions::FILE);
-    exclusions::resume(&mut steering, &excluded)?;
+    said.resume(&mut steering).await?;
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));
 
     let ears = Ears {
@@ -158,7 +155,7 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
         readings,
         questions: question_ears,
     };
-    let answers = Answers::new(questions, Arc::clone(&events), newest_seen, switch, excluded);
+    let answers = Answers::new(questions, Arc::clone(&events), newest_seen, said);
     let (journal, history) = (journal_thread, history_thread);
     Ok(Agent { steering, ears, answers, socket, events, journal, history, recorder })
 }

@@ -27,7 +27,7 @@ use crate::journal::{Write, Written};
 use crate::net::{Heard, Net};
 use crate::noise::Noise;
 use crate::recording::Recording;
-use crate::{monitoring, views};
+use crate::{draining, monitoring, views};
 
 /// A look at the host, or a question to it, between two events.
 pub(crate) type Question = Box<dyn FnOnce(&mut Steering) + Send>;
@@ -47,6 +47,7 @@ pub(crate) struct Steering {
     events: Arc<Events>,
     newest: watch::Sender<u64>,
     hold: Option<Hold>,
+    drain: draining::Shared,
     recording: Recording,
     noise: Noise,
     /// The hash of the inventory that others can read.
@@ -81,6 +82,7 @@ pub(crate) struct Hands {
     pub(crate) events: Arc<Events>,
     pub(crate) newest: watch::Sender<u64>,
     pub(crate) hold: Option<Hold>,
+    pub(crate) drain: draining::Shared,
     pub(crate) recording: Recording,
 }
 
@@ -92,7 +94,8 @@ impl Steering {
         request: String,
         hands: Hands,
     ) -> Steering {
-        let Hands { net, hypervisor, journal, history, events, newest, recording, hold } = hands;
+        let Hands { net, hypervisor, journal, history, events, newest, recording, hold, drain } =
+            hands;
         let (noise, listed, replies, asked) = (Noise::default(), None, BTreeMap::new(), 0);
         Steering {
             host,
@@ -107,6 +110,7 @@ impl Steering {
             events,
             newest,
             hold,
+            drain,
             recording,
             noise,
             listed,
@@ -263,6 +267,7 @@ impl Steering {
                 Action::Keep(kept) => self.history.send(Order::Keep(kept)),
                 Action::Recall(whose) => self.history.send(Order::Recall(whose)),
                 Action::DropHistory(vm) => self.history.send(Order::Unstage(vm)),
+                Action::KeepLeft(vm, left) => draining::keep_left(&self.drain, vm, left),
                 Action::Note(note) => notes.push(note),
                 Action::Reply { number, answer } => {
                     // Nobody waits any more only if the client went away.

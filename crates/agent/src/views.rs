@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use api::{
-    Balancer, Choice, Decision, Event, FlowView, HostView, MoveView, NextHourView, Plan,
-    PlannedMove, QueueView, ShareView, Status, Step as Told, Unsettled, UplinkView, VmPlace,
-    VmView,
+    Balancer, BestHost, BestHostRequest, Choice, Decision, Event, FlowView, HostView, MoveView,
+    NextHourView, Plan, PlannedMove, Problem, QueueView, ShareView, Status, Step as Told,
+    Unsettled, UplinkView, VmPlace, VmView,
 };
 use decide::host::Host;
+use decide::host::best::{Judged, Wish};
 use decide::host::inventory::TWO_COPIES;
 use decide::host::plan::{Asked, Planned};
 use decide::host::story::{Note, Step, Story};
@@ -16,8 +17,9 @@ use decide::membership::{Digest, Headroom, HostState, View};
 use decide::migrate::Resolution;
 use decide::migrate::hypervisor::RunState;
 use decide::migrate::record::Ownership;
+use decide::policy::rules::unreadable;
 use decide::policy::settings::Balance;
-use decide::units::{Cost, MilliCores, MoveId, Share, Time, VmId};
+use decide::units::{Cost, Mib, MilliCores, MoveId, Share, Time, VmId};
 use decide::usage::reading::End;
 use decide::usage::traffic::FlowRate;
 use drivers::hypervisor::{GivenShare, Watched};
@@ -107,6 +109,33 @@ pub(crate) fn balancer(at_work: &Steering) -> Balancer {
         on: host.balancer_on(),
         balance: balance(host.settings().mode.balance).to_owned(),
     }
+}
+
+/// Which host would take a VM that is yet to be started.
+pub(crate) fn best_hosts(
+    at_work: &Steering,
+    request: &BestHostRequest,
+) -> Result<Vec<BestHost>, Problem> {
+    let unreadable = unreadable(&request.tags);
+    if !unreadable.is_empty() {
+        let hint = "docs/operating.md lists the words of tags";
+        return Err(Problem::new(422, "bad-tags", unreadable.join("; "), hint));
+    }
+    let wish = Wish {
+        name: request.name.clone(),
+        tags: request.tags.clone(),
+        memory: Mib(request.memory_mib),
+        cpu: MilliCores(request.cpu_millicores),
+    };
+    let host = &at_work.host;
+    let view = |judged: Judged| BestHost {
+        host: host.name_of(judged.host),
+        host_id: judged.host.to_string(),
+        cost_percent: judged.verdict.as_ref().ok().map(|cost| cost_percent(*cost)),
+        against: judged.verdict.err(),
+        age_seconds: judged.age.map(|age| age.as_secs_f64()),
+    };
+    Ok(host.best_hosts(at_work.clock.now(), &wish).into_iter().map(view).collect())
 }
 
 /// What would be moved from here now.
@@ -343,6 +372,7 @@ pub(crate) fn one_move(at_work: &Steering, story: &Story) -> MoveView {
         to: story.to.map(|to| host.name_of(to)),
         phase: story.phase.to_owned(),
         reason: story.reason.clone(),
+        overridden: story.overridden.clone(),
         began: at_work.clock.wall(story.began),
         ended: story.ended.is_some(),
         outcome: story.outcome.clone(),

@@ -94,6 +94,7 @@ fn request(asked: usize) -> Message {
             tags: Vec::new(),
             exchange: None,
             half_of: None,
+            forced: false,
         })),
     )
 }

@@ -124,7 +124,11 @@ async fn busy(agent: &Agent, told: usize) {
     for noise in [&b"no gossip"[..], &[1, 0, 255, 3], &[7; 900]] {
         socket.send_to(noise, (ADDRESS, 7789)).expect("sent");
     }
-    let wanted = MoveRequest { vm: "00000000-0000-0000-0000-000000000001".to_owned(), to: None };
+    let wanted = MoveRequest {
+        vm: "00000000-0000-0000-0000-000000000001".to_owned(),
+        to: None,
+        force: false,
+    };
     agent.api().start_move(&wanted).await.expect_err("there is no such VM");
     agent.has_told(told + 2).await;
     agent.has_read(3).await;

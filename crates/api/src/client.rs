@@ -20,9 +20,10 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::{
-    Applied, ApplyRequest, Balancer, BalancerRequest, Event, EventFilter, ExcludeRequest,
-    Exclusion, FOLLOW_MAX, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
-    MoveStarted, MoveView, Plan, Problem, Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, DrainRequest,
+    DrainView, Event, EventFilter, ExcludeRequest, Exclusion, FOLLOW_MAX, FlowView, HistoryFilter,
+    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status,
+    Unsettled, VmPlace, VmView, Why,
 };
 
 /// An agent that does not answer for so long is taken for stuck.
@@ -204,6 +205,21 @@ impl Client {
     /// The VMs that are excluded by hand on the agent's host.
     pub async fn exclusions(&self) -> Result<Vec<Exclusion>, ClientError> {
         self.get("/v1/exclusions").await
+    }
+
+    /// How the drain of the agent's host goes.
+    pub async fn drain(&self) -> Result<DrainView, ClientError> {
+        self.get("/v1/drain").await
+    }
+
+    /// Begins or ends the drain of the agent's host.
+    pub async fn set_drain(&self, request: &DrainRequest) -> Result<DrainView, ClientError> {
+        self.post("/v1/drain", request).await
+    }
+
+    /// Which host would take a VM that is yet to be started, the best first.
+    pub async fn best_host(&self, request: &BestHostRequest) -> Result<Vec<BestHost>, ClientError> {
+        self.post("/v1/best-host", request).await
     }
 
     /// What would be moved from the agent's host now.

@@ -14,7 +14,10 @@ mod history;
 mod operations;
 
 pub use history::{HistoryFilter, HistoryView, Series, StayView};
-pub use operations::{ExcludeRequest, Exclusion};
+pub use operations::{
+    BestHost, BestHostRequest, DrainRequest, DrainView, ExcludeRequest, Exclusion, LeavingVm,
+    LeftVm, StoppedVm,
+};
 
 /// Where an agent listens unless told otherwise.
 pub const SOCKET: &str = "/run/evenkeel/api.sock";
@@ -254,6 +257,9 @@ pub struct MoveView {
     pub phase: String,
     /// Why the VM should leave.
     pub reason: String,
+    /// What stands against it that a person overrides, one sentence each.
+    #[serde(default)]
+    pub overridden: Vec<String>,
     /// When it began.
     pub began: String,
     /// Whether it has ended.
@@ -379,6 +385,9 @@ pub struct MoveRequest {
     pub vm: String,
     /// Name or id of the only host to ask; absent: all are asked.
     pub to: Option<String>,
+    /// Override what rules say of where the VM may be; never room, what a host must offer, or who owns the VM.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// Answer to `POST /v1/moves`.
@@ -386,6 +395,9 @@ pub struct MoveRequest {
 pub struct MoveStarted {
     /// The move, to be followed under `/v1/moves/{id}`.
     pub move_id: String,
+    /// What stands against it that it overrides, one sentence each: exclusions, and rules where it was forced.
+    #[serde(default)]
+    pub overridden: Vec<String>,
 }
 
 /// `GET /v1/balancer`, and the answer to `POST /v1/balancer`: whether this host begins balancing moves.

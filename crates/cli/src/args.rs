@@ -145,6 +145,18 @@ pub(crate) enum Command {
         vm: String,
     },
 
+    /// Have all VMs leave this host, one after another, and none come; follow it until no more can leave.
+    #[command(after_help = DRAIN_HELP)]
+    Drain(DrainArgs),
+
+    /// End a drain: this host takes VMs again.
+    #[command(after_help = UNDRAIN_HELP)]
+    Undrain(UndrainArgs),
+
+    /// Which host would take a VM that is yet to be started, at the least cost; by what hosts said last.
+    #[command(after_help = BEST_HOST_HELP)]
+    BestHost(BestHostArgs),
+
     /// Move a VM to another host now, cancel a move, or resolve one that is stuck.
     #[command(after_help = MOVE_HELP)]
     Move(MoveArgs),
@@ -220,6 +232,104 @@ Examples:
   evenkeel exclude web --for 2h
   evenkeel exclude
   evenkeel include web";
+
+const DRAIN_HELP: &str = "\
+Each VM goes where it costs least, at any cost, but never against rules or where there is no room; the largest first. Stopped VMs
+and VMs that may not leave are named first. Who was refused is tried again after 5 s, 10 s, up to 160 s. Meanwhile this host
+takes no VM and balances nothing. It is kept over restarts of the agent: Ctrl-C ends this command only, `evenkeel undrain` ends
+the drain, and `evenkeel drain` follows it again.
+
+Exit codes: 0 no VM is left here (with --no-wait: it has begun), 1 some stay, or it was ended, 3 the agent was lost, 130 Ctrl-C.
+
+Examples:
+  evenkeel drain
+  evenkeel drain --no-wait
+  evenkeel drain -o json | jq -r '.here[] | .vm + \": \" + .why'";
+
+const UNDRAIN_HELP: &str = "\
+Moves that are under way go on. What has left is remembered until the next drain begins.
+
+Examples:
+  evenkeel undrain
+  evenkeel undrain --bring-back";
+
+/// Which host is drained, and whether it is followed.
+#[derive(Args, Debug)]
+pub(crate) struct DrainArgs {
+    /// This host's name, to be sure. Each agent drains its own host alone.
+    pub(crate) host: Option<String>,
+
+    /// Return as soon as it has begun.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// Which host is drained no more.
+#[derive(Args, Debug)]
+pub(crate) struct UndrainArgs {
+    /// This host's name, to be sure.
+    pub(crate) host: Option<String>,
+
+    /// Say for each VM that has left how it comes back: the command, and the host to run it on.
+    #[arg(long)]
+    pub(crate) bring_back: bool,
+}
+
+const BEST_HOST_HELP: &str = "\
+By what is known on this host: what each host said of itself last, and which VMs it listed. Nobody is asked and nothing is
+reserved: start the VM soon. What only a host itself knows (machine types, bridges) is not looked at.
+
+Exit codes: 0 some host would take it, 1 none would, 3 the agent was lost.
+
+Examples:
+  evenkeel best-host --memory 4GiB --cpu 2
+  evenkeel best-host --memory 8GiB --tag plb_anti_affinity_db --name db3
+  evenkeel best-host --memory 4GiB -o json | jq -r '.[0].host'";
+
+/// What the VM will be.
+#[derive(Args, Debug)]
+pub(crate) struct BestHostArgs {
+    /// Its memory: 512MiB, 4GiB.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = mib)]
+    pub(crate) memory: u64,
+
+    /// Processors that it is expected to keep busy: 2, 0.5.
+    #[arg(long, value_name = "CORES", default_value = "1", value_parser = millicores)]
+    pub(crate) cpu: u64,
+
+    /// A tag of its that is a rule; may be given more than once.
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+
+    /// Its name, by which rules may know it.
+    #[arg(long, default_value = "")]
+    pub(crate) name: String,
+}
+
+/// A size of memory, in MiB.
+fn mib(text: &str) -> Result<u64, String> {
+    let wrong = || "write a size with its unit: 512MiB, 4GiB".to_owned();
+    let (number, each) = match (text.strip_suffix("MiB"), text.strip_suffix("GiB")) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 1024),
+        (None, None) => return Err(wrong()),
+    };
+    let number: u64 = number.trim().parse().map_err(|_none| wrong())?;
+    number.checked_mul(each).filter(|mib| *mib > 0).ok_or_else(wrong)
+}
+
+/// Cores, in thousandths of one.
+fn millicores(text: &str) -> Result<u64, String> {
+    let wrong = || "write cores, with up to three decimals: 2, 0.5".to_owned();
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 3 {
+        return Err(wrong());
+    }
+    let whole: u64 = whole.parse().map_err(|_long| wrong())?;
+    let part: u64 = format!("{part:0<3}").parse().map_err(|_none| wrong())?;
+    whole.checked_mul(1000).and_then(|whole| whole.checked_add(part)).ok_or_else(wrong)
+}
 
 const TRAFFIC_HELP: &str = "\
 At least one end is a VM here. `outside` is all else, as a sender the host itself too; `many` is broadcast and multicast.
@@ -327,6 +437,7 @@ Exit codes: 0 the VM runs on the other host (with --no-wait: the move has begun)
 Examples:
   evenkeel move web
   evenkeel move web --to host2 --no-wait
+  evenkeel move web --to host2 --force
   evenkeel move cancel 1a2b3c4d.1.3
   evenkeel move -- cancel              a VM that is called `cancel`";
 
@@ -349,6 +460,10 @@ pub(crate) struct MoveArgs {
     /// Ask this host only; without it all are asked, and the cheapest is taken.
     #[arg(long, value_name = "HOST")]
     pub(crate) to: Option<String>,
+
+    /// Override rules: groups and pins. What is overridden is named. Never room, what a host must offer, or who owns the VM.
+    #[arg(long)]
+    pub(crate) force: bool,
 
     /// Return as soon as the move has begun.
     #[arg(long)]

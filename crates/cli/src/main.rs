@@ -9,14 +9,17 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use api::client::{Client, ClientError};
-use api::{ApplyRequest, BalancerRequest, ExcludeRequest};
+use api::{ApplyRequest, BalancerRequest};
 use clap::Parser;
 
 use crate::args::{Command, CommandLine, ConfigCommand, Format, OnOff};
 use crate::screen::Screen;
 
 mod args;
+mod best;
+mod draining;
 mod events;
+mod exclusions;
 mod history;
 mod moving;
 mod program;
@@ -87,16 +90,15 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
             };
             screen.show(&balancer, |balancer, _| show::balancer(balancer))?
         }
-        Command::Exclude { vm: None, .. } => {
-            screen.show(&client.exclusions().await?, |all, look| show::exclusions(all, look))?
-        }
-        Command::Exclude { vm: Some(vm), for_seconds } => {
-            let excluded = client.exclude(&vm, ExcludeRequest { for_seconds }).await?;
-            screen.show(&excluded, |excluded, _| show::exclusion(excluded))?
+        Command::Exclude { vm, for_seconds } => {
+            exclusions::exclude(&client, &mut screen, vm, for_seconds).await?
         }
         Command::Include { vm } => {
             screen.show(&client.include(&vm).await?, |included, _| show::exclusion(included))?
         }
+        Command::Drain(wanted) => return draining::run(&client, &mut screen, wanted).await,
+        Command::Undrain(wanted) => draining::undrain(&client, &mut screen, wanted).await?,
+        Command::BestHost(wanted) => return best::run(&client, &mut screen, wanted).await,
         Command::Move(wanted) => return moving::run(&client, &mut screen, wanted).await,
         Command::Config { what: ConfigCommand::Check { file } } => {
             return Ok(program::config_check(file));

@@ -41,7 +41,8 @@ pub(crate) async fn run(
         }
         None => {
             let vm = wanted.vm.expect("clap demands a VM where there is no subcommand");
-            start(client, screen, MoveRequest { vm, to: wanted.to }, wanted.no_wait).await
+            let request = MoveRequest { vm, to: wanted.to, force: wanted.force };
+            start(client, screen, request, wanted.no_wait).await
         }
     }
 }

@@ -168,7 +168,7 @@ impl Stand {
         raw::answered(&pinger, PING_MARGIN).await?;
         let api = self.cluster.api(from);
         let vm = self.ours.plan.name.clone();
-        let request = MoveRequest { vm, to: Some(self.cluster.host(to).name()) };
+        let request = MoveRequest { vm, to: Some(self.cluster.host(to).name()), force: false };
         let begun = api.start_move(&request).await?;
         let ended = self.cluster.ended(from, &begun.move_id, MOVE_MAX).await?;
         ensure!(ended.phase == "done", "{} ({:?})", ended.phase, ended.outcome);

@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::{
-    Applied, ApplyRequest, Balancer, BalancerRequest, Event, ExcludeRequest, Exclusion, FlowView,
-    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem,
-    Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, DrainRequest,
+    DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter, HistoryView, HostView,
+    MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status, Unsettled, VmPlace, VmView,
+    Why,
 };
 use tokio::sync::oneshot;
 
@@ -100,6 +101,18 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn include(&self, vm: String) -> impl Future<Output = Result<Exclusion, Problem>> + Send;
     /// The VMs that are excluded by hand, by name.
     fn exclusions(&self) -> impl Future<Output = Result<Vec<Exclusion>, Problem>> + Send;
+    /// How the drain of its host goes.
+    fn drain(&self) -> impl Future<Output = Result<DrainView, Problem>> + Send;
+    /// Begins or ends it; kept before it is answered.
+    fn set_drain(
+        &self,
+        request: DrainRequest,
+    ) -> impl Future<Output = Result<DrainView, Problem>> + Send;
+    /// Which host would take a VM that is yet to be started, the best first.
+    fn best_host(
+        &self,
+        request: BestHostRequest,
+    ) -> impl Future<Output = Result<Vec<BestHost>, Problem>> + Send;
     /// What would be moved from its host now.
     fn plan(&self) -> impl Future<Output = Result<Plan, Problem>> + Send;
     /// Begins what is planned, as far as it still holds.

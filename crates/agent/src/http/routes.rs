@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use api::{
-    Applied, ApplyRequest, Balancer, BalancerRequest, Event, ExcludeRequest, Exclusion, FlowView,
-    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Resolve,
-    Status, Unsettled, VmPlace, VmView, Why,
+    Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, DrainRequest,
+    DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter, HistoryView, HostView,
+    MoveRequest, MoveStarted, MoveView, Plan, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -41,6 +41,8 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/moves/{id}/resolve", get(unsettled::<B>).post(resolve::<B>))
         .route("/v1/events", get(events::<B>))
         .route("/v1/balancer", get(balancer::<B>).post(switch_balancer::<B>))
+        .route("/v1/drain", get(drain::<B>).post(set_drain::<B>))
+        .route("/v1/best-host", post(best_host::<B>))
         .route("/v1/plan", get(plan::<B>))
         .route("/v1/plan/apply", post(apply::<B>))
         .route("/v1/why", get(why_nothing::<B>))
@@ -151,6 +153,26 @@ async fn include<B: Backend>(State(backend): State<B>, vm: Named) -> Answer<Excl
 
 async fn exclusions<B: Backend>(State(backend): State<B>) -> Answer<Vec<Exclusion>> {
     Ok(Json(backend.exclusions().await?))
+}
+
+async fn drain<B: Backend>(State(backend): State<B>) -> Answer<DrainView> {
+    Ok(Json(backend.drain().await?))
+}
+
+async fn set_drain<B: Backend>(
+    State(backend): State<B>,
+    request: Result<Json<DrainRequest>, JsonRejection>,
+) -> Answer<DrainView> {
+    let Json(request) = request?;
+    Ok(Json(backend.set_drain(request).await?))
+}
+
+async fn best_host<B: Backend>(
+    State(backend): State<B>,
+    request: Result<Json<BestHostRequest>, JsonRejection>,
+) -> Answer<Vec<BestHost>> {
+    let Json(request) = request?;
+    Ok(Json(backend.best_host(request).await?))
 }
 
 async fn plan<B: Backend>(State(backend): State<B>) -> Answer<Plan> {

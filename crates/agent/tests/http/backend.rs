@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use agent::http::{About, ApiSocket, Backend, EventQuery, serve, until_events};
 use api::client::Client;
 use api::{
-    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Choice, Decision, Event,
-    ExcludeRequest, Exclusion, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
-    MoveStarted, MoveView, Plan, PlannedMove, Problem, Resolve, Status, Step, Unsettled, VmPlace,
-    VmView, Why,
+    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, Choice,
+    Decision, DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter,
+    HistoryView, HostView, LeavingVm, MoveRequest, MoveStarted, MoveView, Plan, PlannedMove,
+    Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -127,6 +127,29 @@ pub(crate) fn exclusion(vm: String) -> Exclusion {
     }
 }
 
+pub(crate) fn best_host() -> BestHost {
+    BestHost {
+        host: "host1".to_owned(),
+        host_id: "00000000-0000-0000-0000-000000000001".to_owned(),
+        cost_percent: Some(3.1),
+        against: None,
+        age_seconds: None,
+    }
+}
+
+pub(crate) fn drain(draining: bool) -> DrainView {
+    let waits = LeavingVm {
+        vm: VM.to_owned(),
+        vm_id: "00000000-0000-0000-0000-0000000000aa".to_owned(),
+        memory_mib: 1024,
+        state: "waits".to_owned(),
+        move_id: None,
+        why: Some("no other host answers".to_owned()),
+    };
+    let (left, stopped) = (vec![], vec![]);
+    DrainView { host: "host1".to_owned(), draining, left, here: vec![waits], stopped }
+}
+
 pub(crate) fn plan() -> Plan {
     let planned = PlannedMove {
         vm: VM.to_owned(),
@@ -155,6 +178,7 @@ pub(crate) fn one_move() -> MoveView {
         to: Some("host2".to_owned()),
         phase: "copying".to_owned(),
         reason: "packets".to_owned(),
+        overridden: vec![],
         began: "2026-03-01T17:12:00Z".to_owned(),
         ended: false,
         outcome: None,
@@ -252,10 +276,21 @@ impl Backend for Fixed {
     async fn exclusions(&self) -> Result<Vec<Exclusion>, Problem> {
         Ok(vec![exclusion(VM.to_owned())])
     }
+    async fn best_host(&self, request: BestHostRequest) -> Result<Vec<BestHost>, Problem> {
+        request.tags.iter().for_each(|tag| self.named(tag));
+        Ok(vec![best_host()])
+    }
+    async fn drain(&self) -> Result<DrainView, Problem> {
+        Ok(drain(true))
+    }
+    async fn set_drain(&self, request: DrainRequest) -> Result<DrainView, Problem> {
+        request.host.iter().for_each(|host| self.named(host));
+        Ok(drain(request.on))
+    }
     async fn start_move(&self, request: MoveRequest) -> Result<MoveStarted, Problem> {
         self.named(&request.vm);
         if request.vm == VM {
-            Ok(MoveStarted { move_id: MOVE.to_owned() })
+            Ok(MoveStarted { move_id: MOVE.to_owned(), overridden: vec![] })
         } else {
             Err(no_such_vm(&request.vm))
         }

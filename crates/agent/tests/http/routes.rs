@@ -2,8 +2,8 @@
 
 use api::client::ClientError;
 use api::{
-    ApplyRequest, BODY_MAX, BalancerRequest, Decision, EventFilter, ExcludeRequest, MoveRequest,
-    Problem, Resolve,
+    ApplyRequest, BODY_MAX, BalancerRequest, BestHostRequest, Decision, DrainRequest, EventFilter,
+    ExcludeRequest, MoveRequest, Problem, Resolve,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 
 use crate::backend::{
-    MOVE, Served, VM, balancer, event, exclusion, flow, one_move, plan, status, unsettled,
+    MOVE, Served, VM, balancer, best_host, drain, event, exclusion, flow, one_move, plan, status,
+    unsettled,
 };
 
 /// Sends what the client would not; gives status, content type and body.
@@ -70,7 +71,12 @@ async fn what_the_backend_answers_reaches_the_client() {
     assert_eq!(client.exclude(VM, two_hours).await.unwrap().until.as_deref(), Some("in 7200 s"));
     assert!(!client.include(VM).await.unwrap().excluded);
     assert_eq!(client.exclusions().await.unwrap(), [exclusion(VM.to_owned())]);
-    let request = MoveRequest { vm: VM.to_owned(), to: None };
+    let wish = BestHostRequest { memory_mib: 4096, ..BestHostRequest::default() };
+    assert_eq!(client.best_host(&wish).await.unwrap(), [best_host()]);
+    assert_eq!(client.drain().await.unwrap(), drain(true));
+    let end = DrainRequest { on: false, host: Some("host1".to_owned()) };
+    assert_eq!(client.set_drain(&end).await.unwrap(), drain(false));
+    let request = MoveRequest { vm: VM.to_owned(), to: None, force: false };
     assert_eq!(client.start_move(&request).await.unwrap().move_id, MOVE);
     assert_eq!(client.cancel(MOVE).await.unwrap(), one_move());
     assert_eq!(client.unsettled(MOVE).await.unwrap(), unsettled());
@@ -86,7 +92,7 @@ async fn what_the_backend_answers_reaches_the_client() {
 #[tokio::test]
 async fn what_the_backend_refuses_reaches_the_client() {
     let served = Served::start().await;
-    let request = MoveRequest { vm: "nobody".to_owned(), to: None };
+    let request = MoveRequest { vm: "nobody".to_owned(), to: None, force: false };
     let ClientError::Refused(problem) = served.client.start_move(&request).await.unwrap_err()
     else {
         panic!("not a refusal");
@@ -112,7 +118,7 @@ async fn names_arrive_as_they_were_written() {
     served.client.why(Some(odd)).await.unwrap();
     served.client.one_move(odd).await.unwrap();
     served.client.cancel(odd).await.unwrap();
-    let request = MoveRequest { vm: odd.to_owned(), to: None };
+    let request = MoveRequest { vm: odd.to_owned(), to: None, force: false };
     served.client.start_move(&request).await.unwrap_err();
     assert_eq!(served.backend.names(), [odd; 4]);
     let filter = EventFilter { move_id: Some(odd.to_owned()), ..EventFilter::default() };

@@ -103,7 +103,8 @@ pub(crate) async fn send(
     from: usize,
     to: usize,
 ) -> anyhow::Result<String> {
-    let request = MoveRequest { vm: vm.to_owned(), to: Some(cluster.host(to).name()) };
+    let request =
+        MoveRequest { vm: vm.to_owned(), to: Some(cluster.host(to).name()), force: false };
     Ok(cluster.api(from).start_move(&request).await?.move_id)
 }
 

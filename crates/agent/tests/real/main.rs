@@ -6,6 +6,7 @@
 mod bad_input;
 mod bed;
 mod cancels;
+mod drains;
 mod faults;
 mod guest_memory;
 mod histories;

@@ -12,12 +12,18 @@ use crate::screen::Look;
 
 pub(crate) use self::history::{history, history_csv, history_plot};
 
+pub(crate) use self::best::best_hosts;
+
+pub(crate) use self::drain::{drain, drain_begins, drain_goes_on, has_left, leaving, undrained};
+
 pub(crate) use self::exclusions::{exclusion, exclusions};
 
 pub(crate) use self::plan::{applied, plan};
 
 pub(crate) use self::events::{events, events_as_they_come, step};
 
+mod best;
+mod drain;
 mod events;
 mod exclusions;
 mod figures;
@@ -388,9 +394,15 @@ pub(crate) fn balancer(balancer: &Balancer) -> String {
 /// That a move of `vm` has begun, and how to follow it.
 pub(crate) fn move_started(vm: &str, started: &MoveStarted) -> String {
     let id = &started.move_id;
+    let over = overridden(&started.overridden);
     one_line(format!(
-        "Move {id} of {vm} has begun. Follow it with `evenkeel events -f --move {id}`."
+        "Move {id} of {vm} has begun.{over} Follow it with `evenkeel events -f --move {id}`."
     ))
+}
+
+/// What a move overrides, as a sentence that follows another; nothing, where it is nothing.
+fn overridden(what: &[String]) -> String {
+    if what.is_empty() { String::new() } else { format!(" Overridden: {}.", what.join("; ")) }
 }
 
 /// That the agent was told to cancel a move, and how to see what came of it.
@@ -447,5 +459,6 @@ pub(crate) fn move_ended(ended: &MoveView) -> String {
         .downtime_ms
         .map(|ms| format!(", paused {}", figures::milliseconds(ms)))
         .unwrap_or_default();
-    one_line(format!("{vm} moved from {from} to {to}: {bytes} in {rounds}{total}{pause}."))
+    let over = overridden(&ended.overridden);
+    one_line(format!("{vm} moved from {from} to {to}: {bytes} in {rounds}{total}{pause}.{over}"))
 }

@@ -151,6 +151,7 @@ fn moves() -> Vec<MoveView> {
         to: Some("host2".to_owned()),
         phase: "done".to_owned(),
         reason: "52,000 packets/s".to_owned(),
+        overridden: vec![],
         began: "2026-03-01T17:12:03.250Z".to_owned(),
         ended: true,
         outcome: Some("relief 31 %".to_owned()),
@@ -429,7 +430,7 @@ fn the_reasons() {
 
 #[test]
 fn how_moves_begin_go_on_and_end() {
-    let started = MoveStarted { move_id: "1a2b3c4d.1.3".to_owned() };
+    let started = MoveStarted { move_id: "1a2b3c4d.1.3".to_owned(), overridden: vec![] };
     let [done, abandoned] = &moves()[..] else { unreachable!("there are two") };
     let copying = MoveView { phase: "copying".to_owned(), ended: false, ..done.clone() };
     let lines = [

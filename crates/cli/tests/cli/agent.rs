@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::{
-    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Choice, Decision, Event,
-    EventFilter, ExcludeRequest, Exclusion, FlowView, HostView, MoveRequest, MoveStarted, MoveView,
-    Plan, PlannedMove, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
+    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, Choice,
+    Decision, DrainRequest, DrainView, Event, EventFilter, ExcludeRequest, Exclusion, FlowView,
+    HostView, MoveRequest, MoveStarted, MoveView, Plan, PlannedMove, Problem, Resolve, Status,
+    Step, Unsettled, VmPlace, VmView, Why,
 };
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -33,6 +34,8 @@ pub(crate) struct Agent {
 }
 
 struct Script {
+    /// How a drain stands, look after look; the last stays.
+    drains: Mutex<VecDeque<DrainView>>,
     /// How the move stands, look after look; the last stays.
     looks: Mutex<VecDeque<MoveView>>,
     /// Bodies of moves started, ids of moves cancelled.
@@ -55,11 +58,22 @@ impl Agent {
         let socket = folder.path().join("api.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let events = watch::Sender::new(vec![event(1, Step::Request), event(2, Step::Acceptance)]);
-        let script =
-            Arc::new(Script { looks: Mutex::new(looks.into()), asked: Mutex::default(), events });
+        let script = Arc::new(Script {
+            drains: Mutex::default(),
+            looks: Mutex::new(looks.into()),
+            asked: Mutex::default(),
+            events,
+        });
         let router = router(script.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Agent { script, socket, _folder: folder }
+    }
+
+    /// An agent whose drain goes through `drains`.
+    pub(crate) fn draining(drains: Vec<DrainView>) -> Agent {
+        let agent = Agent::start(vec![]);
+        *agent.script.drains.lock().unwrap() = drains.into();
+        agent
     }
 
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
@@ -107,6 +121,8 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/vms/{vm}/exclude", post(exclude))
         .route("/v1/vms/{vm}/include", post(include))
         .route("/v1/exclusions", get(async || Json(vec![excluded("web", None), db_excluded()])))
+        .route("/v1/best-host", post(best_host))
+        .route("/v1/drain", get(drain).post(set_drain))
         .route("/v1/traffic", get(async || Json(vec![flow()])))
         .route("/v1/inventory", get(async || Json(inventory())))
         .route("/v1/moves", get(async || Json(vec![done()])).post(start_move))
@@ -139,7 +155,9 @@ async fn start_move(
             "`evenkeel vms` lists them",
         ));
     }
-    Json(MoveStarted { move_id: MOVE.to_owned() }).into_response()
+    let rule = || "anti-affinity db: a VM of it is there".to_owned();
+    let overridden = request.force.then(rule).into_iter().collect();
+    Json(MoveStarted { move_id: MOVE.to_owned(), overridden }).into_response()
 }
 
 fn plan() -> Plan {
@@ -215,6 +233,48 @@ fn excluded(name: &str, until: Option<String>) -> Exclusion {
 fn db_excluded() -> Exclusion {
     let until = Some("2026-03-01T17:12:03Z".to_owned());
     Exclusion { here: false, ..excluded("db", until) }
+}
+
+/// A VM of 512 GiB nobody takes.
+async fn best_host(
+    State(script): State<Arc<Script>>,
+    Json(request): Json<BestHostRequest>,
+) -> Json<Vec<BestHost>> {
+    script.asked.lock().unwrap().push(serde_json::to_string(&request).unwrap());
+    let none = request.memory_mib == 512 * 1024;
+    let best = |name: &str, cost: f64, against: &str, age| BestHost {
+        host: name.to_owned(),
+        host_id: format!("id of {name}"),
+        cost_percent: (!none && against.is_empty()).then_some(cost),
+        against: (none || !against.is_empty()).then(|| against.to_owned()),
+        age_seconds: age,
+    };
+    Json(vec![
+        best("host3", 1.25, "", Some(4.2)),
+        best("host1", 3.5, "", None),
+        best("host2", 0.0, "anti-affinity db: db1 of it is there", Some(1.0)),
+    ])
+}
+
+async fn drain(State(script): State<Arc<Script>>) -> Json<DrainView> {
+    let mut drains = script.drains.lock().unwrap();
+    if drains.len() > 1 {
+        drains.pop_front();
+    }
+    Json(drains.front().cloned().unwrap())
+}
+
+async fn set_drain(
+    State(script): State<Arc<Script>>,
+    Json(request): Json<DrainRequest>,
+) -> Response {
+    script.asked.lock().unwrap().push(serde_json::to_string(&request).unwrap());
+    if request.host.as_deref() == Some("host2") {
+        let title = "this agent drains its own host alone, which is host1, not host2";
+        return refused(Problem::new(409, "elsewhere", title, "run `evenkeel drain` on that host"));
+    }
+    let stands = script.drains.lock().unwrap().front().cloned().unwrap();
+    Json(DrainView { draining: request.on, ..stands }).into_response()
 }
 
 async fn switch_balancer(Json(request): Json<BalancerRequest>) -> Json<Balancer> {
@@ -410,6 +470,7 @@ pub(crate) fn copying() -> MoveView {
         to: Some("host2".to_owned()),
         phase: "copying".to_owned(),
         reason: "asked for by hand".to_owned(),
+        overridden: vec![],
         began: "2026-03-01T17:12:00Z".to_owned(),
         ended: false,
         outcome: None,

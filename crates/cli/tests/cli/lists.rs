@@ -93,6 +93,39 @@ async fn a_vm_is_excluded_for_a_time_or_for_good_and_included_again() {
 }
 
 #[tokio::test]
+async fn the_best_host_comes_first_and_what_is_against_the_others_is_told() {
+    let agent = Agent::start(vec![]);
+    let ran = agent
+        .run(&["best-host", "--memory", "4GiB", "--cpu", "0.5", "--tag", "a", "--tag", "b"])
+        .await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    expect![[r#"
+        HOST     COST  AGE  AGAINST IT
+        host3  1.25 %  4 s
+        host1  3.50 %
+        host2          1 s  anti-affinity db: db1 of it is there
+
+        host3 would take it at the least cost, by what is known here. It is no reservation.
+    "#]]
+    .assert_eq(&ran.out);
+    assert_eq!(
+        agent.asked(),
+        [r#"{"name":"","tags":["a","b"],"memory_mib":4096,"cpu_millicores":500}"#]
+    );
+    let ran = agent.run(&["best-host", "--memory", "512GiB"]).await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.out.contains("No host would take it, by what is known here."), "{ran:?}");
+    for wrong in [
+        &["best-host", "--memory", "4"][..],
+        &["best-host", "--cpu", "1.2345"],
+        &["best-host", "--cpu", "-1"],
+        &["best-host", "--memory", "0GiB"],
+    ] {
+        assert_eq!(agent.run(wrong).await.code, Some(2), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_list_has_a_table() {
     check(
         &["status"],

@@ -58,6 +58,24 @@ async fn who_does_not_wait_gets_the_move_id() {
 }
 
 #[tokio::test]
+async fn what_a_forced_move_overrides_is_named() {
+    let agent = Agent::start(vec![]);
+    let ran = agent.run(&["move", "web", "--to", "host2", "--force", "--no-wait"]).await;
+    assert_eq!(agent.asked(), [r#"{"vm":"web","to":"host2","force":true}"#]);
+    expect![[r#"
+        Move 1a2b3c4d.1.3 of web has begun. Overridden: anti-affinity db: a VM of it is there. Follow it with `evenkeel events -f --move 1a2b3c4d.1.3`.
+    "#]]
+    .assert_eq(&ran.out);
+    let rule = "anti-affinity db: a VM of it is there".to_owned();
+    let ended = MoveView { overridden: vec![rule], ..done() };
+    let ran = Agent::start(vec![ended]).run(&["move", "web", "--force"]).await;
+    expect![[r#"
+        web moved from host1 to host2: 131 MiB in 3 rounds, took 2.31 s, paused 158 ms. Overridden: anti-affinity db: a VM of it is there.
+    "#]]
+    .assert_eq(&ran.out);
+}
+
+#[tokio::test]
 async fn a_cancelled_move_is_followed_to_its_end() {
     let agent = Agent::start(vec![copying(), abandoned()]);
     let ran = agent.run(&["move", "cancel", MOVE]).await;

@@ -279,9 +279,12 @@ impl Host {
         self.switched_on()
     }
 
-    /// Whether a person lets this host begin moves by itself.
+    /// Whether a person lets this host begin moves by itself, and it sees enough of the cluster.
     pub(super) fn switched_on(&self) -> Result<(), String> {
-        if self.balancer_off { Err(BALANCER_OFF.to_owned()) } else { Ok(()) }
+        if self.balancer_off {
+            return Err(BALANCER_OFF.to_owned());
+        }
+        self.sees_enough()
     }
 
     /// Whether this host may begin a balancing move now, as far as its limits go.
@@ -298,6 +301,9 @@ impl Host {
     pub(super) fn may_begin(&self, now: Time) -> Result<(), String> {
         if let Some(frozen) = &self.frozen {
             return Err(frozen.clone());
+        }
+        if self.drain.is_some() {
+            return Err("this host is being drained (`evenkeel undrain`)".to_owned());
         }
         let limits = &self.settings.limits;
         let (open, max) = (self.moves_under_way(), limits.moves_per_host);
@@ -551,7 +557,7 @@ impl Host {
 }
 
 /// A host as it said of itself, if it said enough.
-fn place(view: &View) -> Option<Place> {
+pub(super) fn place(view: &View) -> Option<Place> {
     let digest = view.digest.as_ref()?;
     let headroom = digest.headroom.filter(|headroom| headroom.memory > Mib(0))?;
     let committed = headroom.memory.0.saturating_mul(u64::from(digest.memory_committed.0)) / 1000;

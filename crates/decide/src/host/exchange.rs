@@ -159,7 +159,7 @@ impl Host {
         }
         capable(&back.needs, &self.offered).map_err(refused)?;
         let rules = self.settings.rules.of(back.vm, &back.name, &back.tags);
-        self.keeps_rules(id, back.vm, &rules).map_err(refused)?;
+        self.keeps_rules(id, back.vm, &rules, false).map_err(refused)?;
         Ok(self.side(now, Some(id)).cost_of_return(out.demand, back.demand))
     }
 

@@ -84,7 +84,7 @@ impl Host {
         let works = |accelerator: &str| self.offered.accelerators.iter().any(|a| a == accelerator);
         Headroom {
             // Whoever hears of no room does not ask.
-            room: if self.settings.host.maintenance { Mib(0) } else { self.target.free() },
+            room: if self.takes_any().is_err() { Mib(0) } else { self.target.free() },
             cpu_asked: load.cpu,
             cpu: capacity.cpu,
             memory: capacity.memory,

@@ -56,6 +56,8 @@ pub(super) struct Incoming {
     pub(super) back: Option<(VmId, Exchange)>,
     /// It comes in return, as agreed in that move.
     pub(super) half_of: Option<MoveId>,
+    /// A person overrides that.
+    pub(super) forced: bool,
 }
 
 /// What this host would say to a request.
@@ -101,6 +103,7 @@ impl Incoming {
             rules: VmRules::default(),
             back: None,
             half_of: None,
+            forced: false,
         }
     }
 
@@ -140,6 +143,8 @@ impl Host {
         };
         let all = verdict.as_ref().map_or(Cost(0), |verdict| verdict.all);
         let back = verdict.as_ref().ok().and_then(|verdict| verdict.back).zip(request.exchange);
+        let forced = request.forced.then(|| self.breaks_none(id, request.vm, &rules).err());
+        let forced = forced.flatten().filter(|_| verdict.is_ok());
         let event = negotiate_target::Event::Asked {
             vm: request.vm,
             size: size_with_overhead(request.memory),
@@ -147,9 +152,21 @@ impl Host {
             delay: delay(all, request.useful_max),
             verdict: verdict.map(|verdict| verdict.here),
         };
-        let Request { vm, name, memory, demand, useful_max, tags, .. } = request;
+        let first = !self.incoming.contains_key(&id);
+        let Request { vm, name, memory, demand, useful_max, tags, forced: force, .. } = request;
         let incoming = Incoming::new(vm, name, memory, demand, useful_max);
-        self.incoming.entry(id).or_insert(Incoming { tags, rules, back, half_of, ..incoming });
+        self.incoming.entry(id).or_insert(Incoming {
+            tags,
+            rules,
+            forced: force,
+            back,
+            half_of,
+            ..incoming
+        });
+        if let Some(rule) = forced.filter(|_| first) {
+            let words = format!("a person overrides {rule}");
+            self.note_move(id, Step::Acceptance, &words, |n| n.with(id.host), actions);
+        }
         self.offering(now, id, event, actions);
     }
 
@@ -252,7 +269,7 @@ impl Host {
             return Err(format!("another VM here is named {}", request.name));
         }
         capable(&request.needs, &self.offered)?;
-        self.keeps_rules(id, request.vm, rules)
+        self.keeps_rules(id, request.vm, rules, request.forced)
     }
 
     pub(super) fn is_named(&self, name: &str) -> bool {
@@ -532,9 +549,10 @@ impl Host {
         let daily = history.daily_peak(now, memory).map_or(recent, |(p, _)| p.highest(recent));
         (incoming.demand, incoming.history) = (recent, Some(history));
         let (vm, name, rules) = (incoming.vm, incoming.name.clone(), incoming.rules.clone());
+        let forced = incoming.forced;
         let (back, half_of) = (incoming.back, incoming.half_of);
         self.target.has_room()?;
-        self.keeps_rules(id, vm, &rules)?;
+        self.keeps_rules(id, vm, &rules, forced)?;
         if half_of.is_some() {
             self.keeps_reserve(memory)?;
             let highest = self.highest_load(now, Some(id));

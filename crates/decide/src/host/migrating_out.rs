@@ -185,7 +185,9 @@ impl Host {
         let note = |step, why: String| Note::new(step, why).of(id, out.vm).with(peer);
         match outcome {
             Outcome::Done => {
-                self.vms.remove(&out.vm);
+                if let Some(left) = self.vms.remove(&out.vm) {
+                    self.left_in_drain(&left, peer, actions);
+                }
                 self.usage.forget(out.vm);
                 self.failures = 0;
                 self.rest(now, "a VM has just left");

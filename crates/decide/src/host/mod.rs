@@ -40,8 +40,11 @@ use crate::usage::reading::Reading;
 use crate::wire::message::{Body, JournalMark, Message};
 
 mod balance;
+pub mod best;
+pub mod drain;
 mod exchange;
 pub mod exclusions;
+pub mod foreign;
 mod gossip;
 mod incoming;
 pub mod inventory;
@@ -51,6 +54,7 @@ mod migrating_out;
 mod outgoing;
 pub mod plan;
 mod policies;
+mod quorum;
 mod recovery;
 mod resolve;
 mod rules;
@@ -58,7 +62,9 @@ pub mod story;
 mod vms;
 mod watch;
 
+use drain::{Drain, Left};
 use exchange::Agreed;
+use foreign::Comings;
 use incoming::Incoming;
 use outgoing::Outgoing;
 use rules::Members;
@@ -139,6 +145,8 @@ pub enum Event {
     Balancer { on: bool },
     /// A person has this host leave a VM where it is, or not any more.
     Excluded { vm: VmId, excluded: Option<Excluded> },
+    /// A person has this host drained, of which these had left before; or not any more.
+    Drain(Option<BTreeMap<VmId, Left>>),
     /// New settings.
     Settings(#[serde(with = "form::settings")] Box<Settings>),
     /// What the calendar says now; told about once a minute.
@@ -151,6 +159,8 @@ pub enum Event {
 pub enum Ask {
     /// Move a VM now, to that host if one is named.
     Move { vm: VmId, to: Option<HostId> },
+    /// The same, whatever rules say of where VMs are.
+    Force { vm: VmId, to: Option<HostId> },
     /// Move a VM as the policy would, if it still should leave.
     Apply { vm: VmId },
     /// Undo a move under way.
@@ -183,6 +193,8 @@ pub enum Action {
     DropHistory(VmId),
     /// Ask the hypervisor.
     Hypervisor(MoveId, VmId, HypervisorCommand),
+    /// That VM has left this host, which is being drained: keep it, to be told at the next start.
+    KeepLeft(VmId, Left),
     /// Note what was decided or seen, for people.
     Note(Note),
     /// Answer to `Asked` of this number: the move, or why not.
@@ -208,6 +220,8 @@ pub struct Vm {
     pub rules: VmRules,
     /// Not moved by itself before, a broken rule or not: nobody took it.
     pub refused_until: Time,
+    /// A rule that it breaks here is not mended by moving it before: a person, or others again and again, have moved it here.
+    pub insisted_until: Time,
 }
 
 impl Vm {
@@ -216,8 +230,18 @@ impl Vm {
         let VmDefinition { vm, name, tags, .. } = &definition;
         let rules = rules.of(*vm, name, tags);
         let (recorded, trouble) = (true, None);
-        let (rest_until, refused_until) = (Time::default(), Time::default());
-        Vm { definition, run, record, recorded, rest_until, trouble, rules, refused_until }
+        let (rest_until, refused_until, insisted_until) = Default::default();
+        Vm {
+            definition,
+            run,
+            record,
+            recorded,
+            rest_until,
+            trouble,
+            rules,
+            refused_until,
+            insisted_until,
+        }
     }
 }
 
@@ -300,6 +324,12 @@ pub struct Host {
     balancer_off: bool,
     /// What a person has this host leave where it is.
     excluded: BTreeMap<VmId, Excluded>,
+    /// VMs that have come here without Evenkeel.
+    foreign: BTreeMap<VmId, Comings>,
+    /// All VMs are to leave this host.
+    drain: Option<Drain>,
+    /// This host sees less than half of the cluster, in words.
+    sees_few: Option<String>,
     /// What was recommended, and since when.
     recommended: BTreeMap<VmId, Time>,
     /// What needs a person; with the end of its move it is over.
@@ -379,6 +409,9 @@ impl Host {
             failures_of_policy: policies::Failures::default(),
             balancer_off: false,
             excluded: BTreeMap::new(),
+            foreign: BTreeMap::new(),
+            drain: None,
+            sees_few: None,
             recommended: BTreeMap::new(),
             alarms: Vec::new(),
             tales: Tales::default(),
@@ -427,6 +460,7 @@ impl Host {
             Event::Recalled { whose, quarters, past } => self.recalled(now, whose, quarters, &past),
             Event::Balancer { on } => self.switch_balancer(on, actions),
             Event::Excluded { vm, excluded } => self.exclude(vm, excluded, actions),
+            Event::Drain(drain) => self.set_drain(drain, actions),
             Event::Settings(settings) => self.set(*settings),
             Event::LocalTimes(times) => {
                 self.local_times = Some(times);
@@ -574,7 +608,8 @@ impl Host {
 
     fn asked(&mut self, now: Time, number: u64, what: &Ask, actions: &mut Vec<Action>) {
         let answer = match *what {
-            Ask::Move { vm, to } => self.move_by_hand(now, vm, to, actions),
+            Ask::Move { vm, to } => self.move_by_hand(now, vm, to, false, actions),
+            Ask::Force { vm, to } => self.move_by_hand(now, vm, to, true, actions),
             Ask::Apply { vm } => self.apply(now, vm, actions),
             Ask::Cancel(move_id) => self.cancel_by_hand(now, move_id, actions),
             Ask::Resolve { move_id, resolution, fenced } => {

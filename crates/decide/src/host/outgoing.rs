@@ -45,8 +45,10 @@ pub(super) struct Outgoing {
     pub(super) confirmed: bool,
     /// A person asked for it: any cost will do.
     pub(super) by_hand: bool,
-    /// A rule asked for it: any cost will do.
+    /// A rule asked for it, or that this host is drained: any cost will do.
     pub(super) by_rule: bool,
+    /// A person overrides rules.
+    pub(super) forced: bool,
     /// Relief beyond cost there and copy that it must bring, unless a person asked for it.
     pub(super) margin: Cost,
     /// A VM of the target's may come in return.
@@ -75,6 +77,7 @@ impl Outgoing {
             confirmed: false,
             by_hand: false,
             by_rule: false,
+            forced: false,
             margin: Cost(0),
             exchange: false,
             returns: BTreeMap::new(),
@@ -99,7 +102,7 @@ pub(super) struct Departure {
     pub(super) asked: Option<BTreeSet<HostId>>,
     /// The highest cost at a target that would be useful; absent: any, since a person or a rule asks.
     pub(super) useful_max: Option<Cost>,
-    /// A rule asks.
+    /// A rule asks, or that this host is drained.
     pub(super) by_rule: bool,
     /// Relief beyond cost there and copy that it must bring.
     pub(super) margin: Cost,
@@ -107,14 +110,28 @@ pub(super) struct Departure {
     pub(super) exchange: bool,
     /// The move whose other half this is.
     pub(super) half_of: Option<MoveId>,
+    /// A person overrides rules.
+    pub(super) forced: bool,
+    /// What is overridden, in words.
+    pub(super) overridden: Vec<String>,
 }
 
 impl Departure {
     /// One that nobody but a person asks for: whoever takes it will do, at any cost.
     pub(super) fn new(vm: VmId, why: String, policy: Note) -> Departure {
-        let (asked, useful_max, margin) = (None, None, Cost(0));
-        let (by_rule, exchange, half_of) = (false, false, None);
-        Departure { vm, why, policy, asked, useful_max, by_rule, margin, exchange, half_of }
+        Departure {
+            vm,
+            why,
+            policy,
+            asked: None,
+            useful_max: None,
+            by_rule: false,
+            margin: Cost(0),
+            exchange: false,
+            half_of: None,
+            forced: false,
+            overridden: Vec::new(),
+        }
     }
 }
 
@@ -126,8 +143,19 @@ impl Host {
         departure: Departure,
         actions: &mut Vec<Action>,
     ) -> MoveId {
-        let Departure { vm, why, policy, asked, useful_max, by_rule, margin, exchange, half_of } =
-            departure;
+        let Departure {
+            vm,
+            why,
+            policy,
+            asked,
+            useful_max,
+            by_rule,
+            margin,
+            exchange,
+            half_of,
+            forced,
+            overridden,
+        } = departure;
         self.moves += 1;
         let move_id = MoveId { host: self.id, incarnation: self.incarnation, counter: self.moves };
         let definition = &self.vms[&vm].definition;
@@ -138,10 +166,11 @@ impl Host {
         let (demand, expected) = (self.demand(now, vm), self.expected(now, vm));
         self.note_readings(now, move_id, vm, actions);
         actions.push(Action::Note(policy.of(move_id, vm)));
-        self.tales.begin(Story::new(move_id, vm, name, why, now));
+        let story = Story::new(move_id, vm, name, why, now);
+        self.tales.begin(Story { overridden, ..story });
         let out = Outgoing::new(vm, memory, demand);
         let negotiation = Some(negotiation);
-        let out = Outgoing { expected, by_hand, by_rule, margin, negotiation, ..out };
+        let out = Outgoing { expected, by_hand, by_rule, forced, margin, negotiation, ..out };
         let out = Outgoing { exchange, half_of, ..out };
         self.outgoing.insert(move_id, out);
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
@@ -281,6 +310,7 @@ impl Host {
             tags: of_places(&definition.tags),
             exchange: out.exchange.then(|| self.exchange_for(now, id, out.vm)),
             half_of: out.half_of,
+            forced: out.forced,
         };
         let useful =
             request.useful_max.map_or("any cost".to_owned(), |max| format!("a cost up to {max}"));
@@ -600,6 +630,9 @@ impl Host {
     /// After a move that was not made. The VM rests for longer than its host, so that one that nobody takes, or whose copy
     /// never ends, does not keep the others from being asked about.
     pub(super) fn back_off_from(&mut self, now: Time, vm: VmId, why: &str) {
+        if self.refused_in_drain(now, vm, why) {
+            return;
+        }
         self.back_off(now, why);
         let rest = self.rest_until.since(now) * 2;
         if let Some(vm) = self.vms.get_mut(&vm) {
@@ -651,32 +684,43 @@ impl Host {
         }
     }
 
+    /// `force`: whatever rules say of where VMs are.
     pub(super) fn move_by_hand(
         &mut self,
         now: Time,
         vm: VmId,
         to: Option<HostId>,
+        force: bool,
         actions: &mut Vec<Action>,
     ) -> Result<MoveId, String> {
         self.movable(vm)?;
-        self.may_go_by_hand(vm, to)?;
+        let mut overridden = self.rules_against(vm, to);
+        if let (Some(why), false) = (overridden.first(), force) {
+            return Err(why.clone());
+        }
         if let Some(host) = to {
             let alive = self.membership.view(host).is_some_and(|v| v.state == HostState::Alive);
             if !alive {
                 return Err(format!("{} is not alive", self.name_of(host)));
             }
         }
+        let mut asked = to.map(|host| BTreeSet::from([host]));
+        if force && to.is_none() && self.askable(now, vm).is_empty() {
+            // Rules forbid each host: then any will do.
+            let alive = || self.membership.alive();
+            overridden.extend(alive().find_map(|view| self.ruled_out(vm, view)));
+            asked = Some(alive().map(|view| view.peer.host).take(ASK_ALL_BELOW).collect());
+        }
+        overridden.extend(self.is_excluded(vm).err());
         let words =
             to.map_or("by hand".to_owned(), |host| format!("by hand, to {}", self.name_of(host)));
-        let overridden: Vec<String> = self.is_excluded(vm).err().into_iter().collect();
         let words = match &overridden[..] {
             [] => words,
             rules => format!("{words}, although {}", rules.join("; ")),
         };
         let policy = Note::new(Step::VmPolicy, format!("asked for {words}"));
-        let asked = to.map(|host| BTreeSet::from([host]));
-        let departure = Departure { asked, ..Departure::new(vm, words, policy) };
-        Ok(self.begin_move(now, departure, actions))
+        let any = Departure::new(vm, words, policy);
+        Ok(self.begin_move(now, Departure { asked, forced: force, overridden, ..any }, actions))
     }
 
     pub(super) fn cancel_by_hand(

@@ -66,6 +66,10 @@ pub enum Asked {
 impl Host {
     /// What would be moved now, whether or not this host may do so by itself.
     pub fn plan(&self, now: Time) -> Plan {
+        if self.drain.is_some() {
+            let held = Some("this host is being drained (`evenkeel drain`)".to_owned());
+            return Plan { moves: Vec::new(), held };
+        }
         let broken = self.broken_ones();
         let mut why = Vec::new();
         match self.mended(now, &broken) {

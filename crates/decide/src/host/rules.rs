@@ -91,14 +91,26 @@ impl Host {
         of_vms.chain([&self.settings.limits.hours]).filter_map(Hours::zone).collect()
     }
 
-    /// Whether the VM may come here, as far as rules go.
+    /// Whether the VM may come here, as far as rules go: also where a person overrides them, if this host takes none at all.
     ///
     /// # Errors
     /// The rule that says no.
-    pub(super) fn keeps_rules(&self, id: MoveId, vm: VmId, rules: &VmRules) -> Result<(), String> {
-        if self.settings.host.maintenance {
-            return Err("maintenance: this host takes no VM".to_owned());
-        }
+    pub(super) fn keeps_rules(
+        &self,
+        id: MoveId,
+        vm: VmId,
+        rules: &VmRules,
+        forced: bool,
+    ) -> Result<(), String> {
+        self.takes_any()?;
+        if forced { Ok(()) } else { self.breaks_none(id, vm, rules) }
+    }
+
+    /// Whether the VM would break no rule by coming here.
+    ///
+    /// # Errors
+    /// The rule that it would break.
+    pub(super) fn breaks_none(&self, id: MoveId, vm: VmId, rules: &VmRules) -> Result<(), String> {
         rules.allows(self.as_rules_see_it())?;
         let here = self.vms.iter().filter(|(other, _)| **other != vm);
         let here = here.map(|(_, vm)| (&vm.definition.name, &vm.rules, "is here already"));
@@ -124,19 +136,12 @@ impl Host {
         self.leaves_nobody(vm.definition.vm)
     }
 
-    /// Whether a person may have a VM moved, to that host if one is named: as exclusions and hours are for what Evenkeel does by
-    /// itself, they do not count.
-    ///
-    /// # Errors
-    /// The rule that says no.
-    pub(super) fn may_go_by_hand(&self, vm: VmId, to: Option<HostId>) -> Result<(), String> {
-        self.leaves_nobody(vm)?;
-        let ruled_out = |view: &View| self.ruled_out(vm, view);
+    /// The rules against a move of the VM that a person asks for, to that host if one is named, as far as they are known here. As
+    /// exclusions and hours are for what Evenkeel does by itself, they do not count.
+    pub(super) fn rules_against(&self, vm: VmId, to: Option<HostId>) -> Vec<String> {
         let named = to.and_then(|to| self.membership.view(to));
-        match named.and_then(ruled_out) {
-            Some(why) => Err(why),
-            None => Ok(()),
-        }
+        let there = named.and_then(|view| self.ruled_out(vm, view));
+        self.leaves_nobody(vm).err().into_iter().chain(there).collect()
     }
 
     fn leaves_nobody(&self, vm: VmId) -> Result<(), String> {
@@ -221,9 +226,14 @@ impl Host {
 
     /// The host where an affinity group belongs: where most of its VMs are, of such hosts the one with the lowest VM.
     fn home(&self, group: &str) -> Option<HostId> {
+        if let Some(to) = self.home_in_drain(group) {
+            return Some(to);
+        }
         let here = self.vms.iter().filter(|(_, vm)| vm.rules.affinity.contains(group));
         let mut here = here.map(|(vm, _)| *vm);
         let own = here.next().map(|lowest| Part { vms: 1 + here.count(), lowest });
+        // All are to leave a host that is drained: nobody's home is here.
+        let own = own.filter(|_| self.drain.is_none());
         let others = self.members.parts(Kind::Affinity, group);
         let others = others.into_iter().flatten().map(|(host, part)| (*host, *part));
         let all = others.chain(own.map(|part| (self.id, part)));
@@ -336,7 +346,8 @@ impl Host {
         let words = format!("{words}{more}");
         let policy =
             Note::new(Step::VmPolicy, format!("{} should leave: {words}", self.vm_name(*vm)));
-        let departure = Departure { asked, by_rule: true, ..Departure::new(*vm, words, policy) };
+        let any = Departure::new(*vm, words, policy);
+        let departure = Departure { asked, by_rule: true, ..any };
         self.begin_move(now, departure, actions)
     }
 
@@ -359,6 +370,10 @@ impl Host {
         if now < here.refused_until {
             let wait = here.refused_until.since(now).as_secs() + 1;
             return Err(format!("nobody took it; it is asked about again in {wait} s"));
+        }
+        if now < here.insisted_until {
+            let wait = here.insisted_until.since(now).as_secs() + 1;
+            return Err(format!("it was moved here against the rule: it stays for {wait} s"));
         }
         if self.may_go_somewhere(broken) {
             return Ok(());

@@ -133,6 +133,8 @@ pub struct Story {
     pub phase: &'static str,
     /// Why the VM should leave.
     pub reason: String,
+    /// What stands against it that a person overrides, in words.
+    pub overridden: Vec<String>,
     /// When it began.
     pub began: Time,
     /// When it was over.
@@ -163,6 +165,7 @@ impl Story {
             to: None,
             phase: "asking",
             reason,
+            overridden: Vec::new(),
             began: now,
             ended: None,
             outcome: None,

@@ -80,15 +80,20 @@ impl Host {
         let here_before = now.since(self.started) <= SETTLING;
         let known = self.records.get(&vm).copied();
         let (record, why) = adopted(known);
-        let rest_until = if here_before { now } else { now.plus(self.settings.worth_it.vm_rest) };
-        let note =
-            Note::new(Step::Adopted, format!("{} found here; {why}", definition.name)).about(vm);
-        actions.push(Action::Note(note));
+        let mut words = format!("{} found here; {why}", definition.name);
+        let (mut rest_until, mut insisted_until) = (now, Time::default());
+        if !here_before {
+            let told;
+            (rest_until, insisted_until, told) =
+                self.rest_of_found(now, &definition, known, actions);
+            words += &format!("; {told}");
+        }
+        actions.push(Action::Note(Note::new(Step::Adopted, words).about(vm)));
         let recorded = known == Some(record);
         let doubtful = self.doubted && run == RunState::Paused;
         let trouble = doubtful.then(|| DOUBTFUL.to_owned());
         let new = Vm::new(definition, run, record, &self.settings.rules);
-        self.vms.insert(vm, Vm { recorded, rest_until, trouble, ..new });
+        self.vms.insert(vm, Vm { recorded, rest_until, insisted_until, trouble, ..new });
         actions.push(Action::Recall(Whose::Vm(vm)));
         self.record_vms(actions);
     }
@@ -180,6 +185,25 @@ impl Host {
 
     /// The same, whatever else is under way.
     pub(super) fn free_to_move(&self, vm: VmId) -> Result<(), String> {
+        self.sound(vm)?;
+        let here = &self.vms[&vm];
+        if self.outgoing.values().any(|out| out.vm == vm) {
+            return Err("it is being moved already".to_owned());
+        }
+        if here.record.ownership != Ownership::Owner {
+            return Err("it is not this host's".to_owned());
+        }
+        if !here.recorded {
+            return Err("it is not in the journal yet".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is wrong with a VM that keeps it from being moved.
+    ///
+    /// # Errors
+    /// What is.
+    pub(super) fn sound(&self, vm: VmId) -> Result<(), String> {
         let Some(here) = self.vms.get(&vm) else { return Err(format!("no VM {vm} on this host")) };
         if let Some(frozen) = &self.frozen {
             return Err(frozen.clone());
@@ -190,15 +214,6 @@ impl Host {
         Host::tags_fit(here)?;
         if self.runs_twice(vm) {
             return Err(format!("{TWO_COPIES}, by what two hosts say: see the alarm"));
-        }
-        if self.outgoing.values().any(|out| out.vm == vm) {
-            return Err("it is being moved already".to_owned());
-        }
-        if here.record.ownership != Ownership::Owner {
-            return Err("it is not this host's".to_owned());
-        }
-        if !here.recorded {
-            return Err("it is not in the journal yet".to_owned());
         }
         Ok(())
     }

@@ -31,11 +31,25 @@ impl Host {
         }
         self.reckon_mean(now);
         self.settle_exchanges(now, actions);
-        self.doing = match self.enforce(now, actions) {
+        self.look_around(now, actions);
+        self.forget_foreign(now, actions);
+        self.doing = match self.drive_drain(now, actions) {
+            Some(words) => words,
+            None => self.by_itself_now(now, actions),
+        };
+    }
+
+    /// Does what rules and balancing ask for; says what, or why nothing.
+    fn by_itself_now(&mut self, now: Time, actions: &mut Vec<Action>) -> String {
+        let doing = match self.enforce(now, actions) {
             Enforcing::Nothing => self.balance(now, actions),
             Enforcing::Moves(words) => words,
             Enforcing::Waits(words) => format!("{words}; {}", self.balance(now, actions)),
         };
+        match self.sees_enough() {
+            Err(few) if !doing.contains(&few) => format!("{few}; {doing}"),
+            Ok(()) | Err(_) => doing,
+        }
     }
 
     fn note_missing_taps(&mut self, actions: &mut Vec<Action>) {

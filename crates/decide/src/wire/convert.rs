@@ -160,6 +160,7 @@ impl From<&Request> for proto::Request {
             tags: it.tags.clone(),
             exchange: it.exchange.map(Into::into),
             half_of: it.half_of.map(Into::into),
+            forced: it.forced,
         }
     }
 }
@@ -190,6 +191,7 @@ impl TryFrom<proto::Request> for Request {
             tags: it.tags,
             exchange: it.exchange.map(TryInto::try_into).transpose()?,
             half_of: it.half_of.map(TryInto::try_into).transpose()?,
+            forced: it.forced,
         })
     }
 }

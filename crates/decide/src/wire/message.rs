@@ -115,6 +115,9 @@ pub struct Request {
     /// Those of its tags that say where it may be; at most `wire::limits::RULE_TAGS_BYTES_MAX` bytes together.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// A person overrides what rules say of where it may be; never room, nor what the target must offer.
+    #[serde(default)]
+    pub forced: bool,
     /// A VM may come in return; absent: the source wants none.
     #[serde(default)]
     pub exchange: Option<Exchange>,

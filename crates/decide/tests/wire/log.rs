@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
+use decide::host::drain::Left;
 use decide::host::{Ask, Event, Start};
 use decide::log::{Begin, FORM, Gave, Line};
 use decide::migrate::Resolution;
@@ -244,9 +245,14 @@ fn message() -> impl Strategy<Value = Message> {
     (host(), move_id(), body()).prop_map(|(from, move_id, body)| Message { from, move_id, body })
 }
 
+fn left() -> impl Strategy<Value = Left> {
+    (words(), host()).prop_map(|(name, to)| Left { name, to })
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let ask = prop_oneof![
         (vm(), proptest::option::of(host())).prop_map(|(vm, to)| Ask::Move { vm, to }),
+        (vm(), proptest::option::of(host())).prop_map(|(vm, to)| Ask::Force { vm, to }),
         vm().prop_map(|vm| Ask::Apply { vm }),
         move_id().prop_map(Ask::Cancel),
         (move_id(), any::<bool>(), proptest::option::of(host())).prop_map(
@@ -287,6 +293,7 @@ fn event() -> impl Strategy<Value = Event> {
             let excluded = [None, Some(Excluded::Always), Some(until)][usize::from(which % 3)];
             Event::Excluded { vm, excluded }
         }),
+        proptest::option::of(btree_map(vm(), left(), 0..3)).prop_map(Event::Drain),
         settings().prop_map(|settings| Event::Settings(Box::new(settings))),
         (any::<u64>(), btree_map(words(), any::<u16>(), 0..3))
             .prop_map(|(unix, zones)| Event::LocalTimes(LocalTimes { unix, zones })),
@@ -324,9 +331,10 @@ fn kind(event: &Event) -> usize {
         Event::LocalTimes(_) => 16,
         Event::Balancer { .. } => 17,
         Event::Excluded { .. } => 18,
+        Event::Drain(_) => 19,
     }
 }
-const KINDS: usize = 19;
+const KINDS: usize = 20;
 
 fn start() -> impl Strategy<Value = Start> {
     let record = (any::<(u64, u64)>(), ownership())

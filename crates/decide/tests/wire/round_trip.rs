@@ -150,6 +150,7 @@ fn request() -> impl Strategy<Value = Request> {
                 tags,
                 exchange,
                 half_of,
+                forced: attempt % 2 == 0,
             }
         },
     )

@@ -66,6 +66,7 @@ pub(crate) fn request() -> Request {
         tags: Vec::new(),
         exchange: None,
         half_of: None,
+        forced: false,
     }
 }
 

@@ -24,6 +24,12 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
 
     /// The VMs that are adopted, in the order of their ids, for the monitor to read.
     fn watched(&self) -> Vec<Watched>;
+
+    /// VMs that are defined on this host and do not run, in the order of their ids, and their names. Of drivers that cannot tell:
+    /// none.
+    fn stopped(&self) -> Vec<(VmId, String)> {
+        Vec::new()
+    }
 }
 
 /// Heard from a hypervisor.

@@ -82,7 +82,7 @@ impl Bed {
         for _ in 0..self.hosts().len() {
             let to = (self.at + 1) % self.hosts().len();
             let name = self.cluster.host(to).name();
-            let request = MoveRequest { vm: self.plan.name.clone(), to: Some(name) };
+            let request = MoveRequest { vm: self.plan.name.clone(), to: Some(name), force: false };
             let id = self.cluster.api(self.at).start_move(&request).await?.move_id;
             let view = self.cluster.ended(self.at, &id, QUIET_MAX).await?;
             ensure!(view.phase == "done", "the first move was not made: {view:?}");

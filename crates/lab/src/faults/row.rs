@@ -207,7 +207,10 @@ impl Bed {
             let to = Some(self.cluster.host(target).name());
             let (api, vm) = (self.cluster.api(source), self.plan.name.clone());
             // An agent that stops itself, or is killed, gives no answer.
-            let asked = tokio::spawn(async move { api.start_move(&MoveRequest { vm, to }).await });
+            let asked =
+                tokio::spawn(
+                    async move { api.start_move(&MoveRequest { vm, to, force: false }).await },
+                );
             let mut run =
                 Run { phase, source, target, held, move_id: String::new(), before, newest };
             if self.comes_to(&mut run).await? {

@@ -89,6 +89,7 @@ impl World {
             | Action::Keep(_)
             | Action::Recall(_)
             | Action::DropHistory(_)
+            | Action::KeepLeft(..)
             | Action::Fetch { .. }
             | Action::Note(_)
             | Action::Reply { .. } => {

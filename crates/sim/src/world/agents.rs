@@ -72,6 +72,12 @@ impl World {
         crate::checks::fleet(self);
     }
 
+    /// Somebody else moves a VM between hosts, past Evenkeel.
+    pub fn move_past(&mut self, from: u16, to: u16, vm: VmId) {
+        self.kill(from, vm);
+        self.start_again(to, vm);
+    }
+
     /// An operator pauses a guest, or lets it run again.
     pub fn pause(&mut self, at: u16, vm: VmId, paused: bool) {
         if self.fleet.pause(self.now, at, vm, paused) {

@@ -372,6 +372,8 @@ impl World {
                 }
                 // Histories are not stored here: a host whose agent is started anew begins them anew.
                 Action::Keep(_) | Action::Recall(_) | Action::DropHistory(_) => {}
+                // What an agent keeps of a drain a test tells it again.
+                Action::KeepLeft(..) => {}
                 Action::Note(note) => {
                     crate::checks::noted(self, at, &note);
                     self.notes.push((self.now, at, note));

@@ -47,6 +47,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+use self::definition::{Definition, Paths};
 use self::vm::{Order, VmTask};
 use super::{FromHypervisor, Hypervisor, Watched};
 
@@ -169,6 +170,18 @@ impl Hypervisor for Qemu {
 
     fn watched(&self) -> Vec<Watched> {
         self.place.roster().values().filter_map(|entry| entry.watched.clone()).collect()
+    }
+
+    fn stopped(&self) -> Vec<(VmId, String)> {
+        let roster = self.place.roster();
+        let idle = roster.iter().filter(|(_, entry)| entry.watched.is_none());
+        let defined = idle.filter_map(|(vm, _)| {
+            let file = Paths::new(&self.place.config.dir, *vm).definition;
+            let text = std::fs::read_to_string(file).ok()?;
+            let name = Definition::parse(&text).map_or_else(|_| vm.to_string(), |it| it.name);
+            Some((*vm, name))
+        });
+        defined.collect()
     }
 }
 
