@@ -503,7 +503,7 @@ fn sections_serve_in_another_file() {
 fn the_hash_is_pinned_and_covers_what_hosts_must_share() {
     let of = |text: &str| file::settings(text).unwrap().hash();
     // A change here parts new hosts from old ones: raise `MEANING` on purpose, never by accident.
-    expect!["8f56e71a0d569b9b"].assert_eq(&format!("{:016x}", of("")));
+    expect!["8af1021a0c0e9e69"].assert_eq(&format!("{:016x}", of("")));
     for shared in [
         "hot.for = \"3min\"",
         "hot.cpu_used = \"81%\"",
