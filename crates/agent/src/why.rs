@@ -81,6 +81,7 @@ fn nothing_in_particular(at_work: &Steering) -> Ground {
         Trigger::Hot => "hot",
         Trigger::Spread => "spread",
         Trigger::Packets => "packets",
+        Trigger::Consolidate => "consolidate",
     };
     let balance = views::balancer(at_work).balance;
     let mut because = vec![format!("balance is {balance:?}, trigger is {trigger:?}")];

@@ -161,3 +161,42 @@ fn by_the_trigger_packets_the_vm_busiest_at_the_card_leaves_the_busiest_card() {
     let why = "vm2 should leave: 1400 packets/s, 100 at the next busiest card, 503 in the mean of the cluster";
     assert!(world.notes.iter().any(|(.., note)| note.reason.starts_with(why)), "{}", world.story());
 }
+
+/// Four hosts of 16 cores and 64 GiB; hosts 2 to 4 have two small VMs each, host 1 three.
+fn scattered() -> World {
+    let text = "[mode]\nbalance = \"automatic\"\ntrigger = \"consolidate\"\n[worth_it]\nhost_rest = \"10s\"\n";
+    let mut world = World::of(1, 4, file::settings(text).unwrap());
+    for n in 0..9 {
+        world.boot([1, 1, 1, 2, 2, 3, 3, 4, 4][n as usize], n + 1, 4096, 900, 10);
+    }
+    world
+}
+
+#[test]
+fn by_the_trigger_consolidate_hosts_empty_from_the_last_and_nobody_is_overfilled() {
+    let mut world = scattered();
+    world.run(secs(80_000));
+    let at: Vec<u16> = (1..=9).map(|n| *world.runs_at(vm_id(n)).first().unwrap()).collect();
+    // 9 VMs of 0.9 cores and 4 GiB fit on one host. Who moves to a host that empties later itself moves again after its rest.
+    assert_eq!(at, [1; 9], "{}", world.story());
+    let moves = world.checks.passed.len();
+    assert!((6..=12).contains(&moves), "{moves}");
+    for n in 2..=4 {
+        let doing = world.sites[&n].host.as_ref().unwrap().doing();
+        assert_eq!(doing, "this host has no VM: it could sleep");
+    }
+    world.run(secs(40_000));
+    assert_eq!(world.checks.passed.len(), moves, "nothing moves any more");
+}
+
+#[test]
+fn a_host_does_not_empty_where_what_it_has_fits_nowhere() {
+    let mut world = scattered();
+    // 10 of 16 cores are asked at each of the first three: 70 % leave 1.2 cores there.
+    for n in [1, 4, 6] {
+        world.guests.get_mut(&vm_id(n)).unwrap().cpu = 9000;
+    }
+    world.guests.get_mut(&vm_id(9)).unwrap().cpu = 9000;
+    world.run(secs(5000));
+    assert_eq!(world.checks.passed.len(), 0, "{}", world.story());
+}

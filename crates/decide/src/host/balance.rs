@@ -42,11 +42,11 @@ const BALANCER_OFF: &str = "the balancer is off on this host (`evenkeel balancer
 /// What asks for a move.
 #[derive(Debug)]
 pub(super) struct Cause {
-    trigger: Trigger,
+    pub(super) trigger: Trigger,
     /// In figures.
     pub(super) words: String,
     /// Relief beyond cost there and copy that a move must bring.
-    margin: Cost,
+    pub(super) margin: Cost,
 }
 
 /// A VM that should leave.
@@ -74,6 +74,7 @@ impl Cause {
             Trigger::Hot => "hot",
             Trigger::Spread => "above the mean",
             Trigger::Packets => "the busiest card",
+            Trigger::Consolidate => "to be emptied",
         }
     }
 
@@ -161,6 +162,10 @@ impl Host {
                 Trigger::Hot => "this host is not hot".to_owned(),
                 Trigger::Spread => "this host is not hot, nor above the mean".to_owned(),
                 Trigger::Packets => "this host is not hot, nor is its card the busiest".to_owned(),
+                Trigger::Consolidate if self.vms.is_empty() => {
+                    "this host has no VM: it could sleep".to_owned()
+                }
+                Trigger::Consolidate => "this host is not hot, nor to be emptied now".to_owned(),
             },
         }
     }
@@ -176,6 +181,7 @@ impl Host {
                 heat.or_else(|| self.above_the_mean(now)).or_else(|| self.heat(now))
             }
             Trigger::Packets => self.heat(now).or_else(|| self.busiest_card(now)),
+            Trigger::Consolidate => self.heat(now).or_else(|| self.empties(now)),
         }
     }
 
@@ -268,6 +274,7 @@ impl Host {
             Trigger::Hot => self.relieves_most(now, candidates, cause.margin, chance),
             Trigger::Spread => self.evens_most(now, candidates, cause.margin, chance),
             Trigger::Packets => self.busiest_at_the_card(now, candidates, cause.margin),
+            Trigger::Consolidate => self.leaves_first(now, candidates),
         }
     }
 
@@ -548,10 +555,21 @@ impl Host {
         let Leaves { offer, asked, exchange, .. } = leaves;
         let (vm, asked) = (offer.candidate.vm, asked.map(|hosts| hosts.into_iter().collect()));
         let policy = Note::new(Step::VmPolicy, words).at(offer.relief);
-        let useful_max = Some(offer.useful_max(cause.margin));
+        // Emptying a host costs the others what it costs: it is not for their relief.
+        let any_cost = cause.trigger == Trigger::Consolidate;
+        let useful_max = (!any_cost).then(|| offer.useful_max(cause.margin));
         let (why, margin) = (cause.words.clone() + more, cause.margin);
-        let departure =
-            Departure { asked, useful_max, margin, exchange, ..Departure::new(vm, why, policy) };
+        if any_cost {
+            self.recent.push(now);
+        }
+        let departure = Departure {
+            asked,
+            useful_max,
+            by_rule: any_cost,
+            margin,
+            exchange,
+            ..Departure::new(vm, why, policy)
+        };
         self.begin_move(now, departure, actions)
     }
 }

@@ -41,6 +41,7 @@ use crate::wire::message::{Body, JournalMark, Message};
 
 mod balance;
 pub mod best;
+mod consolidate;
 pub mod drain;
 mod exchange;
 pub mod exclusions;

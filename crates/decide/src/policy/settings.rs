@@ -70,6 +70,9 @@ pub enum Trigger {
     Spread,
     /// Besides, the VM busiest at the network card leaves the busiest card, beyond what `[spread]` lets be.
     Packets,
+    /// Besides, hosts empty in the order of their names, the last first, where what they have fits at those before them: they
+    /// could sleep. Nothing is switched off.
+    Consolidate,
 }
 
 /// Section `[mode]`.

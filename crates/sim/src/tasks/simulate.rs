@@ -41,6 +41,7 @@ fn trigger(text: &str) -> Result<Trigger, String> {
         "hot" => Ok(Trigger::Hot),
         "spread" => Ok(Trigger::Spread),
         "packets" => Ok(Trigger::Packets),
+        "consolidate" => Ok(Trigger::Consolidate),
         _ => Err("known are hot, spread".to_owned()),
     }
 }

@@ -1,0 +1,99 @@
+//! Consolidation: hosts empty in the order of their names, the last first, so that they could sleep. None is ever switched off.
+//!
+//! It wants the opposite of evening out and no cost is convex in it, so what ends it is the order: a VM goes only to a host
+//! earlier in it that has VMs already, and no host begins before all later ones are empty.
+
+use std::cmp::Reverse;
+
+use super::Host;
+use super::balance::{ASKED, Cause, Leaves};
+use super::outgoing::may_take;
+use crate::membership::{Digest, View};
+use crate::placement::admission::size_with_overhead;
+use crate::placement::candidates::{Candidate, Offer};
+use crate::policy::cost;
+use crate::policy::settings::Trigger;
+use crate::units::{Cost, HostId, Mib, Time};
+
+impl Host {
+    /// This host is the last of those that have VMs, and what it has fits at the others of them, by what they said last.
+    pub(super) fn empties(&self, now: Time) -> Option<Cause> {
+        let last = || self.membership.alive().all(|view| self.is_before(view) || !has_vms(view));
+        if self.vms.is_empty() || !last() {
+            return None;
+        }
+        let own = self
+            .vms
+            .values()
+            .fold(Mib(0), |sum, vm| sum.plus(size_with_overhead(vm.definition.memory)));
+        let busy = self.load_of_vms(now).cpu.0;
+        let (room, cpu) = self.stays().filter_map(|view| view.digest.as_ref()).fold(
+            (Mib(0), 0_u64),
+            |(room, cpu), digest| {
+                let (more, free) = self.free_at(digest);
+                (room.plus(more), cpu.saturating_add(free))
+            },
+        );
+        let words = format!(
+            "last by name of the hosts with VMs, which take {own} and {busy} mcores; those before it have {room} and {cpu} mcores to give"
+        );
+        let cause = Cause { trigger: Trigger::Consolidate, words, margin: Cost(0) };
+        (own <= room && busy <= cpu).then_some(cause)
+    }
+
+    /// The largest VM that may leave, since it is the hardest to place, and the fullest hosts that could take it.
+    pub(super) fn leaves_first(
+        &self,
+        now: Time,
+        candidates: &[Candidate],
+    ) -> Result<Leaves, String> {
+        let mut candidates = candidates.to_vec();
+        candidates.sort_by_key(|candidate| (Reverse(candidate.memory), candidate.vm));
+        let found = candidates.iter().find_map(|candidate| {
+            let size = size_with_overhead(candidate.memory);
+            let able = self.stays().filter(|view| {
+                let digest = view.digest.as_ref();
+                digest.is_some_and(|digest| may_take(digest, size))
+                    && self.may_even_out(candidate.vm, view.peer.host)
+            });
+            let mut able: Vec<(Mib, HostId)> = able
+                .map(|view| (view.digest.as_ref().map_or(Mib(0), room), view.peer.host))
+                .collect();
+            able.sort_unstable();
+            let asked: Vec<HostId> = able.into_iter().map(|(_, host)| host).take(ASKED).collect();
+            (!asked.is_empty()).then_some((*candidate, asked))
+        });
+        let (candidate, asked) = found.ok_or_else(|| {
+            format!("none of {} VMs that may leave fits at a host before it", candidates.len())
+        })?;
+        let (capacity, lowest) = (self.usage.capacity(), self.load_of_vms(now));
+        let relief = cost::relief(lowest, candidate.demand, capacity);
+        let offer = Offer { candidate, relief, copy: cost::of_copy(candidate.memory) };
+        let words = "the largest, to the fullest hosts that could take it".to_owned();
+        Ok(Leaves { offer, asked: Some(asked), words, exchange: false })
+    }
+
+    /// Hosts before this one that have VMs.
+    fn stays(&self) -> impl Iterator<Item = &View> {
+        self.membership.alive().filter(|view| self.is_before(view) && has_vms(view))
+    }
+
+    fn is_before(&self, view: &View) -> bool {
+        (&view.peer.name, view.peer.host) < (&self.name, self.id)
+    }
+
+    /// Memory and processors that a host may still give to VMs, in thousandths of a core.
+    fn free_at(&self, digest: &Digest) -> (Mib, u64) {
+        let Some(headroom) = &digest.headroom else { return (Mib(0), 0) };
+        let max = headroom.cpu.0 / 1000 * u64::from(self.settings.target.cpu_used_max.0);
+        (headroom.room, max.saturating_sub(headroom.cpu_asked.0))
+    }
+}
+
+fn has_vms(view: &View) -> bool {
+    view.digest.as_ref().is_some_and(|digest| digest.vms > 0)
+}
+
+fn room(digest: &Digest) -> Mib {
+    digest.headroom.as_ref().map_or(Mib(0), |headroom| headroom.room)
+}
