@@ -26,6 +26,7 @@ mod monitoring;
 pub mod net;
 mod noise;
 mod recording;
+mod reload;
 pub mod run;
 mod steering;
 mod switch;

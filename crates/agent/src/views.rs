@@ -47,6 +47,7 @@ pub(crate) fn status(at_work: &Steering) -> Status {
         disk_bytes_per_second: host.usage().host().disk.map(|disk| disk.bytes().0),
         uplink: at_work.uplink.as_ref().map(uplink),
         doing: host.doing().to_owned(),
+        config: at_work.config.clone(),
         alarms: alarms(host),
     }
 }
@@ -448,6 +449,7 @@ pub(crate) fn step(step: Step) -> Told {
         Step::VmDown => Told::VmDown,
         Step::Alarm => Told::Alarm,
         Step::Membership => Told::Membership,
+        Step::Settings => Told::Settings,
         Step::BadInput => Told::BadInput,
     }
 }

@@ -60,6 +60,8 @@ pub struct Status {
     pub uplink: Option<UplinkView>,
     /// Why nothing is being moved now, or what is.
     pub doing: String,
+    /// What of the configuration file, as it was read last, is not in force: a mistake, or what waits for a restart.
+    pub config: Option<String>,
     /// What needs a person, most urgent first.
     pub alarms: Vec<String>,
 }
@@ -345,6 +347,8 @@ pub enum Step {
     Alarm,
     /// A host came, went, or is suspected.
     Membership,
+    /// The configuration was read anew.
+    Settings,
     /// A message or file could not be used.
     BadInput,
 }

@@ -107,6 +107,7 @@ pub(crate) fn status() -> Status {
         disk_bytes_per_second: Some(2_500_000),
         uplink: None,
         doing: "no host is hot".to_owned(),
+        config: None,
         alarms: vec![],
     }
 }

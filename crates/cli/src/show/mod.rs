@@ -64,6 +64,9 @@ pub(crate) fn status(status: &Status, look: Look) -> String {
     }
     line("moves", format!("{} under way", status.moves_under_way), None);
     line("doing", status.doing.clone(), None);
+    if let Some(amiss) = &status.config {
+        line("config", amiss.clone(), Some(Color::Yellow));
+    }
     for alarm in &status.alarms {
         line("ALARM", alarm.clone(), Some(Color::Red));
     }

@@ -51,6 +51,7 @@ fn status() -> Status {
             ],
         }),
         doing: "moving web to host2".to_owned(),
+        config: Some("host.port waits for a restart".to_owned()),
         alarms: vec!["db: its tap is missing".to_owned()],
     }
 }
@@ -231,11 +232,19 @@ fn the_status() {
             uplink loses  queue tx-0: 12.0 packets/s
             moves         1 under way
             doing         moving web to host2
+            config        host.port waits for a restart
             ALARM         db: its tap is missing
         "#]],
     );
     let quiet = status().uplink.map(|uplink| UplinkView { losing_queues: vec![], ..uplink });
-    let calm = Status { hot: None, balancer_on: false, alarms: vec![], uplink: quiet, ..status() };
+    let calm = Status {
+        hot: None,
+        balancer_on: false,
+        config: None,
+        alarms: vec![],
+        uplink: quiet,
+        ..status()
+    };
     check(
         super::status(&calm, WIDE),
         expect![[r#"

@@ -317,6 +317,7 @@ pub(crate) fn status() -> Status {
         disk_bytes_per_second: Some(2_500_000),
         uplink: None,
         doing: "nothing: no host is hot".to_owned(),
+        config: None,
         alarms: vec![],
     }
 }

@@ -427,7 +427,7 @@ impl Host {
             Event::Recalled { whose, quarters, past } => self.recalled(now, whose, quarters, &past),
             Event::Balancer { on } => self.switch_balancer(on, actions),
             Event::Excluded { vm, excluded } => self.exclude(vm, excluded, actions),
-            Event::Settings(settings) => self.set(*settings),
+            Event::Settings(settings) => self.set(*settings, actions),
             Event::LocalTimes(times) => {
                 self.local_times = Some(times);
                 self.end_exclusions(actions);

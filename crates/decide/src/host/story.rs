@@ -54,6 +54,8 @@ pub enum Step {
     Alarm,
     /// A host came, went, or is suspected.
     Membership,
+    /// The operator's settings were read anew.
+    Settings,
     /// A message or file could not be used.
     BadInput,
 }
