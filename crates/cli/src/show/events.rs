@@ -66,6 +66,7 @@ fn colour(step: Step) -> Option<Color> {
         Step::Abandoned | Step::VmDown | Step::Alarm => Some(Color::Red),
         Step::Monitoring
         | Step::Settings
+        | Step::PayBack
         | Step::VmPolicy
         | Step::Request
         | Step::Acceptance

@@ -9,7 +9,7 @@ use std::time::Duration;
 use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, Choice, Decision, Event,
     EventFilter, ExcludeRequest, Exclusion, FlowView, HostView, MoveRequest, MoveStarted, MoveView,
-    Plan, PlannedMove, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
+    Plan, PlannedMove, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why, WhyFilter,
 };
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -118,7 +118,15 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/plan/apply", post(apply))
         .route("/v1/balancer", get(async || Json(balancer(true))).post(switch_balancer))
         .route("/v1/why", get(async || Json(why("host1"))))
-        .route("/v1/why/{about}", get(async |InPath(about): InPath<String>| Json(why(&about))))
+        .route(
+            "/v1/why/{about}",
+            get(async |InPath(about): InPath<String>, Query(filter): Query<WhyFilter>| {
+                Json(match filter.to {
+                    Some(to) => why(&format!("{about} to {to}")),
+                    None => why(&about),
+                })
+            }),
+        )
         .with_state(script)
 }
 
@@ -397,6 +405,7 @@ pub(crate) fn vm() -> VmView {
         history_seconds: 45,
         next_hour: None,
         excluded: None,
+        rules: vec![],
         trouble: None,
     }
 }
@@ -421,6 +430,9 @@ pub(crate) fn copying() -> MoveView {
         rounds: 1,
         total_ms: None,
         downtime_ms: None,
+        promised_percent: None,
+        measured_percent: None,
+        paid: None,
     }
 }
 
@@ -434,6 +446,9 @@ pub(crate) fn done() -> MoveView {
         rounds: 3,
         total_ms: Some(2310),
         downtime_ms: Some(158),
+        promised_percent: None,
+        measured_percent: None,
+        paid: None,
         ..copying()
     }
 }

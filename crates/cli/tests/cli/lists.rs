@@ -156,6 +156,13 @@ async fn every_list_has_a_table() {
     "#]],
     )
     .await;
+    check(
+        &["why", "web", "a host/with ?odd& characters"],
+        expect![[r#"
+        web to a host/with ?odd& characters: no host is hot
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -239,6 +246,7 @@ async fn yaml_is_one_document() {
               history_seconds: 45
               next_hour: null
               excluded: null
+              rules: []
               trouble: null
         "#]],
     )

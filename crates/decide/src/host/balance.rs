@@ -45,7 +45,7 @@ pub(super) struct Cause {
     /// In figures.
     pub(super) words: String,
     /// Relief beyond cost there and copy that a move must bring.
-    margin: Cost,
+    pub(super) margin: Cost,
 }
 
 /// A VM that should leave.
@@ -513,7 +513,7 @@ impl Host {
 }
 
 /// A host as it said of itself, if it said enough.
-fn place(view: &View) -> Option<Place> {
+pub(super) fn place(view: &View) -> Option<Place> {
     let digest = view.digest.as_ref()?;
     let headroom = digest.headroom.filter(|headroom| headroom.memory > Mib(0))?;
     let committed = headroom.memory.0.saturating_mul(u64::from(digest.memory_committed.0)) / 1000;

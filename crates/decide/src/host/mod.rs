@@ -48,7 +48,9 @@ pub mod inventory;
 mod loads;
 mod migrating_in;
 mod migrating_out;
+pub mod obstacles;
 mod outgoing;
+mod pay_back;
 pub mod plan;
 mod policies;
 mod recovery;
@@ -61,6 +63,7 @@ mod watch;
 use exchange::Agreed;
 use incoming::Incoming;
 use outgoing::Outgoing;
+use pay_back::PayBacks;
 use rules::Members;
 use story::{Note, Story, Tales};
 
@@ -324,6 +327,8 @@ pub struct Host {
     members: Members,
     /// VMs whose leaving was recommended because a rule is broken.
     recommended_by_rule: BTreeMap<VmId, Time>,
+    /// What moves have brought.
+    pay_backs: PayBacks,
 }
 
 /// Alarms kept for display.
@@ -392,6 +397,7 @@ impl Host {
             local_times: None,
             members: Members::default(),
             recommended_by_rule: BTreeMap::new(),
+            pay_backs: PayBacks::default(),
         };
         actions.push(Action::Recall(Whose::Host));
         host.recover(now, start.moves, start.doubt.as_deref(), actions);
@@ -509,6 +515,12 @@ impl Host {
             }
             Body::Standing { vm, epoch, standing, journal } if move_id.host == self.id => {
                 self.stands(now, move_id, from, (vm, epoch), standing, journal, actions);
+            }
+            Body::Measured { vm, load } if move_id.host == self.id => {
+                self.measured(now, move_id, from, vm, load, actions)
+            }
+            Body::PayBack { vm, paid } if from_source => {
+                self.paid_back(now, move_id, vm, paid, actions)
             }
             other => {
                 let what = format!(

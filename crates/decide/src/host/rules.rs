@@ -151,7 +151,7 @@ impl Host {
         }
     }
 
-    fn leaves_nobody(&self, vm: VmId) -> Result<(), String> {
+    pub(super) fn leaves_nobody(&self, vm: VmId) -> Result<(), String> {
         let rules = &self.vms[&vm].rules;
         if rules.affinity.is_empty() {
             return Ok(());
@@ -226,7 +226,7 @@ impl Host {
         HostIs { name: &self.name, labels: Some(&self.settings.host.labels) }
     }
 
-    fn as_told<'a>(&'a self, view: &'a View) -> HostIs<'a> {
+    pub(super) fn as_told<'a>(&'a self, view: &'a View) -> HostIs<'a> {
         let held = self.inventories.held().get(&view.peer.host);
         HostIs { name: &view.peer.name, labels: held.map(|held| &*held.inventory.labels) }
     }

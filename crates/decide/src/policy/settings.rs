@@ -203,6 +203,10 @@ pub struct WorthIt {
     /// 1 min to 30 min, at least `hot.for`.
     #[serde(deserialize_with = "quantity::positive_duration")]
     pub host_rest: Duration,
+    /// How long after its arrival a VM is measured, to tell whether its move paid. Short judges by the restless minutes after a
+    /// move, long by what has changed since for other reasons. 2 min to 1 h, at least `hot.for`, and well below `vm_rest`.
+    #[serde(deserialize_with = "quantity::positive_duration")]
+    pub measure_after: Duration,
 }
 
 impl Default for WorthIt {
@@ -211,6 +215,7 @@ impl Default for WorthIt {
             gain_min: Cost::percent(10),
             vm_rest: Duration::from_hours(6),
             host_rest: Duration::from_mins(5),
+            measure_after: Duration::from_mins(5),
         }
     }
 }
