@@ -177,6 +177,23 @@ impl Backend for Answers {
         Ok(ground.told(events))
     }
 
+    async fn why_not(&self, vm: String, to: String) -> Result<Why, Problem> {
+        let (ground, name) = self
+            .look(move |at_work| {
+                let vm = vm_here(at_work, &vm)?;
+                let to = find_host(at_work, &to)?;
+                Ok((why::why_not(at_work, vm, to), at_work.host.name_of(to)))
+            })
+            .await??;
+        let query =
+            EventQuery { after: None, limit: TOLD, move_id: None, wait: std::time::Duration::ZERO };
+        let vm = ground.vm.clone();
+        let events = self
+            .found(&query, move |event| event.vm == vm && event.peer.as_ref() == Some(&name))
+            .await?;
+        Ok(ground.told(events))
+    }
+
     async fn balancer(&self) -> Result<Balancer, Problem> {
         self.look(|at_work| views::balancer(at_work)).await
     }

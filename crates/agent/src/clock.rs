@@ -77,11 +77,9 @@ pub fn local_times<'a>(zones: impl Iterator<Item = &'a str>) -> LocalTimes {
 /// Whether the machine knows this time zone.
 ///
 /// # Errors
-/// What to do if it does not.
+/// If it does not.
 pub fn know_zone(zone: &str) -> anyhow::Result<()> {
-    TimeZone::get(zone).map(drop).with_context(|| {
-        format!("there is no time zone {zone:?} (write \"Europe/Berlin\" or \"UTC\"; the package tzdata has them)")
-    })
+    TimeZone::get(zone).map(drop).with_context(|| format!("there is no time zone {zone:?}"))
 }
 
 /// How often the monitor reads.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use decide::policy::expression::sections::{Admission, MigrationPolicy, VmPolicy};
 use decide::policy::file::Mistake;
 use decide::policy::rules::contradictions::contradictions;
@@ -76,7 +76,7 @@ pub struct Config {
 }
 
 /// `[cluster]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
     /// Its name, the same on all hosts.
@@ -106,7 +106,7 @@ pub enum RequestMode {
 }
 
 /// `[host]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
     /// Its name; the machine's own where absent.
@@ -223,44 +223,50 @@ fn default_api() -> PathBuf {
 }
 
 impl Config {
-    /// Reads the file.
+    /// Reads the file; gives what it says, and what of it excludes each other but can be gone by.
     ///
     /// # Errors
-    /// The first mistake, with file, line, column and key.
-    pub fn read(path: &Path) -> anyhow::Result<Config> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let config: Config = file::read(&text).with_context(|| path.display().to_string())?;
-        config.know_zones().with_context(|| path.display().to_string())?;
-        config.seeds().with_context(|| format!("{}, key cluster.seeds", path.display()))?;
-        if !config.cluster.group.ip().is_multicast() {
-            bail!(
-                "{}, key cluster.group: {} is no multicast address (239.0.0.0/8)",
-                path.display(),
-                config.cluster.group
-            );
-        }
-        Ok(config)
+    /// What is wrong, with file, line, column and key: the first mistake, or all rules that contradict each other.
+    pub fn read(path: &Path) -> Result<(Config, Option<String>), Vec<String>> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| vec![format!("reading {}: {error}", path.display())])?;
+        let place = |mistake: &Mistake| format!("{}: {mistake}", path.display());
+        let read = Config::understood(&text);
+        read.map(|(config, doubtful)| (config, doubtful.as_ref().map(place)))
+            .map_err(|mistakes| mistakes.iter().map(place).collect())
     }
 
-    fn know_zones(&self) -> anyhow::Result<()> {
-        if let Some(zone) = self.limits.hours.zone() {
-            know_zone(zone).context("key limits.hours")?;
+    fn understood(text: &str) -> Result<(Config, Option<Mistake>), Vec<Mistake>> {
+        let config: Config = file::read(text).map_err(|mistake| vec![mistake])?;
+        config.beyond_toml(text).map_err(|mistake| vec![mistake])?;
+        let found = contradictions(text, &config.rules);
+        if !found.is_empty() {
+            return Err(found);
         }
+        let doubtful = file::contradiction(text, &config.settings());
+        Ok((config, doubtful))
+    }
+
+    /// What each value is on its own, but not by its form.
+    fn beyond_toml(&self, text: &str) -> Result<(), Mistake> {
+        let zones = "write \"Europe/Berlin\" or \"UTC\"; the package tzdata has them";
+        let zone = |key: &str, zone: Option<&str>| match zone.map(know_zone) {
+            Some(Err(wrong)) => Err(file::mistake_at(text, key, wrong.to_string(), zones)),
+            Some(Ok(())) | None => Ok(()),
+        };
+        zone("limits.hours", self.limits.hours.zone())?;
         let mut of_vms = self.rules.vm.iter().filter_map(|own| own.hours.as_ref()?.zone());
-        of_vms.try_for_each(know_zone).context("key rules.vm.hours")
-    }
-
-    /// Reads the file, and looks for what is wrong with it though it can be read.
-    ///
-    /// # Errors
-    /// If it cannot be read: the first mistake.
-    pub fn check(path: &Path) -> anyhow::Result<(Config, Vec<Mistake>)> {
-        let config = Config::read(path)?;
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let found = contradictions(&text, &config.rules);
-        Ok((config, found))
+        of_vms.try_for_each(|it| zone("rules.vm", Some(it)))?;
+        self.seeds().map_err(|wrong| {
+            let instead = "write \"198.18.0.2\" or \"198.18.0.2:7946\"";
+            file::mistake_at(text, "cluster.seeds", wrong.to_string(), instead)
+        })?;
+        let group = self.cluster.group;
+        if group.ip().is_multicast() {
+            return Ok(());
+        }
+        let wrong = format!("{group} is no multicast address");
+        Err(file::mistake_at(text, "cluster.group", wrong, "write one of 239.0.0.0/8"))
     }
 
     /// The operator's settings.
@@ -298,9 +304,7 @@ impl Config {
             let with_port = seed.parse::<SocketAddr>().ok();
             let alone =
                 || seed.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.host.port));
-            with_port.or_else(alone).with_context(|| {
-                format!("{seed:?} is no address (write \"198.18.0.2\" or \"198.18.0.2:7946\")")
-            })
+            with_port.or_else(alone).with_context(|| format!("{seed:?} is no address"))
         });
         let all: Vec<SocketAddr> = parsed.collect::<anyhow::Result<_>>()?;
         Ok(all.into_iter().filter(|seed| *seed != self.address()).collect())
@@ -315,8 +319,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("evenkeel.toml");
         std::fs::write(&path, text).unwrap();
-        Config::read(&path)
-            .map_err(|e| format!("{e:#}").replace(&*dir.path().to_string_lossy(), "DIR"))
+        let read = Config::read(&path).map(|(config, _)| config);
+        read.map_err(|wrong| wrong.join("\n").replace(&*dir.path().to_string_lossy(), "DIR"))
     }
 
     const LEAST: &str = "[cluster]\nname = \"c\"\n[host]\naddress = \"198.18.0.1\"\n";
@@ -369,7 +373,9 @@ mod tests {
         assert_eq!(read(&hours("UTC")).map(|_| ()), Ok(()));
         let wrong = read(&hours("Europe/Nowhere")).unwrap_err();
         assert!(
-            wrong.contains("key limits.hours: there is no time zone \"Europe/Nowhere\""),
+            wrong.contains(
+                "line 6, column 1, key limits.hours: there is no time zone \"Europe/Nowhere\""
+            ),
             "{wrong}"
         );
     }
@@ -403,13 +409,13 @@ mod tests {
             read(&LEAST.replace("name = \"c\"", "name = \"c\"\nseeds = [\"host2\"]")).unwrap_err();
         assert_eq!(
             wrong,
-            "DIR/evenkeel.toml, key cluster.seeds: \"host2\" is no address (write \"198.18.0.2\" or \"198.18.0.2:7946\")"
+            "DIR/evenkeel.toml: line 3, column 1, key cluster.seeds: \"host2\" is no address; write \"198.18.0.2\" or \"198.18.0.2:7946\""
         );
         let wrong = read(&LEAST.replace("name = \"c\"", "name = \"c\"\ngroup = \"10.0.0.1:7\""))
             .unwrap_err();
         assert_eq!(
             wrong,
-            "DIR/evenkeel.toml, key cluster.group: 10.0.0.1:7 is no multicast address (239.0.0.0/8)"
+            "DIR/evenkeel.toml: line 3, column 1, key cluster.group: 10.0.0.1:7 is no multicast address; write one of 239.0.0.0/8"
         );
     }
 }

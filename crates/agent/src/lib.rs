@@ -27,6 +27,7 @@ mod monitoring;
 pub mod net;
 mod noise;
 mod recording;
+mod reload;
 pub mod run;
 mod said;
 mod steering;

@@ -4,9 +4,12 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use agent::run::{Args, check, run};
+use agent::run::{Args, admitted, check, run};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
+
+/// The configuration has a mistake.
+const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -15,10 +18,19 @@ fn main() -> ExitCode {
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Before anything is touched.
+    let config = match admitted(&args) {
+        Ok(config) => config,
+        Err(found) => {
+            found.iter().for_each(|wrong| tracing::error!("{wrong}"));
+            return ExitCode::from(WRONG);
+        }
+    };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let ended =
-        runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(args)));
+    let ended = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(&args, config)));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -36,7 +48,7 @@ fn checked(path: &Path) -> ExitCode {
         let _ = writeln!(std::io::stderr(), "{wrong}");
     }
     if !found.is_empty() {
-        return ExitCode::from(2);
+        return ExitCode::from(WRONG);
     }
     let _ = writeln!(std::io::stdout(), "{}: no mistake found", path.display());
     ExitCode::SUCCESS

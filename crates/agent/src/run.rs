@@ -25,8 +25,9 @@ use crate::hold::Hold;
 use crate::http::{self, ApiSocket};
 use crate::net::{self, Net, NetSettings, seal};
 use crate::recording::Recording;
+use crate::reload::Reload;
 use crate::said::Said;
-use crate::steering::{Ears, Hands, Steering};
+use crate::steering::{Ears, Hands, Question, Steering};
 use crate::{history, journal, local, monitoring};
 
 /// Events kept in the log.
@@ -59,27 +60,42 @@ pub struct Args {
 /// Looks for mistakes in the configuration file, for people: each on a line of its own. Gives none if there are none.
 #[must_use]
 pub fn check(path: &Path) -> Vec<String> {
-    match Config::check(path) {
-        Err(error) => vec![format!("{error:#}")],
-        Ok((_, found)) => {
-            found.iter().map(|wrong| format!("{}: {wrong}", path.display())).collect()
-        }
+    match Config::read(path) {
+        Err(found) => found,
+        Ok((_, doubtful)) => doubtful.into_iter().collect(),
     }
+}
+
+/// The configuration, if an agent may go by it.
+///
+/// # Errors
+/// What is wrong, each on a line of its own.
+pub fn admitted(args: &Args) -> Result<Config, Vec<String>> {
+    let (config, doubtful) = Config::read(&args.config)?;
+    if let Some(doubtful) = doubtful {
+        // It only balances badly.
+        tracing::warn!("{doubtful}");
+    }
+    let admitted = seal::admit(args.insecure, &[config.host.address]);
+    let place = || format!("{}, key host.address", args.config.display());
+    admitted.map(|()| config).map_err(|error| vec![format!("{}: {error:#}", place())])
 }
 
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT. VMs go on without it.
 ///
 /// # Errors
 /// Whatever keeps it from starting, named with its file, key or address.
-pub async fn run(args: Args) -> anyhow::Result<()> {
-    let agent = assemble(&args).await?;
-    work(agent).await
+pub async fn run(args: &Args, config: Config) -> anyhow::Result<()> {
+    let reload = Reload::new(&args.config, &config)?;
+    let agent = assemble(config, args.insecure).await?;
+    work(agent, reload).await
 }
 
 /// The parts, joined and ready to go.
 struct Agent {
     steering: Steering,
     ears: Ears,
+    asking: mpsc::WeakSender<Question>,
     answers: Answers,
     socket: ApiSocket,
     events: Arc<Events>,
@@ -88,15 +104,7 @@ struct Agent {
     recorder: Option<JoinHandle<()>>,
 }
 
-async fn assemble(args: &Args) -> anyhow::Result<Agent> {
-    let (config, contradictions) = Config::check(&args.config)?;
-    for wrong in contradictions {
-        // VMs that are where they are can be watched all the same.
-        tracing::warn!("{}: {wrong}", args.config.display());
-    }
-    // Before anything is touched.
-    seal::admit(args.insecure, &[config.host.address])
-        .with_context(|| format!("{}, key host.address", args.config.display()))?;
+async fn assemble(config: Config, insecure: bool) -> anyhow::Result<Agent> {
     let clock = Clock::start();
     let machine_id = local::machine_id()?;
     let opened = Journal::open(Opening {
@@ -117,7 +125,7 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
     };
     let hypervisor: Arc<dyn Hypervisor> = Arc::new(Qemu::start(qemu, hypervisor_heard)?);
     let (net_heard, net_ears) = mpsc::channel(WAITING_MAX);
-    let net_settings = net_settings(&config, args.insecure);
+    let net_settings = net_settings(&config, insecure);
     let request = net_settings.request.to_string();
     let net = Net::start(net_settings, net_heard).await?;
     let socket = ApiSocket::bind(&config.host.api).await?;
@@ -155,9 +163,10 @@ async fn assemble(args: &Args) -> anyhow::Result<Agent> {
         readings,
         questions: question_ears,
     };
+    let asking = questions.downgrade();
     let answers = Answers::new(questions, Arc::clone(&events), newest_seen, said);
     let (journal, history) = (journal_thread, history_thread);
-    Ok(Agent { steering, ears, answers, socket, events, journal, history, recorder })
+    Ok(Agent { steering, ears, asking, answers, socket, events, journal, history, recorder })
 }
 
 /// Who this host is, and what its journal says.
@@ -213,13 +222,15 @@ impl Known {
 }
 
 /// Goes on until told to stop, or until a part fails.
-async fn work(agent: Agent) -> anyhow::Result<()> {
-    let Agent { steering, ears, answers, socket, events, journal, history, recorder } = agent;
+async fn work(agent: Agent, reload: Reload) -> anyhow::Result<()> {
+    let Agent { steering, ears, asking, answers, socket, events, journal, history, recorder } =
+        agent;
     let (stop_http, http_stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(http::serve(socket, answers, async {
         // An error means that the sender is gone, which is the end too.
         let _ = http_stopped.await;
     }));
+    tokio::spawn(reload.go(asking));
     let (stop, stopped) = oneshot::channel();
     let mut steering = tokio::spawn(steering.go(ears, stopped));
     let ended = tokio::select! {

@@ -38,6 +38,8 @@ pub(crate) struct Steering {
     pub(crate) clock: Clock,
     pub(crate) cluster: String,
     pub(crate) request: String,
+    /// What of the configuration file, as it was read last, is not in force.
+    pub(crate) config: Option<String>,
     /// For people to see; the host goes by its reading.
     pub(crate) uplink: Option<Uplink>,
     net: Net,
@@ -102,6 +104,7 @@ impl Steering {
             clock,
             cluster,
             request,
+            config: None,
             uplink: None,
             net,
             hypervisor,
@@ -304,7 +307,7 @@ impl Steering {
     }
 
     /// Writes notes to the event log and the log, and wakes those who follow.
-    fn tell(&self, notes: &[Note]) {
+    pub(crate) fn tell(&self, notes: &[Note]) {
         if notes.is_empty() {
             return;
         }

@@ -49,6 +49,7 @@ pub(crate) fn status(at_work: &Steering) -> Status {
         disk_bytes_per_second: host.usage().host().disk.map(|disk| disk.bytes().0),
         uplink: at_work.uplink.as_ref().map(uplink),
         doing: host.doing().to_owned(),
+        config: at_work.config.clone(),
         alarms: alarms(host),
     }
 }
@@ -326,6 +327,7 @@ fn one_vm(at_work: &Steering, watched: &[Watched], id: VmId) -> VmView {
             peak_bits_per_second: next.peak.bits.0,
         }),
         excluded: host.exclusion(id),
+        rules: vm.rules.told(),
         trouble: vm.trouble.clone(),
     }
 }
@@ -383,6 +385,9 @@ pub(crate) fn one_move(at_work: &Steering, story: &Story) -> MoveView {
         rounds: story.progress.rounds,
         total_ms: between(story.copy_began, story.running),
         downtime_ms: between(story.paused, story.running),
+        promised_percent: story.promised.map(cost_percent),
+        measured_percent: story.measured.map(cost_percent),
+        paid: story.paid,
     }
 }
 
@@ -472,12 +477,14 @@ pub(crate) fn step(step: Step) -> Told {
         Step::HandOver => Told::HandOver,
         Step::Running => Told::Running,
         Step::Done => Told::Done,
+        Step::PayBack => Told::PayBack,
         Step::Abandoned => Told::Abandoned,
         Step::Undo => Told::Undo,
         Step::Adopted => Told::Adopted,
         Step::VmDown => Told::VmDown,
         Step::Alarm => Told::Alarm,
         Step::Membership => Told::Membership,
+        Step::Settings => Told::Settings,
         Step::BadInput => Told::BadInput,
     }
 }

@@ -1,9 +1,10 @@
 //! Why a VM moved, or why it does not: from the event log and what is known now.
 
 use api::{Event, Problem, Why};
+use decide::host::obstacles::Obstacle;
 use decide::host::story::Story;
 use decide::policy::settings::Trigger;
-use decide::units::VmId;
+use decide::units::{Cost, HostId, Time, VmId};
 
 use crate::steering::Steering;
 use crate::views;
@@ -124,6 +125,31 @@ fn kept(at_work: &Steering) -> Vec<String> {
     kept
 }
 
+/// What keeps a VM here from going to that host: the first obstacle, then the others, each with what would have to change.
+pub(crate) fn why_not(at_work: &Steering, vm: VmId, to: HostId) -> Ground {
+    let (host, now) = (&at_work.host, at_work.clock.now());
+    let (name, target) = (host.vm_name(vm), host.name_of(to));
+    let obstacles = host.obstacles(now, vm, to);
+    let verdict = match obstacles.first() {
+        None => format!("nothing that is known here; {target} has the last word when it is asked"),
+        Some(Obstacle { words, by_hand: true, .. }) => words.clone(),
+        Some(Obstacle { words, .. }) => format!("{words}; by hand it can be tried"),
+    };
+    let mut because: Vec<String> = obstacles.iter().map(in_the_way).collect();
+    if let Some((at, why)) = host.last_refusal(vm, to) {
+        let ago = now.since(at).as_secs();
+        because.push(format!("when it was asked last, {ago} s ago, {target} refused: {why}"));
+    }
+    let about = format!("VM {name} to {target}");
+    Ground { about, verdict, because, move_id: None, vm: Some(name) }
+}
+
+fn in_the_way(obstacle: &Obstacle) -> String {
+    let Obstacle { words, change, by_hand } = obstacle;
+    let whom = if *by_hand { "" } else { " (not by hand)" };
+    format!("{words}{whom}; {change}")
+}
+
 fn of_vm(at_work: &Steering, vm: VmId) -> Ground {
     let host = &at_work.host;
     let now = at_work.clock.now();
@@ -142,11 +168,34 @@ fn of_vm(at_work: &Steering, vm: VmId) -> Ground {
         Ok(()) => format!("{name} stays: {}", host.doing()),
     };
     let demand = host.demand(now, vm);
-    let because = vec![
+    let mut because = vec![
         format!("it asks {} packets/s, {} bit/s, {}", demand.packets.0, demand.bits.0, demand.cpu),
         format!("epoch {}, memory {}", here.record.floor, here.definition.memory),
     ];
+    if let Some(story) =
+        host.stories().rev().find(|story| story.vm == vm && story.move_id.host == host.id())
+    {
+        let how = story.outcome.clone().unwrap_or_else(|| story.phase.to_owned());
+        because.push(format!("last asked about as move {}: {how}", story.move_id));
+        because.extend(answered(at_work, story));
+        because.extend(pay_back(story));
+    }
     Ground { about: format!("VM {name}"), verdict, because, move_id: None, vm: Some(name) }
+}
+
+/// What each host that was asked has answered, and what came of it.
+fn answered(at_work: &Steering, story: &Story) -> Vec<String> {
+    let host = &at_work.host;
+    let told = |(from, at, answer): &(HostId, Time, Result<Cost, String>)| {
+        let name = host.name_of(*from);
+        let words = match answer {
+            Ok(cost) if story.to == Some(*from) => format!("accepted at {cost}: chosen"),
+            Ok(cost) => format!("accepted at {cost}: not chosen"),
+            Err(why) => format!("refused: {why}"),
+        };
+        format!("{name} {words} ({})", at_work.clock.wall(*at))
+    };
+    story.answers.iter().map(told).collect()
 }
 
 fn of_move(at_work: &Steering, story: &Story) -> Ground {
@@ -163,6 +212,8 @@ fn of_move(at_work: &Steering, story: &Story) -> Ground {
             view.copied_bytes, view.rounds
         ));
     }
+    because.extend(answered(at_work, story));
+    because.extend(pay_back(story));
     Ground {
         about: format!("move {} of {}", view.id, view.vm),
         verdict: how,
@@ -170,4 +221,15 @@ fn of_move(at_work: &Steering, story: &Story) -> Ground {
         move_id: Some(view.id),
         vm: None,
     }
+}
+
+/// What a move was to bring, and what it has brought.
+fn pay_back(story: &Story) -> Option<String> {
+    let promised = story.promised?;
+    let brought = match (story.measured, story.paid) {
+        (Some(measured), Some(true)) => format!("measured {measured}: it paid"),
+        (Some(measured), _) => format!("measured {measured}: it did not pay"),
+        (None, _) => "not measured there".to_owned(),
+    };
+    Some(format!("promised {promised} less, {brought}"))
 }

@@ -10,11 +10,11 @@ fn example() -> String {
     std::fs::read_to_string(path).expect("the file is there and the disk takes it")
 }
 
-fn read(text: &str) -> anyhow::Result<Config> {
+fn read(text: &str) -> Result<Config, Vec<String>> {
     let folder = tempfile::tempdir().expect("the file is there and the disk takes it");
     let path = folder.path().join("evenkeel.toml");
     std::fs::write(&path, text).expect("the file is there and the disk takes it");
-    Config::read(&path)
+    Config::read(&path).map(|(config, _)| config)
 }
 
 /// The example with each `# key = value` taken at its word.

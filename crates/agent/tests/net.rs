@@ -331,7 +331,9 @@ async fn what_is_too_long_stays_with_its_sender() {
         multifd: false,
     };
     let epoch = Epoch { number: 1, owner: HostId(1) };
-    let confirmation = Body::Confirmation(Box::new(Confirmation { epoch, definition, copy }));
+    let (unpaid, measured) = (0, false);
+    let confirmation = Confirmation { epoch, definition, copy, unpaid, measured };
+    let confirmation = Body::Confirmation(Box::new(confirmation));
     source.net.send(at(11, 2), message(1, confirmation));
     let (_, _, why) = source.hears_undelivered().await;
     assert_eq!(why, "definition.start: 20000, at most 16384");

@@ -177,6 +177,11 @@ impl Client {
         }
     }
 
+    /// What keeps a VM on the agent's host from going to that host.
+    pub async fn why_not(&self, vm: &str, to: &str) -> Result<Why, ClientError> {
+        self.get(&format!("/v1/why/{}?to={}", plain(vm), plain(to))).await
+    }
+
     /// Whether the agent's host begins balancing moves.
     pub async fn balancer(&self) -> Result<Balancer, ClientError> {
         self.get("/v1/balancer").await

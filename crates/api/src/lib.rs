@@ -63,6 +63,8 @@ pub struct Status {
     pub uplink: Option<UplinkView>,
     /// Why nothing is being moved now, or what is.
     pub doing: String,
+    /// What of the configuration file, as it was read last, is not in force: a mistake, or what waits for a restart.
+    pub config: Option<String>,
     /// What needs a person, most urgent first.
     pub alarms: Vec<String>,
 }
@@ -192,6 +194,8 @@ pub struct VmView {
     pub next_hour: Option<NextHourView>,
     /// How long it is left where it is, by hand or by a rule, if it is.
     pub excluded: Option<String>,
+    /// The rules that hold of it, one each, as they were understood from the settings and its tags.
+    pub rules: Vec<String>,
     /// What is wrong with it, if anything.
     pub trouble: Option<String>,
 }
@@ -280,6 +284,12 @@ pub struct MoveView {
     pub total_ms: Option<u64>,
     /// From the pause at the source until the VM was seen running at the target, in milliseconds.
     pub downtime_ms: Option<u64>,
+    /// What the source was to be rid of by it, percent of pressure; absent: not a move of the policy's, or not from here.
+    pub promised_percent: Option<f64>,
+    /// The same by what the VM asked once it was measured at its new host.
+    pub measured_percent: Option<f64>,
+    /// Whether that paid: at least half of what was promised, and the source not hot again.
+    pub paid: Option<bool>,
 }
 
 /// One of `GET /v1/events`: something that was decided or seen. A move's events tell its whole story.
@@ -339,6 +349,8 @@ pub enum Step {
     Running,
     /// The move is over and was made.
     Done,
+    /// What the move has brought, against what was promised.
+    PayBack,
     /// The move is over and was not made; the VM stays.
     Abandoned,
     /// Something was undone.
@@ -351,6 +363,8 @@ pub enum Step {
     Alarm,
     /// A host came, went, or is suspected.
     Membership,
+    /// The configuration was read anew.
+    Settings,
     /// A message or file could not be used.
     BadInput,
 }
@@ -535,6 +549,15 @@ pub struct Resolve {
     /// Name or id of the other side, of which the person has made sure that the VM does not run there and will not; to keep a
     /// VM here it must be named.
     pub fenced: Option<String>,
+}
+
+/// What is asked of `GET /v1/why/{vm}`, as its query.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WhyFilter {
+    /// Name or id of another host: what keeps the VM from going there. The first obstacle is the verdict, each with the least
+    /// that would have to change.
+    pub to: Option<String>,
 }
 
 /// `GET /v1/why/{vm or move}`: why it moved, or why it does not.

@@ -99,12 +99,16 @@ pub(crate) enum Command {
 
     /// Why a VM or move went as it did; without a name: why nothing is being moved.
     #[command(
-        after_help = "Examples:\n  evenkeel why\n  evenkeel why web\n  evenkeel why 1a2b3c4d.1.3"
+        after_help = "Examples:\n  evenkeel why\n  evenkeel why web\n  evenkeel why web host2    what keeps it from going there\n  evenkeel why 1a2b3c4d.1.3"
     )]
     Why {
         /// A VM's name or UUID, or a move's id.
         #[arg(value_name = "VM|MOVE")]
         about: Option<String>,
+
+        /// Another host: what keeps the VM from going there, and the least that would have to change.
+        #[arg(value_name = "HOST")]
+        to: Option<String>,
     },
 
     /// What would be moved from this host now, and what that would bring and take. Nothing is done.

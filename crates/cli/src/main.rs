@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use api::client::{Client, ClientError};
-use api::{ApplyRequest, BalancerRequest};
+use api::{ApplyRequest, BalancerRequest, Why};
 use clap::Parser;
 
 use crate::args::{Command, CommandLine, ConfigCommand, Format, OnOff};
@@ -74,7 +74,7 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
             screen.show(&client.moves().await?, |moves, look| show::moves(moves, look))?
         }
         Command::Events(wanted) => events::run(&client, &mut screen, wanted).await?,
-        Command::Why { about } => screen.show(&client.why(about.as_deref()).await?, show::why)?,
+        Command::Why { about, to } => screen.show(&why(&client, about, to).await?, show::why)?,
         Command::Plan => screen.show(&client.plan().await?, show::plan)?,
         Command::Apply { vms } => {
             let applied = client.apply(&ApplyRequest { vms }).await?;
@@ -106,6 +106,17 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Lab { args } => return Ok(program::lab(&args)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn why(
+    client: &Client,
+    about: Option<String>,
+    to: Option<String>,
+) -> Result<Why, ClientError> {
+    match (about, to) {
+        (Some(vm), Some(to)) => client.why_not(&vm, &to).await,
+        (about, _) => client.why(about.as_deref()).await,
+    }
 }
 
 /// Tells what went wrong, unless it is only that whoever read our output has ended (`evenkeel events -f | head`).

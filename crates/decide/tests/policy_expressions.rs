@@ -102,7 +102,9 @@ fn a_mistake_is_told_by_its_place_in_the_file() {
     );
     refused(
         "[vm_policy]\nwhen = \"host.vms > 5\n",
-        &expect![[r#"line 2, column 21: invalid basic string, expected """"#]],
+        &expect![[
+            r#"line 2, column 21: invalid basic string; end the text with the quote that it began with: "…""#
+        ]],
     );
     refused(
         "[vm_policy]\nwhen = \"host.name == 'a\"\n",

@@ -41,6 +41,7 @@ memory_reserve  = "4GiB"
 gain_min        = "10%"         # relief beyond cost there and copy
 vm_rest         = "6h"
 host_rest       = "5min"
+measure_after   = "5min"
 [limits]
 moves_per_host    = 1           # in plus out
 moves_per_day     = 20          # then recommend only, and alert
@@ -86,6 +87,7 @@ fn an_empty_file_means_the_design() {
                 gain_min: Cost(10_000_000),
                 vm_rest: Duration::from_secs(6 * 3600),
                 host_rest: Duration::from_secs(300),
+                measure_after: Duration::from_secs(300),
             },
             limits: Limits {
                 moves_per_host: 1,
@@ -179,6 +181,7 @@ rules.vm = [{ vms = ["db"], priority = 5, downtime = "50ms", rest = "1d", hours 
                 ),
                 vm_rest: 5400s,
                 host_rest: 86400s,
+                measure_after: 300s,
             },
             limits: Limits {
                 moves_per_host: 2,
@@ -470,13 +473,16 @@ fn a_wrong_count_amount_or_cost_is_answered_with_an_example() {
 fn what_is_not_toml_is_answered_with_its_place() {
     refused(
         "[hot\nfor = \"2min\"\n",
-        &expect![[r#"line 1, column 5: unclosed table, expected "]""#]],
+        &expect!["line 1, column 5: unclosed table; close the section's name: [name]"],
     );
     refused(
         "[hot]\nfor = 2min\n",
-        &expect!["line 2, column 7: string values must be quoted, expected literal string"],
+        &expect![[r#"line 2, column 7: string values must be quoted; put it between quotes: "…""#]],
     );
-    refused("[hot]\nfor = \"2min\"\nfor = \"3min\"\n", &expect!["line 3, column 1: duplicate key"]);
+    refused(
+        "[hot]\nfor = \"2min\"\nfor = \"3min\"\n",
+        &expect!["line 3, column 1: duplicate key; a section or key may stand once: join the two"],
+    );
 }
 
 /// An agent's own file has sections of its own beside ours.
@@ -526,6 +532,7 @@ fn the_hash_is_pinned_and_covers_what_hosts_must_share() {
         "spread.threshold = \"1%\"",
         "worth_it.vm_rest = \"1h\"",
         "worth_it.host_rest = \"1h\"",
+        "worth_it.measure_after = \"1h\"",
         "limits.moves_per_host = 2",
         "copy.bandwidth = \"1%\"",
     ] {

@@ -66,3 +66,45 @@ fn a_case_that_does_not_hold_ends_with_1() {
     let told = "six\n  vm_policy.when: expected true, got false\n    host.vms > 5 = false\n    host.vms = 5\n0 of 1 cases hold\n";
     assert_eq!((code, text.as_str()), (1, told));
 }
+
+#[test]
+fn each_kind_of_mistake_ends_with_2_its_place_and_what_to_write() {
+    let deep = format!("[vm_policy]\nwhen = '{}host.vms > 1{}'", "(".repeat(40), ")".repeat(40));
+    let long = format!("[vm_policy]\nwhen = '{}'", ["host.vms > 1"; 400].join(" || "));
+    let mistakes = [
+        (
+            "[hot]\ncpu_usd = '80%'",
+            "line 2, column 1, key hot.cpu_usd",
+            "did you mean \"cpu_used\"?",
+        ),
+        (
+            "[vm_policy]\nwhen = 'host.vm > 5'",
+            "line 2, column 9, key vm_policy.when",
+            "did you mean \"host.vms\"?",
+        ),
+        ("[hot]\ncpu_used = 80", "line 2, column 12, key hot.cpu_used", "such as \"80%\""),
+        (
+            "[admission]\naccept = 'vm.name'",
+            "line 2, column 11, key admission.accept",
+            "true or false",
+        ),
+        (
+            "[vm_policy]\nwhen = '[1, 2].all(x, host.vms > x)'",
+            "line 2, column 19, key vm_policy.when",
+            "say it with ==, in, && and ||",
+        ),
+        (&deep, "line 2, column 33, key vm_policy.when", "say it in fewer steps"),
+        (&long, "line 2, column 9, key vm_policy.when", "say it in fewer words"),
+        ("[mode]\nbalance = \"off", "line 2, column 15", "end the text with the quote"),
+        (
+            "[[rules.group]]\nname = 'web'\nkind = 'anti-affinity'\nvms = ['a', 'b']\n[[rules.pin]]\nvms = ['a', 'b']\nhosts = ['host1']",
+            "line 1, column 1, key rules.group",
+            "host1",
+        ),
+    ];
+    for (text, place, hint) in mistakes {
+        let (code, said) = policy_of("check", &format!("{text}\n"), "");
+        assert_eq!(code, 2, "{text}: {said}");
+        assert!(said.starts_with(&format!("own.toml: {place}")) && said.contains(hint), "{said}");
+    }
+}

@@ -6,6 +6,7 @@ use api::{
     Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, DrainRequest,
     DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter, HistoryView, HostView,
     MoveRequest, MoveStarted, MoveView, Plan, Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    WhyFilter,
 };
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -120,9 +121,16 @@ async fn why_nothing<B: Backend>(State(backend): State<B>) -> Answer<Why> {
     Ok(Json(backend.why(None).await?))
 }
 
-async fn why<B: Backend>(State(backend): State<B>, about: Named) -> Answer<Why> {
-    let Path(about) = about?;
-    Ok(Json(backend.why(Some(about)).await?))
+async fn why<B: Backend>(
+    State(backend): State<B>,
+    about: Named,
+    filter: Result<Query<WhyFilter>, QueryRejection>,
+) -> Answer<Why> {
+    let (Path(about), Query(WhyFilter { to })) = (about?, filter?);
+    Ok(Json(match to {
+        Some(to) => backend.why_not(about, to).await?,
+        None => backend.why(Some(about)).await?,
+    }))
 }
 
 async fn balancer<B: Backend>(State(backend): State<B>) -> Answer<Balancer> {

@@ -107,6 +107,7 @@ pub(crate) fn status() -> Status {
         disk_bytes_per_second: Some(2_500_000),
         uplink: None,
         doing: "no host is hot".to_owned(),
+        config: None,
         alarms: vec![],
     }
 }
@@ -189,6 +190,9 @@ pub(crate) fn one_move() -> MoveView {
         rounds: 1,
         total_ms: None,
         downtime_ms: None,
+        promised_percent: None,
+        measured_percent: None,
+        paid: None,
     }
 }
 
@@ -249,6 +253,12 @@ impl Backend for Fixed {
             because: vec![],
             events: vec![event(1, MOVE)],
         })
+    }
+    async fn why_not(&self, vm: String, to: String) -> Result<Why, Problem> {
+        self.named(&vm);
+        self.named(&to);
+        let about = format!("VM {vm} to {to}");
+        Ok(Why { about, verdict: "it rests".to_owned(), because: vec![], events: vec![] })
     }
     async fn plan(&self) -> Result<Plan, Problem> {
         Ok(plan())

@@ -61,6 +61,7 @@ async fn what_the_backend_answers_reaches_the_client() {
     assert_eq!(client.events(&EventFilter::default()).await.unwrap(), vec![event(1, MOVE)]);
     assert_eq!(client.why(None).await.unwrap().about, "nothing");
     assert_eq!(client.why(Some(VM)).await.unwrap().about, VM);
+    assert_eq!(client.why_not(VM, "host2").await.unwrap().about, format!("VM {VM} to host2"));
     assert_eq!(client.plan().await.unwrap(), plan());
     let apply = ApplyRequest { vms: vec![VM.to_owned()] };
     assert_eq!(client.apply(&apply).await.unwrap().vms[0].move_id.as_deref(), Some(MOVE));
@@ -115,12 +116,12 @@ async fn what_the_backend_refuses_reaches_the_client() {
 async fn names_arrive_as_they_were_written() {
     let served = Served::start().await;
     let odd = "a/b c?&%=ü/..";
-    served.client.why(Some(odd)).await.unwrap();
+    served.client.why_not(odd, odd).await.unwrap();
     served.client.one_move(odd).await.unwrap();
     served.client.cancel(odd).await.unwrap();
     let request = MoveRequest { vm: odd.to_owned(), to: None, force: false };
     served.client.start_move(&request).await.unwrap_err();
-    assert_eq!(served.backend.names(), [odd; 4]);
+    assert_eq!(served.backend.names(), [odd; 5]);
     let filter = EventFilter { move_id: Some(odd.to_owned()), ..EventFilter::default() };
     served.client.events(&filter).await.unwrap();
     assert_eq!(served.backend.queries()[0].move_id.as_deref(), Some(odd));

@@ -70,6 +70,9 @@ pub(crate) fn status(status: &Status, look: Look) -> String {
     }
     line("moves", format!("{} under way", status.moves_under_way), None);
     line("doing", status.doing.clone(), None);
+    if let Some(amiss) = &status.config {
+        line("config", amiss.clone(), Some(Color::Yellow));
+    }
     for alarm in &status.alarms {
         line("ALARM", alarm.clone(), Some(Color::Red));
     }
@@ -157,7 +160,7 @@ pub(crate) fn vms(vms: &[VmView], look: Look) -> String {
         table = table.figures("DISK").figures("DISK REQ/s");
         table = table.figures("NEXT HOUR CPU").figures("ITS PEAK");
         table = table.words("HOST").figures("EPOCH").figures("HISTORY");
-        table = table.words("EXCLUDED").words("ID");
+        table = table.words("EXCLUDED").words("RULES").words("ID");
     }
     table = table.words("TROUBLE");
     for vm in vms {
@@ -193,7 +196,8 @@ pub(crate) fn vms(vms: &[VmView], look: Look) -> String {
             ]);
             let history = figures::seconds(vm.history_seconds);
             row.extend([cell(&vm.host), cell(vm.epoch.to_string()), cell(history)]);
-            row.extend([cell(vm.excluded.as_deref().unwrap_or("")), cell(&vm.id)]);
+            let rules = vm.rules.join("; ");
+            row.extend([cell(vm.excluded.as_deref().unwrap_or("")), cell(rules), cell(&vm.id)]);
         }
         row.push(coloured(vm.trouble.as_deref().unwrap_or(""), Some(Color::Red)));
         table.row(row);
@@ -257,6 +261,7 @@ pub(crate) fn vm(vm: &VmView, look: Look) -> String {
     line("disk", vm.disk_bytes_per_second.map(figures::bytes_per_second));
     line("history", Some(figures::seconds(vm.history_seconds)));
     line("next hour", vm.next_hour.as_ref().map(next_hour));
+    line("rules", (!vm.rules.is_empty()).then(|| vm.rules.join("; ")));
     line("share", vm.share.as_ref().map(share));
     line("excluded", vm.excluded.clone());
     line("trouble", vm.trouble.clone());
@@ -335,6 +340,8 @@ pub(crate) fn moves(moves: &[MoveView], look: Look) -> String {
             .figures("ROUNDS")
             .figures("ACCEPTED")
             .figures("REFUSED")
+            .figures("PROMISED")
+            .figures("MEASURED")
             .words("VM ID")
             .words("REASON");
     }
@@ -359,6 +366,8 @@ pub(crate) fn moves(moves: &[MoveView], look: Look) -> String {
         if look.wide {
             let counts = [one.rounds, one.acceptances, one.refusals];
             row.extend(counts.map(|count| cell(count.to_string())));
+            let relief = [one.promised_percent, one.measured_percent];
+            row.extend(relief.map(|it| cell(it.map(figures::percent).unwrap_or_default())));
             row.extend([cell(&one.vm_id), cell(&one.reason)]);
         }
         row.push(cell(one.outcome.as_deref().unwrap_or("")));

@@ -51,6 +51,7 @@ fn status() -> Status {
             ],
         }),
         doing: "moving web to host2".to_owned(),
+        config: Some("host.port waits for a restart".to_owned()),
         alarms: vec!["db: its tap is missing".to_owned()],
     }
 }
@@ -123,6 +124,7 @@ fn vms() -> Vec<VmView> {
             peak_bits_per_second: 120_000_000,
         }),
         excluded: None,
+        rules: vec!["anti-affinity web".to_owned(), "priority 5".to_owned()],
         trouble: None,
     };
     let db = VmView {
@@ -136,6 +138,7 @@ fn vms() -> Vec<VmView> {
         share: None,
         next_hour: None,
         excluded: Some("for good, by hand".to_owned()),
+        rules: vec![],
         trouble: Some("its tap is missing".to_owned()),
         ..web.clone()
     };
@@ -162,6 +165,9 @@ fn moves() -> Vec<MoveView> {
         rounds: 3,
         total_ms: Some(2310),
         downtime_ms: Some(158),
+        promised_percent: None,
+        measured_percent: None,
+        paid: None,
     };
     let abandoned = MoveView {
         id: "1a2b3c4d.1.2".to_owned(),
@@ -174,6 +180,9 @@ fn moves() -> Vec<MoveView> {
         rounds: 0,
         total_ms: None,
         downtime_ms: None,
+        promised_percent: None,
+        measured_percent: None,
+        paid: None,
         ..done.clone()
     };
     vec![done, abandoned]
@@ -232,11 +241,19 @@ fn the_status() {
             uplink loses  queue tx-0: 12.0 packets/s
             moves         1 under way
             doing         moving web to host2
+            config        host.port waits for a restart
             ALARM         db: its tap is missing
         "#]],
     );
     let quiet = status().uplink.map(|uplink| UplinkView { losing_queues: vec![], ..uplink });
-    let calm = Status { hot: None, balancer_on: false, alarms: vec![], uplink: quiet, ..status() };
+    let calm = Status {
+        hot: None,
+        balancer_on: false,
+        config: None,
+        alarms: vec![],
+        uplink: quiet,
+        ..status()
+    };
     check(
         super::status(&calm, WIDE),
         expect![[r#"
@@ -291,9 +308,9 @@ fn the_vms() {
     check(
         super::vms(&vms(), WIDE),
         expect![[r#"
-            VM   STATE    CPU (1 core)   MEMORY  SENT PKT/s  RCVD PKT/s      TRAFFIC  CPU WAIT   VCPUS  GUEST MEM     DIRTIES       DISK  DISK REQ/s  NEXT HOUR CPU  ITS PEAK  HOST   EPOCH    HISTORY  EXCLUDED           ID                                    TROUBLE
-            web  moving        104.4 %  128 MiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %   71.0 MiB  48.0 MiB/s  1.1 MiB/s         310         88.2 %   140.0 %  host1      3  2 h 5 min                     00000000-0000-0000-0000-0000000000aa
-            db   running       104.4 %  8.0 GiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %             48.0 MiB/s                                                  host1      3  2 h 5 min  for good, by hand  00000000-0000-0000-0000-0000000000bb  its tap is missing
+            VM   STATE    CPU (1 core)   MEMORY  SENT PKT/s  RCVD PKT/s      TRAFFIC  CPU WAIT   VCPUS  GUEST MEM     DIRTIES       DISK  DISK REQ/s  NEXT HOUR CPU  ITS PEAK  HOST   EPOCH    HISTORY  EXCLUDED           RULES                          ID                                    TROUBLE
+            web  moving        104.4 %  128 MiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %   71.0 MiB  48.0 MiB/s  1.1 MiB/s         310         88.2 %   140.0 %  host1      3  2 h 5 min                     anti-affinity web; priority 5  00000000-0000-0000-0000-0000000000aa
+            db   running       104.4 %  8.0 GiB         120       51.8k  94.1 Mbit/s    31.2 %  97.0 %             48.0 MiB/s                                                  host1      3  2 h 5 min  for good, by hand                                 00000000-0000-0000-0000-0000000000bb  its tap is missing
         "#]],
     );
 }
@@ -321,6 +338,7 @@ fn one_vm() {
             disk         1.1 MiB/s
             history      2 h 5 min
             next hour    CPU 88.2 % of a core, 140.0 % in its highest quarter; traffic 90.0 Mbit/s, 120 Mbit/s in its highest quarter
+            rules        anti-affinity web; priority 5
             share        CPU weight 60, receives 150 Mbit/s at most: at its peak it asked 400 mcores
         "#]],
     );
@@ -364,10 +382,10 @@ fn the_moves() {
     check(
         super::moves(&moves(), WIDE),
         expect![[r#"
-        MOVE          BEGAN (UTC)          VM   FROM   TO     PHASE       COPIED    TOOK  DOWNTIME  ROUNDS  ACCEPTED  REFUSED  VM ID                                 REASON            OUTCOME
-        1a2b3c4d.1.3  2026-03-01 17:12:03  web  host1  host2  done       131 MiB  2.31 s    158 ms       3         2        1  00000000-0000-0000-0000-0000000000aa  52,000 packets/s  relief 31 %
-        1a2b3c4d.1.2  2026-03-01 17:12:03  web  host1         abandoned      0 B                         0         0        2  00000000-0000-0000-0000-0000000000aa  52,000 packets/s  every host refused
-    "#]],
+            MOVE          BEGAN (UTC)          VM   FROM   TO     PHASE       COPIED    TOOK  DOWNTIME  ROUNDS  ACCEPTED  REFUSED  PROMISED  MEASURED  VM ID                                 REASON            OUTCOME
+            1a2b3c4d.1.3  2026-03-01 17:12:03  web  host1  host2  done       131 MiB  2.31 s    158 ms       3         2        1                      00000000-0000-0000-0000-0000000000aa  52,000 packets/s  relief 31 %
+            1a2b3c4d.1.2  2026-03-01 17:12:03  web  host1         abandoned      0 B                         0         0        2                      00000000-0000-0000-0000-0000000000aa  52,000 packets/s  every host refused
+        "#]],
     );
 }
 

@@ -10,7 +10,7 @@ use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, Choice,
     Decision, DrainRequest, DrainView, Event, EventFilter, ExcludeRequest, Exclusion, FlowView,
     HostView, MoveRequest, MoveStarted, MoveView, Plan, PlannedMove, Problem, Resolve, Status,
-    Step, Unsettled, VmPlace, VmView, Why,
+    Step, Unsettled, VmPlace, VmView, Why, WhyFilter,
 };
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -134,7 +134,15 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/plan/apply", post(apply))
         .route("/v1/balancer", get(async || Json(balancer(true))).post(switch_balancer))
         .route("/v1/why", get(async || Json(why("host1"))))
-        .route("/v1/why/{about}", get(async |InPath(about): InPath<String>| Json(why(&about))))
+        .route(
+            "/v1/why/{about}",
+            get(async |InPath(about): InPath<String>, Query(filter): Query<WhyFilter>| {
+                Json(match filter.to {
+                    Some(to) => why(&format!("{about} to {to}")),
+                    None => why(&about),
+                })
+            }),
+        )
         .with_state(script)
 }
 
@@ -377,6 +385,7 @@ pub(crate) fn status() -> Status {
         disk_bytes_per_second: Some(2_500_000),
         uplink: None,
         doing: "nothing: no host is hot".to_owned(),
+        config: None,
         alarms: vec![],
     }
 }
@@ -456,6 +465,7 @@ pub(crate) fn vm() -> VmView {
         history_seconds: 45,
         next_hour: None,
         excluded: None,
+        rules: vec![],
         trouble: None,
     }
 }
@@ -481,6 +491,9 @@ pub(crate) fn copying() -> MoveView {
         rounds: 1,
         total_ms: None,
         downtime_ms: None,
+        promised_percent: None,
+        measured_percent: None,
+        paid: None,
     }
 }
 
@@ -494,6 +507,9 @@ pub(crate) fn done() -> MoveView {
         rounds: 3,
         total_ms: Some(2310),
         downtime_ms: Some(158),
+        promised_percent: None,
+        measured_percent: None,
+        paid: None,
         ..copying()
     }
 }

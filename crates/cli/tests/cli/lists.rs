@@ -189,6 +189,13 @@ async fn every_list_has_a_table() {
     "#]],
     )
     .await;
+    check(
+        &["why", "web", "a host/with ?odd& characters"],
+        expect![[r#"
+        web to a host/with ?odd& characters: no host is hot
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -272,6 +279,7 @@ async fn yaml_is_one_document() {
               history_seconds: 45
               next_hour: null
               excluded: null
+              rules: []
               trouble: null
         "#]],
     )

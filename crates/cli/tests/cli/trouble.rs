@@ -53,7 +53,7 @@ async fn a_wrong_command_line_is_exit_code_2() {
         &["events", "-n", "0"],
         &["events", "-n", "1001"],
         &["events", "--after", "yesterday"],
-        &["why", "a", "b"],
+        &["why", "a", "b", "c"],
     ] {
         let ran = agent.run(arguments).await;
         assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{arguments:?}: {ran:?}");

@@ -205,16 +205,18 @@ impl Host {
         incoming: Incoming,
         actions: &mut Vec<Action>,
     ) {
-        let Incoming { vm, history, migrate, demand, forced, back, half_of, .. } = incoming;
+        let Incoming { vm, history, migrate, demand, confirmation, forced, back, half_of, .. } =
+            incoming;
         let Some(migrate) = migrate else { return };
         self.arrived.insert(vm, (demand, now));
         let record = migrate.record();
         if let Some(definition) = record.definition.clone() {
             let new = Vm::new(definition, record.run, migrate.vm_record(), &self.settings.rules);
-            let rest = new.rules.rest.unwrap_or(self.settings.worth_it.vm_rest);
-            let rest_until = now.plus(rest);
-            let insisted_until = if forced { rest_until } else { Time::default() };
-            self.vms.insert(vm, Vm { rest_until, insisted_until, ..new });
+            self.vms.insert(vm, new);
+            self.rest_of_arrival(now, move_id, vm, confirmation.as_ref());
+            if forced && let Some(here) = self.vms.get_mut(&vm) {
+                here.insisted_until = here.rest_until;
+            }
         }
         let name = self.name_of(move_id.host);
         let before = Stay { host: move_id.host, name, move_id, ended: now };

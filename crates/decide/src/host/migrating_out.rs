@@ -37,8 +37,12 @@ impl Host {
         if !out.by_hand && !out.by_rule && out.half_of.is_none() {
             self.recent.push(now);
         }
+        let promised = out.is_to_pay(target);
         out.migrate = Some(Source::new(id, record, vm.record, (endpoint, copy), copy_max));
         self.agree(id, target);
+        if promised {
+            self.promise(now, id, target);
+        }
         self.out(now, id, Event::Begin, actions);
     }
 
@@ -190,6 +194,7 @@ impl Host {
                 }
                 self.usage.forget(out.vm);
                 self.failures = 0;
+                self.pay_backs.departed(id, now);
                 self.rest(now, "a VM has just left");
                 if let Some(back) = &out.back {
                     self.await_return(now, id, peer, back);

@@ -52,7 +52,9 @@ pub mod inventory;
 mod loads;
 mod migrating_in;
 mod migrating_out;
+pub mod obstacles;
 mod outgoing;
+mod pay_back;
 pub mod plan;
 mod policies;
 mod quorum;
@@ -68,6 +70,7 @@ use exchange::Agreed;
 use foreign::Comings;
 use incoming::Incoming;
 use outgoing::Outgoing;
+use pay_back::PayBacks;
 use rules::Members;
 use story::{Note, Story, Tales};
 
@@ -355,6 +358,8 @@ pub struct Host {
     members: Members,
     /// VMs whose leaving was recommended because a rule is broken.
     recommended_by_rule: BTreeMap<VmId, Time>,
+    /// What moves have brought.
+    pay_backs: PayBacks,
 }
 
 /// Alarms kept for display.
@@ -426,6 +431,7 @@ impl Host {
             local_times: None,
             members: Members::default(),
             recommended_by_rule: BTreeMap::new(),
+            pay_backs: PayBacks::default(),
         };
         actions.push(Action::Recall(Whose::Host));
         host.recover(now, start.moves, start.doubt.as_deref(), actions);
@@ -462,7 +468,7 @@ impl Host {
             Event::Balancer { on } => self.switch_balancer(on, actions),
             Event::Excluded { vm, excluded } => self.exclude(vm, excluded, actions),
             Event::Drain(drain) => self.set_drain(drain, actions),
-            Event::Settings(settings) => self.set(*settings),
+            Event::Settings(settings) => self.set(*settings, actions),
             Event::LocalTimes(times) => {
                 self.local_times = Some(times);
                 self.end_exclusions(actions);
@@ -544,6 +550,12 @@ impl Host {
             }
             Body::Standing { vm, epoch, standing, journal } if move_id.host == self.id => {
                 self.stands(now, move_id, from, (vm, epoch), standing, journal, actions);
+            }
+            Body::Measured { vm, load } if move_id.host == self.id => {
+                self.measured(now, move_id, from, vm, load, actions)
+            }
+            Body::PayBack { vm, paid } if from_source => {
+                self.paid_back(now, move_id, vm, paid, actions)
             }
             other => {
                 let what = format!(

@@ -90,6 +90,14 @@ impl Outgoing {
     }
 }
 
+impl Outgoing {
+    /// Whether it would be made to that host for what this VM alone relieves, so that it may fail to pay.
+    pub(super) fn is_to_pay(&self, target: HostId) -> bool {
+        let exchanged = self.half_of.is_some() || self.returns.contains_key(&target);
+        !self.by_hand && !self.by_rule && !exchanged
+    }
+}
+
 /// That a VM should leave, and why.
 #[derive(Debug)]
 pub(super) struct Departure {
@@ -345,6 +353,8 @@ impl Host {
             epoch,
             definition: here.definition.clone(),
             copy: self.copy_parameters(&here.rules),
+            unpaid: self.pay_backs.unpaid(vm),
+            measured: self.outgoing[&id].is_to_pay(target),
         };
         let history = self.usage.history(vm).map(|history| history.aged(now)).unwrap_or_default();
         self.tales.tell(id, |story| (story.phase, story.to) = ("confirmed", Some(target)));
@@ -411,7 +421,7 @@ impl Host {
         };
         let answer = Answer::Acceptance { cost, rank };
         if self.is_new(id, from, &answer) {
-            self.tales.tell(id, |story| story.acceptances += 1);
+            self.tales.tell(id, |story| story.answered(from, now, Ok(cost)));
             let words = match &in_return {
                 None => format!("it would cost {cost} there{ordered}"),
                 Some(back) => {
@@ -479,7 +489,7 @@ impl Host {
         }
         let answer = Answer::Refusal(why.to_owned());
         if self.is_new(id, from, &answer) {
-            self.tales.tell(id, |story| story.refusals += 1);
+            self.tales.tell(id, |story| story.answered(from, now, Err(why.to_owned())));
             self.note_move(id, Step::Refusal, why, |n| n.with(from), actions);
         }
         self.asking(now, id, negotiate_source::Event::Answered(from, answer), actions);

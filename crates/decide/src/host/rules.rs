@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::balance::{ASKED, RECOMMENDED_MAX};
 use super::outgoing::{Departure, may_take};
+use super::policies::Failures;
 use super::story::{Note, Step};
 use super::{Action, Host, Vm};
 use crate::membership::inventory::ListedState;
@@ -67,8 +68,14 @@ pub(super) enum Enforcing {
 }
 
 impl Host {
-    /// Takes new settings; rules are read anew.
-    pub(super) fn set(&mut self, settings: Settings) {
+    /// Takes new settings: from now on they decide, and rules are read anew. What is under way goes on.
+    pub(super) fn set(&mut self, settings: Settings, actions: &mut Vec<Action>) {
+        let changed = settings.changed(&self.settings);
+        if changed.is_empty() {
+            return;
+        }
+        let words = format!("in force from now on: [{}]", changed.join("], ["));
+        actions.push(Action::Note(Note::new(Step::Settings, words)));
         let rules = &settings.rules;
         for (id, vm) in &mut self.vms {
             vm.rules = rules.of(*id, &vm.definition.name, &vm.definition.tags);
@@ -78,6 +85,11 @@ impl Host {
         }
         self.settings = settings;
         self.lists_changed = true;
+        // By other settings something else may be found, recommended, or said.
+        (self.mean, self.look_again) = (None, None);
+        self.recommended.clear();
+        self.recommended_by_rule.clear();
+        self.failures_of_policy = Failures::default();
     }
 
     /// What the calendar says, as it was last told.
@@ -144,7 +156,7 @@ impl Host {
         self.leaves_nobody(vm).err().into_iter().chain(there).collect()
     }
 
-    fn leaves_nobody(&self, vm: VmId) -> Result<(), String> {
+    pub(super) fn leaves_nobody(&self, vm: VmId) -> Result<(), String> {
         let rules = &self.vms[&vm].rules;
         if rules.affinity.is_empty() {
             return Ok(());
@@ -219,7 +231,7 @@ impl Host {
         HostIs { name: &self.name, labels: Some(&self.settings.host.labels) }
     }
 
-    fn as_told<'a>(&'a self, view: &'a View) -> HostIs<'a> {
+    pub(super) fn as_told<'a>(&'a self, view: &'a View) -> HostIs<'a> {
         let held = self.inventories.held().get(&view.peer.host);
         HostIs { name: &view.peer.name, labels: held.map(|held| &*held.inventory.labels) }
     }

@@ -42,6 +42,8 @@ pub enum Step {
     Running,
     /// The move is over and was made.
     Done,
+    /// What the move has brought, against what was promised.
+    PayBack,
     /// The move is over and was not made; the VM stays.
     Abandoned,
     /// Something was undone.
@@ -54,6 +56,8 @@ pub enum Step {
     Alarm,
     /// A host came, went, or is suspected.
     Membership,
+    /// The operator's settings were read anew.
+    Settings,
     /// A message or file could not be used.
     BadInput,
 }
@@ -145,6 +149,8 @@ pub struct Story {
     pub acceptances: u32,
     /// Refusals so far.
     pub refusals: u32,
+    /// What each asked host answered last, and when: a cost, or why not; the newest, a few of many.
+    pub answers: Vec<(HostId, Time, Result<Cost, String>)>,
     /// How far the copy has come.
     pub progress: CopyProgress,
     /// When the copy began.
@@ -153,6 +159,12 @@ pub struct Story {
     pub paused: Option<Time>,
     /// When the source heard that the guest was seen running at the target.
     pub running: Option<Time>,
+    /// What this host was to be rid of by it, as reckoned just before the copy; absent: not the policy's move, or not from here.
+    pub promised: Option<Cost>,
+    /// The same by what the VM asked once it was measured at its new host.
+    pub measured: Option<Cost>,
+    /// Whether that paid.
+    pub paid: Option<bool>,
 }
 
 impl Story {
@@ -171,11 +183,33 @@ impl Story {
             outcome: None,
             acceptances: 0,
             refusals: 0,
+            answers: Vec::new(),
             progress: CopyProgress::default(),
             copy_began: None,
             paused: None,
             running: None,
+            promised: None,
+            measured: None,
+            paid: None,
         }
+    }
+}
+
+/// Answers kept of one move.
+const ANSWERS_MAX: usize = 32;
+
+impl Story {
+    /// Keeps what an asked host has answered, in place of what it had before.
+    pub(super) fn answered(&mut self, from: HostId, now: Time, answer: Result<Cost, String>) {
+        match answer {
+            Ok(_) => self.acceptances += 1,
+            Err(_) => self.refusals += 1,
+        }
+        self.answers.retain(|(host, ..)| *host != from);
+        if self.answers.len() >= ANSWERS_MAX {
+            drop(self.answers.remove(0));
+        }
+        self.answers.push((from, now, answer));
     }
 }
 

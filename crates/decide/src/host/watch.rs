@@ -21,6 +21,7 @@ impl Host {
         self.hot.observe(now, &hot, self.usage.host(), load, self.usage.capacity());
         self.observe_policy(now, actions);
         self.forget_expected(now);
+        self.measure_arrivals(now, actions);
         self.count_room();
         self.record_vms(actions);
         self.note_missing_taps(actions);

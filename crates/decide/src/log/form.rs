@@ -194,6 +194,7 @@ pub(crate) mod settings {
         gain_min: Cost,
         vm_rest: Duration,
         host_rest: Duration,
+        measure_after: Duration,
     }
 
     #[derive(Serialize, Deserialize)]

@@ -86,8 +86,13 @@ pub fn contradiction(text: &str, settings: &Settings) -> Option<Mistake> {
             // Left out, it follows.
             .filter(|_| written(text, "hot.memory_used"))
         })?;
-    let (line, column) = position(text, start_of(text, &key));
-    Some(Mistake { line, column, key: Some(key), wrong, instead: Some(instead) })
+    Some(mistake_at(text, &key, wrong, &instead))
+}
+
+/// A mistake at this key, or else its section.
+pub fn mistake_at(text: &str, key: &str, wrong: String, instead: &str) -> Mistake {
+    let (line, column) = position(text, start_of(text, key));
+    Mistake { line, column, key: Some(key.to_owned()), wrong, instead: Some(instead.to_owned()) }
 }
 
 fn written(text: &str, key: &str) -> bool {
@@ -129,8 +134,28 @@ fn mistake(text: &str, error: &toml::de::Error) -> Mistake {
                 .replace("unknown variant", "unknown value");
             Mistake { line, column, key, wrong, instead: Some(instead) }
         }
-        None => Mistake { line, column, key, wrong: wrong.replace('`', "\""), instead: None },
+        None => {
+            let instead = as_toml(&wrong).map(str::to_owned);
+            let said = wrong.split(", expected").next().filter(|_| instead.is_some());
+            let wrong = said.unwrap_or(&wrong).replace('`', "\"");
+            Mistake { line, column, key, wrong, instead }
+        }
     }
+}
+
+/// What to write where the text is no TOML; its reader says what it expected, not what to do.
+fn as_toml(wrong: &str) -> Option<&'static str> {
+    let hints = [
+        ("invalid basic string", "end the text with the quote that it began with: \"…\""),
+        ("invalid literal string", "end the text with the quote that it began with: '…'"),
+        ("invalid multi-line basic string", "end the text as it began: \"\"\"…\"\"\""),
+        ("invalid multi-line literal string", "end the text as it began: '''…'''"),
+        ("string values must be quoted", "put it between quotes: \"…\""),
+        ("unclosed table", "close the section's name: [name]"),
+        ("duplicate key", "a section or key may stand once: join the two"),
+        ("missing field", "add it"),
+    ];
+    hints.into_iter().find(|(begins, _)| wrong.starts_with(begins)).map(|(_, instead)| instead)
 }
 
 /// What is wrong with the expression that stands `at`, by its place within the file.

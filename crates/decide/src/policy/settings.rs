@@ -208,6 +208,10 @@ pub struct WorthIt {
     /// 1 min to 30 min, at least `hot.for`.
     #[serde(deserialize_with = "quantity::positive_duration")]
     pub host_rest: Duration,
+    /// How long after its arrival a VM is measured, to tell whether its move paid. Short judges by the restless minutes after a
+    /// move, long by what has changed since for other reasons. 2 min to 1 h, at least `hot.for`, and well below `vm_rest`.
+    #[serde(deserialize_with = "quantity::positive_duration")]
+    pub measure_after: Duration,
 }
 
 impl Default for WorthIt {
@@ -216,6 +220,7 @@ impl Default for WorthIt {
             gain_min: Cost::percent(10),
             vm_rest: Duration::from_hours(6),
             host_rest: Duration::from_mins(5),
+            measure_after: Duration::from_mins(5),
         }
     }
 }
@@ -298,6 +303,41 @@ impl Default for Shares {
 const MEANING: u64 = 3;
 
 impl Settings {
+    /// The sections that are not as they were, by name.
+    pub fn changed(&self, before: &Settings) -> Vec<&'static str> {
+        let Settings {
+            mode,
+            hot,
+            spread,
+            target,
+            worth_it,
+            limits,
+            copy,
+            share,
+            vm_policy,
+            admission,
+            migration_policy,
+            rules,
+            host,
+        } = self;
+        let sections = [
+            ("mode", *mode != before.mode),
+            ("hot", *hot != before.hot),
+            ("spread", *spread != before.spread),
+            ("target", *target != before.target),
+            ("worth_it", *worth_it != before.worth_it),
+            ("limits", *limits != before.limits),
+            ("copy", *copy != before.copy),
+            ("share", *share != before.share),
+            ("vm_policy", *vm_policy != before.vm_policy),
+            ("admission", *admission != before.admission),
+            ("migration_policy", *migration_policy != before.migration_policy),
+            ("rules", *rules != before.rules),
+            ("host", *host != before.host),
+        ];
+        sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+    }
+
     /// `[hot]` as it counts: a host is not hot by memory that it may reach by taking VMs.
     pub fn hot_as_it_counts(&self) -> Hot {
         let Share(max) = self.target.memory_used_max;

@@ -58,6 +58,8 @@ impl From<&Body> for proto::message::Body {
                 epoch: Some(it.epoch.into()),
                 definition: Some((&it.definition).into()),
                 copy: Some(it.copy.into()),
+                unpaid: it.unpaid,
+                measured: it.measured,
             }),
             Body::History(history) => Self::History(super::history::encode(history)),
             Body::Readiness { cost, endpoint, journal } => Self::Readiness(proto::Readiness {
@@ -87,6 +89,12 @@ impl From<&Body> for proto::message::Body {
                     journal: journal.map(Into::into),
                 })
             }
+            Body::Measured { vm, load } => {
+                Self::Measured(proto::Measured { vm: id_out(vm.0), load: Some((*load).into()) })
+            }
+            Body::PayBack { vm, paid } => {
+                Self::PayBack(proto::PayBack { vm: id_out(vm.0), paid: *paid })
+            }
         }
     }
 }
@@ -112,6 +120,8 @@ impl TryFrom<proto::message::Body> for Body {
                 epoch: need(it.epoch, "confirmation.epoch")?.try_into()?,
                 definition: need(it.definition, "confirmation.definition")?.try_into()?,
                 copy: need(it.copy, "confirmation.copy")?.try_into()?,
+                unpaid: it.unpaid,
+                measured: it.measured,
             })),
             Form::History(it) => Body::History(Box::new(super::history::decode(&it)?)),
             Form::Readiness(it) => {
@@ -139,6 +149,13 @@ impl TryFrom<proto::message::Body> for Body {
                 standing: standing(it.standing)?,
                 journal: it.journal.map(TryInto::try_into).transpose()?,
             },
+            Form::Measured(it) => Body::Measured {
+                vm: VmId(id_in(&it.vm, "measured.vm")?),
+                load: need(it.load, "measured.load")?.into(),
+            },
+            Form::PayBack(it) => {
+                Body::PayBack { vm: VmId(id_in(&it.vm, "pay_back.vm")?), paid: it.paid }
+            }
         })
     }
 }

@@ -60,7 +60,11 @@ pub fn check(message: &Message) -> Result<(), BadMessage> {
             check_rule_tags("in_return.tags", &it.tags)?;
             check_needs(&it.needs)
         }
-        Body::Refusal { .. } | Body::Acceptance { .. } | Body::Release => Ok(()),
+        Body::Refusal { .. }
+        | Body::Acceptance { .. }
+        | Body::Release
+        | Body::Measured { .. }
+        | Body::PayBack { .. } => Ok(()),
         Body::Confirmation(confirmation) => check_confirmation(confirmation),
         Body::History(history) => check_history(history),
         Body::Readiness { endpoint, .. } => {

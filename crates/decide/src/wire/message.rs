@@ -67,6 +67,10 @@ pub enum Body {
     Inquiry { vm: VmId, epoch: Epoch, journal: JournalMark },
     /// Target: what has become of the VM under that epoch, by this journal.
     Standing { vm: VmId, epoch: Epoch, standing: Standing, journal: Option<JournalMark> },
+    /// Target, some time after the VM has arrived: what it asks, as measured here. Repeated a few times until answered.
+    Measured { vm: VmId, load: Load },
+    /// Source: whether the move brought at least half of what was promised of it.
+    PayBack { vm: VmId, paid: bool },
 }
 
 impl Body {
@@ -83,6 +87,8 @@ impl Body {
             Body::HandOver { .. } => "hand-over",
             Body::Inquiry { .. } => "inquiry",
             Body::Standing { .. } => "standing",
+            Body::Measured { .. } => "measured figures",
+            Body::PayBack { .. } => "pay-back",
         }
     }
 }
@@ -159,6 +165,12 @@ pub struct Confirmation {
     pub definition: VmDefinition,
     /// How the memory will be copied.
     pub copy: CopyParameters,
+    /// How many moves of the VM in a row did not pay.
+    #[serde(default)]
+    pub unpaid: u32,
+    /// Whether the source wishes to hear [`Body::Measured`].
+    #[serde(default)]
+    pub measured: bool,
 }
 
 /// What has become of a VM at the target (DESIGN's lost answers).

@@ -192,6 +192,8 @@ fn confirmation() -> impl Strategy<Value = Confirmation> {
             epoch,
             definition,
             copy: CopyParameters { bandwidth: BitsPerSec(bandwidth), downtime_max, multifd },
+            unpaid: u32::from(multifd),
+            measured: !multifd,
         },
     )
 }
@@ -282,6 +284,8 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         (vm(), epoch(), standing(), option::of(journal())).prop_map(
             |(vm, epoch, standing, journal)| Body::Standing { vm, epoch, standing, journal }
         ),
+        request().prop_map(|it| Body::Measured { vm: it.vm, load: it.demand }),
+        (vm(), any::<bool>()).prop_map(|(vm, paid)| Body::PayBack { vm, paid }),
     ]
 }
 

@@ -79,6 +79,8 @@ pub(crate) fn confirmation() -> Confirmation {
             downtime_max: Duration::from_millis(100),
             multifd: true,
         },
+        unpaid: 0,
+        measured: false,
     }
 }
 
@@ -122,6 +124,8 @@ pub(crate) fn bodies() -> Vec<Body> {
         Body::HandOver { vm: VM, epoch: EPOCH, run: RunState::Running, journal: JOURNAL },
         Body::Standing { vm: VM, epoch: EPOCH, standing: Standing::Void, journal: None },
         Body::Inquiry { vm: VM, epoch: EPOCH, journal: JOURNAL },
+        Body::Measured { vm: VM, load: request().demand },
+        Body::PayBack { vm: VM, paid: true },
     ]
 }
 

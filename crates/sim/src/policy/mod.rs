@@ -5,6 +5,7 @@ mod cases;
 use std::fmt::Write as _;
 
 use decide::policy::file::{Mistake, contradiction, settings_beside};
+use decide::policy::rules::contradictions::contradictions;
 use decide::policy::settings::Settings;
 
 pub use cases::{Cases, Failed, cases};
@@ -18,7 +19,8 @@ pub const OTHERS: [&str; 4] = ["cluster", "history", "host", "record"];
 /// The first mistake.
 pub fn read(text: &str) -> Result<Settings, Mistake> {
     let settings = settings_beside(text, &OTHERS)?;
-    match contradiction(text, &settings) {
+    let of_rules = || contradictions(text, &settings.rules).into_iter().next();
+    match contradiction(text, &settings).or_else(of_rules) {
         Some(mistake) => Err(mistake),
         None => Ok(settings),
     }

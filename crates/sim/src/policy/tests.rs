@@ -130,6 +130,6 @@ fn a_mistake_in_a_case_is_told_with_its_place() {
         line 2, column 1, key case.given: case "c": host.vms is a number, not a text
         line 2, column 1, key case.given: case "c": host.cpu_pressure is a number from 0 to 1; write 0.8 for 80 %
         line 2, column 1, key case.expect: case "c": 5 is expected, but vm_policy.when gives true or false; write that, or "fails"
-        line 1, column 1, key case: missing field "of"
+        line 1, column 1, key case: missing field "of"; add it
         line 4, column 1: unknown key "expects"; did you mean "expect"?"#]].assert_eq(&all.join("\n"));
 }

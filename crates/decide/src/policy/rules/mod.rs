@@ -19,6 +19,7 @@ use crate::wire::limits::{TAG_MAX, TAGS_MAX};
 pub mod contradictions;
 pub mod hours;
 mod judge;
+mod told;
 pub mod until;
 mod words;
 

@@ -1,0 +1,113 @@
+//! The configuration file, read anew at a SIGHUP.
+//!
+//! What decides changes at once: it goes to the host as an event, so that a recording has it too. What the agent was built from,
+//! addresses and paths, waits for its next start, and is named.
+//!
+//! **Invariant:** a file with a mistake changes nothing; an event and `evenkeel status` say so.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use decide::host::Event;
+use decide::host::story::{Note, Step};
+use decide::policy::settings::Settings;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::steering::{Question, Steering};
+
+/// Waits for SIGHUP.
+#[derive(Debug)]
+pub(crate) struct Reload {
+    path: PathBuf,
+    running: Config,
+    signal: Signal,
+}
+
+/// What was read anew.
+struct Read {
+    settings: Settings,
+    /// What excludes each other, if anything.
+    doubtful: Option<String>,
+    /// Keys that are not as they were, and not in force before the next start.
+    waiting: Vec<&'static str>,
+}
+
+impl Reload {
+    /// From here on a SIGHUP does not end the process.
+    pub(crate) fn new(path: &Path, running: &Config) -> anyhow::Result<Reload> {
+        let signal = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+        Ok(Reload { path: path.to_owned(), running: running.clone(), signal })
+    }
+
+    /// Goes on until the loop has ended.
+    pub(crate) async fn go(mut self, questions: mpsc::WeakSender<Question>) {
+        while self.signal.recv().await.is_some() {
+            let path = self.path.clone();
+            let read = tokio::task::spawn_blocking(move || Config::read(&path)).await;
+            let read = read.unwrap_or_else(|error| Err(vec![error.to_string()]));
+            let read = read.map(|(config, doubtful)| Read {
+                settings: config.settings(),
+                doubtful,
+                waiting: waiting(&self.running, &config),
+            });
+            let question: Question = Box::new(move |at_work| at_work.reload(read));
+            // Held no longer than this: the loop must notice if the API ends.
+            let Some(questions) = questions.upgrade() else { return };
+            if questions.send(question).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Steering {
+    fn reload(&mut self, read: Result<Read, Vec<String>>) {
+        let Read { settings, doubtful, waiting } = match read {
+            Ok(read) => read,
+            Err(found) => {
+                let words = format!("{}; what was in force before still is", found.join("; "));
+                self.tell(&[Note::bad_input(words.clone())]);
+                self.config = Some(words);
+                return;
+            }
+        };
+        let mut notes: Vec<Note> = doubtful.iter().cloned().map(Note::bad_input).collect();
+        let same = settings == *self.host.settings();
+        if !same {
+            self.handle(Event::Settings(Box::new(settings)));
+        }
+        let waits = (!waiting.is_empty())
+            .then(|| format!("not in force before evenkeeld is restarted: {}", waiting.join(", ")));
+        match &waits {
+            Some(words) => notes.push(Note::new(Step::Settings, words.clone())),
+            None if same => notes.push(Note::new(Step::Settings, "read anew, and as before")),
+            None => {}
+        }
+        self.tell(&notes);
+        self.config = doubtful.or(waits);
+    }
+}
+
+/// The keys that the agent was built from and that are not as they were.
+fn waiting(running: &Config, read: &Config) -> Vec<&'static str> {
+    let (cluster, host) = (&running.cluster, &running.host);
+    let keys = [
+        ("cluster.name", cluster.name != read.cluster.name),
+        ("cluster.seeds", cluster.seeds != read.cluster.seeds),
+        ("cluster.request", cluster.request != read.cluster.request),
+        ("cluster.group", cluster.group != read.cluster.group),
+        ("host.name", host.name != read.host.name),
+        ("host.address", host.address != read.host.address),
+        ("host.port", host.port != read.host.port),
+        ("host.uplink", host.uplink != read.host.uplink),
+        ("host.state", host.state != read.host.state),
+        ("host.qemu", host.qemu != read.host.qemu),
+        ("host.cgroup", host.cgroup != read.host.cgroup),
+        ("host.api", host.api != read.host.api),
+        ("[history]", running.history != read.history),
+        ("[record]", running.record != read.record),
+    ];
+    keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}

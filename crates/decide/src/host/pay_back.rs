@@ -1,0 +1,247 @@
+//! Pay-back: what was promised of a balancing move is held against what it has brought.
+//!
+//! ```text
+//!   source                              target
+//!   promise, just before the copy
+//!      │ … the VM runs there …             │ `worth_it.measure_after` passes
+//!      │ ◀────────── measured: its load ───┤ (a few times, until answered)
+//!   relief by that load: note              │
+//!      ├── pay-back: whether it paid ────▶ its rest
+//! ```
+//!
+//! The measured relief is what the source would have been rid of if the VM had asked then what it asks now. All else is taken as
+//! it was just before the copy: what other VMs have done since is neither to this move's credit nor to its blame.
+//!
+//! **Invariant:** what is kept here is for people and for rests; no ownership follows from a word of it.
+//! **Invariant:** it has a limit, by number and by time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::story::{Note, Step};
+use super::{Action, Host};
+use crate::policy::cost;
+use crate::units::{Cost, HostId, MoveId, Time, VmId};
+use crate::usage::load::{Capacity, Load};
+use crate::wire::message::{Body, Confirmation};
+
+/// A rest is doubled at the most so often: 16 times as long.
+const DOUBLINGS_MAX: u32 = 4;
+/// A target tells its figures so often at the most, and so long apart.
+const TOLD_MAX: u32 = 5;
+const TOLD_EVERY: Duration = Duration::from_mins(1);
+/// Promises kept, each for no longer than this.
+const PROMISES_MAX: usize = 200;
+const PROMISED_FOR: Duration = Duration::from_hours(24);
+
+/// What moves from and to here have brought, or are still to bring.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PayBacks {
+    /// Of moves from here.
+    promises: BTreeMap<MoveId, Promise>,
+    /// VMs here that are to be measured.
+    due: BTreeMap<VmId, Due>,
+    /// Of VMs here: how many moves in a row did not pay.
+    unpaid: BTreeMap<VmId, u32>,
+}
+
+/// What was promised of a move, and what it was reckoned from.
+#[derive(Clone, Debug)]
+struct Promise {
+    vm: VmId,
+    to: HostId,
+    since: Time,
+    relief: Cost,
+    /// This host's lowest load without the VM.
+    without: Load,
+    capacity: Capacity,
+    /// This host was hot when it was promised.
+    hot: bool,
+    /// The VM has left.
+    left: bool,
+    /// Since then this host was seen not to be hot.
+    cooled: bool,
+    verdict: Option<bool>,
+}
+
+/// A VM that has arrived and is to be measured.
+#[derive(Clone, Debug)]
+struct Due {
+    move_id: MoveId,
+    arrived: Time,
+    /// How long its rest is before any doubling.
+    rest: Duration,
+    next: Time,
+    told: u32,
+}
+
+impl PayBacks {
+    pub(super) fn unpaid(&self, vm: VmId) -> u32 {
+        self.unpaid.get(&vm).copied().unwrap_or(0)
+    }
+
+    /// The VM of a move has left.
+    pub(super) fn departed(&mut self, id: MoveId, now: Time) {
+        if let Some(promise) = self.promises.get_mut(&id) {
+            (promise.left, promise.since) = (true, now);
+        }
+    }
+
+    fn promise(&mut self, id: MoveId, promise: Promise) {
+        if self.promises.len() >= PROMISES_MAX {
+            let oldest = self.promises.iter().min_by_key(|(_, promise)| promise.since);
+            let oldest = oldest.map(|(id, _)| *id);
+            oldest.map(|id| self.promises.remove(&id));
+        }
+        self.promises.insert(id, promise);
+    }
+}
+
+impl Host {
+    /// Keeps what is promised of a move, of which the copy is about to begin.
+    pub(super) fn promise(&mut self, now: Time, id: MoveId, to: HostId) {
+        let out = &self.outgoing[&id];
+        let (lowest, capacity) = (self.lowest_load(now, Some(id)), self.usage.capacity());
+        let relief = cost::relief(lowest, out.demand, capacity);
+        let promise = Promise {
+            vm: out.vm,
+            to,
+            since: now,
+            relief,
+            without: lowest.minus(out.demand),
+            capacity,
+            hot: self.hot(now).is_some(),
+            left: false,
+            cooled: false,
+            verdict: None,
+        };
+        self.pay_backs.promise(id, promise);
+        self.tales.tell(id, |story| story.promised = Some(relief));
+    }
+
+    /// How long a VM that has just arrived is left alone, and when it is measured.
+    pub(super) fn rest_of_arrival(
+        &mut self,
+        now: Time,
+        move_id: MoveId,
+        vm: VmId,
+        confirmation: Option<&Confirmation>,
+    ) {
+        let Some(here) = self.vms.get(&vm) else { return };
+        let worth_it = &self.settings.worth_it;
+        let rest = here.rules.rest.unwrap_or(worth_it.vm_rest);
+        let next = now.plus(worth_it.measure_after);
+        if let Some(confirmation) = confirmation {
+            self.pay_backs.unpaid.insert(vm, confirmation.unpaid.min(DOUBLINGS_MAX));
+            if confirmation.measured {
+                let due = Due { move_id, arrived: now, rest, next, told: 0 };
+                self.pay_backs.due.insert(vm, due);
+            }
+        }
+        self.rest_after(now, vm, rest);
+    }
+
+    /// A VM that arrived then rests for this long, doubled for each move in a row that did not pay; gives until when.
+    fn rest_after(&mut self, arrived: Time, vm: VmId, rest: Duration) -> Duration {
+        let rest = rest.saturating_mul(2_u32.pow(self.pay_backs.unpaid(vm).min(DOUBLINGS_MAX)));
+        if let Some(here) = self.vms.get_mut(&vm) {
+            here.rest_until = arrived.plus(rest);
+        }
+        rest
+    }
+
+    /// Tells sources what VMs that have come from them ask here; and notices whether this host has cooled off.
+    pub(super) fn measure_arrivals(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let hot = self.hot(now).is_some();
+        self.pay_backs.promises.retain(|_, promise| now.since(promise.since) < PROMISED_FOR);
+        for promise in self.pay_backs.promises.values_mut().filter(|promise| promise.left) {
+            promise.cooled |= !hot;
+        }
+        let here: BTreeSet<VmId> = self.vms.keys().copied().collect();
+        self.pay_backs.unpaid.retain(|vm, _| here.contains(vm));
+        self.pay_backs.due.retain(|vm, due| here.contains(vm) && due.told < TOLD_MAX);
+        let ready = self.pay_backs.due.iter_mut().filter(|(_, due)| due.next <= now);
+        let ready: Vec<(VmId, MoveId, Duration)> = ready
+            .map(|(vm, due)| {
+                (due.told, due.next) = (due.told + 1, now.plus(TOLD_EVERY));
+                (*vm, due.move_id, now.since(due.arrived))
+            })
+            .collect();
+        for (vm, move_id, here) in ready {
+            // What its history brought along was asked elsewhere.
+            let memory = self.vms[&vm].definition.memory;
+            let mean = self.usage.history(vm).and_then(|history| history.mean(now, here, memory));
+            let load = mean.unwrap_or(Load { memory, ..Load::default() });
+            self.send(move_id.host, move_id, Body::Measured { vm, load }, actions);
+        }
+    }
+
+    /// The target says what the VM asks there. Said again, it is answered as before.
+    pub(super) fn measured(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        from: HostId,
+        vm: VmId,
+        load: Load,
+        actions: &mut Vec<Action>,
+    ) {
+        let hot_now = self.hot(now).map(|crossed| crossed.words.clone());
+        let Some(promise) = self.pay_backs.promises.get_mut(&id) else { return };
+        if promise.to != from || promise.vm != vm || !promise.left {
+            return;
+        }
+        if let Some(paid) = promise.verdict {
+            return self.send(from, id, Body::PayBack { vm, paid }, actions);
+        }
+        let relief = cost::relief(promise.without.plus(load), load, promise.capacity);
+        let promised = promise.relief;
+        let again = hot_now.filter(|_| promise.hot);
+        let enough = relief.0.saturating_mul(2) >= promised.0;
+        let paid = enough && !(promise.cooled && again.is_some());
+        promise.verdict = Some(paid);
+        let mut words = format!("promised {promised} less, measured {relief}");
+        words += match (enough, &again, promise.cooled) {
+            (false, _, _) => ": it did not pay, less than half of it came",
+            (true, Some(_), true) => ": it did not pay, this host is hot again",
+            (true, Some(_), false) => ": it paid, though it was not enough: this host is still hot",
+            (true, None, _) => ": it paid",
+        };
+        if let Some(crossed) = again {
+            words += &format!(" ({crossed})");
+        }
+        self.tales.tell(id, |story| (story.measured, story.paid) = (Some(relief), Some(paid)));
+        let note = Note::new(Step::PayBack, words).of(id, vm).with(from).at(relief);
+        actions.push(Action::Note(note));
+        self.send(from, id, Body::PayBack { vm, paid }, actions);
+    }
+
+    /// The source says whether a move to here paid: if not, the VM rests longer each time; if so, no longer than others.
+    pub(super) fn paid_back(
+        &mut self,
+        now: Time,
+        id: MoveId,
+        vm: VmId,
+        paid: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.pay_backs.due.get(&vm).is_none_or(|due| due.move_id != id || due.told == 0) {
+            return;
+        }
+        let Some(due) = self.pay_backs.due.remove(&vm) else { return };
+        let count = if paid { 0 } else { (self.pay_backs.unpaid(vm) + 1).min(DOUBLINGS_MAX) };
+        self.pay_backs.unpaid.insert(vm, count);
+        let rest = self.rest_after(due.arrived, vm, due.rest);
+        self.tales.tell(id, |story| story.paid = Some(paid));
+        let words = match count {
+            0 => "the move to here paid".to_owned(),
+            count => format!(
+                "the move to here did not pay, {count} in a row: the VM rests for {} s in all, {} s more",
+                rest.as_secs(),
+                due.arrived.plus(rest).since(now).as_secs()
+            ),
+        };
+        let note = Note::new(Step::PayBack, words).of(id, vm).with(id.host);
+        actions.push(Action::Note(note));
+    }
+}
