@@ -145,7 +145,7 @@ fn cluster(seed: u64, hosts: u16) -> World {
 
 /// What each guest does in the mean: thousandths of a core, and packets.
 fn loads(world: &mut World) -> Vec<(VmId, u32, u32)> {
-    let vms: Vec<VmId> = world.guests.keys().copied().collect();
+    let vms: Vec<VmId> = world.guests.keys().collect();
     vms.into_iter().map(|vm| (vm, 100 + world.draw(1200), world.draw(8000))).collect()
 }
 

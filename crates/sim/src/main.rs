@@ -22,6 +22,8 @@ struct Arguments {
 enum Task {
     /// How far forecasts are from what came, on real traces
     Forecast(tasks::Forecast),
+    /// A cluster that is unevenly used, drawn from a seed, for `simulate`
+    Generate(tasks::Generate),
     /// What the hosts' views of each other cost: bytes per host and second, by the number of hosts
     Gossip(tasks::Gossip),
     /// Expressions of a config: whether they are right, and what they decide
@@ -38,6 +40,7 @@ enum Task {
 fn main() -> ExitCode {
     let ended = match Arguments::parse().task {
         Task::Forecast(forecast) => forecast.run(),
+        Task::Generate(generate) => generate.run(),
         Task::Gossip(gossip) => gossip.run(),
         Task::Policy(policy) => policy.run(),
         Task::Replay(replay) => replay.run(),

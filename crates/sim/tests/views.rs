@@ -80,7 +80,7 @@ fn two_running_copies_are_told_everywhere_and_nothing_is_done_about_them() {
     world.checks.doubled.insert(vm_id(1));
     let guest = world.guests[&vm_id(1)].definition.clone();
     world.fleet.start(world.now, 3, vm_id(1), Seen::Running);
-    world.handle(3, Event::Sighting(Sighting::Found(Box::new(guest), RunState::Running)));
+    world.handle(3, Event::Sighting(Sighting::Found(guest, RunState::Running)));
     let commands = world.commands.len();
     assert!(world.until(secs(60), |w| alarmed(w) == [1, 2, 3]), "{:?}", alarmed(&world));
     let words =

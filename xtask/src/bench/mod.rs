@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 pub(crate) use self::monitor::StandIn;
 
+mod balance;
 mod figures;
 mod history;
 mod monitor;
@@ -14,6 +15,11 @@ mod moves;
 /// What is measured.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
+    /// How even the agents make described clusters, with how many moves, against hbal
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench balance --quick\n  cargo xtask bench balance --cluster cluster.json --json"
+    )]
+    Balance(balance::Balance),
     /// Moves by Evenkeel against moves driven by hand through QMP
     #[command(after_help = "Example: cargo xtask bench move --rounds 7 --json")]
     Move(moves::Move),
@@ -28,6 +34,7 @@ pub(crate) enum Bench {
 impl Bench {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
+            Bench::Balance(task) => task.run(),
             Bench::Move(task) => task.run(),
             Bench::History(task) => task.run(),
             Bench::Monitor(task) => task.run(),

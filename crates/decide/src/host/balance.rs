@@ -8,34 +8,28 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::Rng as _;
 
-use super::outgoing::{Departure, may_take};
+use super::others::{MEAN_EVERY, place};
+use super::outgoing::Departure;
 use super::policies::Failures;
 use super::story::{Note, Step};
 use super::{Action, Host};
-use crate::membership::View;
 use crate::placement::admission::size_with_overhead;
 use crate::placement::candidates::{Candidate, Offer, ranked};
-use crate::placement::pairs::{self, Above, Mean, Place};
+use crate::placement::pairs::{self, Above, Place};
 use crate::policy::cost;
 use crate::policy::settings::{Balance, Trigger};
-use crate::units::{Cost, HostId, Mib, MoveId, Share, Time, VmId};
-use crate::usage::load::{Capacity, Load};
+use crate::units::{Cost, HostId, MoveId, Share, Time, VmId};
+use crate::usage::load::Capacity;
 
 /// A VM's demand is not known before it has been watched for so long.
 const WATCHED_MIN: Duration = Duration::from_secs(3);
 /// Balancing moves are counted over this long.
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// Where a VM might go is looked up for so many hosts at the most, drawn by lot: hosts that look at the same few best ones
-/// would all ask the same.
-const LOOKED_AT: usize = 32;
-/// Of those so many are asked, the best by what they said last.
+/// Of the hosts that were looked at so many are asked, the best by what they said last.
 pub(super) const ASKED: usize = 8;
 /// A recommendation holds for so long, then it is made anew.
 pub(super) const RECOMMENDED_MAX: Duration = Duration::from_mins(10);
-/// The mean of the cluster is reckoned so often, and where nothing was found to gain it is looked again after as long.
-const MEAN_EVERY: Duration = Duration::from_secs(30);
 /// What a person who has switched it off is told of it.
 const BALANCER_OFF: &str = "the balancer is off on this host (`evenkeel balancer on`)";
 
@@ -64,7 +58,7 @@ pub(super) struct Leaves {
 /// What a verdict draws by lot, and what fails on the way to it: kept by whoever acts on it, dropped by whoever only looks.
 #[derive(Debug)]
 pub(super) struct Chance {
-    rng: ChaCha8Rng,
+    pub(super) rng: ChaCha8Rng,
     failures: Failures,
 }
 
@@ -192,7 +186,7 @@ impl Host {
     }
 
     fn above_the_mean(&self, now: Time) -> Option<Cause> {
-        let mean = self.mean.filter(|_| self.membership.alive().next().is_some())?.0;
+        let mean = self.others.as_ref().filter(|_| self.membership.alive().next().is_some())?.mean;
         let spread = &self.settings.spread;
         let own = self.lowest_load(now, None);
         let above = Above::furthest(mean.above(own, self.usage.capacity()));
@@ -210,7 +204,8 @@ impl Host {
 
     /// What VMs send and receive here, if that is more than at any other host, and more than in the mean by what is allowed.
     fn busiest_card(&self, now: Time) -> Option<Cause> {
-        let (mean, Share(allowed)) = (self.mean?.0, self.settings.spread.threshold);
+        let mean = self.others.as_ref()?.mean;
+        let Share(allowed) = self.settings.spread.threshold;
         let own = self.lowest_load(now, None).packets;
         let (most, in_mean) = (mean.most_packets(), mean.packets());
         let over = in_mean.0.saturating_mul(1000 + u64::from(allowed)) / 1000;
@@ -221,19 +216,6 @@ impl Host {
         let margin = self.settings.spread.gain_min;
         let busiest = own > most && own.0 > over;
         busiest.then_some(Cause { trigger: Trigger::Packets, words, margin })
-    }
-
-    /// Reckons what hosts use in the mean, by what they said last: now and then, since there may be thousands.
-    pub(super) fn reckon_mean(&mut self, now: Time) {
-        let (wanted, since) = (self.settings.mode.trigger != Trigger::Hot, self.mean);
-        if !wanted || since.is_some_and(|(_, since)| now.since(since) < MEAN_EVERY) {
-            return;
-        }
-        let others = self.membership.alive().filter_map(place);
-        let own = (self.load_of_vms(now), self.usage.capacity());
-        let mut all = others.map(|place| (place.load, place.capacity)).peekable();
-        let told = all.peek().is_some();
-        self.mean = told.then(|| (Mean::of(all, own), now));
     }
 
     /// The VM policy's verdict: the VM to ask about, or why none.
@@ -403,7 +385,7 @@ impl Host {
         let places = self.some_places(chance);
         let own = (self.lowest_load(now, None), self.usage.capacity());
         let may = |vm, host| self.may_even_out(vm, host);
-        let mean = self.mean.map(|(mean, _)| mean).unwrap_or_default();
+        let mean = self.others.as_ref().map(|others| others.mean).unwrap_or_default();
         let places = (&*places, &may as &dyn Fn(VmId, HostId) -> bool);
         let mut pairs = pairs::ranked(candidates, own, margin, mean, places);
         let places = places.0;
@@ -443,26 +425,6 @@ impl Host {
         let asked = Some(hosts.into_iter().take(ASKED).collect());
         let words = "for one in return that does less for as much memory".to_owned();
         Some(Leaves { offer, asked, words, exchange: true })
-    }
-
-    /// Hosts that could take a VM by what they said last, a few of many.
-    fn some_places(&self, chance: &mut Chance) -> Vec<Place> {
-        let policy = self.settings.hash();
-        let max = self.settings.limits.moves_per_host;
-        let may = |view: &&View| {
-            view.digest.as_ref().is_some_and(|digest| {
-                may_take(digest, Mib(0)) && digest.policy == policy && digest.moves_under_way < max
-            }) && !self.journals.set_back(view.peer.host)
-        };
-        let mut places: Vec<Place> =
-            self.membership.alive().filter(may).filter_map(place).collect();
-        for drawn in 0..places.len().min(LOOKED_AT) {
-            let left = u64::try_from(places.len() - drawn).unwrap_or(1);
-            let index = usize::try_from(chance.rng.next_u64() % left).unwrap_or(0);
-            places.swap(drawn, drawn + index);
-        }
-        places.truncate(LOOKED_AT);
-        places
     }
 
     fn candidate(&self, now: Time, vm: VmId) -> Option<Candidate> {
@@ -572,20 +534,4 @@ impl Host {
         };
         self.begin_move(now, departure, actions)
     }
-}
-
-/// A host as it said of itself, if it said enough.
-pub(super) fn place(view: &View) -> Option<Place> {
-    let digest = view.digest.as_ref()?;
-    let headroom = digest.headroom.filter(|headroom| headroom.memory > Mib(0))?;
-    let committed = headroom.memory.0.saturating_mul(u64::from(digest.memory_committed.0)) / 1000;
-    let load = Load {
-        cpu: headroom.cpu_asked,
-        memory: Mib(committed),
-        bits: digest.bits,
-        packets: digest.packets,
-    };
-    let bits = Some(headroom.nic).filter(|nic| nic.0 > 0);
-    let capacity = Capacity { cpu: headroom.cpu, memory: headroom.memory, bits, packets: None };
-    Some(Place { host: view.peer.host, load, capacity, room: headroom.room })
 }

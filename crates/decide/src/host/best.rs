@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::Host;
-use super::balance::place;
+use super::others::place;
 use crate::membership::inventory::ListedState;
 use crate::membership::{Digest, HostState, View};
 use crate::placement::admission::{fits, size_with_overhead};

@@ -25,7 +25,6 @@ use crate::migrate::record::{MoveRecord, Record, VmRecord};
 use crate::migrate::{Resolution, source as migrate_source, target as migrate_target};
 use crate::negotiate::{self, source as negotiate_source, target as negotiate_target};
 use crate::placement::admission::Offered;
-use crate::placement::pairs::Mean;
 use crate::policy::hot::{Crossed, HotWatch};
 use crate::policy::rules::hours::LocalTimes;
 use crate::policy::rules::{Excluded, Rules, VmRules};
@@ -53,6 +52,7 @@ mod loads;
 mod migrating_in;
 mod migrating_out;
 pub mod obstacles;
+mod others;
 mod outgoing;
 mod pay_back;
 pub mod plan;
@@ -69,6 +69,7 @@ use drain::{Drain, Left};
 use exchange::Agreed;
 use foreign::Comings;
 use incoming::Incoming;
+use others::Others;
 use outgoing::Outgoing;
 use pay_back::PayBacks;
 use rules::Members;
@@ -319,8 +320,8 @@ pub struct Host {
     /// The program at the taps counted something in the last reading.
     program: bool,
     noted_hot: Option<String>,
-    /// What hosts use in the mean, and when that was reckoned.
-    mean: Option<(Mean, Time)>,
+    /// What the other hosts are like, as last reckoned.
+    others: Option<Others>,
     /// No VM is looked for before that would even out hosts, and why none was found.
     look_again: Option<(Time, String)>,
     failures_of_policy: policies::Failures,
@@ -410,7 +411,7 @@ impl Host {
             said: None,
             program: false,
             noted_hot: None,
-            mean: None,
+            others: None,
             look_again: None,
             failures_of_policy: policies::Failures::default(),
             balancer_off: false,

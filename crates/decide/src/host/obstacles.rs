@@ -6,7 +6,7 @@
 //! **Invariant:** looking changes nothing.
 
 use super::Host;
-use super::balance::place;
+use super::others::place;
 use crate::membership::{Driver, Headroom, HostState, View};
 use crate::migrate::hypervisor::Needs;
 use crate::placement::admission::{fits, room, size_with_overhead};

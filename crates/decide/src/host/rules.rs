@@ -86,7 +86,7 @@ impl Host {
         self.settings = settings;
         self.lists_changed = true;
         // By other settings something else may be found, recommended, or said.
-        (self.mean, self.look_again) = (None, None);
+        (self.others, self.look_again) = (None, None);
         self.recommended.clear();
         self.recommended_by_rule.clear();
         self.failures_of_policy = Failures::default();

@@ -30,7 +30,7 @@ impl Host {
             self.say_digest(now, actions);
             self.look_at_inventories(now, actions);
         }
-        self.reckon_mean(now);
+        self.reckon_others(now);
         self.settle_exchanges(now, actions);
         self.look_around(now, actions);
         self.forget_foreign(now, actions);

@@ -69,7 +69,7 @@ pub fn settled(world: &World) -> Result<(), NotYet> {
             return Err(NotYet::of(*vm, what));
         }
     }
-    world.guests.keys().try_for_each(|vm| owned(world, *vm))
+    world.guests.keys().try_for_each(|vm| owned(world, vm))
 }
 
 /// Whether a VM is at one host alone, its owner; one that is down is nowhere, and nobody else's than its last owner's.

@@ -23,6 +23,8 @@ use decide::units::{BitsPerSec, MoveId, Time, VmId};
 
 use precopy::{After, Precopy};
 
+use crate::world::ByVm;
+
 pub use precopy::Memory;
 
 mod precopy;
@@ -182,7 +184,7 @@ pub type Reaches<'a> = &'a dyn Fn(u16, u16) -> bool;
 #[derive(Debug, Default)]
 pub struct Fleet {
     hosts: BTreeMap<u16, Machine>,
-    memories: BTreeMap<VmId, Memory>,
+    memories: ByVm<Memory>,
     /// The hosts at which each VM has a process.
     at: BTreeMap<VmId, BTreeSet<u16>>,
     born: u64,
@@ -207,7 +209,7 @@ impl Fleet {
 
     /// A VM's memory.
     pub fn memory(&self, vm: VmId) -> Memory {
-        self.memories.get(&vm).copied().unwrap_or_default()
+        self.memories.get(vm).copied().unwrap_or_default()
     }
 
     /// A process begins, of no move.

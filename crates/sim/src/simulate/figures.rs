@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cluster::{Cluster, Node, Rule, RuleKind, Vm};
 use super::life::Move;
 
 /// One placement: use of each resource in percent of the node's own, over nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "mean, standard deviation, highest less lowest, and highest")]
 pub struct Figures {
     /// VMs that are not where they were at first.
@@ -32,7 +32,7 @@ pub struct Figures {
 }
 
 /// The way there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Steps {
     /// Migrations made.
     pub moves: usize,
@@ -44,6 +44,48 @@ pub struct Steps {
     pub memory_peak: f64,
     /// Rules that did not hold after a move; a group may be apart while one of it moves.
     pub rules_broken: usize,
+}
+
+impl Figures {
+    /// The means of several; counts are whole.
+    pub fn mean<'a>(all: impl ExactSizeIterator<Item = &'a Figures>) -> Figures {
+        let n = all.len().max(1);
+        let sum = all.fold(Figures::default(), |a, b| Figures {
+            displaced: a.displaced + b.displaced,
+            displaced_gib: a.displaced_gib + b.displaced_gib,
+            cpu_mean: a.cpu_mean + b.cpu_mean,
+            cpu_std: a.cpu_std + b.cpu_std,
+            cpu_spread: a.cpu_spread + b.cpu_spread,
+            cpu_max: a.cpu_max + b.cpu_max,
+            mem_mean: a.mem_mean + b.mem_mean,
+            mem_std: a.mem_std + b.mem_std,
+            mem_spread: a.mem_spread + b.mem_spread,
+            mem_max: a.mem_max + b.mem_max,
+            net_mean: a.net_mean + b.net_mean,
+            net_std: a.net_std + b.net_std,
+            net_spread: a.net_spread + b.net_spread,
+            net_max: a.net_max + b.net_max,
+            over: a.over + b.over,
+        });
+        let of = |sum: f64| sum / n as f64;
+        Figures {
+            displaced: sum.displaced / n,
+            displaced_gib: of(sum.displaced_gib),
+            cpu_mean: of(sum.cpu_mean),
+            cpu_std: of(sum.cpu_std),
+            cpu_spread: of(sum.cpu_spread),
+            cpu_max: of(sum.cpu_max),
+            mem_mean: of(sum.mem_mean),
+            mem_std: of(sum.mem_std),
+            mem_spread: of(sum.mem_spread),
+            mem_max: of(sum.mem_max),
+            net_mean: of(sum.net_mean),
+            net_std: of(sum.net_std),
+            net_spread: of(sum.net_spread),
+            net_max: of(sum.net_max),
+            over: sum.over / n,
+        }
+    }
 }
 
 /// Figures of a placement.

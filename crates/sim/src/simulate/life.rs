@@ -9,7 +9,7 @@ use decide::migrate::hypervisor::HypervisorCommand;
 use decide::policy::rules::{Group, Kind, Pin, Rules};
 use decide::policy::settings::{Balance, Settings, Trigger};
 use decide::units::{BitsPerSec, HostId, Mib, MoveId, Time, VmId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cluster::{Cluster, RuleKind, Vm};
 use super::figures::{Figures, Steps, figures, steps};
@@ -20,7 +20,7 @@ use crate::world::{Clock, Ordered, World, host_name, number};
 
 /// A round: each host is read once.
 const ROUND: Duration = Duration::from_secs(10);
-/// Nothing has moved for so many rounds: longer than any rest of a host, the longest after a failure included.
+/// Longer than any rest of a host, the longest after a failure included.
 const QUIET_ROUNDS: u64 = 100;
 /// A guest writes over and over to this part of its memory: one of so many.
 const WRITTEN: u64 = 10;
@@ -36,6 +36,15 @@ pub struct Options {
     pub seed: u64,
     /// After so many rounds it ends, quiet or not.
     pub rounds_max: u64,
+    /// It is quiet when nothing has moved for so many rounds.
+    pub quiet_rounds: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let settings = Settings::default();
+        Options { settings, seed: 1, rounds_max: 10_000, quiet_rounds: QUIET_ROUNDS }
+    }
 }
 
 impl Options {
@@ -43,12 +52,12 @@ impl Options {
     pub fn of(trigger: Trigger, seed: u64) -> Options {
         let mut settings = Settings::default();
         settings.mode.trigger = trigger;
-        Options { settings, seed, rounds_max: 10_000 }
+        Options { settings, seed, ..Options::default() }
     }
 }
 
 /// A migration that was made. Times are seconds since the beginning.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Move {
     /// The VM.
     pub vm: String,
@@ -73,7 +82,7 @@ pub struct Move {
 }
 
 /// What came of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// At first.
     pub before: Figures,
@@ -98,7 +107,7 @@ pub struct Report {
 }
 
 /// Nodes that are hot, by the agents' own word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HotNodes {
     /// At first: once thresholds have been crossed for as long as it takes.
     pub before: usize,
@@ -116,7 +125,7 @@ pub fn simulate(cluster: &Cluster, options: &Options, told: &dyn Fn(u64, usize))
     let (mut rounds, mut busy) = (0, 0);
     let window = options.settings.hot.window;
     let (mut hot_before, mut hot_later) = (BTreeSet::new(), BTreeSet::new());
-    while rounds < options.rounds_max && rounds - busy < QUIET_ROUNDS {
+    while rounds < options.rounds_max && rounds - busy < options.quiet_rounds {
         let before = world.commands.len();
         world.run(ROUND);
         rounds += 1;
@@ -149,7 +158,7 @@ pub fn simulate(cluster: &Cluster, options: &Options, told: &dyn Fn(u64, usize))
         steps: steps(cluster, &moves),
         placement: placement.iter().map(|(vm, at)| ((*vm).to_owned(), (*at).to_owned())).collect(),
         rounds: busy,
-        quiet: rounds - busy >= QUIET_ROUNDS,
+        quiet: rounds - busy >= options.quiet_rounds,
         messages: world.net.sent.messages,
         hot,
         cpu_s: (time(ClockId::ThreadCPUTime) - began).as_secs_f64(),

@@ -7,9 +7,13 @@
 //! **Invariant:** the same cluster, options and seed give the same moves at the same instants.
 
 mod cluster;
+mod draws;
 mod figures;
+pub mod ganeti;
+mod generate;
 mod life;
 
 pub use cluster::{BadCluster, Cluster, Node, Rule, RuleKind, Vm};
 pub use figures::{Figures, Steps, figures, steps};
+pub use generate::{Form, generate};
 pub use life::{HotNodes, Move, Options, Report, simulate};

@@ -110,7 +110,7 @@ pub(super) fn turn(world: &mut World) {
 
 fn one_guest(world: &mut World) -> VmId {
     let n = world.draw(u32::try_from(world.guests.len()).unwrap_or(1)) as usize;
-    *world.guests.keys().nth(n).expect("one of the guests was drawn")
+    world.guests.keys().nth(n).expect("one of the guests was drawn")
 }
 
 fn move_by_hand(world: &mut World) {
@@ -158,7 +158,7 @@ pub(super) fn all_run_again(world: &mut World) -> bool {
             any = true;
         }
     }
-    for vm in world.guests.keys().copied().collect::<Vec<_>>() {
+    for vm in world.guests.keys().collect::<Vec<_>>() {
         let at = world.fleet.of(vm).find(|(_, p)| p.seen == Seen::Paused).map(|(at, _)| at);
         if let Some(at) = at.filter(|at| owns(world, *at, vm)) {
             world.pause(at, vm, false);
@@ -186,7 +186,7 @@ fn restart_forgetful(world: &mut World) -> bool {
 fn resolve_all(world: &mut World) -> bool {
     let mut stranded = Vec::new();
     for vm in world.guests.keys() {
-        let all: Vec<_> = world.fleet.of(*vm).collect();
+        let all: Vec<_> = world.fleet.of(vm).collect();
         let [(at, process)] = all[..] else { continue };
         let open = process.move_id().filter(|id| world.sites[&at].journal.moves.contains_key(id));
         if let Some(id) = open.filter(|_| process.seen == Seen::IncomingComplete) {
@@ -290,7 +290,7 @@ fn quiet(world: &mut World) {
 /// links carry cannot be helped, so it has nothing to do with this.
 pub(super) fn last_loads(world: &mut World) {
     let busy = 20 + world.draw(80);
-    for vm in world.guests.keys().copied().collect::<Vec<_>>() {
+    for vm in world.guests.keys().collect::<Vec<_>>() {
         let quiet = world.fleet.memory(vm).dirty_rate <= QUIET;
         let packets = if quiet { u64::from(10 + world.draw(busy)) } else { 1 };
         world.guests.get_mut(&vm).expect("it was listed").packets = packets;

@@ -1,6 +1,7 @@
 //! The tasks of the command line: arguments in, a table for people on standard error, one JSON document on standard output.
 
 mod forecast;
+mod generate;
 mod gossip;
 mod policy;
 mod simulate;
@@ -13,6 +14,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 pub(crate) use forecast::Forecast;
+pub(crate) use generate::Generate;
 pub(crate) use gossip::Gossip;
 pub(crate) use policy::Policy;
 pub(crate) use simulate::Simulate;

@@ -54,7 +54,8 @@ impl Simulate {
         let cluster = Cluster::read(&text).with_context(|| file.to_string())?;
         let mut settings = self.settings()?;
         settings.mode.trigger = self.trigger.unwrap_or(settings.mode.trigger);
-        let options = Options { settings, seed: self.seed, rounds_max: self.max_rounds };
+        let (seed, rounds_max) = (self.seed, self.max_rounds);
+        let options = Options { settings, seed, rounds_max, ..Options::default() };
         let report = simulate(&cluster, &options, &|rounds, moves| {
             // Progress that cannot be shown is no failure.
             let _ = say(&format!("\rround {rounds}: {moves} moves"));

@@ -68,7 +68,7 @@ impl World {
         self.checks.place(vm, at);
         self.fleet.start(self.now, at, vm, Seen::Running);
         let definition = self.guests[&vm].definition.clone();
-        self.handle(at, Event::Sighting(Sighting::Found(Box::new(definition), RunState::Running)));
+        self.handle(at, Event::Sighting(Sighting::Found(definition, RunState::Running)));
         crate::checks::fleet(self);
     }
 
@@ -150,7 +150,7 @@ impl World {
                 Seen::Paused | Seen::PostMigrate | Seen::Unknown => RunState::Paused,
             };
             let definition = self.guests[&vm].definition.clone();
-            self.handle(at, Event::Sighting(Sighting::Found(Box::new(definition), run)));
+            self.handle(at, Event::Sighting(Sighting::Found(definition, run)));
         }
         if self.views_every.is_some() {
             return self.arm(at);

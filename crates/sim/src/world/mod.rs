@@ -7,6 +7,7 @@
 //! **Boundary:** nothing here decides for a host; it carries out what `Host` wants, or fails to, as a machine would.
 
 mod agents;
+mod by_vm;
 mod clock;
 mod disk;
 mod net;
@@ -36,6 +37,7 @@ use crate::hypervisor::{Fleet, Said, Step as ProcessStep};
 use queue::Queue;
 use scene::{Guest, Machine};
 
+pub use by_vm::ByVm;
 pub use clock::Clock;
 pub use disk::Journal;
 pub use net::{Net, Sent};
@@ -103,7 +105,7 @@ pub struct World {
     /// The hosts.
     pub sites: BTreeMap<u16, Site>,
     /// The VMs.
-    pub guests: BTreeMap<VmId, Guest>,
+    pub guests: ByVm<Guest>,
     /// The hypervisors.
     pub fleet: Fleet,
     /// What all agents start with.
@@ -181,7 +183,7 @@ impl World {
         World {
             now: Time(1_000_000),
             sites: BTreeMap::new(),
-            guests: BTreeMap::new(),
+            guests: ByVm::default(),
             fleet: Fleet::default(),
             settings,
             views_every: None,

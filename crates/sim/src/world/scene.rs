@@ -52,8 +52,8 @@ impl Machine {
 /// A VM and what it does, steadily, wherever it runs.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// What it is.
-    pub definition: VmDefinition,
+    /// What it is. Boxed, since figures of thousands of guests are looked up all the time.
+    pub definition: Box<VmDefinition>,
     /// Thousandths of a core.
     pub cpu: u64,
     /// Packets in a second.
@@ -158,7 +158,7 @@ impl World {
             start,
             tags: Vec::new(),
         };
-        let guest = Guest { definition: definition.clone(), cpu, packets, has_tap: true };
+        let guest = Guest { definition: Box::new(definition.clone()), cpu, packets, has_tap: true };
         self.guests.insert(vm, guest);
         self.checks.place(vm, at);
         self.fleet.know(vm, memory);
@@ -170,7 +170,7 @@ impl World {
     pub fn retag(&mut self, at: u16, vm: VmId, tags: &[&str]) {
         let guest = self.guests.get_mut(&vm).expect("a guest of this world");
         guest.definition.tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
-        let found = Sighting::Found(Box::new(guest.definition.clone()), RunState::Running);
+        let found = Sighting::Found(guest.definition.clone(), RunState::Running);
         self.handle(at, Event::Sighting(found));
     }
 
@@ -213,12 +213,12 @@ pub(super) fn read(world: &mut World, at: u16) -> Reading {
             link: guest.has_tap.then_some(link),
             cpu_us: process.used.cpu_us,
             process_start: process.number,
-            memory: guest.definition.memory,
             ..VmReading::default()
         });
     }
     for vm in &mut vms {
-        vm.dirty = Some(world.fleet.memory(vm.vm).written());
+        let memory = world.fleet.memory(vm.vm);
+        (vm.memory, vm.dirty) = (memory.size, Some(memory.written()));
     }
     let used = vms.iter().fold(Mib(0), |sum, vm| sum.plus(vm.memory));
     Reading {
