@@ -9,10 +9,11 @@
 //! tests run real VMs (`drivers/tests`).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher as _;
 use std::time::Duration;
 
+use decide::host::drain::Stand;
 use decide::host::plan::Plan;
 use decide::host::story::Step;
 use decide::host::{Ask, Event};
@@ -22,8 +23,8 @@ use decide::policy::settings::{Balance, Settings, Trigger};
 use decide::units::{Mib, Time};
 use sim::hypervisor::Memory;
 use sim::simulate::{Cluster, Form, Node, Options, Report, Vm, generate, simulate};
-use sim::world::World;
 use sim::world::scene::{flooded, settings, vm_id};
+use sim::world::{World, host_id};
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -304,6 +305,32 @@ fn complaint_6_why_this_host_and_why_nothing_is_done_is_said() {
     world.run(secs(30));
     let why = doing(&world, 1);
     assert!(why.starts_with("hot (packets_per_second ") && why.contains("but "), "{why}");
+}
+
+#[test]
+fn complaint_7_a_drained_host_empties_names_what_blocks_it_and_is_as_before_when_undone() {
+    let mut world = World::of(1, 3, settings());
+    for vm in 1..=3 {
+        world.boot(1, vm, 512, 200, 10);
+    }
+    world.retag(1, vm_id(1), &["plb_pin_host1"]);
+    world.run(secs(20));
+    world.handle(1, Event::Drain(Some(BTreeMap::new())));
+    world.run(secs(200));
+    assert!([2, 3].iter().all(|vm| at(&world, *vm) != [1]), "{}", world.story());
+    let drained = world.sites[&1].host.as_ref().unwrap().drain(world.now).unwrap();
+    let why = "no host that answers may take it: pin: it may be at host1 only".to_owned();
+    assert_eq!(drained.here.into_iter().collect::<Vec<_>>(), [(vm_id(1), Stand::Stays(why))]);
+    // Nothing comes meanwhile, and what has left may come back after.
+    let back = at(&world, 2)[0];
+    let to = Some(host_id(1));
+    world.ask(back, Ask::Move { vm: vm_id(2), to }).unwrap();
+    world.run(secs(60));
+    assert_eq!(at(&world, 2), [back], "{}", world.story());
+    world.handle(1, Event::Drain(None));
+    world.ask(back, Ask::Move { vm: vm_id(2), to }).unwrap();
+    world.run(secs(60));
+    assert_eq!(at(&world, 2), [1], "{}", world.story());
 }
 
 #[test]
