@@ -111,7 +111,7 @@ proptest! {
         let mut at = world.checks.places().clone();
         let first = world.sum_of_costs(&at);
         world.run(secs(400));
-        for (parts, broken) in transactions(&world.checks.passed) {
+        for (parts, broken) in transactions(&world.checks.as_judged(0)) {
             let before = world.sum_of_costs(&at);
             at.extend(parts.iter().map(|passed| (passed.vm, passed.to)));
             let lower = before.minus(world.sum_of_costs(&at));

@@ -56,9 +56,7 @@ pub(super) fn judge(checks: &mut Checks, world: &World) {
     let Some(Steady { since, mut at, passed }) = checks.steady.take() else { return };
     // Nor has what has gone down since.
     at.retain(|vm, _| !checks.down.contains(vm));
-    let mut order: Vec<Passed> = checks.passed[passed..].to_vec();
-    let begun = |id: &MoveId| checks.copies.get(id).copied();
-    order.sort_by_key(|passed| begun(&passed.id));
+    let order = checks.as_judged(passed);
     // A VM that was asked about before loads were known is counted by the load of then as long as it is on its way, and by its
     // new one only once it has been measured where it went: until then nothing is judged that leaves there, or goes there too.
     let too_early = |id: &MoveId| checks.asked.get(id).is_none_or(|(when, _)| *when < since);

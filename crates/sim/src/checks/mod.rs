@@ -164,6 +164,14 @@ impl Checks {
         &self.down
     }
 
+    /// What has passed since so many had, in the order in which sources judged it for the last time: it is in this order that
+    /// each lowers the sum of costs, since whoever judges counts what was judged before.
+    pub fn as_judged(&self, since: usize) -> Vec<Passed> {
+        let mut order = self.passed[since..].to_vec();
+        order.sort_by_key(|passed| self.copies.get(&passed.id).copied());
+        order
+    }
+
     /// A VM's load counts at this host from now on.
     pub fn place(&mut self, vm: VmId, at: u16) {
         self.at.insert(vm, at);
