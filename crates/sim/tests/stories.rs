@@ -794,3 +794,19 @@ fn messages_that_come_twice_make_one_incoming_side() {
     }
     assert!(!world.noted(Step::Alarm), "{}", world.story());
 }
+
+#[test]
+fn a_source_whose_agent_was_killed_before_it_chose_is_not_kept_waiting_for_its_own_reservations() {
+    let mut world = calm(settings());
+    world.run(secs(10));
+    world.ask(1, Ask::Move { vm: vm_id(1), to: None }).unwrap();
+    assert!(world.until(secs(2), |w| w.noted(Step::Acceptance)), "{}", world.story());
+    world.crash(1);
+    world.restart(1);
+    world.run(secs(5));
+    assert!(!world.noted(Step::Confirmation), "{}", world.story());
+    world.ask(1, Ask::Move { vm: vm_id(1), to: None }).unwrap();
+    // Reservations that nobody confirms hold for 45 s.
+    assert!(world.until(secs(25), |w| w.noted(Step::Done)), "{}", world.story());
+    assert!(!world.noted(Step::Refusal), "{}", world.story());
+}

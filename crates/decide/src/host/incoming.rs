@@ -134,6 +134,7 @@ impl Host {
             return;
         }
         self.hear_of(request.vm, &request.name);
+        self.let_go_of_earlier(now, id, request.vm, actions);
         self.count_room();
         let rules = self.settings.rules.of(request.vm, &request.name, &request.tags);
         let half_of = request.half_of.filter(|_| self.is_due(id, &request));
@@ -168,6 +169,17 @@ impl Host {
             self.note_move(id, Step::Acceptance, &words, |n| n.with(id.host), actions);
         }
         self.offering(now, id, event, actions);
+    }
+
+    /// A source moves a VM in one move at a time: with a later one it lets go of what it asked before, also if its agent was
+    /// killed meanwhile and has forgotten that. An incoming side that is, or was, there is `migrate`'s to settle.
+    fn let_go_of_earlier(&mut self, now: Time, id: MoveId, vm: VmId, actions: &mut Vec<Action>) {
+        let earlier = self.incoming.iter().filter(|(other, incoming)| {
+            let same = incoming.vm == vm && other.host == id.host;
+            same && **other < id && incoming.migrate.is_none()
+        });
+        let earlier: Vec<MoveId> = earlier.map(|(other, _)| *other).collect();
+        earlier.into_iter().for_each(|other| self.released(now, other, actions));
     }
 
     /// The VM's epoch as this journal has it, where that is above the one that the source asks under.
