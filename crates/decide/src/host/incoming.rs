@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::exchange::Swap;
+use super::judging::{PEAK_SECONDS, Verdict, peak_words};
 use super::migrating_in::NEVER_HERE;
 use super::story::{Note, Step};
 use super::{Action, Host, TimerKey};
@@ -10,12 +10,9 @@ use crate::migrate::hypervisor::Endpoint;
 use crate::migrate::record::VmRecord;
 use crate::migrate::target as migrate_target;
 use crate::negotiate::target::{self as negotiate_target, Stage};
-use crate::placement::admission::{capable, fits, size_with_overhead};
-use crate::policy::cost;
+use crate::placement::admission::size_with_overhead;
 use crate::policy::rules::VmRules;
-use crate::policy::settings::Settings;
 use crate::units::{Cost, Mib, MoveId, Time, VmId};
-use crate::usage::forecast::next_hour;
 use crate::usage::history::History;
 use crate::usage::history::aged::AgedHistory;
 use crate::usage::load::Load;
@@ -23,8 +20,6 @@ use crate::wire::message::{Body, Confirmation, Exchange, Request};
 
 /// The dearest useful acceptance is delayed by this much, cheaper ones by less: the cheapest arrives first.
 const ANSWER_SPREAD: Duration = Duration::from_millis(100);
-/// A VM's known peak is its highest mean over this many seconds.
-const PEAK_SECONDS: usize = 10;
 /// Moves that ended here and are still answered for.
 const ENDED_MAX: usize = 64;
 
@@ -36,7 +31,7 @@ pub(super) struct Incoming {
     pub(super) memory: Mib,
     /// What the VM would ask here: the source's word, raised by what its history shows.
     pub(super) demand: Load,
-    useful_max: Option<Cost>,
+    pub(super) useful_max: Option<Cost>,
     pub(super) confirmation: Option<Confirmation>,
     /// A history that overtook the confirmation.
     early: Option<Result<AgedHistory, String>>,
@@ -58,23 +53,6 @@ pub(super) struct Incoming {
     pub(super) half_of: Option<MoveId>,
     /// A person overrides that.
     pub(super) forced: bool,
-}
-
-/// What this host would say to a request.
-#[derive(Clone, Copy, Debug)]
-struct Verdict {
-    /// What the VM would cost here.
-    here: Cost,
-    /// What the move would cost beside its copy: more, where another goes in return.
-    all: Cost,
-    /// That other.
-    back: Option<VmId>,
-}
-
-impl Verdict {
-    fn alone(cost: Cost) -> Verdict {
-        Verdict { here: cost, all: cost, back: None }
-    }
 }
 
 impl Incoming {
@@ -217,129 +195,9 @@ impl Host {
         }
     }
 
-    /// Rules, capability, room, load: this host looks at itself.
-    fn judge_request(
-        &self,
-        now: Time,
-        id: MoveId,
-        request: &Request,
-        rules: &VmRules,
-    ) -> Result<Verdict, String> {
-        if request.policy_hash != self.settings.hash() {
-            return Err("its settings differ from mine: [hot], [target], [worth_it], [vm_policy], [migration_policy], and groups and pins in [rules], must agree"
-                .to_owned());
-        }
-        self.judge_vm(id, request, rules)?;
-        self.not_busy(id)?;
-        if let Some(crossed) = self.hot.hot(now, &self.settings.hot) {
-            return Err(format!("is hot itself: {crossed}"));
-        }
-        let Request { name, demand, memory, useful_max, .. } = request;
-        let alone = self.judge_load(now, id, *demand, *memory, *useful_max);
-        let better = |swap: &Swap| alone.as_ref().map_or(true, |alone| swap.all < *alone);
-        let verdict = match self.swap(now, id, request).filter(better) {
-            Some(Swap { back, here, all }) => {
-                self.keeps_reserve(*memory)?;
-                Verdict { here, all, back: Some(back) }
-            }
-            None => Verdict::alone(alone?),
-        };
-        self.admit(now, name, *demand, *memory)?;
-        Ok(verdict)
-    }
-
-    /// The other half of an exchange: that its load fits was agreed.
-    fn judge_half(
-        &self,
-        now: Time,
-        id: MoveId,
-        request: &Request,
-        rules: &VmRules,
-    ) -> Result<Cost, String> {
-        self.judge_vm(id, request, rules)?;
-        self.keeps_reserve(request.memory)?;
-        let highest = self.highest_load(now, Some(id));
-        Ok(cost::of_arrival(highest, request.demand, self.usage.capacity()))
-    }
-
-    /// Whether the VM can be here at all.
-    fn judge_vm(&self, id: MoveId, request: &Request, rules: &VmRules) -> Result<(), String> {
-        if self.usage.read().is_none() {
-            return Err("nothing has been measured here yet".to_owned());
-        }
-        if self.vms.contains_key(&request.vm) {
-            return Err(format!("a VM {} is here already", request.vm));
-        }
-        let other = self
-            .incoming
-            .iter()
-            .find(|(other, i)| **other != id && i.vm == request.vm && self.holds(other));
-        if let Some((other, _)) = other {
-            return Err(format!("move {other} of the same VM is not over"));
-        }
-        if self.is_named(&request.name) {
-            return Err(format!("another VM here is named {}", request.name));
-        }
-        capable(&request.needs, &self.offered)?;
-        self.keeps_rules(id, request.vm, rules, request.forced)
-    }
-
-    pub(super) fn is_named(&self, name: &str) -> bool {
-        self.vms.values().any(|vm| vm.definition.name == name)
-    }
-
     /// Whether anything is kept here for the move.
     pub(super) fn holds(&self, id: &MoveId) -> bool {
         self.target.offers().contains_key(id) || self.incoming.get(id).is_some_and(Incoming::open)
-    }
-
-    fn not_busy(&self, but: MoveId) -> Result<(), String> {
-        let own = usize::from(
-            self.target.offers().get(&but).is_some_and(|offer| offer.stage != Stage::Offered),
-        );
-        let busy = self.moves_under_way().saturating_sub(own);
-        let max = self.settings.limits.moves_per_host;
-        if busy < usize::try_from(max).unwrap_or(usize::MAX) {
-            return Ok(());
-        }
-        Err(format!("moves_per_host: {busy} under way here, {max} allowed"))
-    }
-
-    fn judge_load(
-        &self,
-        now: Time,
-        id: MoveId,
-        demand: Load,
-        memory: Mib,
-        useful_max: Option<Cost>,
-    ) -> Result<Cost, String> {
-        self.judge_fit(now, id, demand)?;
-        let capacity = self.usage.capacity();
-        let highest = self.highest_load(now, Some(id));
-        self.keeps_reserve(memory)?;
-        let cost = cost::of_arrival(highest, demand, capacity);
-        match useful_max {
-            Some(max) if cost > max => {
-                Err(format!("would cost {cost} here, more than the {max} that would be useful"))
-            }
-            Some(_) | None => Ok(cost),
-        }
-    }
-
-    fn keeps_reserve(&self, memory: Mib) -> Result<(), String> {
-        let available = self.usage.capacity().memory.minus(self.usage.host().memory);
-        let free = available.minus(self.settings.target.memory_reserve);
-        let size = size_with_overhead(memory);
-        if size <= free {
-            return Ok(());
-        }
-        Err(format!("memory_reserve: {size} asked, {free} to give now"))
-    }
-
-    fn judge_fit(&self, now: Time, id: MoveId, demand: Load) -> Result<(), String> {
-        let highest = self.highest_load(now, Some(id));
-        let Settings { target, hot, .. } = &self.settings;
-        fits(demand, highest, self.usage.capacity(), target, hot)
     }
 
     /// Drives the reservations, and does what they want.
@@ -551,64 +409,6 @@ impl Host {
         self.offering(now, id, negotiate_target::Event::HistoryRead { verdict }, actions);
     }
 
-    /// The second judgement: by the highest of what the source asked for and what the history shows. Whether the VM fits is
-    /// judged by its daily peak too; what it would cost is not, since the source reckons its relief by the load of now.
-    fn judge_history(&mut self, now: Time, id: MoveId, history: History) -> Result<Cost, String> {
-        let incoming = self.incoming.get_mut(&id).ok_or("nothing was asked about this move")?;
-        let (asked, memory, useful_max) = (incoming.demand, incoming.memory, incoming.useful_max);
-        let recent = history.peak(PEAK_SECONDS, memory).map_or(asked, |p| p.highest(asked));
-        let recent = next_hour(now, &history).map_or(recent, |next| recent.highest(next.mean));
-        let daily = history.daily_peak(now, memory).map_or(recent, |(p, _)| p.highest(recent));
-        (incoming.demand, incoming.history) = (recent, Some(history));
-        let (vm, name, rules) = (incoming.vm, incoming.name.clone(), incoming.rules.clone());
-        let forced = incoming.forced;
-        let (back, half_of) = (incoming.back, incoming.half_of);
-        self.target.has_room()?;
-        self.keeps_rules(id, vm, &rules, forced)?;
-        if half_of.is_some() {
-            self.keeps_reserve(memory)?;
-            let highest = self.highest_load(now, Some(id));
-            return Ok(cost::of_arrival(highest, recent, self.usage.capacity()));
-        }
-        self.not_busy(id)?;
-        self.judge_cost(now, id, asked, memory, useful_max, back)?;
-        let cost = self.judge_cost(now, id, recent, memory, useful_max, back).map_err(|why| {
-            format!("its recent peak of {}, read in its history: {why}", peak_words(recent))
-        })?;
-        let fits = match back {
-            None => self.judge_fit(now, id, daily),
-            Some((back, _)) => self.fits_without(now, id, daily, self.expected(now, back)),
-        };
-        fits.map_err(|why| {
-            format!("its daily peak of {}, read in its history: {why}", peak_words(daily))
-        })?;
-        self.admit(now, &name, recent, memory)?;
-        Ok(cost)
-    }
-
-    /// What a VM would cost here, the one that goes in return counted.
-    fn judge_cost(
-        &self,
-        now: Time,
-        id: MoveId,
-        demand: Load,
-        memory: Mib,
-        useful_max: Option<Cost>,
-        back: Option<(VmId, Exchange)>,
-    ) -> Result<Cost, String> {
-        let Some(back) = back else {
-            return self.judge_load(now, id, demand, memory, useful_max);
-        };
-        self.keeps_reserve(memory)?;
-        let (here, all) = self.judge_swap(now, id, demand, back)?;
-        match useful_max {
-            Some(max) if all > max => Err(format!(
-                "would cost {all} in exchange, more than the {max} that would be useful"
-            )),
-            Some(_) | None => Ok(here),
-        }
-    }
-
     pub(super) fn released(&mut self, now: Time, id: MoveId, actions: &mut Vec<Action>) {
         let preparing =
             self.target.offers().get(&id).is_some_and(|offer| offer.stage == Stage::Preparing);
@@ -648,10 +448,6 @@ fn told(now: Time, history: &History, asked: Load, memory: Mib) -> String {
             format!("{words}; daily peak {} ({minutes} min of a day known)", peak_words(peak))
         }
     }
-}
-
-fn peak_words(peak: Load) -> String {
-    format!("{} packets/s, {}", peak.packets.0, peak.cpu)
 }
 
 /// The share of the spread that the cost is of the highest useful one.

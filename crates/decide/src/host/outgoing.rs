@@ -8,21 +8,18 @@ use rand_chacha::rand_core::Rng;
 use super::plan::Asked;
 use super::story::{Note, Step, Story};
 use super::{Action, Host, TimerKey};
-use crate::membership::{Digest, HostState, View};
-use crate::migrate::hypervisor::{CopyParameters, Endpoint};
-use crate::migrate::record::Ownership;
+use crate::membership::{Digest, View};
+use crate::migrate::hypervisor::CopyParameters;
 use crate::migrate::source as migrate_source;
-use crate::negotiate::source::{self as negotiate_source, Answer, Phase};
+use crate::negotiate::source::{self as negotiate_source};
 use crate::placement::admission::size_with_overhead;
-use crate::placement::candidates::worth_it;
-use crate::policy::cost;
 use crate::policy::rules::{VmRules, of_places};
 use crate::units::{BitsPerSec, Cost, Epoch, HostId, Mib, MoveId, Time, VmId};
 use crate::usage::load::Load;
-use crate::wire::message::{Body, Confirmation, InReturn, JournalMark, Message, Request, Standing};
+use crate::wire::message::{Body, Confirmation, InReturn, Message, Request};
 
 /// All are asked below this number of hosts.
-const ASK_ALL_BELOW: usize = 16;
+pub(super) const ASK_ALL_BELOW: usize = 16;
 /// As many are asked, drawn by lot, from that number on.
 const SAMPLE: usize = 8;
 /// Where the uplink's driver does not tell its speed, it is taken to be this.
@@ -224,7 +221,7 @@ impl Host {
         Asked::Drawn { hosts: SAMPLE, of: asked.len() }
     }
 
-    fn askable(&self, now: Time, vm: VmId) -> Vec<HostId> {
+    pub(super) fn askable(&self, now: Time, vm: VmId) -> Vec<HostId> {
         let size = size_with_overhead(self.vms[&vm].definition.memory);
         let may = |view: &&View| {
             let digest = view.digest.as_ref();
@@ -386,242 +383,9 @@ impl Host {
         CopyParameters { bandwidth, downtime_max, multifd: copy.multifd }
     }
 
-    pub(super) fn accepted(
-        &mut self,
-        now: Time,
-        id: MoveId,
-        from: HostId,
-        (cost, in_return): (Cost, Option<InReturn>),
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(out) = self.outgoing.get(&id) else {
-            // Its move is over: its room is free again.
-            if migrate_source::may_let_go(id, self.first_incarnation) {
-                self.send(from, id, Body::Release, actions);
-            }
-            return;
-        };
-        if !out.negotiation.as_ref().is_some_and(|n| n.asked().contains(&from)) {
-            return;
-        }
-        if self.journals.set_back(from) {
-            let why = "its journal was set back: it may forget what it promises";
-            return self.refused(now, id, from, why, None, actions);
-        }
-        let judged = self.with_return(now, id, cost, in_return.as_ref()).and_then(|cost| {
-            self.judge_acceptance(now, id, from, cost).map(|(rank, ordered)| (cost, rank, ordered))
-        });
-        let (cost, rank, ordered) = match judged {
-            Ok(ranked) => ranked,
-            Err(why) => {
-                // It need not keep room any longer.
-                self.send(from, id, Body::Release, actions);
-                return self.refused(now, id, from, &why, None, actions);
-            }
-        };
-        let answer = Answer::Acceptance { cost, rank };
-        if self.is_new(id, from, &answer) {
-            self.tales.tell(id, |story| story.answered(from, now, Ok(cost)));
-            let words = match &in_return {
-                None => format!("it would cost {cost} there{ordered}"),
-                Some(back) => {
-                    format!("it would cost {cost} with {} in return{ordered}", back.name)
-                }
-            };
-            self.note_move(id, Step::Acceptance, &words, |n| n.with(from).at(cost), actions);
-        }
-        if let Some(out) = self.outgoing.get_mut(&id)
-            && out.exchange
-        {
-            match in_return {
-                Some(back) => out.returns.insert(from, back),
-                None => out.returns.remove(&from),
-            };
-        }
-        self.asking(now, id, negotiate_source::Event::Answered(from, answer), actions);
-    }
-
-    /// What a move costs in all where a VM would come in return.
-    fn with_return(
-        &self,
-        now: Time,
-        id: MoveId,
-        there: Cost,
-        in_return: Option<&InReturn>,
-    ) -> Result<Cost, String> {
-        match in_return {
-            None => Ok(there),
-            Some(_) if !self.outgoing.get(&id).is_some_and(|out| out.exchange) => {
-                Err("it offers a VM in return, for which nobody asked".to_owned())
-            }
-            Some(back) => self.judge_return(now, id, back).map(|own| there.plus(own)),
-        }
-    }
-
-    /// Whether this answer is of use to the move, and not the same again.
-    fn is_new(&self, id: MoveId, from: HostId, answer: &Answer) -> bool {
-        let negotiation = self.outgoing.get(&id).and_then(|out| out.negotiation.as_ref());
-        negotiation.is_some_and(|n| {
-            matches!(n.phase(), Phase::Asking | Phase::Confirmed(_))
-                && n.asked().contains(&from)
-                && n.answers().get(&from) != Some(answer)
-        })
-    }
-
-    pub(super) fn refused(
-        &mut self,
-        now: Time,
-        id: MoveId,
-        from: HostId,
-        why: &str,
-        known_epoch: Option<u64>,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(out) = self.outgoing.get(&id) else { return };
-        let vm = out.vm;
-        if out.migrate.as_ref().is_some_and(|m| m.record().peer == from) {
-            return self.out(
-                now,
-                id,
-                migrate_source::Event::Cancel(format!("the target fell away: {why}")),
-                actions,
-            );
-        }
-        let answer = Answer::Refusal(why.to_owned());
-        if self.is_new(id, from, &answer) {
-            self.tales.tell(id, |story| story.answered(from, now, Err(why.to_owned())));
-            self.note_move(id, Step::Refusal, why, |n| n.with(from), actions);
-        }
-        self.asking(now, id, negotiate_source::Event::Answered(from, answer), actions);
-        if let Some(known) = known_epoch {
-            self.outgrow_epoch(now, id, vm, known, actions);
-        }
-    }
-
-    /// Another host knows the VM under a later epoch than this journal: it has forgotten some, or that host has promised never
-    /// to take the VM under one that this agent did not live to use up. The VM is here, so the next one is this host's.
-    fn outgrow_epoch(
-        &mut self,
-        now: Time,
-        id: MoveId,
-        vm: VmId,
-        known: u64,
-        actions: &mut Vec<Action>,
-    ) {
-        let migrating = self.outgoing.get(&id).is_some_and(|out| out.migrate.is_some());
-        let Some(here) = self.vms.get_mut(&vm).filter(|here| {
-            !migrating && here.record.ownership == Ownership::Owner && here.record.floor < known
-        }) else {
-            return;
-        };
-        here.record.floor = known;
-        let why = format!("the VM is known elsewhere under epoch {known}: it takes a later one");
-        self.use_up_epoch(vm, actions);
-        self.asking(now, id, negotiate_source::Event::Cancel(why), actions);
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
-    pub(super) fn ready(
-        &mut self,
-        now: Time,
-        id: MoveId,
-        from: HostId,
-        cost: Cost,
-        endpoint: Endpoint,
-        journal: JournalMark,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(out) = self.outgoing.get(&id) else {
-            // A target reminds us of a move that we do not know. If this journal was there at the time, it is over.
-            if migrate_source::may_let_go(id, self.first_incarnation) {
-                self.send(from, id, Body::Release, actions);
-            }
-            return;
-        };
-        let Some(negotiation) = &out.negotiation else { return };
-        // Reminded by a target whose agent was restarted, or whose incoming side is not up yet: it cannot say where.
-        if endpoint.uri.is_empty() && negotiation.phase() == Phase::Confirmed(from) {
-            return;
-        }
-        let back = out.returns.get(&from);
-        let all = self.with_return(now, id, cost, back);
-        let worth_it = all.and_then(|cost| self.still_worth_it(now, id, cost));
-        let event = negotiate_source::Event::Readiness { from, cost, endpoint, journal, worth_it };
-        self.asking(now, id, event, actions);
-    }
-
     /// The VM of a move from here.
     pub fn leaving(&self, id: MoveId) -> Option<VmId> {
         self.outgoing.get(&id).map(|out| out.vm)
-    }
-
-    /// The test just before the copy, with the load as it is now.
-    fn still_worth_it(&self, now: Time, id: MoveId, there: Cost) -> Result<(), String> {
-        let out = &self.outgoing[&id];
-        match self.vms.get(&out.vm) {
-            Some(vm) if vm.record.ownership == Ownership::Owner => {}
-            Some(_) | None => return Err("the VM is not here any more".to_owned()),
-        }
-        if out.by_hand || out.by_rule || out.half_of.is_some() {
-            return Ok(());
-        }
-        let relief =
-            cost::relief(self.lowest_load(now, Some(id)), out.demand, self.usage.capacity());
-        worth_it(relief, there, cost::of_copy(out.memory), out.margin)
-    }
-
-    /// The target's word on what has become of the VM.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
-    pub(super) fn stands(
-        &mut self,
-        now: Time,
-        id: MoveId,
-        from: HostId,
-        (vm, epoch): (VmId, Epoch),
-        standing: Standing,
-        journal: Option<JournalMark>,
-        actions: &mut Vec<Action>,
-    ) {
-        if let Some(journal) = journal {
-            self.hear_journal(from, journal, actions);
-        }
-        let Some(migrate) = self.outgoing.get(&id).and_then(|out| out.migrate.as_ref()) else {
-            return;
-        };
-        let asked_about = migrate.record().epoch + 1;
-        let about = (migrate.vm(), Epoch { number: asked_about, owner: from });
-        if migrate.record().peer != from || (vm, epoch) != about {
-            return;
-        }
-        let named = migrate.record().journal;
-        let set_back = self.journals.set_back(from);
-        let standing = migrate_source::taken_for(standing, journal, &named, set_back);
-        if standing == Standing::Unknown {
-            let why = format!(
-                "the journal of {} is not what it was when the VM was to come: look at both hosts, then `evenkeel move resolve`",
-                self.name_of(from)
-            );
-            self.alarm_once(
-                Note::new(Step::Alarm, why).of(id, self.outgoing[&id].vm).with(from),
-                actions,
-            );
-        }
-        self.out(now, id, migrate_source::Event::Standing(standing), actions);
-    }
-
-    pub(super) fn undelivered(
-        &mut self,
-        now: Time,
-        to: HostId,
-        message: &Message,
-        why: &str,
-        actions: &mut Vec<Action>,
-    ) {
-        if matches!(message.body, Body::Confirmation(_) | Body::History(_)) {
-            let words = format!("{} could not be delivered: {why}", message.body.name());
-            self.note_move(message.move_id, Step::Refusal, &words, |n| n.with(to), actions);
-            self.asking(now, message.move_id, negotiate_source::Event::Unreachable(to), actions);
-        }
     }
 
     /// The move ends before a copy was begun: the VM stays.
@@ -652,7 +416,7 @@ impl Host {
 
     /// A target that was confirmed may have promised never to own the VM under the next epoch: that number is left out, so
     /// that it can take the VM another time.
-    fn use_up_epoch(&mut self, vm: VmId, actions: &mut Vec<Action>) {
+    pub(super) fn use_up_epoch(&mut self, vm: VmId, actions: &mut Vec<Action>) {
         let Some(here) = self.vms.get_mut(&vm) else { return };
         here.record.floor += 1;
         here.record.ran = here.record.floor;
@@ -692,69 +456,6 @@ impl Host {
         if !self.alarms.contains(&note) {
             self.alarm(note, actions);
         }
-    }
-
-    /// `force`: whatever rules say of where VMs are.
-    pub(super) fn move_by_hand(
-        &mut self,
-        now: Time,
-        vm: VmId,
-        to: Option<HostId>,
-        force: bool,
-        actions: &mut Vec<Action>,
-    ) -> Result<MoveId, String> {
-        self.movable(vm)?;
-        let mut overridden = self.rules_against(vm, to);
-        if let (Some(why), false) = (overridden.first(), force) {
-            return Err(why.clone());
-        }
-        if let Some(host) = to {
-            let alive = self.membership.view(host).is_some_and(|v| v.state == HostState::Alive);
-            if !alive {
-                return Err(format!("{} is not alive", self.name_of(host)));
-            }
-        }
-        let mut asked = to.map(|host| BTreeSet::from([host]));
-        if force && to.is_none() && self.askable(now, vm).is_empty() {
-            // Rules forbid each host: then any will do.
-            let alive = || self.membership.alive();
-            overridden.extend(alive().find_map(|view| self.ruled_out(vm, view)));
-            asked = Some(alive().map(|view| view.peer.host).take(ASK_ALL_BELOW).collect());
-        }
-        overridden.extend(self.is_excluded(vm).err());
-        let words =
-            to.map_or("by hand".to_owned(), |host| format!("by hand, to {}", self.name_of(host)));
-        let words = match &overridden[..] {
-            [] => words,
-            rules => format!("{words}, although {}", rules.join("; ")),
-        };
-        let policy = Note::new(Step::VmPolicy, format!("asked for {words}"));
-        let any = Departure::new(vm, words, policy);
-        Ok(self.begin_move(now, Departure { asked, forced: force, overridden, ..any }, actions))
-    }
-
-    pub(super) fn cancel_by_hand(
-        &mut self,
-        now: Time,
-        id: MoveId,
-        actions: &mut Vec<Action>,
-    ) -> Result<MoveId, String> {
-        let Some(out) = self.outgoing.get(&id) else {
-            return Err(format!("no move {id} from this host is under way"));
-        };
-        let why = "cancelled by hand".to_owned();
-        match out.migrate.as_ref().map(migrate_source::Source::phase) {
-            None => self.asking(now, id, negotiate_source::Event::Cancel(why), actions),
-            Some(phase) if phase.can_be_cancelled() => {
-                self.out(now, id, migrate_source::Event::Cancel(why), actions)
-            }
-            Some(_) => {
-                return Err(format!(
-                    "move {id} is past the point of return: its target owns the VM or is about to"
-                ));
-            }
-        }
-        Ok(id)
     }
 }
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::inventory::TWO_COPIES;
 use super::story::{Note, Step};
-use super::{Action, Host, Vm, Writer};
+use super::{Action, Host, Writer};
 use crate::migrate::hypervisor::{HypervisorReport, RunState, Sighting, VmDefinition};
 use crate::migrate::record::{Ownership, Record, VmRecord};
 use crate::migrate::target as migrate_target;
 use crate::negotiate::source as negotiate_source;
+use crate::policy::rules::{Rules, VmRules};
 use crate::units::{Time, VmId};
 use crate::usage::history::Whose;
 use crate::usage::history::past::Past;
@@ -24,6 +25,55 @@ const HEARD_OF_MAX: usize = 1000;
 const DOUBTFUL: &str = "it stands still, and the journal was set back: it may run elsewhere; look at the other hosts, then let it run or end it by hand";
 
 const NOT_WRITTEN: &str = "the journal cannot be written";
+
+/// A VM that this host owns or has just released.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vm {
+    /// What it is.
+    pub definition: VmDefinition,
+    /// What the guest does.
+    pub run: RunState,
+    /// What the journal has of it.
+    pub record: VmRecord,
+    /// Whether that record is on disk: before, the VM is not moved.
+    pub recorded: bool,
+    /// Not moved by itself before.
+    pub rest_until: Time,
+    /// What is wrong with it, if anything.
+    pub trouble: Option<String>,
+    /// What must hold of where it is, by the settings and its tags.
+    pub rules: VmRules,
+    /// Not moved by itself before, a broken rule or not: nobody took it.
+    pub refused_until: Time,
+    /// A rule that it breaks here is not mended by moving it before: a person, or others again and again, have moved it here.
+    pub insisted_until: Time,
+}
+
+impl Vm {
+    /// A VM of which nothing is wrong.
+    pub(super) fn new(
+        definition: VmDefinition,
+        run: RunState,
+        record: VmRecord,
+        rules: &Rules,
+    ) -> Vm {
+        let VmDefinition { vm, name, tags, .. } = &definition;
+        let rules = rules.of(*vm, name, tags);
+        let (recorded, trouble) = (true, None);
+        let (rest_until, refused_until, insisted_until) = Default::default();
+        Vm {
+            definition,
+            run,
+            record,
+            recorded,
+            rest_until,
+            trouble,
+            rules,
+            refused_until,
+            insisted_until,
+        }
+    }
+}
 
 impl Host {
     pub(super) fn sighting(&mut self, now: Time, sighting: Sighting, actions: &mut Vec<Action>) {
