@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use decide::host::Ask;
 use decide::migrate::hypervisor::Seen;
-use decide::policy::settings::Settings;
-use decide::units::Mib;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sim::world::scene::{settings, vm_id};
+use sim::world::scene::{restless, settings, vm_id};
 use sim::world::{self, World};
 
 /// Where a VM is at first.
@@ -46,16 +44,6 @@ fn turn() -> impl Strategy<Value = Turn> {
         1 => (host.clone(), 1..4u32).prop_map(|(host, writes)| Turn::FailWrites { host, writes }),
         1 => (host, any::<bool>()).prop_map(|(host, refuses)| Turn::Refuse { host, refuses }),
     ]
-}
-
-fn restless() -> Settings {
-    let mut settings = settings();
-    settings.target.memory_reserve = Mib(0);
-    settings.limits.moves_per_host = 3;
-    settings.limits.moves_per_day = 10_000;
-    settings.worth_it.vm_rest = secs(1);
-    settings.worth_it.host_rest = secs(1);
-    settings
 }
 
 fn take(world: &mut World, turn: &Turn) {

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use decide::host::Event;
-use decide::policy::settings::{Settings, Trigger};
-use decide::units::{Mib, PacketsPerSec, VmId};
+use decide::policy::settings::Trigger;
+use decide::units::{PacketsPerSec, VmId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sim::checks::transactions;
 use sim::simulate::{Cluster, Node, Options, Report, Vm, simulate};
 use sim::world::World;
-use sim::world::scene::settings;
+use sim::world::scene::restless;
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -60,17 +60,6 @@ fn cluster(nodes: usize, vms: &[Drawn], percent: u64) -> Cluster {
 fn lived(cluster: &Cluster, trigger: Trigger, seed: u64, quiet_rounds: u64) -> Report {
     let options = Options { rounds_max: 30_000, quiet_rounds, ..Options::of(trigger, seed) };
     simulate(cluster, &options, &|_, _| ())
-}
-
-/// Several moves at once, and hardly any rest.
-fn restless() -> Settings {
-    let mut settings = settings();
-    settings.target.memory_reserve = Mib(0);
-    settings.limits.moves_per_host = 3;
-    settings.limits.moves_per_day = 10_000;
-    settings.worth_it.vm_rest = secs(1);
-    settings.worth_it.host_rest = secs(1);
-    settings
 }
 
 proptest! {

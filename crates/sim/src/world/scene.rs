@@ -89,6 +89,17 @@ pub fn settings() -> Settings {
     settings
 }
 
+/// The same with several moves at once, and hardly any rest.
+pub fn restless() -> Settings {
+    let mut settings = settings();
+    settings.target.memory_reserve = Mib(0);
+    settings.limits.moves_per_host = 3;
+    settings.limits.moves_per_day = 10_000;
+    settings.worth_it.vm_rest = Duration::from_secs(1);
+    settings.worth_it.host_rest = Duration::from_secs(1);
+    settings
+}
+
 /// Host 1 has vm1, which is flooded, and vm2; host 2 has vm3; host 3, with vm4, has least to do.
 pub fn flooded(settings: Settings) -> World {
     let mut world = World::of(1, 3, settings);
