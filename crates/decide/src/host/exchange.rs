@@ -40,6 +40,7 @@ pub(super) struct Agreed {
 /// A VM that is to come here.
 #[derive(Clone, Debug)]
 struct Due {
+    first: MoveId,
     from: HostId,
     vm: VmId,
     demand: Load,
@@ -174,16 +175,23 @@ impl Host {
 
     /// How many VMs are to come or to go by what was agreed, and are not on their way.
     pub(super) fn agreed_elsewhere(&self) -> usize {
-        let coming = |due: &&Due| self.incoming.values().any(|it| it.vm == due.vm);
         let going = |owed: &&Owed| self.outgoing.values().any(|it| it.vm == owed.vm);
-        let due = self.agreed.due.values().filter(|due| !coming(due)).count();
-        due + self.agreed.owed.values().filter(|owed| !going(owed)).count()
+        self.awaited().count() + self.agreed.owed.values().filter(|owed| !going(owed)).count()
+    }
+
+    /// VMs that are to come in return and of which nothing has come yet, no request either.
+    fn awaited(&self) -> impl Iterator<Item = &Due> {
+        let asked = |vm: VmId| {
+            let mut incoming = self.incoming.iter();
+            self.vms.contains_key(&vm) || incoming.any(|(id, it)| it.vm == vm && self.holds(id))
+        };
+        self.agreed.due.values().filter(move |due| !asked(due.vm))
     }
 
     /// The first half is over, at its source.
     pub(super) fn await_return(&mut self, now: Time, id: MoveId, from: HostId, back: &InReturn) {
         let until = now.plus(OTHER_HALF_WITHIN);
-        let due = Due { from, vm: back.vm, demand: back.demand, until };
+        let due = Due { first: id, from, vm: back.vm, demand: back.demand, until };
         self.agreed.due.insert(id, due);
     }
 
@@ -206,14 +214,9 @@ impl Host {
 
     /// What VMs ask that are agreed to come in return, in any move but this, and of which no request has come yet.
     pub(super) fn coming_in_return(&self, but: Option<MoveId>) -> impl Iterator<Item = Load> {
-        let asked = |vm: VmId| {
-            let mut incoming = self.incoming.iter();
-            self.vms.contains_key(&vm) || incoming.any(|(id, it)| it.vm == vm && self.holds(id))
-        };
-        let due = self.agreed.due.values().filter(move |due| !asked(due.vm));
         let agreed = self.outgoing.iter().filter(move |(id, _)| Some(**id) != but);
         let agreed = agreed.filter_map(|(_, out)| Some(out.back.as_ref()?.demand));
-        due.map(|due| due.demand).chain(agreed)
+        self.awaited().map(|due| due.demand).chain(agreed)
     }
 
     /// Whether a request is the other half of an exchange, as agreed.
@@ -226,12 +229,8 @@ impl Host {
 
     /// Memory kept for VMs that are to come in return, beyond what those that go for them leave.
     pub(super) fn kept_for_returns(&self) -> Mib {
-        let is_coming = |vm: VmId| {
-            self.vms.contains_key(&vm)
-                || self.incoming.iter().any(|(id, it)| it.vm == vm && self.holds(id))
-        };
-        let due = self.agreed.due.values().filter(|due| !is_coming(due.vm));
-        let due = due.fold(Mib(0), |sum, due| sum.plus(size_with_overhead(due.demand.memory)));
+        let size = |due: &Due| size_with_overhead(due.demand.memory);
+        let due = self.awaited().map(size).fold(Mib(0), Mib::plus);
         let agreed = self.outgoing.values().filter_map(|out| {
             let back = size_with_overhead(out.back.as_ref()?.demand.memory);
             Some(back.minus(size_with_overhead(out.memory)))
@@ -244,11 +243,10 @@ impl Host {
         for (first, owed) in self.agreed.owed.clone() {
             self.give_back(now, first, &owed, actions);
         }
-        let held: BTreeSet<VmId> =
-            self.incoming.iter().filter(|(id, _)| self.holds(id)).map(|(_, it)| it.vm).collect();
-        let late = |due: &Due| due.until <= now && !held.contains(&due.vm);
-        let late: Vec<MoveId> =
-            self.agreed.due.iter().filter(|(_, due)| late(due)).map(|(first, _)| *first).collect();
+        let Host { agreed, vms, .. } = self;
+        agreed.due.retain(|_, due| !vms.contains_key(&due.vm));
+        let late = self.awaited().filter(|due| due.until <= now);
+        let late: Vec<MoveId> = late.map(|due| due.first).collect();
         for first in late {
             let Some(due) = self.agreed.due.remove(&first) else { continue };
             let name = self.name_of(due.from);

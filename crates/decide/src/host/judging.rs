@@ -136,12 +136,7 @@ impl Host {
         let highest = self.highest_load(now, Some(id));
         self.keeps_reserve(memory)?;
         let cost = cost::of_arrival(highest, demand, capacity);
-        match useful_max {
-            Some(max) if cost > max => {
-                Err(format!("would cost {cost} here, more than the {max} that would be useful"))
-            }
-            Some(_) | None => Ok(cost),
-        }
+        is_useful(cost, useful_max, "here").map(|()| cost)
     }
 
     pub(super) fn keeps_reserve(&self, memory: Mib) -> Result<(), String> {
@@ -215,12 +210,16 @@ impl Host {
         };
         self.keeps_reserve(memory)?;
         let (here, all) = self.judge_swap(now, id, demand, back)?;
-        match useful_max {
-            Some(max) if all > max => Err(format!(
-                "would cost {all} in exchange, more than the {max} that would be useful"
-            )),
-            Some(_) | None => Ok(here),
+        is_useful(all, useful_max, "in exchange").map(|()| here)
+    }
+}
+
+fn is_useful(cost: Cost, max: Option<Cost>, how: &str) -> Result<(), String> {
+    match max {
+        Some(max) if cost > max => {
+            Err(format!("would cost {cost} {how}, more than the {max} that would be useful"))
         }
+        Some(_) | None => Ok(()),
     }
 }
 
