@@ -188,7 +188,8 @@ impl Host {
         }
         let relief =
             cost::relief(self.lowest_load(now, Some(id)), out.demand, self.usage.capacity());
-        worth_it(relief, there, cost::of_copy(out.memory), out.margin)
+        let price = cost::of_copy(out.memory).plus(self.apart(out.vm));
+        worth_it(relief, there, price, out.margin)
     }
 
     /// The target's word on what has become of the VM.

@@ -362,7 +362,7 @@ impl Host {
     /// Whether some host could take the VM and it would cost little enough there, by what that host said of itself last.
     fn pays_somewhere(&self, offer: &Offer, margin: Cost) -> bool {
         let useful = offer.useful_max(margin);
-        let Candidate { vm, demand, memory } = offer.candidate;
+        let Candidate { vm, demand, memory, .. } = offer.candidate;
         let size = size_with_overhead(memory);
         let packets = self.usage.capacity().packets;
         self.membership.alive().any(|view| {
@@ -433,7 +433,7 @@ impl Host {
 
     pub(super) fn as_candidate(&self, now: Time, vm: VmId) -> Candidate {
         let memory = self.vms[&vm].definition.memory;
-        Candidate { vm, demand: self.demand(now, vm), memory }
+        Candidate { vm, demand: self.demand(now, vm), memory, apart: self.apart(vm) }
     }
 
     /// Whether the VM policy may have a VM leave.
@@ -494,9 +494,14 @@ impl Host {
 
     fn words(&self, cause: &Cause, leaves: &Leaves) -> String {
         let Leaves { offer, words: why, .. } = leaves;
-        let Offer { candidate: Candidate { vm, demand, memory }, relief, copy } = offer;
+        let Offer { candidate: Candidate { vm, demand, memory, apart }, relief, copy } = offer;
+        let apart = if *apart > Cost(0) {
+            format!(", its traffic with VMs here {apart}")
+        } else {
+            String::new()
+        };
         format!(
-            "{} should leave: {}; without it {relief} less ({} packets/s, {}), {why} ({memory}, copy cost {copy})",
+            "{} should leave: {}; without it {relief} less ({} packets/s, {}), {why} ({memory}, copy cost {copy}{apart})",
             self.vm_name(*vm),
             cause.words,
             demand.packets.0,

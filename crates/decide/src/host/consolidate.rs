@@ -11,7 +11,6 @@ use super::outgoing::may_take;
 use crate::membership::{Digest, View};
 use crate::placement::admission::size_with_overhead;
 use crate::placement::candidates::{Candidate, Offer};
-use crate::policy::cost;
 use crate::policy::settings::Trigger;
 use crate::units::{Cost, HostId, Mib, Time};
 
@@ -67,8 +66,7 @@ impl Host {
             format!("none of {} VMs that may leave fits at a host before it", candidates.len())
         })?;
         let (capacity, lowest) = (self.usage.capacity(), self.load_of_vms(now));
-        let relief = cost::relief(lowest, candidate.demand, capacity);
-        let offer = Offer { candidate, relief, copy: cost::of_copy(candidate.memory) };
+        let offer = Offer::of(candidate, lowest, capacity);
         let words = "the largest, to the fullest hosts that could take it".to_owned();
         Ok(Leaves { offer, asked: Some(asked), words, exchange: false })
     }

@@ -94,7 +94,7 @@ impl Host {
         let candidates = self.vms.keys().filter(|vm| may_go(vm)).filter_map(|vm| {
             let demand = self.expected(now, *vm);
             self.fits_without(now, id, request.demand, demand).ok()?;
-            Some(Candidate { vm: *vm, demand })
+            Some(Candidate { vm: *vm, demand, apart: self.apart(*vm) })
         });
         let here = self.side(now, Some(id));
         let (found, cost, all) = cheapest(&wish.side, &here, request.demand, candidates)?;
@@ -127,7 +127,8 @@ impl Host {
         let demand = self.expected(now, back);
         self.fits_without(now, id, comes, demand)?;
         let here = self.side(now, Some(id)).cost(comes, demand);
-        Ok((here, here.plus(wish.side.cost_of_return(comes, demand))))
+        let there = wish.side.cost_of_return(comes, demand).plus(self.apart(back));
+        Ok((here, here.plus(there)))
     }
 
     /// A VM of this host as it is offered in return.

@@ -4,7 +4,8 @@ use super::Host;
 use crate::negotiate::target::Stage;
 use crate::placement::admission::{room, size_with_overhead};
 use crate::planted::{Bug, planted};
-use crate::units::{Mib, MilliCores, MoveId, Time, VmId};
+use crate::policy::cost;
+use crate::units::{BitsPerSec, Cost, Mib, MilliCores, MoveId, Time, VmId};
 use crate::usage::DEMAND_WINDOW;
 use crate::usage::load::Load;
 
@@ -19,6 +20,16 @@ impl Host {
         let memory = self.vms.get(&vm).map_or(Mib(0), |vm| vm.definition.memory);
         // What makes the host hot has lasted for its window: a longer look back would see the calm before.
         self.usage.demand(now, vm, memory, self.settings.hot.window)
+    }
+
+    /// What it costs that a VM's traffic with the others here crosses the wire once it has left: those that are leaving too count,
+    /// since they may go elsewhere.
+    pub(super) fn apart(&self, vm: VmId) -> Cost {
+        let others = self.usage.traffic().between(vm);
+        let here = others.filter(|(other, _)| self.vms.contains_key(other));
+        let bits =
+            here.fold(BitsPerSec(0), |sum, (_, bits)| BitsPerSec(sum.0.saturating_add(bits.0)));
+        cost::of_traffic(bits, self.settings.worth_it.traffic_apart)
     }
 
     /// What one VM is expected to ask of its host: what it asks now, or on average in the next hour if that is more.

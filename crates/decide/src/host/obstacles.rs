@@ -265,15 +265,21 @@ impl Host {
         let copy = cost::of_copy(self.vms[&vm].definition.memory);
         let gain_min = self.settings.worth_it.gain_min;
         let margin = self.cause(now).map_or(gain_min, |cause| cause.margin);
-        let useful = relief.minus(copy).minus(margin);
+        let apart = self.apart(vm);
+        let talk = if apart > Cost(0) {
+            format!(", its traffic with VMs here {apart}")
+        } else {
+            String::new()
+        };
+        let useful = relief.minus(copy).minus(apart).minus(margin);
         if there <= useful {
             return;
         }
         let words = format!(
-            "it would cost {there} there by what that host said last, useful is {} at the most: {relief} less here, copy {copy}, gain_min {margin}",
+            "it would cost {there} there by what that host said last, useful is {} at the most: {relief} less here, copy {copy}{talk}, gain_min {margin}",
             useful.max(Cost(0))
         );
-        let gain = relief.minus(copy).minus(there);
+        let gain = relief.minus(copy).minus(apart).minus(there);
         let change = if gain > Cost(0) {
             format!("lower gain_min to less than {gain} on all hosts")
         } else {

@@ -192,6 +192,7 @@ pub(crate) mod settings {
     #[serde(remote = "WorthIt")]
     struct WorthItForm {
         gain_min: Cost,
+        traffic_apart: Cost,
         vm_rest: Duration,
         host_rest: Duration,
         measure_after: Duration,

@@ -15,6 +15,8 @@ pub struct Candidate {
     pub demand: Load,
     /// Size of its memory, which must be copied.
     pub memory: Mib,
+    /// What it costs that its traffic with VMs that stay crosses the wire from then on.
+    pub apart: Cost,
 }
 
 /// A candidate and what its departure is worth.
@@ -29,14 +31,24 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// The highest cost at a target that would still be useful: relief − cost > copy + margin must hold.
+    /// `lowest` is the least load that this host may come to have: every departure under way already gone.
+    pub fn of(candidate: Candidate, lowest: Load, capacity: Capacity) -> Offer {
+        let relief = cost::relief(lowest, candidate.demand, capacity);
+        Offer { candidate, relief, copy: cost::of_copy(candidate.memory) }
+    }
+
+    /// What is to be paid wherever it goes: the copy, and its traffic with VMs that stay.
+    pub fn price(&self) -> Cost {
+        self.copy.plus(self.candidate.apart)
+    }
+
+    /// The highest cost at a target that would still be useful: relief − cost > price + margin must hold.
     pub fn useful_max(&self, margin: Cost) -> Cost {
-        self.relief.minus(self.copy).minus(margin).minus(Cost(1))
+        self.relief.minus(self.price()).minus(margin).minus(Cost(1))
     }
 }
 
 /// The candidates that are worth asking about, best first: most relief per GiB copied, then the lowest id.
-/// `lowest` is the least load that this host may come to have: every departure under way already gone.
 pub fn ranked(
     candidates: &[Candidate],
     lowest: Load,
@@ -45,11 +57,7 @@ pub fn ranked(
 ) -> Vec<Offer> {
     let mut offers: Vec<Offer> = candidates
         .iter()
-        .map(|c| Offer {
-            candidate: *c,
-            relief: cost::relief(lowest, c.demand, capacity),
-            copy: cost::of_copy(c.memory),
-        })
+        .map(|candidate| Offer::of(*candidate, lowest, capacity))
         .filter(|offer| offer.useful_max(margin) > Cost(0))
         .collect();
     offers.sort_by_key(|o| (Reverse(relief_per_gib(o)), o.candidate.vm));
@@ -57,16 +65,17 @@ pub fn ranked(
 }
 
 fn relief_per_gib(offer: &Offer) -> i128 {
-    i128::from(offer.relief.0) * 1024 / i128::from(offer.candidate.memory.0.max(1))
+    i128::from(offer.relief.minus(offer.candidate.apart).0) * 1024
+        / i128::from(offer.candidate.memory.0.max(1))
 }
 
 /// Whether a move to a target that would cost `there` is worth it; if not, why.
 ///
 /// # Errors
 /// The reason, in figures.
-pub fn worth_it(relief: Cost, there: Cost, copy: Cost, margin: Cost) -> Result<(), String> {
+pub fn worth_it(relief: Cost, there: Cost, price: Cost, margin: Cost) -> Result<(), String> {
     let gain = relief.minus(there);
-    let needed = copy.plus(margin);
+    let needed = price.plus(margin);
     if gain > needed {
         Ok(())
     } else {
@@ -84,7 +93,7 @@ mod tests {
     fn candidate(id: u128, packets: u64, memory: u64) -> Candidate {
         let demand =
             Load { packets: PacketsPerSec(packets), memory: Mib(memory), ..Load::default() };
-        Candidate { vm: VmId(id), demand, memory: Mib(memory) }
+        Candidate { vm: VmId(id), demand, memory: Mib(memory), apart: Cost(0) }
     }
 
     fn host() -> Capacity {
@@ -101,6 +110,19 @@ mod tests {
             .map(|o| o.candidate.vm.0)
             .collect();
         assert_eq!(order, [2, 1, 3]);
+    }
+
+    #[test]
+    fn one_that_talks_with_those_that_stay_comes_after_one_that_does_not() {
+        let talks = Candidate { apart: Cost::percent(20), ..candidate(1, 400, 512) };
+        let all = [talks, candidate(2, 390, 512), candidate(3, 200, 512)];
+        let lowest = all.iter().fold(Load::default(), |sum, c| sum.plus(c.demand));
+        let ranked = ranked(&all, lowest, host(), Cost::percent(1));
+        assert_eq!(ranked[0].candidate.vm, VmId(2));
+        let talks = ranked.iter().find(|offer| offer.candidate.vm == VmId(1)).unwrap();
+        let alone = Offer::of(candidate(1, 400, 512), lowest, host());
+        let less = alone.useful_max(Cost(0)).minus(talks.useful_max(Cost(0)));
+        assert_eq!(less, Cost::percent(20));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct Candidate {
     pub vm: VmId,
     /// What it asks.
     pub demand: Load,
+    /// What it costs that its traffic with VMs that stay crosses the wire from then on.
+    pub apart: Cost,
 }
 
 /// Of these VMs the one whose return makes the exchange cheapest for both, what it costs here, and what it costs in all.
@@ -56,7 +58,8 @@ pub fn cheapest(
 ) -> Option<(Candidate, Cost, Cost)> {
     let judged = candidates.map(|candidate| {
         let here = target.cost(comes, candidate.demand);
-        (candidate, here, here.plus(source.cost_of_return(comes, candidate.demand)))
+        let there = source.cost_of_return(comes, candidate.demand).plus(candidate.apart);
+        (candidate, here, here.plus(there))
     });
     judged.min_by_key(|(candidate, _, all)| (*all, candidate.vm))
 }
@@ -105,7 +108,7 @@ mod tests {
         let alone = cost::relief(busy.lowest, vm, busy.capacity);
         assert!(alone < cost::of_arrival(idle.highest, vm, idle.capacity), "no single move pays");
         let theirs = [(1, load(100, 8192)), (2, load(1900, 8192)), (3, load(100, 1024))];
-        let theirs = theirs.map(|(vm, demand)| Candidate { vm: VmId(vm), demand });
+        let theirs = theirs.map(|(vm, demand)| Candidate { vm: VmId(vm), demand, apart: Cost(0) });
         let (back, there, all) = cheapest(&busy, &idle, vm, theirs.into_iter()).unwrap();
         assert_eq!(back.vm, VmId(1), "as much memory, little to do");
         let gain = alone.minus(all).minus(cost::of_copy(vm.memory));

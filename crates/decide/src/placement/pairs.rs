@@ -54,9 +54,7 @@ pub fn ranked(
     let mut pairs: Vec<Pair> = candidates
         .iter()
         .filter_map(|candidate| {
-            let relief = cost::relief(lowest, candidate.demand, capacity);
-            let copy = cost::of_copy(candidate.memory);
-            pair(Offer { candidate: *candidate, relief, copy }, margin, mean, (places, may))
+            pair(Offer::of(*candidate, lowest, capacity), margin, mean, (places, may))
         })
         .collect();
     pairs.sort_by(|a, b| {
@@ -78,7 +76,7 @@ fn pair(
     if useful <= Cost(0) {
         return None;
     }
-    let Candidate { vm, demand, memory } = offer.candidate;
+    let Candidate { vm, demand, memory, .. } = offer.candidate;
     let size = super::admission::size_with_overhead(memory);
     let fitting = places.iter().filter(|place| place.room >= size);
     let mut found: Vec<(Cost, Cost, HostId)> = fitting
@@ -106,9 +104,9 @@ pub fn exchanged(
     (places, may): (&[Place], &dyn Fn(VmId, HostId) -> bool),
 ) -> Option<(Offer, Vec<HostId>)> {
     let judged = candidates.iter().filter_map(|candidate| {
-        let Candidate { vm, demand, memory } = *candidate;
-        let copy = cost::of_copy(memory);
-        let paid = copy.plus(copy).plus(margin);
+        let Candidate { vm, demand, memory, .. } = *candidate;
+        let offer = Offer::of(*candidate, own.lowest, own.capacity);
+        let paid = offer.price().plus(offer.copy).plus(margin);
         let size = super::admission::size_with_overhead(memory);
         let fitting = places.iter().filter(|place| place.room >= size && may(vm, place.host));
         let mut hosts: Vec<(Cost, HostId)> = fitting
@@ -117,11 +115,6 @@ pub fn exchanged(
             .collect();
         hosts.sort_unstable_by_key(|(most, host)| (Reverse(*most), *host));
         let best = hosts.first()?.0;
-        let offer = Offer {
-            candidate: *candidate,
-            relief: cost::relief(own.lowest, demand, own.capacity),
-            copy,
-        };
         let hosts = hosts.into_iter().map(|(_, host)| host).collect();
         Some((by_size(best.minus(paid), memory), offer, hosts))
     });
@@ -253,7 +246,7 @@ mod tests {
     }
 
     fn candidate(vm: u128, cpu: u64, memory: u64) -> Candidate {
-        Candidate { vm: VmId(vm), demand: load(cpu, memory), memory: Mib(memory) }
+        Candidate { vm: VmId(vm), demand: load(cpu, memory), memory: Mib(memory), apart: Cost(0) }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! **Invariant:** only + − × ÷, in a fixed order, so that every build and processor gives the same integer.
 //! **Invariant:** a further load never costs less on a fuller host (g is convex), which is what makes moves end.
 
-use crate::units::{Cost, Mib};
+use crate::units::{BitsPerSec, Cost, Mib};
 use crate::usage::load::{Capacity, Load};
 
 /// The reference host: 16 cores.
@@ -51,6 +51,13 @@ pub fn of_arrival(highest: Load, vm: Load, capacity: Capacity) -> Cost {
 /// What it costs to copy a guest of this size.
 pub fn of_copy(memory: Mib) -> Cost {
     Cost(i64::try_from(memory.0).unwrap_or(i64::MAX / PER_GIB).saturating_mul(PER_GIB) / 1024)
+}
+
+/// What it costs that two VMs which talk on one host do so across the wire: so much for each Gbit/s, whatever else there is. It
+/// is linear, since a pair knows nothing of what else the two cards do.
+pub fn of_traffic(bits: BitsPerSec, per_gbit: Cost) -> Cost {
+    let cost = i128::from(bits.0) * i128::from(per_gbit.0) / 1_000_000_000;
+    Cost(i64::try_from(cost).unwrap_or(i64::MAX))
 }
 
 fn resource(load: u64, capacity: u64, reference: f64) -> f64 {

@@ -72,6 +72,9 @@ const COST: Kind = Kind {
     units: &[("%", 1_000_000)],
     range: (1, 1_000_000_000),
 };
+/// The same where zero means that it does not count.
+const WEIGHT: Kind =
+    Kind { name: "a percentage of pressure from 0% to 1000%", range: (0, 1_000_000_000), ..COST };
 
 /// The text is not a quantity of the kind wanted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -170,6 +173,11 @@ pub(crate) fn memory<'de, D: Deserializer<'de>>(from: D) -> Result<Mib, D::Error
 /// For serde: a cost above zero.
 pub(crate) fn cost<'de, D: Deserializer<'de>>(from: D) -> Result<Cost, D::Error> {
     from.deserialize_any(Text(&COST)).map(cost_of_steps)
+}
+
+/// For serde: a cost, or zero.
+pub(crate) fn weight<'de, D: Deserializer<'de>>(from: D) -> Result<Cost, D::Error> {
+    from.deserialize_any(Text(&WEIGHT)).map(cost_of_steps)
 }
 
 /// For serde: a whole number above zero.

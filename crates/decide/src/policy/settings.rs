@@ -200,6 +200,11 @@ pub struct WorthIt {
     /// many moves, high moves little. 2 % to 30 %; it must exceed the noise of your load.
     #[serde(deserialize_with = "quantity::cost")]
     pub gain_min: Cost,
+    /// What each Gbit/s costs, in percent of pressure, that a VM sends to and receives from the other VMs of its host, if it
+    /// leaves: VMs that talk much with each other stay together unless leaving relieves by more. 0 % ignores it; 2 % to 50 %. It
+    /// is known only where packets are counted by eBPF.
+    #[serde(deserialize_with = "quantity::weight")]
+    pub traffic_apart: Cost,
     /// Rest of a VM after it has moved. Short lets a VM wander, long leaves it on a host that has become hot since.
     /// 30 min to 24 h, many times `hot.for`.
     #[serde(deserialize_with = "quantity::positive_duration")]
@@ -218,6 +223,7 @@ impl Default for WorthIt {
     fn default() -> WorthIt {
         WorthIt {
             gain_min: Cost::percent(10),
+            traffic_apart: Cost::percent(10),
             vm_rest: Duration::from_hours(6),
             host_rest: Duration::from_mins(5),
             measure_after: Duration::from_mins(5),
@@ -352,8 +358,8 @@ impl Settings {
     /// A number that two hosts share if, and almost only if, they judge relief and cost alike: a target refuses a
     /// request with another one.
     ///
-    /// FNV-1a, 64 bits, over (name, 0, value as 8 bytes, big-endian) of: `meaning`, every key of `[hot]` and `[target]`, and
-    /// `worth_it.gain_min`; then (key, 0, text, 0) of each expression of `[vm_policy]` and `[migration_policy]` that is set, and of
+    /// FNV-1a, 64 bits, over (name, 0, value as 8 bytes, big-endian) of: `meaning`, every key of `[hot]` and `[target]`,
+    /// `worth_it.gain_min`, `worth_it.traffic_apart` and `spread.gain_min`; then (key, 0, text, 0) of each expression of `[vm_policy]` and `[migration_policy]` that is set, and of
     /// `vm_policy.for`; then (text, 0) of each text of `[[rules.group]]` and of each `[[rules.pin]]` that must hold.
     ///
     /// Expressions change no cost, and each move would still lower the sum over all hosts without them. But where half of the
@@ -388,6 +394,7 @@ impl Settings {
             ("target.memory_used_max", share(*memory_used_max)),
             ("target.memory_reserve", memory_reserve.0),
             ("worth_it.gain_min", self.worth_it.gain_min.0.cast_unsigned()),
+            ("worth_it.traffic_apart", self.worth_it.traffic_apart.0.cast_unsigned()),
             ("spread.gain_min", self.spread.gain_min.0.cast_unsigned()),
         ];
         let hash = canonical.iter().fold(FNV_START, |hash, (name, value)| {

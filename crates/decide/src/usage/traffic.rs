@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::DEMAND_WINDOW;
 use super::rates::per_second;
 use super::reading::{End, Flow};
-use crate::units::{BitsPerSec, PacketsPerSec, Time};
+use crate::units::{BitsPerSec, PacketsPerSec, Time, VmId};
 
 /// Cells that are kept; what a reading has beyond them is passed over.
 pub const CELLS_MAX: usize = 16_384;
@@ -42,6 +42,8 @@ pub struct Traffic {
     cells: BTreeMap<(End, End), VecDeque<Point>>,
     /// When the matrix was last read; none while it is not counted.
     read: Option<Time>,
+    /// What VMs of this host send each other, both directions: each pair is there twice, once for either end.
+    pairs: BTreeMap<VmId, BTreeMap<VmId, BitsPerSec>>,
 }
 
 impl Traffic {
@@ -70,6 +72,25 @@ impl Traffic {
             }
             self.cells.insert(ends, points);
         }
+        self.pair();
+    }
+
+    /// The other VMs of this host with which a VM talks, with what both directions carry together; nothing while the matrix is
+    /// not counted.
+    pub fn between(&self, vm: VmId) -> impl Iterator<Item = (VmId, BitsPerSec)> {
+        self.pairs.get(&vm).into_iter().flatten().map(|(other, bits)| (*other, *bits))
+    }
+
+    fn pair(&mut self) {
+        let mut pairs: BTreeMap<VmId, BTreeMap<VmId, BitsPerSec>> = BTreeMap::new();
+        for flow in self.rates().into_iter().flatten() {
+            let (End::Vm(from), End::Vm(to)) = (flow.from, flow.to) else { continue };
+            for (one, other) in [(from, to), (to, from)] {
+                let bits = pairs.entry(one).or_default().entry(other).or_default();
+                bits.0 = bits.0.saturating_add(flow.bits.0);
+            }
+        }
+        self.pairs = pairs;
     }
 
     /// The cells in which something was sent of late, in the order of their ends; none if the matrix is not counted.

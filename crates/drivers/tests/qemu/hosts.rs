@@ -142,9 +142,16 @@ impl Host {
         let socket = self.file(vm, "sock");
         until("QEMU listens", || UnixStream::connect(&socket).is_ok()).await;
         self.write(vm, "toml", &definition(&format!("vm-{:x}", vm.0), tap));
-        match self.sighting().await {
-            Sighting::Found(definition, RunState::Running) if definition.vm == vm => *definition,
-            other => panic!("{other:?}"),
+        loop {
+            match self.sighting().await {
+                Sighting::Found(definition, RunState::Running) if definition.vm == vm => {
+                    return *definition;
+                }
+                // The driver may look between the two.
+                Sighting::Unusable(Some(of), why)
+                    if of == vm && why.contains("a socket without a definition") => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod disk;
 mod net;
 mod queue;
 pub mod scene;
+mod talk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -36,6 +37,7 @@ use crate::hash::Trace;
 use crate::hypervisor::{Fleet, Said, Step as ProcessStep};
 use queue::Queue;
 use scene::{Guest, Machine};
+use talk::Talks;
 
 pub use by_vm::ByVm;
 pub use clock::Clock;
@@ -106,6 +108,8 @@ pub struct World {
     pub sites: BTreeMap<u16, Site>,
     /// The VMs.
     pub guests: ByVm<Guest>,
+    /// What VMs send each other.
+    pub talks: Talks,
     /// The hypervisors.
     pub fleet: Fleet,
     /// What all agents start with.
@@ -184,6 +188,7 @@ impl World {
             now: Time(1_000_000),
             sites: BTreeMap::new(),
             guests: ByVm::default(),
+            talks: Talks::default(),
             fleet: Fleet::default(),
             settings,
             views_every: None,

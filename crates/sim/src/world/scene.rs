@@ -231,6 +231,8 @@ pub(super) fn read(world: &mut World, at: u16) -> Reading {
         let memory = world.fleet.memory(vm.vm);
         (vm.memory, vm.dirty) = (memory.size, Some(memory.written()));
     }
+    let here = |vm: VmId| vms.iter().any(|reading| reading.vm == vm);
+    let flows = world.talks.count(at, here, world.read_every);
     let used = vms.iter().fold(Mib(0), |sum, vm| sum.plus(vm.memory));
     Reading {
         cpu_us: machine.cpu_us,
@@ -238,6 +240,7 @@ pub(super) fn read(world: &mut World, at: u16) -> Reading {
         memory_total: machine.memory,
         memory_available: machine.memory.minus(used),
         uplink_speed: Some(machine.link),
+        flows,
         vms,
         ..Reading::default()
     }
