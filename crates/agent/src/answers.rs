@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest,
-    DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter,
-    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status,
-    Unsettled, VmPlace, VmView, Why,
+    ClusterView, DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView,
+    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem,
+    Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use decide::host::{self, Ask};
 use decide::units::{HostId, MoveId, VmId};
 use drivers::store::{Events, Noted};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::cluster;
 use crate::draining;
 use crate::exclusions;
 use crate::http::{About, Backend, EventQuery, until_events};
@@ -145,6 +146,10 @@ impl Backend for Answers {
 
     async fn inventory(&self) -> Result<Vec<VmPlace>, Problem> {
         self.look(|at_work| views::inventory(at_work)).await
+    }
+
+    async fn cluster(&self) -> Result<ClusterView, Problem> {
+        self.look(|at_work| cluster::known(&at_work.host, at_work.clock.now())).await
     }
 
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {

@@ -13,6 +13,7 @@
 
 mod answers;
 pub mod clock;
+mod cluster;
 pub mod config;
 mod draining;
 mod exclusions;

@@ -20,10 +20,10 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::{
-    Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, DrainRequest,
-    DrainView, Event, EventFilter, ExcludeRequest, Exclusion, FOLLOW_MAX, FlowView, HistoryFilter,
-    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status,
-    Unsettled, VmPlace, VmView, Why,
+    Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, ClusterView,
+    DrainRequest, DrainView, Event, EventFilter, ExcludeRequest, Exclusion, FOLLOW_MAX, FlowView,
+    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem,
+    Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 
 /// An agent that does not answer for so long is taken for stuck.
@@ -137,6 +137,11 @@ impl Client {
     /// The VMs of all hosts, as each listed its own.
     pub async fn inventory(&self) -> Result<Vec<VmPlace>, ClientError> {
         self.get("/v1/inventory").await
+    }
+
+    /// The whole cluster as the agent knows it, with figures.
+    pub async fn cluster(&self) -> Result<ClusterView, ClientError> {
+        self.get("/v1/cluster").await
     }
 
     /// The moves from or to the agent's host, newest first.

@@ -10,9 +10,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub mod client;
+pub mod cluster;
 mod history;
 mod operations;
 
+pub use cluster::{ClusterHost, ClusterLoad, ClusterView, ClusterVm};
 pub use history::{HistoryFilter, HistoryView, Series, StayView};
 pub use operations::{
     BestHost, BestHostRequest, DrainRequest, DrainView, ExcludeRequest, Exclusion, LeavingVm,

@@ -393,12 +393,13 @@ fn seconds(text: &str) -> Result<u64, String> {
 
 const LAB_HELP: &str = "\
 All that follows `lab` goes to the program `evenkeel-sim`, which lies beside this one or in PATH; so does its exit code.
-Without it the exit code is 127.
+Without it the exit code is 127. Only `lab dump` asks agents: it writes the cluster as they see it, for `lab simulate`.
 
 Examples:
   evenkeel lab --help
   evenkeel lab replay /var/lib/evenkeel/record/83a68107.1795373297.jsonl.lz4
   evenkeel lab replay LOG --json | jq .same
+  evenkeel lab dump -o cluster.json && evenkeel lab simulate cluster.json
   evenkeel lab policy check /etc/evenkeel/evenkeel.toml";
 
 const EVENTS_HELP: &str = "\

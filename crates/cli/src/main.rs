@@ -13,11 +13,13 @@ use api::{ApplyRequest, BalancerRequest, Why};
 use clap::Parser;
 
 use crate::args::{Command, CommandLine, ConfigCommand, Format, OnOff};
+use crate::dump::Dump;
 use crate::screen::Screen;
 
 mod args;
 mod best;
 mod draining;
+mod dump;
 mod events;
 mod exclusions;
 mod history;
@@ -103,7 +105,10 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Config { what: ConfigCommand::Check { file } } => {
             return Ok(program::config_check(file));
         }
-        Command::Lab { args } => return Ok(program::lab(&args)),
+        Command::Lab { args } => match Dump::of(&args) {
+            Some(wanted) => return dump::run(&client, wanted).await,
+            None => return Ok(program::lab(&args)),
+        },
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "evenkeel-sim",
     about = "Simulation, replay and checks",
+    after_help = "`evenkeel lab dump` writes a living cluster as its agents see it, for `simulate`.",
     disable_help_subcommand = true
 )]
 struct Arguments {

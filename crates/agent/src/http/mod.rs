@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::{
-    Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, DrainRequest,
-    DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter, HistoryView, HostView,
-    MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status, Unsettled, VmPlace, VmView,
-    Why,
+    Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, ClusterView,
+    DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter,
+    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status,
+    Unsettled, VmPlace, VmView, Why,
 };
 use tokio::sync::oneshot;
 
@@ -75,6 +75,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<HistoryView, Problem>> + Send;
     /// The VMs of all hosts, as each listed its own.
     fn inventory(&self) -> impl Future<Output = Result<Vec<VmPlace>, Problem>> + Send;
+    /// The whole cluster as it knows it, with figures.
+    fn cluster(&self) -> impl Future<Output = Result<ClusterView, Problem>> + Send;
     /// The moves from or to its host, newest first.
     fn moves(&self) -> impl Future<Output = Result<Vec<MoveView>, Problem>> + Send;
     /// One move, by its id.

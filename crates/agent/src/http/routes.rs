@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use api::{
-    Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, DrainRequest,
-    DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter, HistoryView, HostView,
-    MoveRequest, MoveStarted, MoveView, Plan, Resolve, Status, Unsettled, VmPlace, VmView, Why,
-    WhyFilter,
+    Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, ClusterView,
+    DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter,
+    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Resolve, Status, Unsettled,
+    VmPlace, VmView, Why, WhyFilter,
 };
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -36,6 +36,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/vms/{vm}/include", post(include::<B>))
         .route("/v1/exclusions", get(exclusions::<B>))
         .route("/v1/inventory", get(inventory::<B>))
+        .route("/v1/cluster", get(cluster::<B>))
         .route("/v1/moves", get(moves::<B>).post(start_move::<B>))
         .route("/v1/moves/{id}", get(one_move::<B>))
         .route("/v1/moves/{id}/cancel", post(cancel::<B>))
@@ -96,6 +97,10 @@ async fn host_history<B: Backend>(
 
 async fn inventory<B: Backend>(State(backend): State<B>) -> Answer<Vec<VmPlace>> {
     Ok(Json(backend.inventory().await?))
+}
+
+async fn cluster<B: Backend>(State(backend): State<B>) -> Answer<ClusterView> {
+    Ok(Json(backend.cluster().await?))
 }
 
 async fn moves<B: Backend>(State(backend): State<B>) -> Answer<Vec<MoveView>> {

@@ -7,9 +7,9 @@ use agent::http::{About, ApiSocket, Backend, EventQuery, serve, until_events};
 use api::client::Client;
 use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, Choice,
-    Decision, DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter,
-    HistoryView, HostView, LeavingVm, MoveRequest, MoveStarted, MoveView, Plan, PlannedMove,
-    Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
+    ClusterView, Decision, DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView,
+    HistoryFilter, HistoryView, HostView, LeavingVm, MoveRequest, MoveStarted, MoveView, Plan,
+    PlannedMove, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -151,6 +151,11 @@ pub(crate) fn drain(draining: bool) -> DrainView {
     DrainView { host: "host1".to_owned(), draining, left, here: vec![waits], stopped }
 }
 
+pub(crate) fn cluster() -> ClusterView {
+    let (host, host_id) = (status().host, status().host_id);
+    ClusterView { host, host_id, hosts: vec![], vms: vec![] }
+}
+
 pub(crate) fn plan() -> Plan {
     let planned = PlannedMove {
         vm: VM.to_owned(),
@@ -233,6 +238,10 @@ impl Backend for Fixed {
     async fn inventory(&self) -> Result<Vec<VmPlace>, Problem> {
         Ok(vec![])
     }
+    async fn cluster(&self) -> Result<ClusterView, Problem> {
+        Ok(cluster())
+    }
+
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
         Ok(vec![one_move()])
     }

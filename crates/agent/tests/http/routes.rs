@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 
 use crate::backend::{
-    MOVE, Served, VM, balancer, best_host, drain, event, exclusion, flow, one_move, plan, status,
-    unsettled,
+    MOVE, Served, VM, balancer, best_host, cluster, drain, event, exclusion, flow, one_move, plan,
+    status, unsettled,
 };
 
 /// Sends what the client would not; gives status, content type and body.
@@ -62,6 +62,7 @@ async fn what_the_backend_answers_reaches_the_client() {
     assert_eq!(client.why(None).await.unwrap().about, "nothing");
     assert_eq!(client.why(Some(VM)).await.unwrap().about, VM);
     assert_eq!(client.why_not(VM, "host2").await.unwrap().about, format!("VM {VM} to host2"));
+    assert_eq!(client.cluster().await.unwrap(), cluster());
     assert_eq!(client.plan().await.unwrap(), plan());
     let apply = ApplyRequest { vms: vec![VM.to_owned()] };
     assert_eq!(client.apply(&apply).await.unwrap().vms[0].move_id.as_deref(), Some(MOVE));

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, Choice,
-    Decision, DrainRequest, DrainView, Event, EventFilter, ExcludeRequest, Exclusion, FlowView,
-    HostView, MoveRequest, MoveStarted, MoveView, Plan, PlannedMove, Problem, Resolve, Status,
-    Step, Unsettled, VmPlace, VmView, Why, WhyFilter,
+    ClusterHost, ClusterLoad, ClusterView, ClusterVm, Decision, DrainRequest, DrainView, Event,
+    EventFilter, ExcludeRequest, Exclusion, FlowView, HostView, MoveRequest, MoveStarted, MoveView,
+    Plan, PlannedMove, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why, WhyFilter,
 };
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -124,6 +124,7 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/best-host", post(best_host))
         .route("/v1/drain", get(drain).post(set_drain))
         .route("/v1/traffic", get(async || Json(vec![flow()])))
+        .route("/v1/cluster", get(async || Json(cluster())))
         .route("/v1/inventory", get(async || Json(inventory())))
         .route("/v1/moves", get(async || Json(vec![done()])).post(start_move))
         .route("/v1/moves/{id}", get(one_move))
@@ -166,6 +167,46 @@ async fn start_move(
     let rule = || "anti-affinity db: a VM of it is there".to_owned();
     let overridden = request.force.then(rule).into_iter().collect();
     Json(MoveStarted { move_id: MOVE.to_owned(), overridden }).into_response()
+}
+
+/// Host 1, whose agent it is, with two VMs of a group; host 2 with one as it was listed.
+fn cluster() -> ClusterView {
+    let host = |name: &str, id: &str| ClusterHost {
+        name: name.to_owned(),
+        id: id.to_owned(),
+        state: "alive".to_owned(),
+        cpu_millicores: Some(16_000),
+        memory_mib: Some(65_536),
+        nic_bits_per_second: Some(20_000_000_000),
+        cpu_asked_millicores: Some(2500),
+        bits_per_second: Some(8_000_000),
+        left_out: Some(0),
+    };
+    let load = ClusterLoad {
+        cpu_millicores: 1250,
+        received_bits_per_second: 1_500_000,
+        sent_bits_per_second: 500_000,
+        dirty_mib_per_second: Some(3),
+    };
+    let vm = |name: &str, host_id: &str, load: Option<ClusterLoad>| ClusterVm {
+        name: name.to_owned(),
+        id: format!("id-{name}"),
+        host_id: host_id.to_owned(),
+        state: "running".to_owned(),
+        epoch: 1,
+        memory_mib: 2048,
+        vcpus: load.map(|_| 2),
+        load,
+        affinity: vec![],
+        anti_affinity: if name == "db" { vec![] } else { vec!["web".to_owned()] },
+        pinned: (name == "db").then(|| vec!["1".to_owned()]),
+    };
+    ClusterView {
+        host: "host1".to_owned(),
+        host_id: "1".to_owned(),
+        hosts: vec![host("host1", "1"), host("host2", "2")],
+        vms: vec![vm("web1", "1", Some(load)), vm("db", "1", Some(load)), vm("web2", "2", None)],
+    }
 }
 
 fn plan() -> Plan {

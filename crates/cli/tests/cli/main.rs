@@ -4,6 +4,7 @@
 
 mod agent;
 mod drain;
+mod dump;
 mod follow;
 mod lab;
 mod lists;
