@@ -533,6 +533,7 @@ impl Host {
             asked,
             useful_max,
             by_rule: any_cost,
+            empties: any_cost,
             margin,
             exchange,
             ..Departure::new(vm, why, policy)

@@ -12,7 +12,7 @@ use crate::membership::{Digest, View};
 use crate::placement::admission::size_with_overhead;
 use crate::placement::candidates::{Candidate, Offer};
 use crate::policy::settings::Trigger;
-use crate::units::{Cost, HostId, Mib, Time};
+use crate::units::{Cost, HostId, Mib, MoveId, Rank, Time};
 
 impl Host {
     /// This host is the last of those that have VMs, and what it has fits at the others of them, by what they said last.
@@ -40,7 +40,8 @@ impl Host {
         (own <= room && busy <= cpu).then_some(cause)
     }
 
-    /// The largest VM that may leave, since it is the hardest to place, and the fullest hosts that could take it.
+    /// The largest VM that may leave, since it is the hardest to place, and the first hosts by name that could take it: those are
+    /// the last to be emptied themselves, so that it need not move again.
     pub(super) fn leaves_first(
         &self,
         now: Time,
@@ -55,9 +56,8 @@ impl Host {
                 digest.is_some_and(|digest| may_take(digest, size))
                     && self.may_even_out(candidate.vm, view.peer.host)
             });
-            let mut able: Vec<(Mib, HostId)> = able
-                .map(|view| (view.digest.as_ref().map_or(Mib(0), room), view.peer.host))
-                .collect();
+            let mut able: Vec<(&str, HostId)> =
+                able.map(|view| (&*view.peer.name, view.peer.host)).collect();
             able.sort_unstable();
             let asked: Vec<HostId> = able.into_iter().map(|(_, host)| host).take(ASKED).collect();
             (!asked.is_empty()).then_some((*candidate, asked))
@@ -67,8 +67,17 @@ impl Host {
         })?;
         let (capacity, lowest) = (self.usage.capacity(), self.load_of_vms(now));
         let offer = Offer::of(candidate, lowest, capacity);
-        let words = "the largest, to the fullest hosts that could take it".to_owned();
+        let words = "the largest, to the first by name that takes it".to_owned();
         Ok(Leaves { offer, asked: Some(asked), words, exchange: false })
+    }
+
+    /// A host's place in the order in which a VM that is to empty this one prefers them: the first by name.
+    pub(super) fn place_by_name(&self, id: MoveId, host: HostId) -> Rank {
+        let asked = self.outgoing.get(&id).and_then(|out| out.negotiation.as_ref());
+        let asked = asked.into_iter().flat_map(|negotiation| negotiation.asked());
+        let named = |host: HostId| (self.name_of(host), host);
+        let before = asked.filter(|other| named(**other) < named(host)).count();
+        Rank::by_cost(Cost(i64::try_from(before).unwrap_or(i64::MAX)))
     }
 
     /// Hosts before this one that have VMs.
@@ -90,8 +99,4 @@ impl Host {
 
 fn has_vms(view: &View) -> bool {
     view.digest.as_ref().is_some_and(|digest| digest.vms > 0)
-}
-
-fn room(digest: &Digest) -> Mib {
-    digest.headroom.as_ref().map_or(Mib(0), |headroom| headroom.room)
 }

@@ -44,6 +44,8 @@ pub(super) struct Outgoing {
     pub(super) by_hand: bool,
     /// A rule asked for it, or that this host is drained: any cost will do.
     pub(super) by_rule: bool,
+    /// It is to empty this host: of those that take it the first by name is chosen.
+    pub(super) empties: bool,
     /// A person overrides rules.
     pub(super) forced: bool,
     /// Relief beyond cost there and copy that it must bring, unless a person asked for it.
@@ -74,6 +76,7 @@ impl Outgoing {
             confirmed: false,
             by_hand: false,
             by_rule: false,
+            empties: false,
             forced: false,
             margin: Cost(0),
             exchange: false,
@@ -109,6 +112,8 @@ pub(super) struct Departure {
     pub(super) useful_max: Option<Cost>,
     /// A rule asks, or that this host is drained.
     pub(super) by_rule: bool,
+    /// It is to empty this host: of those that take it the first by name is chosen.
+    pub(super) empties: bool,
     /// Relief beyond cost there and copy that it must bring.
     pub(super) margin: Cost,
     /// A VM of the target's may come in return.
@@ -131,6 +136,7 @@ impl Departure {
             asked: None,
             useful_max: None,
             by_rule: false,
+            empties: false,
             margin: Cost(0),
             exchange: false,
             half_of: None,
@@ -155,6 +161,7 @@ impl Host {
             asked,
             useful_max,
             by_rule,
+            empties,
             margin,
             exchange,
             half_of,
@@ -176,7 +183,7 @@ impl Host {
         let out = Outgoing::new(vm, memory, demand);
         let negotiation = Some(negotiation);
         let out = Outgoing { expected, by_hand, by_rule, forced, margin, negotiation, ..out };
-        let out = Outgoing { exchange, half_of, ..out };
+        let out = Outgoing { empties, exchange, half_of, ..out };
         self.outgoing.insert(move_id, out);
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id

@@ -147,9 +147,10 @@ impl Host {
         from: HostId,
         cost: Cost,
     ) -> Result<(Rank, String), String> {
-        let by_cost = (Rank::by_cost(cost), String::new());
         let out = &self.outgoing[&id];
-        let Some(negotiation) = &out.negotiation else { return Ok(by_cost) };
+        let rank = if out.empties { self.place_by_name(id, from) } else { Rank::by_cost(cost) };
+        let by_default = (rank, String::new());
+        let Some(negotiation) = &out.negotiation else { return Ok(by_default) };
         match negotiation.answers().get(&from) {
             Some(Answer::Acceptance { cost: before, rank }) if *before == cost => {
                 return Ok((*rank, String::new()));
@@ -162,7 +163,7 @@ impl Host {
         let named = out.by_hand && negotiation.asked().len() == 1;
         let policy = &self.settings.migration_policy;
         if chosen || named || (policy.reject.is_none() && policy.order.is_none()) {
-            return Ok(by_cost);
+            return Ok(by_default);
         }
         let known = self.known_of_answer(now, id, from, cost);
         if let Some(reject) = &policy.reject {
@@ -175,7 +176,7 @@ impl Host {
                 }
             }
         }
-        let Some(order) = &policy.order else { return Ok(by_cost) };
+        let Some(order) = &policy.order else { return Ok(by_default) };
         Ok(match order.value(&known).and_then(|value| Ok((value, order.rank(&known)?))) {
             Ok((value, rank)) => (rank, format!(", migration_policy.order {value}")),
             Err(failure) => {
