@@ -369,6 +369,17 @@ fn a_vm_that_is_not_where_it_is_pinned_goes_there() {
 }
 
 #[test]
+fn a_vm_whose_copy_would_never_end_is_not_moved_for_a_rule() {
+    let rules = enforced(&pin(r#"["vm1"]"#, r#"hosts = ["host3"]"#));
+    let mut world = World::of(1, 3, rules);
+    let restless = Memory { size: Mib(4096), working_set: Mib(2048), dirty_rate: Mib(4000) };
+    world.boot_with(1, 1, restless, 500, 10);
+    world.run(secs(60));
+    assert!(!world.noted(Step::Request), "{}", world.story());
+    assert!(doing(&world, 1).contains("its copy would not end"), "{}", doing(&world, 1));
+}
+
+#[test]
 fn the_smaller_part_of_a_group_goes_to_the_larger() {
     let rules = enforced(&group("affinity", r#"["vm1", "vm2", "vm3", "vm4", "vm5"]"#));
     let mut world = with(rules, &[(1, 1), (1, 2), (2, 3), (2, 4), (2, 5)]);

@@ -459,11 +459,7 @@ impl Host {
         if self.usage.history(vm).is_none_or(|history| history.span() < WATCHED_MIN) {
             return Err(format!("it was not watched for {} s yet", WATCHED_MIN.as_secs()));
         }
-        if self.foreseen(vm, here.definition.memory).is_none() {
-            let writes = self.usage.told(vm).dirty.unwrap_or_default();
-            return Err(format!("it writes {writes} of its memory: its copy would not end"));
-        }
-        Ok(())
+        self.copy_would_end(vm)
     }
 
     fn speak(

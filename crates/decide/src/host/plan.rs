@@ -139,6 +139,18 @@ impl Host {
         )
     }
 
+    /// Whether a copy of the VM would come to an end, as far as is known what it writes.
+    ///
+    /// # Errors
+    /// What it writes, if it would not.
+    pub(super) fn copy_would_end(&self, vm: VmId) -> Result<(), String> {
+        if self.foreseen(vm, self.vms[&vm].definition.memory).is_some() {
+            return Ok(());
+        }
+        let writes = self.usage.told(vm).dirty.unwrap_or_default();
+        Err(format!("it writes {writes} of its memory: its copy would not end"))
+    }
+
     /// Begins the move of a VM if it still should leave: as the policy would, for which it needs no more than a person's word.
     ///
     /// # Errors

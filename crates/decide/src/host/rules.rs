@@ -379,6 +379,7 @@ impl Host {
         let here = &self.vms[&broken.vm];
         self.movable(broken.vm)?;
         self.may_leave(here)?;
+        self.copy_would_end(broken.vm)?;
         if now < here.refused_until {
             let wait = here.refused_until.since(now).as_secs() + 1;
             return Err(format!("nobody took it; it is asked about again in {wait} s"));
