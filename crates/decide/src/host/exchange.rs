@@ -273,7 +273,9 @@ impl Host {
             let note = Note::new(Step::Abandoned, why).of(first, vm).with(owed.to);
             return actions.push(Action::Note(note));
         }
-        if now < owed.again || self.free_to_move(vm).is_err() {
+        // A rule, or a person, may keep it here since it was promised.
+        let stays = self.free_to_move(vm).and_then(|()| self.may_leave(&self.vms[&vm]));
+        if now < owed.again || stays.is_err() {
             return;
         }
         if let Some(owed) = self.agreed.owed.get_mut(&first) {

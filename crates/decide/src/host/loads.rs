@@ -1,6 +1,7 @@
 //! This host's load, at its lowest and at its highest: moves end only because relief is judged by the one and cost by the other.
 
 use super::Host;
+use super::incoming::Incoming;
 use crate::negotiate::target::Stage;
 use crate::placement::admission::{room, size_with_overhead};
 use crate::planted::{Bug, planted};
@@ -109,7 +110,12 @@ impl Host {
         let confirmed = |id: &MoveId| {
             self.target.offers().get(id).is_some_and(|offer| offer.stage != Stage::Offered)
         };
-        let coming = self.incoming.iter().filter(|(id, incoming)| confirmed(id) || incoming.open());
+        // What comes in return is under way from its request on: it was agreed.
+        let half = |id, incoming: &Incoming| incoming.half_of.is_some() && self.holds(id);
+        let coming = self
+            .incoming
+            .iter()
+            .filter(|(id, incoming)| confirmed(id) || incoming.open() || half(id, incoming));
         self.outgoing.len() + coming.count() + self.agreed_elsewhere()
     }
 }
