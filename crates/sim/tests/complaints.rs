@@ -358,7 +358,7 @@ fn complaint_9_a_vm_that_another_mover_brought_is_adopted_and_left_alone() {
     let definition = world.guests[&vm_id(1)].definition.clone();
     world.fleet.forget(1, vm_id(1));
     world.handle(1, Event::Sighting(Sighting::Gone(vm_id(1), "it has left".to_owned())));
-    world.checks.place(vm_id(1), 2);
+    world.checks.place(world.now, vm_id(1), 2);
     world.fleet.start(world.now, 2, vm_id(1), Seen::Running);
     world.handle(2, Event::Sighting(Sighting::Found(definition, RunState::Running)));
     world.run(secs(1200));

@@ -7,6 +7,7 @@ use decide::host::Ask;
 use decide::host::story::Step;
 use decide::policy::settings::{Settings, Trigger};
 use decide::units::{Cost, Share};
+use decide::wire::message::Body;
 use expect_test::expect;
 use sim::checks::Half;
 use sim::world::scene::{settings, vm_id};
@@ -160,6 +161,26 @@ fn while_the_other_half_is_to_come_no_other_move_begins_beside_it() {
     assert_eq!(why, "moves_per_host: 1 under way here, 1 allowed");
     world.run(secs(900));
     assert_eq!(halves(&world)[1], (5, 1, false));
+}
+
+#[test]
+fn while_the_other_half_is_asked_about_no_other_move_begins_beside_it() {
+    let mut world = half_way();
+    world.filter = Some(Box::new(|_, _, message| !matches!(message.body, Body::Confirmation(_))));
+    let asked = |w: &World| w.tale(Some(vm_id(5))).contains("host1 Acceptance [host2]");
+    assert!(world.until(secs(10), asked), "{}", world.story());
+    let to = Some(host_id(2));
+    let why = world.ask(1, Ask::Move { vm: vm_id(2), to }).unwrap_err();
+    assert_eq!(why, "moves_per_host: 1 under way here, 1 allowed");
+}
+
+#[test]
+fn a_vm_that_is_excluded_once_it_was_promised_in_return_stays() {
+    let mut world = half_way();
+    world.exclude(2, vm_id(5), true);
+    world.run(secs(400));
+    assert!(said(&world, "it was to go to host1 in return, and could not: it stays here"));
+    assert!(world.runs_at(vm_id(5)).contains(&2), "{}", world.story());
 }
 
 #[test]

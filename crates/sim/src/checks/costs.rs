@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use decide::policy::settings::{Settings, Trigger};
 use decide::units::{Cost, MoveId, Time, VmId};
 
-use super::{Checks, Passed, Property, transactions};
+use super::{Checks, Passed, Property, rules, transactions};
 use crate::hypervisor;
 use crate::world::World;
 use crate::world::scene::costs_of;
@@ -36,6 +37,7 @@ pub(super) struct Steady {
 pub(super) fn passed(checks: &mut Checks, world: &World, passed: hypervisor::Passed) {
     let hypervisor::Passed { id, vm, to } = passed;
     checks.at.insert(vm, to);
+    rules::has_gone(checks, vm);
     let (when, asked) = (world.now, checks.asked.get(&id).copied());
     let balancing = asked.filter(|(_, balancing)| *balancing).map(|(when, _)| when);
     let half = checks.half(id, to);
@@ -64,7 +66,7 @@ pub(super) fn judge(checks: &mut Checks, world: &World) {
     let unknown = |host: u16, when: Time| {
         late.iter().any(|late| late.to == host && when < late.when.plus(MEASURED))
     };
-    let margin = world.settings.worth_it.gain_min;
+    let margin = margin(&world.settings);
     for (parts, broken) in transactions(&order) {
         let Passed { id, vm, to, balancing, .. } = *parts[0];
         let Some(from) = at.get(&vm).copied() else { continue };
@@ -87,5 +89,14 @@ pub(super) fn judge(checks: &mut Checks, world: &World) {
                 format!("{id} lowered the sum of costs by {lower}, not by more than {margin}");
             checks.fails(Property::CostsFall, world.now, vm, what);
         }
+    }
+}
+
+/// What each balancing move must bring at the least.
+fn margin(settings: &Settings) -> Cost {
+    let Settings { mode, worth_it, spread, .. } = settings;
+    match mode.trigger {
+        Trigger::Spread | Trigger::Packets => worth_it.gain_min.min(spread.gain_min),
+        Trigger::Hot | Trigger::Consolidate => worth_it.gain_min,
     }
 }

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use decide::membership::HostState;
 use decide::migrate::hypervisor::{CopyParameters, Seen};
 use decide::migrate::record::Ownership;
+use decide::placement::admission::{room, size_with_overhead};
 use decide::policy::cost;
 use decide::policy::settings::Copy;
-use decide::units::{BitsPerSec, Cost, VmId};
+use decide::units::{BitsPerSec, Cost, Mib, VmId};
 use decide::usage::load::{Capacity, Load};
 
+use super::taken;
 use crate::world::{World, host_id};
 
 /// What is not yet as it must be in the end.
@@ -47,6 +49,10 @@ pub fn settled(world: &World) -> Result<(), NotYet> {
                 record.vm,
                 format!("host{n} has {id} open: {:?}", record.stage),
             ));
+        }
+        let awaited = host.moves_under_way();
+        if awaited > 0 {
+            return Err(format!("host{n} counts {awaited} moves as under way").into());
         }
         let odd = world
             .fleet
@@ -142,7 +148,8 @@ pub fn cool(world: &World) -> Result<(), NotYet> {
 }
 
 /// Whether the policy would want some VM to leave this host, by the loads as they are: a host that is hardly over its threshold
-/// stays so where no departure is worth a move, of VMs that do not rest and whose copies would end.
+/// stays so where no departure is worth a move, of VMs that do not rest, whose copies would end, and which no rule keeps, to a
+/// host that has room and that no rule forbids.
 fn some_move_pays(world: &World, from: u16) -> bool {
     /// What loads as hosts measure them may be off, in percent of pressure.
     const MEASURED: Cost = Cost::percent(1);
@@ -155,18 +162,37 @@ fn some_move_pays(world: &World, from: u16) -> bool {
         |n: u16| vms_at(n).fold(Load::default(), |sum, vm| sum.plus(world.guests[&vm].load()));
     let capacity = |n: u16| world.sites[&n].machine.capacity();
     let own = load(from);
-    let others: Vec<(Load, Capacity)> =
-        world.sites.keys().filter(|n| **n != from).map(|n| (load(*n), capacity(*n))).collect();
+    let others: Vec<(u16, Load, Capacity, Mib)> = world
+        .sites
+        .keys()
+        .filter(|n| **n != from)
+        .map(|n| (*n, load(*n), capacity(*n), free(world, *n)))
+        .collect();
+    let ruled = &world.checks.ruled;
+    let takes = |vm: VmId, n: u16| {
+        let apart = || ruled.apart_from(vm).all(|other| at.get(&other) != Some(&n));
+        ruled.pinned(vm, n) && apart()
+    };
     let needed = world.settings.worth_it.gain_min.plus(MEASURED);
     let rests = |vm: VmId| host.vms().get(&vm).is_none_or(|here| now < here.rest_until);
     let Copy { bandwidth, downtime, multifd } = world.settings.copy;
     let bandwidth = BitsPerSec(site.machine.link.0 / 1000 * u64::from(bandwidth.0));
     let parameters = CopyParameters { bandwidth, downtime_max: downtime, multifd };
     let ends = |vm: VmId| world.fleet.memory(vm).copy_ends(parameters);
-    vms_at(from).filter(|vm| !rests(*vm) && ends(*vm)).any(|vm| {
-        let vm = world.guests[&vm].load();
+    let may = |vm: VmId| ruled.may_leave(vm) && !rests(vm) && ends(vm);
+    vms_at(from).filter(|vm| may(*vm)).any(|id| {
+        let vm = world.guests[&id].load();
         let rid = cost::relief(own, vm, capacity(from)).minus(cost::of_copy(vm.memory));
-        let there = others.iter().map(|(load, capacity)| cost::of_arrival(*load, vm, *capacity));
+        let size = size_with_overhead(vm.memory);
+        let there = others.iter().filter(|(n, .., free)| size <= *free && takes(id, *n));
+        let there = there.map(|(_, load, capacity, _)| cost::of_arrival(*load, vm, *capacity));
         there.min().is_some_and(|there| rid.minus(there) > needed)
     })
+}
+
+/// Room that a host has for guests, by its agent's word.
+fn free(world: &World, at: u16) -> Mib {
+    let site = &world.sites[&at];
+    let taken = site.host.as_ref().map(taken);
+    taken.map_or(Mib(0), |taken| room(&world.settings.target, site.machine.memory).minus(taken))
 }

@@ -7,6 +7,7 @@ mod copies;
 mod costs;
 mod ends;
 mod rooms;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,7 @@ use crate::world::{World, host_id};
 
 pub use ends::{NotYet, agreed, cool, settled};
 pub(crate) use rooms::taken;
+pub use rules::Ruled;
 
 macro_rules! properties {
     ($($(#[$doc:meta])* $property:ident = $name:literal,)*) => {
@@ -56,6 +58,12 @@ properties! {
     EpochNeverFalls = "epoch-never-falls",
     /// Every balancing move lowers the sum of costs by more than the margin.
     CostsFall = "costs-fall",
+    /// No move brings a VM where a rule forbids it, but by force; none that is not by hand takes one from where a rule keeps it.
+    RulesKept = "rules-kept",
+    /// A host never begins a move, nor lets one in, beyond the moves that it may have under way.
+    MovesLimited = "moves-limited",
+    /// What is asked about as the other half of an exchange is what its host had named when it took the first.
+    ReturnsAsAgreed = "returns-as-agreed",
     /// Once healed, every move ends, and every VM runs at its one owner.
     MovesEnd = "moves-end",
     /// Once healed, no host stays hot.
@@ -110,9 +118,12 @@ pub enum Half {
 }
 
 /// What passed, each exchange as one: an other half is judged with its first. A first whose other half has not passed is alone,
-/// and promised nothing: true is told of it.
+/// and promised nothing: true is told of it. So is an other half whose first is not among these.
 pub fn transactions(passed: &[Passed]) -> impl Iterator<Item = (Vec<&Passed>, bool)> {
-    let first = |one: &&Passed| !matches!(one.half, Half::OtherOf(_));
+    let first = move |one: &&Passed| match one.half {
+        Half::OtherOf(first) => passed.iter().all(|other| other.id != first),
+        Half::Alone | Half::First => true,
+    };
     passed.iter().filter(first).map(|one| {
         let other = passed.iter().find(|other| other.half == Half::OtherOf(one.id));
         let broken = one.half == Half::First && other.is_none();
@@ -138,8 +149,8 @@ pub struct Checks {
     at: BTreeMap<VmId, u16>,
     /// When each move was first asked about, and whether the policy wanted it.
     asked: BTreeMap<MoveId, (Time, bool)>,
-    /// Targets that would give a VM in return, by move.
-    exchanges: BTreeSet<(MoveId, HostId)>,
+    /// What targets would give in return, by move.
+    exchanges: BTreeMap<(MoveId, HostId), VmId>,
     /// Moves that are the other half of one.
     halves: BTreeMap<MoveId, MoveId>,
     /// Since when loads are steady, if they are.
@@ -148,6 +159,15 @@ pub struct Checks {
     copies: BTreeMap<MoveId, usize>,
     /// Balancing moves that were judged by the sum of costs.
     pub judged: u64,
+    /// What was laid down of where VMs are.
+    pub ruled: Ruled,
+    rules: rules::Seen,
+    /// A person speaks to an agent.
+    person_asks: bool,
+    /// Moves of VMs that some rule is about.
+    pub judged_by_rules: u64,
+    /// The VM that was named last as one that would go in return, and where it is.
+    pub named_in_return: Option<(HostId, VmId)>,
     offers: BTreeMap<u16, BTreeMap<MoveId, Time>>,
     /// Reservations that ended.
     pub offers_ended: u64,
@@ -172,9 +192,10 @@ impl Checks {
         order
     }
 
-    /// A VM's load counts at this host from now on.
-    pub fn place(&mut self, vm: VmId, at: u16) {
+    /// A person starts a VM: its load counts at this host from now on.
+    pub fn place(&mut self, now: Time, vm: VmId, at: u16) {
         self.at.insert(vm, at);
+        self.insists(vm, now);
     }
 
     /// Where each VM's load counts.
@@ -187,13 +208,21 @@ impl Checks {
         let Message { from, move_id, body } = message;
         if let Body::Request(request) = body {
             let balancing = request.useful_max.is_some();
-            self.asked.entry(*move_id).or_insert((now, balancing));
+            if !self.asked.contains_key(move_id) {
+                self.asked.insert(*move_id, (now, balancing));
+                self.begins(*move_id, request.vm, request.forced);
+            }
             if let Some(first) = request.half_of {
                 self.halves.insert(*move_id, first);
+                if self.exchanges.get(&(first, *from)) != Some(&request.vm) {
+                    let what = format!("{move_id} is not what was to go in return in {first}");
+                    self.fails(Property::ReturnsAsAgreed, now, request.vm, what);
+                }
             }
         }
-        if let Body::Acceptance { in_return: Some(_), .. } = body {
-            self.exchanges.insert((*move_id, *from));
+        if let Body::Acceptance { in_return: Some(back), .. } = body {
+            self.exchanges.insert((*move_id, *from), back.vm);
+            self.named_in_return = Some((*from, back.vm));
         }
     }
 
@@ -201,7 +230,7 @@ impl Checks {
     fn half(&self, id: MoveId, to: u16) -> Half {
         match self.halves.get(&id) {
             Some(first) => Half::OtherOf(*first),
-            None if self.exchanges.contains(&(id, host_id(to))) => Half::First,
+            None if self.exchanges.contains_key(&(id, host_id(to))) => Half::First,
             None => Half::Alone,
         }
     }
@@ -253,6 +282,7 @@ pub(crate) fn fleet(world: &mut World) {
             copies::check(checks, world, vm);
         }
         for passed in std::mem::take(&mut world.fleet.passed) {
+            rules::passed(checks, world, &passed);
             costs::passed(checks, world, passed);
         }
     });
@@ -285,6 +315,7 @@ pub(crate) fn noted(world: &mut World, at: u16, note: &Note) {
 pub(crate) fn host(world: &mut World, at: u16) {
     looked(world, |checks, world| {
         rooms::check(checks, world, at);
+        rules::begun(checks, world);
         let journal = &mut world.sites.get_mut(&at).expect("a host of this world").journal;
         for (vm, what) in std::mem::take(&mut journal.fell) {
             checks.fails(Property::EpochNeverFalls, world.now, vm, format!("host{at}: {what}"));

@@ -8,8 +8,8 @@ use std::time::Duration;
 use decide::host::story::{Note, Step};
 use decide::units::{MoveId, Time};
 
-use super::scenario;
-use crate::checks::{self, NotYet, Property, Violation};
+use super::{rules, scenario};
+use crate::checks::{self, Half, NotYet, Property, Violation};
 use crate::faults::Kind;
 use crate::world::{World, host_id};
 
@@ -51,6 +51,12 @@ pub struct Life {
     pub phases: BTreeMap<&'static str, u64>,
     /// Balancing moves that were judged by the sum of costs.
     pub judged: u64,
+    /// Moves of VMs that some rule is about.
+    pub judged_by_rules: u64,
+    /// First halves of exchanges that passed.
+    pub exchanges: u64,
+    /// Those of which the other half has passed too.
+    pub exchanged: u64,
     /// The time that passed in the simulation.
     pub simulated: Duration,
     /// Hash of every action of every host, in order.
@@ -106,6 +112,7 @@ fn heal(world: &mut World, options: &Options) {
     // The last agents are back; what is down is started again once its moves are over.
     world.run(Duration::from_secs(45));
     scenario::all_run_again(world);
+    rules::lift(world);
     scenario::last_loads(world);
     steady(world);
     let end = healed.plus(options.healing_max);
@@ -149,8 +156,12 @@ fn told(seed: u64, world: &World) -> Life {
     let moves: BTreeSet<Option<MoveId>> = notes.clone().map(|note| note.move_id).collect();
     let count = |step: Step| notes.clone().filter(|note| note.step == step).count() as u64;
     let ends = [(Step::Done, "done"), (Step::Abandoned, "abandoned"), (Step::VmDown, "down")];
+    let passed = &world.checks.passed;
+    let halves = |which: fn(Half) -> bool| passed.iter().filter(|it| which(it.half)).count() as u64;
     let violations = world.checks.violations().to_vec();
-    let story = violations.first().map_or(String::new(), |first| world.tale(first.vm));
+    let story = violations.first().map_or(String::new(), |first| {
+        world.tale(first.vm.filter(|_| std::env::var_os("ALLTALE").is_none()))
+    });
     Life {
         seed,
         events: world.events,
@@ -159,6 +170,9 @@ fn told(seed: u64, world: &World) -> Life {
         faults: world.faults.counts().clone(),
         phases: world.faults.phases().clone(),
         judged: world.checks.judged,
+        judged_by_rules: world.checks.judged_by_rules,
+        exchanges: halves(|half| half == Half::First),
+        exchanged: halves(|half| matches!(half, Half::OtherOf(_))),
         simulated: world.now.since(Time(1_000_000)),
         hash: world.trace.finish(),
         violations,

@@ -7,6 +7,7 @@
 
 mod life;
 mod report;
+mod rules;
 mod scenario;
 mod threads;
 

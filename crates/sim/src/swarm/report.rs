@@ -30,6 +30,10 @@ pub struct Report {
     pub moves_ended: BTreeMap<&'static str, u64>,
     /// Balancing moves of which it was judged whether they lowered the sum of costs.
     pub moves_judged: u64,
+    /// Moves of VMs that some rule is about.
+    pub moves_judged_by_rules: u64,
+    /// First halves of exchanges that passed, and those whose other half has passed too.
+    pub exchanges: (u64, u64),
     /// Faults that struck.
     pub faults: u64,
     /// By kind.
@@ -100,6 +104,9 @@ impl Report {
         self.events += life.events;
         self.moves += life.moves;
         self.moves_judged += life.judged;
+        self.moves_judged_by_rules += life.judged_by_rules;
+        self.exchanges.0 += life.exchanges;
+        self.exchanges.1 += life.exchanged;
         for (outcome, n) in &life.outcomes {
             *self.moves_ended.entry(outcome).or_default() += n;
         }
@@ -156,8 +163,15 @@ impl Report {
             self.simulated_seconds, self.cpu_seconds, self.times_real_time, self.hash
         );
         rows(&mut text, "MOVES ENDED", &self.moves_ended);
-        let judged = self.moves_judged;
-        let _ = writeln!(text, "  {:<18} {judged:>9}", "judged by cost");
+        let (halves, both) = self.exchanges;
+        for (name, n) in [
+            ("judged by cost", self.moves_judged),
+            ("of VMs under rules", self.moves_judged_by_rules),
+            ("first halves", halves),
+            ("whole exchanges", both),
+        ] {
+            let _ = writeln!(text, "  {name:<18} {n:>9}");
+        }
         rows(&mut text, "FAULTS", &self.faults_by_kind);
         rows(&mut text, "STRUCK A MOVE", &self.faults_by_phase);
         for failure in &self.failures {

@@ -7,9 +7,12 @@ use decide::migrate::Resolution;
 use decide::migrate::hypervisor::Seen;
 use decide::migrate::record::{MoveStage, Ownership};
 use decide::placement::admission::{room, size_with_overhead};
-use decide::policy::settings::Settings;
-use decide::units::{BitsPerSec, Mib, MoveId, Time, VmId};
+use decide::policy::settings::{Settings, Trigger};
+use decide::units::{BitsPerSec, Cost, Mib, MoveId, Share, Time, VmId};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use super::rules;
 use crate::checks::taken;
 use crate::hypervisor::Memory;
 use crate::world::scene::{Machine, settings};
@@ -27,12 +30,16 @@ const QUIET: Mib = Mib(30);
 pub(super) fn cluster(seed: u64, hosts: u16) -> World {
     let mut world = World::new(seed, Settings::default());
     world.checks.kept = true;
+    let Special { ruled, tight } = Special::of(seed);
     world.settings = drawn_settings(&mut world);
+    if tight {
+        evens_out(&mut world.settings);
+    }
     let memories: Vec<Memory> = (0..hosts * VMS_PER_HOST).map(|_| memory(&mut world)).collect();
     let all = memories.iter().fold(Mib(0), |sum, m| sum.plus(size_with_overhead(m.size)));
-    // Guests take between a half and three quarters of the room there is.
-    let tight = u64::from(50 + world.draw(26));
-    let each = all.0 * 100 / tight / u64::from(hosts) * 1000
+    // Guests take between a half and three quarters of the room there is; where it is tight, most of it.
+    let taken = u64::from(if tight { 84 + world.draw(9) } else { 50 + world.draw(26) });
+    let each = all.0 * 100 / taken / u64::from(hosts) * 1000
         / u64::from(world.settings.target.memory_used_max.0);
     for at in 1..=hosts {
         let uneven = each * u64::from(85 + world.draw(40)) / 100 + 1024;
@@ -48,7 +55,51 @@ pub(super) fn cluster(seed: u64, hosts: u16) -> World {
     for (n, memory) in (1..).zip(memories) {
         place(&mut world, n, memory);
     }
+    if tight {
+        heat(&mut world);
+    }
+    if ruled {
+        rules::lay_down(&mut world);
+    }
     world
+}
+
+/// What some clusters are beside. It is drawn apart from all else, so that a cluster without it is what it would be anyway.
+struct Special {
+    /// There are rules about where VMs are.
+    ruled: bool,
+    /// Memory is tight everywhere and loads are evened out: so hosts swap VMs.
+    tight: bool,
+}
+
+impl Special {
+    fn of(seed: u64) -> Special {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(2);
+        Special { ruled: rng.next_u32().is_multiple_of(3), tight: rng.next_u32().is_multiple_of(4) }
+    }
+}
+
+fn evens_out(settings: &mut Settings) {
+    settings.mode.trigger = Trigger::Spread;
+    settings.spread.gain_min = Cost::percent(1);
+    settings.target.memory_used_max = Share(960);
+}
+
+/// VMs of every second host have much more to do, but do not make it hot.
+fn heat(world: &mut World) {
+    for at in world.sites.keys().copied().filter(|at| at.is_multiple_of(2)) {
+        let enough = u64::from(world.sites[&at].machine.cores) * 600;
+        let all: Vec<VmId> = world.fleet.processes(at).map(|(vm, _)| vm).collect();
+        let mut sum: u64 = all.iter().map(|vm| world.guests[vm].cpu).sum();
+        for vm in all {
+            let guest = world.guests.get_mut(&vm).expect("it runs here");
+            if sum + 2 * guest.cpu <= enough {
+                sum += 2 * guest.cpu;
+                guest.cpu *= 3;
+            }
+        }
+    }
 }
 
 fn drawn_settings(world: &mut World) -> Settings {
@@ -97,6 +148,9 @@ fn place(world: &mut World, n: u32, memory: Memory) {
 
 /// Somebody, or some guest, does something.
 pub(super) fn turn(world: &mut World) {
+    if world.checks.ruled.any() && world.draw(3) == 0 {
+        return rules::turn(world);
+    }
     match world.draw(12) {
         0..6 => move_by_hand(world),
         6 => cancel_by_hand(world),
@@ -108,7 +162,7 @@ pub(super) fn turn(world: &mut World) {
     }
 }
 
-fn one_guest(world: &mut World) -> VmId {
+pub(super) fn one_guest(world: &mut World) -> VmId {
     let n = world.draw(u32::try_from(world.guests.len()).unwrap_or(1)) as usize;
     world.guests.keys().nth(n).expect("one of the guests was drawn")
 }

@@ -8,6 +8,8 @@ use decide::log::{Begin, FORM, Gave, Line};
 use decide::membership::{HostState, Peer, Told, View};
 use decide::migrate::hypervisor::{RunState, Seen, Sighting};
 use decide::placement::admission::Offered;
+use decide::policy::rules::Excluded;
+use decide::policy::settings::Settings;
 use decide::units::{JournalId, VmId};
 use decide::wire::message::JournalMark;
 
@@ -65,7 +67,7 @@ impl World {
     /// A VM that was down is started again where it belongs.
     pub fn start_again(&mut self, at: u16, vm: VmId) {
         self.checks.starts_again(self.now, at, vm);
-        self.checks.place(vm, at);
+        self.checks.place(self.now, vm, at);
         self.fleet.start(self.now, at, vm, Seen::Running);
         let definition = self.guests[&vm].definition.clone();
         self.handle(at, Event::Sighting(Sighting::Found(definition, RunState::Running)));
@@ -88,6 +90,33 @@ impl World {
         crate::checks::fleet(self);
     }
 
+    /// What an agent goes by.
+    fn settings_of(&self, at: u16) -> Settings {
+        Settings { host: self.sites[&at].here.clone(), ..self.settings.clone() }
+    }
+
+    /// A person has a host take no VM, or take some again.
+    pub fn maintain(&mut self, at: u16, maintenance: bool) {
+        self.site(at).here.maintenance = maintenance;
+        let settings = self.settings_of(at);
+        self.handle(at, Event::Settings(Box::new(settings)));
+    }
+
+    /// A person has a host's agent, if it is up, leave a VM where it is, or not any more; it keeps that.
+    pub fn exclude(&mut self, at: u16, vm: VmId, excluded: bool) {
+        let site = self.site(at);
+        if site.host.is_none() {
+            return;
+        }
+        if excluded {
+            site.excluded.insert(vm);
+        } else {
+            site.excluded.remove(&vm);
+        }
+        let excluded = excluded.then_some(Excluded::Always);
+        self.handle(at, Event::Excluded { vm, excluded });
+    }
+
     /// The agent starts after so long.
     pub fn start_agent(&mut self, at: u16, after: Duration) {
         self.later(after, Coming::Restart { at });
@@ -99,7 +128,7 @@ impl World {
             return;
         }
         self.net.dark.remove(&at);
-        let (now, settings) = (self.now, self.settings.clone());
+        let (now, settings) = (self.now, self.settings_of(at));
         let site = self.site(at);
         site.life += 1;
         site.starts += 1;
@@ -141,6 +170,9 @@ impl World {
             logs.insert(at, vec![Line::Begin(Box::new(begin)), Line::Gave(gave)]);
         }
         self.perform(at, &mut actions);
+        for vm in self.sites[&at].excluded.clone() {
+            self.handle(at, Event::Excluded { vm, excluded: Some(Excluded::Always) });
+        }
         let found: Vec<(VmId, Seen)> =
             self.fleet.processes(at).map(|(vm, p)| (vm, p.seen)).collect();
         for (vm, seen) in found {

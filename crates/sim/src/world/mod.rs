@@ -25,7 +25,7 @@ use decide::host::story::{Note, Step};
 use decide::host::{Action, Ask, Event, Host};
 use decide::log::{Gave, Line};
 use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting};
-use decide::policy::settings::Settings;
+use decide::policy::settings::{Here, Settings};
 use decide::units::{HostId, MoveId, Time, VmId};
 use decide::wire::message::Message;
 use rand_chacha::ChaCha8Rng;
@@ -51,6 +51,10 @@ pub struct Site {
     pub host: Option<Host>,
     /// The hardware.
     pub machine: Machine,
+    /// What its settings say of it alone.
+    pub here: Here,
+    /// VMs that a person has its agent leave here.
+    pub excluded: BTreeSet<VmId>,
     /// What its disk has.
     pub journal: Journal,
     /// How long a write takes.
@@ -361,6 +365,7 @@ impl World {
                 Action::Fetch { from, .. } => self.fetch(at, number(from)),
                 Action::Persist { number, records } => {
                     let now = self.now;
+                    self.checks.writes(now, at, &records);
                     let site = self.site(at);
                     site.journal.ask(number, records);
                     site.written = site.written.max(now.plus(site.write_takes));
@@ -432,7 +437,9 @@ impl World {
     /// # Errors
     /// The agent's reason not to, or that it is down.
     pub fn ask(&mut self, at: u16, what: Ask) -> Result<MoveId, String> {
+        self.checks.person_asks(matches!(what, Ask::Move { .. } | Ask::Force { .. }));
         self.handle(at, Event::Asked { number: 0, what });
+        self.checks.person_asks(false);
         self.replies.pop().unwrap_or_else(|| Err("the agent is down".to_owned()))
     }
 

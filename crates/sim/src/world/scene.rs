@@ -1,6 +1,6 @@
 //! What a world is made of: machines, guests and their loads, and what monitors read of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use decide::host::Event;
@@ -137,6 +137,8 @@ impl World {
         let site = Site {
             host: None,
             machine,
+            here: self.settings.host.clone(),
+            excluded: BTreeSet::new(),
             journal: Journal::default(),
             write_takes: Duration::from_millis(2),
             written: self.now,
@@ -171,7 +173,7 @@ impl World {
         };
         let guest = Guest { definition: Box::new(definition.clone()), cpu, packets, has_tap: true };
         self.guests.insert(vm, guest);
-        self.checks.place(vm, at);
+        self.checks.place(self.now, vm, at);
         self.fleet.know(vm, memory);
         self.fleet.start(self.now, at, vm, Seen::Running);
         self.handle(at, Event::Sighting(Sighting::Found(Box::new(definition), RunState::Running)));
