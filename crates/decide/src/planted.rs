@@ -53,6 +53,12 @@ bugs! {
     LateCopyEnded = "late-copy-ended",
     /// Relief is judged as if departures under way were still here.
     ReliefWithDepartures = "relief-with-departures",
+    /// A target that judges by groups does not see the VMs that it has let in and that are not there yet.
+    RulesWithoutArrivals = "rules-without-arrivals",
+    /// Another VM goes in return than the one that was judged with the first half.
+    ReturnNotJudged = "return-not-judged",
+    /// Room is kept for ever for a VM that was to come in return.
+    ReturnAwaitedForEver = "return-awaited-for-ever",
 }
 
 #[cfg(feature = "planted")]

@@ -17,6 +17,7 @@ use super::story::{Note, Step};
 use super::{Action, Host};
 use crate::placement::admission::{capable, fits, size_with_overhead};
 use crate::placement::exchange::{Candidate, Side, cheapest};
+use crate::planted::{Bug, planted};
 use crate::policy::rules::of_places;
 use crate::units::{Cost, HostId, Mib, MoveId, Time, VmId};
 use crate::usage::load::Load;
@@ -199,6 +200,9 @@ impl Host {
     /// The first half is over, at its target.
     pub(super) fn owe(&mut self, now: Time, id: MoveId, vm: VmId) {
         let (until, to) = (now.plus(OTHER_HALF_WITHIN), id.host);
+        let other =
+            self.vms.keys().find(|other| **other != vm && self.free_to_move(**other).is_ok());
+        let vm = other.copied().filter(|_| planted(Bug::ReturnNotJudged)).unwrap_or(vm);
         self.agreed.owed.insert(id, Owed { to, vm, until, tried: 0, again: now });
     }
 
@@ -246,7 +250,8 @@ impl Host {
         }
         let Host { agreed, vms, .. } = self;
         agreed.due.retain(|_, due| !vms.contains_key(&due.vm));
-        let late = self.awaited().filter(|due| due.until <= now);
+        let ends = |due: &&Due| due.until <= now && !planted(Bug::ReturnAwaitedForEver);
+        let late = self.awaited().filter(ends);
         let late: Vec<MoveId> = late.map(|due| due.first).collect();
         for first in late {
             let Some(due) = self.agreed.due.remove(&first) else { continue };

@@ -19,6 +19,7 @@ use crate::membership::inventory::ListedState;
 use crate::membership::{HostState, View};
 use crate::migrate::record::Ownership;
 use crate::placement::admission::size_with_overhead;
+use crate::planted::{Bug, planted};
 use crate::policy::rules::hours::{Hours, LocalTimes};
 use crate::policy::rules::{HostIs, Kind, VmRules, of_places};
 use crate::policy::settings::{Balance, Settings};
@@ -127,7 +128,7 @@ impl Host {
         let here = self.vms.iter().filter(|(other, _)| **other != vm);
         let here = here.map(|(_, vm)| (&vm.definition.name, &vm.rules, "is here already"));
         let coming = self.incoming.iter().filter(|(other, i)| **other != id && i.vm != vm);
-        let coming = coming.filter(|(other, _)| self.holds(other));
+        let coming = coming.filter(|(id, _)| self.holds(id) && !planted(Bug::RulesWithoutArrivals));
         let coming = coming.map(|(_, i)| (&i.name, &i.rules, "is on its way here"));
         for (name, others, words) in here.chain(coming) {
             if let Some(group) = rules.shared(others, Kind::AntiAffinity) {
