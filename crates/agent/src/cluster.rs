@@ -40,7 +40,7 @@ pub(crate) fn known(host: &Host, now: Time) -> ClusterView {
 }
 
 fn list_of(host: &Host, of: HostId) -> Option<&Inventory> {
-    host.inventories().find(|(view, ..)| view.peer.host == of).map(|(.., list)| list)
+    host.list_of(of)
 }
 
 fn figures(state: &str, digest: Option<&Digest>) -> ClusterHost {

@@ -7,6 +7,7 @@ use api::{DrainRequest, DrainView, LeavingVm, LeftVm, Problem, StoppedVm};
 use decide::host::Event;
 use decide::host::drain::{Drained, Left, Stand};
 use decide::units::VmId;
+use drivers::hypervisor::Other;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -77,11 +78,18 @@ pub(crate) async fn set(answers: &Answers, request: DrainRequest) -> Result<Drai
     let answers = answers.clone();
     let done = tokio::spawn(async move {
         let on = request.on;
+        // What the loop has seen leave may not have been kept: it could not, or its turn has not come.
+        let seen = answers.look(|at_work| {
+            let drained = at_work.host.drain(at_work.clock.now());
+            drained.map(|drained| drained.left.clone()).unwrap_or_default()
+        });
+        let seen = seen.await?;
         let kept = tokio::task::spawn_blocking(move || {
             let kept = shared.change(|drain| {
                 if on && !drain.draining {
                     drain.left.clear();
                 }
+                drain.left.extend(seen);
                 drain.draining = on;
                 drain.clone()
             });
@@ -130,14 +138,40 @@ fn view(at_work: &mut Steering, kept: &OfDrain) -> DrainView {
             why,
         }
     });
-    let stopped = at_work.hypervisor.stopped().into_iter();
-    let stopped = stopped.filter(|(vm, _)| !host.vms().contains_key(vm));
+    let coming = drained.iter().flat_map(|drained| &drained.coming).map(|(vm, name)| {
+        let why = "a copy of it is on its way here still: once it has arrived it leaves";
+        unknown(*vm, name, "waits", why)
+    });
+    let others = at_work.hypervisor.others().into_iter();
+    let known = |vm: VmId| host.vms().contains_key(&vm) || host.is_coming(vm);
+    let (run, stopped): (Vec<Other>, Vec<Other>) =
+        others.filter(|other| !known(other.vm)).partition(|other| other.runs);
+    let run = run.iter().filter(|_| drained.is_some()).map(|Other { vm, name, .. }| {
+        let why = "it runs here, but Evenkeel has not adopted it: `evenkeel events` says why";
+        unknown(*vm, name, "stays", why)
+    });
     DrainView {
         host: host.name().to_owned(),
         draining: drained.is_some(),
+        looking: drained.as_ref().is_some_and(|drained| drained.looking),
         left: left.collect(),
-        here: here.collect(),
-        stopped: stopped.map(|(vm, name)| StoppedVm { vm: name, vm_id: vm.to_string() }).collect(),
+        here: here.chain(coming).chain(run).collect(),
+        stopped: stopped
+            .into_iter()
+            .map(|Other { vm, name, .. }| StoppedVm { vm: name, vm_id: vm.to_string() })
+            .collect(),
+    }
+}
+
+/// A VM that this host does not have, though something of it is here.
+fn unknown(vm: VmId, name: &str, state: &str, why: &str) -> LeavingVm {
+    LeavingVm {
+        vm: name.to_owned(),
+        vm_id: vm.to_string(),
+        memory_mib: 0,
+        state: state.to_owned(),
+        move_id: None,
+        why: Some(why.to_owned()),
     }
 }
 

@@ -86,7 +86,8 @@ impl Steering {
             None => {}
         }
         self.tell(&notes);
-        self.config = doubtful.or(waits);
+        let told: Vec<String> = doubtful.into_iter().chain(waits).collect();
+        self.config = (!told.is_empty()).then(|| told.join("; "));
     }
 }
 

@@ -47,6 +47,9 @@ pub struct DrainView {
     pub host: String,
     /// Whether it is being drained.
     pub draining: bool,
+    /// The agent has only just begun to look: VMs may be here that it has not found yet.
+    #[serde(default)]
+    pub looking: bool,
     /// The VMs that have left since the drain began, also after it was ended.
     pub left: Vec<LeftVm>,
     /// The VMs that are here and are to leave, in the order in which they would.

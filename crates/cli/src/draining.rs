@@ -49,7 +49,7 @@ pub(crate) async fn run(
         }
     };
     screen.show(&ended, |drain, _| show::drain(drain))?;
-    let drained = ended.draining && ended.here.is_empty();
+    let drained = ended.draining && !ended.looking && ended.here.is_empty();
     Ok(if drained { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
 }
 
@@ -74,7 +74,7 @@ async fn until_ended(client: &Client, begun: DrainView) -> anyhow::Result<DrainV
     let mut told = Told::default();
     loop {
         told.tell(&bar, &view);
-        let over = view.here.iter().all(|vm| vm.state == "stays");
+        let over = !view.looking && view.here.iter().all(|vm| vm.state == "stays");
         if over || !view.draining {
             bar.finish_and_clear();
             return Ok(view);

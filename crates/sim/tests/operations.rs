@@ -247,6 +247,41 @@ fn a_host_that_is_drained_sends_all_away_the_largest_first_and_takes_none() {
 }
 
 #[test]
+fn no_host_is_called_drained_before_its_agent_has_found_what_is_there() {
+    let mut world = World::of(1, 2, settings());
+    drain(&mut world, 1);
+    world.run(secs(3));
+    assert!(host(&world, 1).drain(world.now).unwrap().looking);
+    let ended =
+        |world: &World| said(world, Step::VmPolicy).iter().any(|it| it.starts_with("drained"));
+    assert!(!ended(&world), "{}", world.story());
+    world.run(secs(10));
+    assert!(!host(&world, 1).drain(world.now).unwrap().looking && ended(&world));
+}
+
+#[test]
+fn a_vm_that_was_on_its_way_here_when_the_drain_began_leaves_again() {
+    let mut world = World::of(1, 3, settings());
+    world.boot(2, 1, 1024, 200, 10);
+    world.run(secs(15));
+    by_hand(&mut world, 2, 1, 1).unwrap();
+    assert!(world.until(secs(20), |w| w.noted(Step::Copy)), "{}", world.story());
+    drain(&mut world, 1);
+    world.run(secs(1));
+    let drained = host(&world, 1).drain(world.now).unwrap();
+    assert_eq!((drained.here.len(), drained.coming), (0, vec![(vm_id(1), "vm1")]));
+    let doing = host(&world, 1).doing();
+    assert!(doing.ends_with("; on their way here still: vm1"), "{doing}");
+    world.run(secs(100));
+    assert_eq!(
+        said(&world, Step::VmPolicy).last(),
+        Some(&"drained: 1 VMs have left, none is here")
+    );
+    assert_ne!(at(&world, 1), [1], "{}", world.story());
+    assert_eq!(world.settled(), Ok(()));
+}
+
+#[test]
 fn what_keeps_a_vm_from_leaving_is_named_and_does_not_stop_the_others() {
     let mut world = World::of(1, 3, settings());
     for vm in 1..=4 {
@@ -527,6 +562,23 @@ fn a_vm_that_was_only_started_here_rests_as_ever() {
     assert!(said(&world, Step::Adopted).contains(&told), "{:?}", said(&world, Step::Adopted));
 }
 
+#[test]
+fn a_vm_that_is_started_here_after_its_host_died_was_moved_by_nobody() {
+    let mut world = World::of(1, 3, settings());
+    world.boot(2, 1, 512, 200, 10);
+    world.run(secs(15));
+    world.lose_power(2, secs(7200));
+    world.run(secs(60));
+    for _ in 0..4 {
+        world.boot(1, 1, 512, 200, 10);
+        world.run(secs(10));
+        world.kill(1, vm_id(1));
+        world.run(secs(10));
+    }
+    assert_eq!(adopted(&world), Vec::<&str>::new(), "{}", world.story());
+    assert!(!host(&world, 1).alarms().iter().any(|it| it.reason.starts_with(DUELLING)));
+}
+
 fn wish(memory: u64, cpu: u64, name: &str, tags: &[&str]) -> Wish {
     let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
     Wish { name: name.to_owned(), tags, memory: Mib(memory), cpu: MilliCores(cpu) }
@@ -563,8 +615,13 @@ fn the_best_host_for_a_vm_yet_to_be_started_has_the_least_cost_and_breaks_no_rul
     assert!(huge.iter().all(|(_, why)| why.starts_with("no room: ")), "{huge:?}");
     let hungry = best(&world, &wish(512, 1 << 20, "new", &[]));
     assert!(hungry.iter().any(|(_, why)| why.starts_with("cpu_used_max: ")), "{hungry:?}");
+    world.retag(4, vm_id(4), &["plb_affinity_shop"]);
+    world.run(secs(60));
+    let with = best(&world, &wish(512, 200, "new", &["plb_affinity_shop"]));
+    assert_eq!(with.iter().filter(|(_, why)| why == "fine").collect::<Vec<_>>(), [&fine(4)]);
     world.crash(4);
     world.run(secs(20));
-    let gone = best(&world, &wish(512, 200, "new", &[]));
-    assert!(gone.contains(&(4, "is gone".to_owned())), "{gone:?}");
+    // Whoever is gone takes nothing, and ties nobody to it.
+    let gone = best(&world, &wish(512, 200, "new", &["plb_affinity_shop"]));
+    assert!(gone.contains(&(4, "is gone".to_owned())) && gone[0] == fine(3), "{gone:?}");
 }

@@ -148,7 +148,14 @@ pub(crate) fn drain(draining: bool) -> DrainView {
         why: Some("no other host answers".to_owned()),
     };
     let (left, stopped) = (vec![], vec![]);
-    DrainView { host: "host1".to_owned(), draining, left, here: vec![waits], stopped }
+    DrainView {
+        host: "host1".to_owned(),
+        looking: false,
+        draining,
+        left,
+        here: vec![waits],
+        stopped,
+    }
 }
 
 pub(crate) fn cluster() -> ClusterView {

@@ -52,9 +52,14 @@ pub(crate) fn drain_goes_on(host: &str) -> String {
 pub(crate) fn drain(drain: &DrainView) -> String {
     let DrainView { host, draining, left, here, .. } = drain;
     if !draining {
-        return one_line(format!("{host} is not being drained: it takes VMs."));
+        return one_line(format!("{host} is not being drained."));
     }
     let count = left.len();
+    if here.is_empty() && drain.looking {
+        return one_line(format!(
+            "{host} is being drained: {count} VMs have left; its agent has only just begun to look for VMs."
+        ));
+    }
     if here.is_empty() {
         return one_line(format!("{host} is drained: {count} VMs have left, none is here."));
     }
@@ -70,7 +75,7 @@ pub(crate) fn drain(drain: &DrainView) -> String {
 /// That it was ended, and how what has left comes back.
 pub(crate) fn undrained(drain: &DrainView, bring_back: bool) -> String {
     let DrainView { host, left, .. } = drain;
-    let mut lines = vec![format!("{host} takes VMs again.")];
+    let mut lines = vec![format!("{host} is drained no more.")];
     let away: Vec<&LeftVm> = left.iter().filter(|vm| vm.at != *host).collect();
     match (away.len(), bring_back) {
         (0, _) => {}

@@ -26,7 +26,7 @@ fn left(vm: &str, to: &str, at: &str) -> LeftVm {
 
 fn view(left: Vec<LeftVm>, here: Vec<LeavingVm>) -> DrainView {
     let stopped = vec![StoppedVm { vm: "old".to_owned(), vm_id: "id of old".to_owned() }];
-    DrainView { host: "host1".to_owned(), draining: true, left, here, stopped }
+    DrainView { host: "host1".to_owned(), looking: false, draining: true, left, here, stopped }
 }
 
 const KEPT: Option<&str> = Some("exclude: it is left where it is, by hand");
@@ -136,17 +136,17 @@ async fn the_end_of_a_drain_says_how_what_has_left_comes_back() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(agent.asked(), [r#"{"on":false,"host":null}"#]);
     expect![[r#"
-        host1 takes VMs again.
+        host1 is drained no more.
         1 VMs left while it was drained; `evenkeel undrain --bring-back` says how they come back.
     "#]]
     .assert_eq(&ran.out);
     let ran = Agent::draining(away()).run(&["undrain", "--bring-back"]).await;
     expect![[r#"
-        host1 takes VMs again.
+        host1 is drained no more.
         Each VM is moved by the agent of the host that it is on. To bring them back, run
           on host3: evenkeel move web --to host1
     "#]]
     .assert_eq(&ran.out);
     let ran = Agent::draining(vec![view(vec![], vec![])]).run(&["undrain"]).await;
-    assert_eq!(ran.out, "host1 takes VMs again.\n");
+    assert_eq!(ran.out, "host1 is drained no more.\n");
 }

@@ -136,9 +136,10 @@ impl Host {
     ) -> impl Iterator<Item = (HostId, String)> + 'a {
         let here = self.vms.values().filter(move |vm| vm.rules.groups(kind).contains(group));
         let here = here.map(|vm| (self.id, vm.definition.name.clone()));
-        let listed = self.inventories().flat_map(move |(view, _, inventory)| {
+        let alive = self.inventories().filter(|(view, ..)| view.state == HostState::Alive);
+        let listed = alive.flat_map(move |(view, _, inventory)| {
             let members = inventory.vms.iter().filter(move |listed| {
-                listed.state != ListedState::Released
+                !matches!(listed.state, ListedState::Released | ListedState::Down)
                     && self.settings.rules.in_group(
                         kind,
                         group,

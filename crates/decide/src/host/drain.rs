@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outgoing::Departure;
 use super::story::{Note, Step};
+use super::vms::SETTLING;
 use super::{Action, Host, Vm};
 use crate::membership::HostState;
 use crate::migrate::record::Ownership;
@@ -82,6 +83,10 @@ pub struct Drained<'a> {
     pub left: &'a BTreeMap<VmId, Left>,
     /// Those that are here.
     pub here: Vec<(VmId, Stand)>,
+    /// Those of which a copy is on its way here still: room was given before the drain began.
+    pub coming: Vec<(VmId, &'a str)>,
+    /// The agent has only just begun to look: more may be here.
+    pub looking: bool,
 }
 
 impl Host {
@@ -102,7 +107,7 @@ impl Host {
                 )
             }
             Some(left) => format!("the drain of this host goes on: {} VMs have left", left.len()),
-            None => "this host is drained no more: it takes VMs again".to_owned(),
+            None => "this host is drained no more".to_owned(),
         };
         self.recommended.clear();
         self.drain = drain.map(|left| Drain { left, ..Drain::default() });
@@ -113,12 +118,23 @@ impl Host {
     pub fn drain(&self, now: Time) -> Option<Drained<'_>> {
         let left = &self.drain.as_ref()?.left;
         let here = self.in_order_of_leaving();
-        Some(Drained { left, here: here.into_iter().map(|vm| (vm, self.stand(now, vm))).collect() })
+        let here = here.into_iter().map(|vm| (vm, self.stand(now, vm))).collect();
+        let coming = self.incoming.values().filter(|it| it.open());
+        let coming = coming.filter(|it| !self.vms.contains_key(&it.vm));
+        let coming = coming.map(|it| (it.vm, &*it.name)).collect();
+        Some(Drained { left, here, coming, looking: now.since(self.started) <= SETTLING })
+    }
+
+    /// Whether a copy of this VM is on its way here.
+    pub fn is_coming(&self, vm: VmId) -> bool {
+        self.incoming.values().any(|it| it.vm == vm && it.open())
     }
 
     /// Has whatever may leave begin to; says how it stands. Nothing, if this host is not being drained.
     pub(super) fn drive_drain(&mut self, now: Time, actions: &mut Vec<Action>) -> Option<String> {
-        self.drain.as_ref()?;
+        let Host { drain, vms, .. } = self;
+        // Who is here again has not left.
+        drain.as_mut()?.left.retain(|vm, _| !vms.contains_key(vm));
         while self.has_a_turn() {
             let mut vms = self.in_order_of_leaving().into_iter();
             let Some(vm) = vms.find(|vm| self.stand(now, *vm) == Stand::Next) else { break };
@@ -141,7 +157,9 @@ impl Host {
 
     /// How it stands, and that in the end, once nothing more can be done.
     fn drain_in_words(&self, now: Time) -> (String, Option<String>) {
-        let Some(Drained { left, here }) = self.drain(now) else { return Default::default() };
+        let Some(Drained { left, here, coming, looking }) = self.drain(now) else {
+            return Default::default();
+        };
         let (left, all) = (left.len(), left.len() + here.len());
         let moving = here.iter().filter(|(_, stand)| matches!(stand, Stand::Moving(_)));
         let moving: Vec<String> = moving.map(|(vm, _)| self.vm_name(*vm)).collect();
@@ -154,7 +172,12 @@ impl Host {
         if !stays.is_empty() {
             words += &format!("; kept here: {}", stays.join(", "));
         }
+        if !coming.is_empty() {
+            let names: Vec<&str> = coming.iter().map(|(_, name)| *name).collect();
+            words += &format!("; on their way here still: {}", names.join(", "));
+        }
         let end = match (here.len(), stays.len()) {
+            _ if looking || !coming.is_empty() => None,
             (0, _) => Some(format!("drained: {left} VMs have left, none is here")),
             (here, stay) if here == stay => Some(format!(
                 "drained as far as can be: {left} VMs have left, kept here: {}",

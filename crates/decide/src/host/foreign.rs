@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::story::{Note, Step};
 use super::{Action, Host};
+use crate::membership::HostState;
 use crate::membership::inventory::{Listed, ListedState};
 use crate::migrate::hypervisor::VmDefinition;
 use crate::migrate::record::{Ownership, VmRecord};
@@ -74,11 +75,20 @@ impl Host {
 
     /// Where a VM was that came here without Evenkeel, in words; nothing, if it was only started.
     fn came_from(&self, vm: VmId, known: Option<VmRecord>) -> Option<String> {
-        let at = self.inventories().find_map(|(view, _, inventory)| {
-            let there = |it: &Listed| it.vm == vm && it.state != ListedState::Released;
+        // What a host that is gone listed last says nothing: its VMs are started elsewhere, and that is no move.
+        let alive = self.inventories().filter(|(view, ..)| view.state == HostState::Alive);
+        // Nor does a list that is older than what this journal knows.
+        let owned = known.filter(|known| known.ownership == Ownership::Owner);
+        let after = owned.map_or(0, |known| known.floor);
+        let mut at = alive.filter_map(|(view, _, inventory)| {
+            let there = |it: &Listed| {
+                let runs = matches!(it.state, ListedState::Running | ListedState::Paused);
+                it.vm == vm && runs && it.epoch >= after
+            };
             inventory.vms.iter().any(there).then(|| view.peer.name.clone())
         });
-        match at {
+
+        match at.next() {
             Some(host) => Some(format!("somebody has moved it from {host}")),
             None if known.is_some_and(|known| known.ownership == Ownership::Away) => {
                 Some("somebody has moved it back".to_owned())

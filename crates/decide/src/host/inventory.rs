@@ -56,6 +56,11 @@ impl Host {
         })
     }
 
+    /// The VMs of one other host as it listed them last.
+    pub fn list_of(&self, host: HostId) -> Option<&Inventory> {
+        self.inventories.held().get(&host).map(|held| &held.inventory)
+    }
+
     /// Whether two copies of this VM run, as far as this host can tell.
     pub fn runs_twice(&self, vm: VmId) -> bool {
         self.doubles.told(vm)

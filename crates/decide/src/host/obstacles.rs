@@ -15,7 +15,7 @@ use crate::policy::cost;
 use crate::policy::hot::used;
 use crate::policy::rules::Kind;
 use crate::policy::settings::{Balance, Target};
-use crate::units::{Cost, HostId, Mib, Time, VmId};
+use crate::units::{Cost, HostId, Mib, Share, Time, VmId};
 use crate::usage::load::Capacity;
 
 /// One thing that stands in the way.
@@ -164,13 +164,16 @@ impl Host {
         let Some((place, capacity)) = self.place_there(view) else { return };
         let (demand, settings) = (self.expected(now, vm), &self.settings);
         if let Err(why) = fits(demand, place.load, capacity, &settings.target, &settings.hot) {
-            found.always(why.clone(), more_load(&why, demand.plus(place.load).cpu.0, capacity));
+            let after = demand.plus(place.load).cpu.0;
+            found.always(why.clone(), more_load(&why, after, capacity, settings.hot.cpu_used));
         }
     }
 
     fn more_room(&self, lacks: Mib, headroom: &Headroom) -> String {
         if headroom.room == Mib(0) {
-            return format!("end its maintenance if it is in one, or free {lacks} there");
+            return format!(
+                "end its maintenance or its drain (`evenkeel undrain` there) if it is in one, or free {lacks} there"
+            );
         }
         let (target, all) = (&self.settings.target, headroom.memory);
         let needed = room(target, all).plus(lacks);
@@ -307,9 +310,10 @@ fn lacking(needs: &Needs, there: &Headroom) -> Option<String> {
     (!works).then(|| format!("capability: no accelerator {} there", needs.accelerator))
 }
 
-fn more_load(why: &str, cpu: u64, capacity: Capacity) -> String {
-    if why.starts_with("cpu_used_max") {
-        let reached = used(cpu, capacity.cpu.0).div_ceil(10);
+fn more_load(why: &str, cpu: u64, capacity: Capacity, hot: Share) -> String {
+    let reached = used(cpu, capacity.cpu.0).div_ceil(10);
+    // Beyond that it would be hot with the VM there.
+    if why.starts_with("cpu_used_max") && reached * 10 < u64::from(hot.0) {
         return format!(
             "relieve it, or raise target.cpu_used_max to {reached}% on all hosts, below hot.cpu_used"
         );

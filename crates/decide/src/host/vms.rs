@@ -16,7 +16,7 @@ use crate::usage::history::past::Past;
 use crate::usage::history::quarters::Quarters;
 
 /// VMs found in the agent's first seconds were here before it; later ones came without it and are left alone for a while.
-const SETTLING: Duration = Duration::from_secs(10);
+pub(super) const SETTLING: Duration = Duration::from_secs(10);
 
 /// Names kept of VMs that others asked about.
 const HEARD_OF_MAX: usize = 1000;

@@ -25,11 +25,21 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
     /// The VMs that are adopted, in the order of their ids, for the monitor to read.
     fn watched(&self) -> Vec<Watched>;
 
-    /// VMs that are defined on this host and do not run, in the order of their ids, and their names. Of drivers that cannot tell:
-    /// none.
-    fn stopped(&self) -> Vec<(VmId, String)> {
+    /// VMs that are defined on this host and not adopted, in the order of their ids. Of drivers that cannot tell: none.
+    fn others(&self) -> Vec<Other> {
         Vec::new()
     }
+}
+
+/// A VM that is defined on a host and not adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// Which.
+    pub vm: VmId,
+    /// Its name, or its id where its definition cannot be read.
+    pub name: String,
+    /// Whether its hypervisor runs all the same.
+    pub runs: bool,
 }
 
 /// Heard from a hypervisor.

@@ -33,6 +33,7 @@ mod tap;
 mod vm;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
@@ -49,7 +50,7 @@ use tokio::time::MissedTickBehavior;
 
 use self::definition::{Definition, Paths};
 use self::vm::{Order, VmTask};
-use super::{FromHypervisor, Hypervisor, Watched};
+use super::{FromHypervisor, Hypervisor, Other, Watched};
 
 /// How often the folder, and each VM's files in it, are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -172,17 +173,30 @@ impl Hypervisor for Qemu {
         self.place.roster().values().filter_map(|entry| entry.watched.clone()).collect()
     }
 
-    fn stopped(&self) -> Vec<(VmId, String)> {
+    fn others(&self) -> Vec<Other> {
         let roster = self.place.roster();
         let idle = roster.iter().filter(|(_, entry)| entry.watched.is_none());
-        let defined = idle.filter_map(|(vm, _)| {
-            let file = Paths::new(&self.place.config.dir, *vm).definition;
-            let text = std::fs::read_to_string(file).ok()?;
-            let name = Definition::parse(&text).map_or_else(|_| vm.to_string(), |it| it.name);
-            Some((*vm, name))
+        let idle: Vec<VmId> = idle.map(|(vm, _)| *vm).collect();
+        drop(roster);
+        let listening = listening();
+        let defined = idle.into_iter().filter_map(|vm| {
+            let Paths { definition, socket, .. } = Paths::new(&self.place.config.dir, vm);
+            let runs = socket.file_name().is_some_and(|name| listening.contains(name));
+            let text = std::fs::read_to_string(definition).ok();
+            let name = text.as_ref().and_then(|text| Definition::parse(text).ok());
+            let name = name.map_or_else(|| vm.to_string(), |it| it.name);
+            (runs || text.is_some()).then_some(Other { vm, name, runs })
         });
         defined.collect()
     }
+}
+
+/// File names of the sockets in this network namespace that somebody has open, as the kernel lists them: unlike connecting, it
+/// asks nothing of a hypervisor that may be stuck. Names alone, since a socket may be bound by another path to its folder.
+fn listening() -> BTreeSet<OsString> {
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let paths = table.lines().filter_map(|line| line.split_whitespace().nth(7));
+    paths.filter_map(|path| Path::new(path).file_name().map(OsString::from)).collect()
 }
 
 impl Drop for Qemu {
