@@ -247,7 +247,11 @@ impl Backend for Answers {
     }
 
     async fn plan(&self) -> Result<Plan, Problem> {
-        self.look(|at_work| views::plan(at_work)).await
+        self.look(views::plan).await
+    }
+
+    async fn shown_plan(&self) -> Result<Plan, Problem> {
+        self.look(|at_work| at_work.shown.last(at_work.clock.now())).await?
     }
 
     async fn apply(&self, request: ApplyRequest) -> Result<Applied, Problem> {

@@ -27,6 +27,7 @@ mod local;
 mod monitoring;
 pub mod net;
 mod noise;
+mod planned;
 mod recording;
 mod reload;
 pub mod run;

@@ -26,6 +26,7 @@ use crate::hold::Hold;
 use crate::journal::{Write, Written};
 use crate::net::{Heard, Net};
 use crate::noise::Noise;
+use crate::planned::Shown;
 use crate::recording::Recording;
 use crate::{draining, monitoring, views};
 
@@ -56,6 +57,8 @@ pub(crate) struct Steering {
     listed: Option<u64>,
     replies: BTreeMap<u64, oneshot::Sender<Result<MoveId, String>>>,
     asked: u64,
+    /// The plan whose numbers hold.
+    pub(crate) shown: Shown,
 }
 
 impl std::fmt::Debug for Steering {
@@ -119,6 +122,7 @@ impl Steering {
             listed,
             replies,
             asked,
+            shown: Shown::default(),
         }
     }
 

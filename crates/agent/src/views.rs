@@ -139,15 +139,19 @@ pub(crate) fn best_hosts(
     Ok(host.best_hosts(at_work.clock.now(), &wish).into_iter().map(view).collect())
 }
 
-/// What would be moved from here now.
-pub(crate) fn plan(at_work: &Steering) -> Plan {
-    let host = &at_work.host;
-    let plan = host.plan(at_work.clock.now());
-    let moves = plan.moves.into_iter().map(|planned| planned_move(at_work, planned)).collect();
-    Plan { host: host.name().to_owned(), moves, held: plan.held }
+/// What would be moved from here now: from here on its numbers mean this.
+pub(crate) fn plan(at_work: &mut Steering) -> Plan {
+    let now = at_work.clock.now();
+    let plan = at_work.host.plan(now);
+    let numbered = (1..).zip(plan.moves);
+    let moves = numbered.map(|(n, planned)| planned_move(at_work, n, planned)).collect();
+    let host = at_work.host.name().to_owned();
+    let plan = Plan { host, moves, held: plan.held, end: plan.end };
+    at_work.shown.keep(now, &plan);
+    plan
 }
 
-fn planned_move(at_work: &Steering, planned: Planned) -> PlannedMove {
+fn planned_move(at_work: &Steering, number: u32, planned: Planned) -> PlannedMove {
     let host = &at_work.host;
     let (to, asked) = match planned.asked {
         Asked::Best(hosts) => {
@@ -159,6 +163,9 @@ fn planned_move(at_work: &Steering, planned: Planned) -> PlannedMove {
     };
     let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     PlannedMove {
+        number,
+        likely: planned.likely.map(|(likely, _)| host.name_of(likely)),
+        cost_percent: planned.likely.map(|(_, cost)| cost_percent(cost)),
         vm: host.vm_name(planned.vm),
         vm_id: planned.vm.to_string(),
         from: host.name().to_owned(),

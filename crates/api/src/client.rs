@@ -237,6 +237,11 @@ impl Client {
         self.get("/v1/plan").await
     }
 
+    /// The plan that the agent showed last, whose numbers still hold.
+    pub async fn shown_plan(&self) -> Result<Plan, ClientError> {
+        self.get("/v1/plan/shown").await
+    }
+
     /// Begins what is planned, as far as it still holds.
     pub async fn apply(&self, request: &ApplyRequest) -> Result<Applied, ClientError> {
         self.post("/v1/plan/apply", request).await

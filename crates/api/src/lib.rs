@@ -13,6 +13,7 @@ pub mod client;
 pub mod cluster;
 mod history;
 mod operations;
+mod plan;
 
 pub use cluster::{ClusterHost, ClusterLoad, ClusterView, ClusterVm};
 pub use history::{HistoryFilter, HistoryView, Series, StayView};
@@ -20,6 +21,7 @@ pub use operations::{
     BestHost, BestHostRequest, DrainRequest, DrainView, ExcludeRequest, Exclusion, LeavingVm,
     LeftVm, StoppedVm,
 };
+pub use plan::{Applied, AppliedVm, ApplyRequest, PLAN_SHOWN_MAX, Plan, PlannedMove};
 
 /// Where an agent listens unless told otherwise.
 pub const SOCKET: &str = "/run/evenkeel/api.sock";
@@ -433,79 +435,6 @@ pub struct Balancer {
 pub struct BalancerRequest {
     /// Whether it shall be on.
     pub on: bool,
-}
-
-/// `GET /v1/plan`: what would be moved from this host now. Nothing is done, and no other host asked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
-    /// This host's name.
-    pub host: String,
-    /// What would be moved, if anything.
-    pub moves: Vec<PlannedMove>,
-    /// Why nothing is moved, or not by itself; absent: it is about to be moved.
-    pub held: Option<String>,
-}
-
-/// One move that would be made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PlannedMove {
-    /// The VM's name.
-    pub vm: String,
-    /// The VM's UUID.
-    pub vm_id: String,
-    /// Name of the source.
-    pub from: String,
-    /// The hosts that would be asked, where their own figures say already which are best: the best first. Empty: no one knows
-    /// before they have answered.
-    pub to: Vec<String>,
-    /// How many would be asked, in words.
-    pub asked: String,
-    /// What asks for it: a threshold, in figures, or a rule.
-    pub reason: String,
-    /// Why this VM; absent: the rule names it.
-    pub choice: Option<String>,
-    /// What this host would be rid of, percent of pressure; absent: a rule asks, at any cost.
-    pub relief_percent: Option<f64>,
-    /// What the copy would cost, percent of pressure.
-    pub copy_cost_percent: f64,
-    /// The size of its memory, in MiB.
-    pub memory_mib: u64,
-    /// How long the copy would take at the most; absent: it would not end, as fast as the VM writes to its memory.
-    pub copy_ms: Option<u64>,
-    /// How long the VM would stand still for the last round; the hand-over comes on top. Absent: not known.
-    pub downtime_ms: Option<u64>,
-    /// Since when it is recommended.
-    pub recommended: Option<String>,
-}
-
-/// `POST /v1/plan/apply`: begin what is planned, as far as it still holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ApplyRequest {
-    /// Names or UUIDs of VMs on this host; empty: all that are planned.
-    pub vms: Vec<String>,
-}
-
-/// Answer to `POST /v1/plan/apply`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Applied {
-    /// This host's name.
-    pub host: String,
-    /// What came of each VM.
-    pub vms: Vec<AppliedVm>,
-    /// Why there was nothing to apply, where no VM was named and none was planned.
-    pub nothing: Option<String>,
-}
-
-/// What came of one VM: its move has begun, or it was refused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AppliedVm {
-    /// As it was named.
-    pub vm: String,
-    /// The move, to be followed under `/v1/moves/{id}`.
-    pub move_id: Option<String>,
-    /// What does not hold, or not any more.
-    pub refused: Option<String>,
 }
 
 /// `GET /v1/moves/{id}/resolve`: what is known of a move that may need a person to end it.

@@ -115,12 +115,16 @@ pub(crate) enum Command {
     #[command(after_help = PLAN_HELP)]
     Plan,
 
-    /// Begin the moves that are planned, as far as they still hold.
+    /// Carry out what is planned, one move after another, as far as each still holds.
     #[command(after_help = APPLY_HELP)]
     Apply {
-        /// Names or UUIDs of VMs on this host; without any: all that are planned.
-        #[arg(value_name = "VM")]
-        vms: Vec<String>,
+        /// Numbers of the plan that was shown last, names or UUIDs of VMs on this host; without any: all that are planned now.
+        #[arg(value_name = "N|VM")]
+        wanted: Vec<String>,
+
+        /// Begin all at once, as far as limits allow, and return.
+        #[arg(long)]
+        no_wait: bool,
     },
 
     /// Whether this host begins balancing moves; `off` and `on` switch that.
@@ -195,10 +199,11 @@ pub(crate) enum OnOff {
 }
 
 const PLAN_HELP: &str = "\
-Each agent plans for the VMs of its own host, one VM at a time: the next is judged once hosts were asked about this one. It asks
-nobody for this, writes nothing, and draws no lot: what follows is the same as without. TO names the hosts that would be asked
-where their own figures say which are best (the trigger `spread`); else no one knows before they have answered. COPY is
-the most that the copy takes, as the VM writes to its memory now; the hand-over, some tens of milliseconds, adds to DOWNTIME.
+Each agent plans for the VMs of its own host: the moves that it would make, each judged as if those before it had been made. It
+asks nobody for this, writes nothing, and draws no lot: what follows is the same as without. TO is the host that would take the
+VM at the least COST there, by what hosts said of themselves last; targets answer for themselves, so it is no more than likely,
+and the less so the further down. RELIEF is what this host would be rid of. COPY is the most that the copy takes, as the VM
+writes to its memory now; the hand-over, some tens of milliseconds, adds to DOWNTIME.
 
 Exit codes: 0 whether something would be moved or not, 3 the agent was lost.
 
@@ -208,15 +213,18 @@ Examples:
   evenkeel plan -o json | jq -r '.moves[].vm'";
 
 const APPLY_HELP: &str = "\
-Each VM is judged and hosts are asked anew, as if the policy began it: a move that does not pay any more is not made, and limits,
-rests and rules hold. It works in every mode, and while the balancer is off. What does not hold is refused with its reason.
-Returns once the moves have begun; `evenkeel moves` tells how they go.
+Numbers are those of the plan that this host's agent showed last, to whomever, in the last ten minutes; older or unknown ones are
+refused, and nothing is begun. Each VM is judged and hosts are asked anew when its turn comes, as if the policy began it: a move
+that does not pay any more is skipped with its reason, and so is one that limits, rules or the VM's own rest forbid; that the host
+rests between its own moves does not count. It works in every mode, and while the balancer is off. Waits until all are over.
+Ctrl-C ends this command only: the move that is under way goes on, and no other begins.
 
-Exit codes: 0 all have begun or there was nothing to do, 1 one was refused, 3 the agent was lost.
+Exit codes: 0 all were made (with --no-wait: have begun) or there was nothing to do, 1 one was not, 3 the agent was lost.
 
 Examples:
   evenkeel apply
-  evenkeel apply web db";
+  evenkeel apply 1 3
+  evenkeel apply web db --no-wait";
 
 const BALANCER_HELP: &str = "\
 Of this host alone, without asking the others, and kept over restarts of the agent. While it is off, this host begins no

@@ -9,13 +9,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use api::client::{Client, ClientError};
-use api::{ApplyRequest, BalancerRequest, Why};
+use api::{BalancerRequest, Why};
 use clap::Parser;
 
 use crate::args::{Command, CommandLine, ConfigCommand, Format, OnOff};
 use crate::dump::Dump;
 use crate::screen::Screen;
 
+mod applying;
 mod args;
 mod best;
 mod draining;
@@ -78,12 +79,8 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Events(wanted) => events::run(&client, &mut screen, wanted).await?,
         Command::Why { about, to } => screen.show(&why(&client, about, to).await?, show::why)?,
         Command::Plan => screen.show(&client.plan().await?, show::plan)?,
-        Command::Apply { vms } => {
-            let applied = client.apply(&ApplyRequest { vms }).await?;
-            screen.show(&applied, |applied, _| show::applied(applied))?;
-            if applied.vms.iter().any(|vm| vm.refused.is_some()) {
-                return Ok(ExitCode::from(REFUSED));
-            }
+        Command::Apply { wanted, no_wait } => {
+            return applying::run(&client, &mut screen, wanted, no_wait).await;
         }
         Command::Balancer { to } => {
             let balancer = match to {

@@ -100,12 +100,12 @@ async fn resolve(
     Ok(ExitCode::SUCCESS)
 }
 
-fn was_made(ended: &MoveView) -> bool {
+pub(crate) fn was_made(ended: &MoveView) -> bool {
     ended.phase == "done"
 }
 
 /// Shows how the move goes, until it has ended. How long that takes is bounded by the agent's deadlines.
-async fn until_ended(client: &Client, id: &str) -> anyhow::Result<MoveView> {
+pub(crate) async fn until_ended(client: &Client, id: &str) -> anyhow::Result<MoveView> {
     let lost = || format!("following move {id}, which goes on without this command");
     let bar = bar();
     let mut after = 0;

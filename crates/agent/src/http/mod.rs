@@ -119,6 +119,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<BestHost>, Problem>> + Send;
     /// What would be moved from its host now.
     fn plan(&self) -> impl Future<Output = Result<Plan, Problem>> + Send;
+    /// The plan that it showed last.
+    fn shown_plan(&self) -> impl Future<Output = Result<Plan, Problem>> + Send;
     /// Begins what is planned, as far as it still holds.
     fn apply(&self, request: ApplyRequest)
     -> impl Future<Output = Result<Applied, Problem>> + Send;

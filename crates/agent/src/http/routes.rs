@@ -46,6 +46,7 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/v1/drain", get(drain::<B>).post(set_drain::<B>))
         .route("/v1/best-host", post(best_host::<B>))
         .route("/v1/plan", get(plan::<B>))
+        .route("/v1/plan/shown", get(shown_plan::<B>))
         .route("/v1/plan/apply", post(apply::<B>))
         .route("/v1/why", get(why_nothing::<B>))
         .route("/v1/why/{about}", get(why::<B>))
@@ -190,6 +191,10 @@ async fn best_host<B: Backend>(
 
 async fn plan<B: Backend>(State(backend): State<B>) -> Answer<Plan> {
     Ok(Json(backend.plan().await?))
+}
+
+async fn shown_plan<B: Backend>(State(backend): State<B>) -> Answer<Plan> {
+    Ok(Json(backend.shown_plan().await?))
 }
 
 async fn apply<B: Backend>(

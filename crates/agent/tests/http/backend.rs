@@ -165,6 +165,9 @@ pub(crate) fn cluster() -> ClusterView {
 
 pub(crate) fn plan() -> Plan {
     let planned = PlannedMove {
+        number: 1,
+        likely: None,
+        cost_percent: None,
         vm: VM.to_owned(),
         vm_id: "00000000-0000-0000-0000-0000000000aa".to_owned(),
         from: "host1".to_owned(),
@@ -179,7 +182,7 @@ pub(crate) fn plan() -> Plan {
         downtime_ms: Some(80),
         recommended: None,
     };
-    Plan { host: "host1".to_owned(), moves: vec![planned], held: None }
+    Plan { host: "host1".to_owned(), moves: vec![planned], held: None, end: "not hot".to_owned() }
 }
 
 pub(crate) fn one_move() -> MoveView {
@@ -279,6 +282,10 @@ impl Backend for Fixed {
     async fn plan(&self) -> Result<Plan, Problem> {
         Ok(plan())
     }
+    async fn shown_plan(&self) -> Result<Plan, Problem> {
+        Ok(Plan { end: "shown".to_owned(), ..plan() })
+    }
+
     async fn apply(&self, request: ApplyRequest) -> Result<Applied, Problem> {
         let began = |vm| AppliedVm { vm, move_id: Some(MOVE.to_owned()), refused: None };
         let vms = request.vms.into_iter().map(began).collect();

@@ -64,6 +64,7 @@ async fn what_the_backend_answers_reaches_the_client() {
     assert_eq!(client.why_not(VM, "host2").await.unwrap().about, format!("VM {VM} to host2"));
     assert_eq!(client.cluster().await.unwrap(), cluster());
     assert_eq!(client.plan().await.unwrap(), plan());
+    assert_eq!(client.shown_plan().await.unwrap().end, "shown");
     let apply = ApplyRequest { vms: vec![VM.to_owned()] };
     assert_eq!(client.apply(&apply).await.unwrap().vms[0].move_id.as_deref(), Some(MOVE));
     assert_eq!(client.balancer().await.unwrap(), balancer(true));

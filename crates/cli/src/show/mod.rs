@@ -18,7 +18,7 @@ pub(crate) use self::drain::{drain, drain_begins, drain_goes_on, has_left, leavi
 
 pub(crate) use self::exclusions::{exclusion, exclusions};
 
-pub(crate) use self::plan::{applied, plan};
+pub(crate) use self::plan::{applied, carried, plan};
 
 pub(crate) use self::events::{events, events_as_they_come, step};
 

@@ -4,6 +4,7 @@ use api::{Applied, Plan, PlannedMove};
 
 use super::figures;
 use super::table::{Color, Table, cell, coloured, one_line};
+use crate::applying::Carried;
 use crate::screen::Look;
 
 /// What would be moved now, or why nothing.
@@ -12,41 +13,48 @@ pub(crate) fn plan(plan: &Plan, look: Look) -> String {
     if plan.moves.is_empty() {
         return nothing(&plan.host, held);
     }
-    let mut table = Table::new(look).words("VM").words("FROM").words("TO").figures("RELIEF");
-    table = table.figures("COPY COST").figures("MEMORY").figures("COPY").figures("DOWNTIME");
+    let table = Table::new(look).figures("N").words("VM").words("FROM").words("TO");
+    let table = table.figures("RELIEF").figures("COST").figures("COPY COST").figures("MEMORY");
+    let mut table = table.figures("COPY").figures("DOWNTIME");
     if look.wide {
         table = table.words("ASKED").words("RECOMMENDED (UTC)").words("VM ID");
     }
     table = table.words("WHY");
     plan.moves.iter().for_each(|planned| table.row(row(planned, look)));
-    let end = match held {
-        Some(why) => format!("It is not moved by itself: {why}. `evenkeel apply` begins it."),
-        None => "It is about to be moved.".to_owned(),
+    let begin = match held {
+        Some(why) => format!(
+            "Nothing of it is done without a person: {why}. `evenkeel apply` carries it out."
+        ),
+        None => "The first is about to be moved.".to_owned(),
     };
+    let end = format!("{begin} No more follow: {}.", plan.end);
     format!("{}\n\n{}", table.text(), one_line(end))
 }
 
 fn row(planned: &PlannedMove, look: Look) -> Vec<comfy_table::Cell> {
-    let asked = || format!("asked: {}", planned.asked);
-    let to = if planned.to.is_empty() { asked() } else { planned.to.join(", ") };
+    let to = planned.likely.clone().unwrap_or_else(|| "?".to_owned());
     let copy = match planned.copy_ms {
         Some(span) => cell(figures::milliseconds(span)),
         None => coloured("would not end", Some(Color::Red)),
     };
     let choice = planned.choice.as_ref().map(|choice| format!("; {choice}")).unwrap_or_default();
     let mut row = vec![
+        cell(planned.number.to_string()),
         cell(&planned.vm),
         cell(&planned.from),
         cell(to),
         cell(planned.relief_percent.map(figures::cost).unwrap_or_default()),
+        cell(planned.cost_percent.map(figures::cost).unwrap_or_default()),
         cell(figures::cost(planned.copy_cost_percent)),
         cell(figures::mib(planned.memory_mib)),
         copy,
         cell(planned.downtime_ms.map_or_else(|| "?".to_owned(), figures::milliseconds)),
     ];
     if look.wide {
+        let best = || format!("{}: {}", planned.asked, planned.to.join(", "));
+        let asked = if planned.to.is_empty() { planned.asked.clone() } else { best() };
         row.extend([
-            cell(&planned.asked),
+            cell(asked),
             cell(planned.recommended.as_deref().map(figures::time).unwrap_or_default()),
             cell(&planned.vm_id),
         ]);
@@ -60,6 +68,21 @@ fn nothing(host: &str, why: Option<&str>) -> String {
         "Nothing would be moved from {host}: {}.",
         why.unwrap_or("nothing is planned")
     ))
+}
+
+/// What came of each VM once all are over.
+pub(crate) fn carried(carried: &Carried) -> String {
+    if let Some(why) = &carried.nothing {
+        return one_line(format!("Nothing was moved: {why}."));
+    }
+    let lines = carried.vms.iter().map(|one| match &one.ended {
+        Some(ended) => super::move_ended(ended),
+        None => {
+            let why = one.skipped.as_deref().unwrap_or("the agent does not say why");
+            one_line(format!("{} was skipped: {why}.", one.vm))
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What came of each VM.

@@ -132,6 +132,7 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/moves/{id}/resolve", get(async || Json(unsettled())).post(resolve))
         .route("/v1/events", get(events))
         .route("/v1/plan", get(async || Json(plan())))
+        .route("/v1/plan/shown", get(async || Json(plan())))
         .route("/v1/plan/apply", post(apply))
         .route("/v1/balancer", get(async || Json(balancer(true))).post(switch_balancer))
         .route("/v1/why", get(async || Json(why("host1"))))
@@ -211,6 +212,9 @@ fn cluster() -> ClusterView {
 
 fn plan() -> Plan {
     let web = PlannedMove {
+        number: 1,
+        likely: Some("host3".to_owned()),
+        cost_percent: Some(4.25),
         vm: "web".to_owned(),
         vm_id: vm().id,
         from: "host1".to_owned(),
@@ -228,7 +232,11 @@ fn plan() -> Plan {
         recommended: Some("2026-03-01T17:12:03.250Z".to_owned()),
     };
     let flooded = PlannedMove {
+        number: 2,
+        likely: None,
+        cost_percent: None,
         vm: "db".to_owned(),
+        vm_id: "00000000-0000-0000-0000-0000000000bb".to_owned(),
         to: vec![],
         asked: "8 of 40, by lot".to_owned(),
         reason: "anti-affinity db: db2 of it is here too".to_owned(),
@@ -240,11 +248,16 @@ fn plan() -> Plan {
         ..web.clone()
     };
     let held = Some("balance is \"recommend\"".to_owned());
-    Plan { host: "host1".to_owned(), moves: vec![web, flooded], held }
+    let end = "nothing asks for more, as far as it can be foretold".to_owned();
+    Plan { host: "host1".to_owned(), moves: vec![web, flooded], held, end }
 }
 
 /// Refuses the VM of this name; nothing is planned.
-async fn apply(Json(request): Json<ApplyRequest>) -> Json<Applied> {
+async fn apply(
+    State(script): State<Arc<Script>>,
+    Json(request): Json<ApplyRequest>,
+) -> Json<Applied> {
+    script.asked.lock().unwrap().extend(request.vms.clone());
     let applied = |vm: String| {
         let refused = (vm == "nobody").then(|| "no VM or move \"nobody\" on this host".to_owned());
         AppliedVm { move_id: refused.is_none().then(|| MOVE.to_owned()), vm, refused }

@@ -3,7 +3,7 @@
 use api::{Event, Plan, Status, Step, VmView};
 use expect_test::{Expect, expect};
 
-use crate::agent::{Agent, event, status, vm};
+use crate::agent::{Agent, abandoned, copying, done, event, status, vm};
 
 async fn check(arguments: &[&str], expected: Expect) {
     let ran = Agent::start(vec![]).run(arguments).await;
@@ -14,18 +14,18 @@ async fn check(arguments: &[&str], expected: Expect) {
 #[tokio::test]
 async fn a_plan_has_a_table_and_json() {
     check(&["plan"], expect![[r#"
-        VM   FROM   TO                       RELIEF  COPY COST   MEMORY           COPY  DOWNTIME  WHY
-        web  host1  host3, host2            31.50 %     0.03 %  2.0 GiB        17.17 s     80 ms  above the mean (cpu used 75 %, 50 % in the mean of the cluster, 10 % above it allowed); most gain for what is copied, 12.00 % at best
-        db   host1  asked: 8 of 40, by lot              0.03 %  2.0 GiB  would not end         ?  anti-affinity db: db2 of it is here too
+        N  VM   FROM   TO      RELIEF    COST  COPY COST   MEMORY           COPY  DOWNTIME  WHY
+        1  web  host1  host3  31.50 %  4.25 %     0.03 %  2.0 GiB        17.17 s     80 ms  above the mean (cpu used 75 %, 50 % in the mean of the cluster, 10 % above it allowed); most gain for what is copied, 12.00 % at best
+        2  db   host1  ?                          0.03 %  2.0 GiB  would not end         ?  anti-affinity db: db2 of it is here too
 
-        It is not moved by itself: balance is "recommend". `evenkeel apply` begins it.
+        Nothing of it is done without a person: balance is "recommend". `evenkeel apply` carries it out. No more follow: nothing asks for more, as far as it can be foretold.
     "#]]).await;
     check(&["plan", "-o", "wide"], expect![[r#"
-        VM   FROM   TO                       RELIEF  COPY COST   MEMORY           COPY  DOWNTIME  ASKED                               RECOMMENDED (UTC)    VM ID                                 WHY
-        web  host1  host3, host2            31.50 %     0.03 %  2.0 GiB        17.17 s     80 ms  2, the best by what they said last  2026-03-01 17:12:03  00000000-0000-0000-0000-0000000000aa  above the mean (cpu used 75 %, 50 % in the mean of the cluster, 10 % above it allowed); most gain for what is copied, 12.00 % at best
-        db   host1  asked: 8 of 40, by lot              0.03 %  2.0 GiB  would not end         ?  8 of 40, by lot                                          00000000-0000-0000-0000-0000000000aa  anti-affinity db: db2 of it is here too
+        N  VM   FROM   TO      RELIEF    COST  COPY COST   MEMORY           COPY  DOWNTIME  ASKED                                             RECOMMENDED (UTC)    VM ID                                 WHY
+        1  web  host1  host3  31.50 %  4.25 %     0.03 %  2.0 GiB        17.17 s     80 ms  2, the best by what they said last: host3, host2  2026-03-01 17:12:03  00000000-0000-0000-0000-0000000000aa  above the mean (cpu used 75 %, 50 % in the mean of the cluster, 10 % above it allowed); most gain for what is copied, 12.00 % at best
+        2  db   host1  ?                          0.03 %  2.0 GiB  would not end         ?  8 of 40, by lot                                                        00000000-0000-0000-0000-0000000000bb  anti-affinity db: db2 of it is here too
 
-        It is not moved by itself: balance is "recommend". `evenkeel apply` begins it.
+        Nothing of it is done without a person: balance is "recommend". `evenkeel apply` carries it out. No more follow: nothing asks for more, as far as it can be foretold.
     "#]]).await;
     let json = Agent::start(vec![]).run(&["plan", "-o", "json"]).await.out;
     let plan: Plan = serde_json::from_str(&json).unwrap();
@@ -33,17 +33,41 @@ async fn a_plan_has_a_table_and_json() {
 }
 
 #[tokio::test]
-async fn what_is_applied_is_told_of_each_vm_and_a_refusal_is_an_exit_code() {
+async fn what_is_applied_without_waiting_is_told_of_each_vm_and_a_refusal_is_an_exit_code() {
     let agent = Agent::start(vec![]);
-    let ran = agent.run(&["apply", "web"]).await;
+    let ran = agent.run(&["apply", "web", "--no-wait"]).await;
     let began = "Move 1a2b3c4d.1.3 of web has begun. Follow it with `evenkeel events -f --move 1a2b3c4d.1.3`.\n";
     assert_eq!((ran.code, ran.out.as_str()), (Some(0), began));
-    let ran = agent.run(&["apply", "web", "nobody"]).await;
+    let ran = agent.run(&["apply", "web", "nobody", "--no-wait"]).await;
     let refused = "nobody is not moved: no VM or move \"nobody\" on this host\n";
     assert_eq!((ran.code, ran.out), (Some(1), format!("{began}{refused}")));
+}
+
+#[tokio::test]
+async fn what_is_applied_is_carried_out_one_after_another_and_what_does_not_hold_is_skipped() {
+    let moved = "web moved from host1 to host2: 131 MiB in 3 rounds, took 2.31 s, paused 158 ms.\n";
+    let (web, db) =
+        ("00000000-0000-0000-0000-0000000000aa", "00000000-0000-0000-0000-0000000000bb");
+    let agent = Agent::start(vec![copying(), done()]);
+    let ran = agent.run(&["apply", "2", "nobody", "2"]).await;
+    assert_eq!(agent.asked(), [db, "nobody"]);
+    let skipped = "nobody was skipped: no VM or move \"nobody\" on this host.\n";
+    assert_eq!((ran.code, ran.out), (Some(1), format!("{moved}{skipped}")));
+    let agent = Agent::start(vec![copying(), done()]);
     let ran = agent.run(&["apply"]).await;
-    let nothing = "Nothing would be moved from host1: this host is not hot.\n";
-    assert_eq!((ran.code, ran.out.as_str()), (Some(0), nothing));
+    assert_eq!(agent.asked(), [web, db], "all that is planned");
+    assert_eq!((ran.code, ran.out), (Some(0), format!("{moved}{moved}")));
+    let ran = Agent::start(vec![abandoned()]).run(&["apply", "1"]).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_number_that_the_plan_does_not_have_begins_nothing() {
+    let agent = Agent::start(vec![done()]);
+    let ran = agent.run(&["apply", "1", "3"]).await;
+    let why = "evenkeel: the plan that was shown last has no number 3, but numbers 1 to 2; nothing was begun: look at `evenkeel plan` anew\n";
+    assert_eq!((ran.code, &*ran.out, &*ran.err), (Some(1), "", why));
+    assert_eq!(agent.asked(), [""; 0]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 
-use super::others::{MEAN_EVERY, place};
+use super::others::MEAN_EVERY;
 use super::outgoing::Departure;
 use super::policies::Failures;
 use super::story::{Note, Step};
@@ -180,8 +180,7 @@ impl Host {
     }
 
     fn heat(&self, now: Time) -> Option<Cause> {
-        let crossed = self.hot.hot(now, &self.settings.hot)?;
-        let (words, margin) = (crossed.words.clone(), self.settings.worth_it.gain_min);
+        let (words, margin) = (self.still_hot(now)?.words, self.settings.worth_it.gain_min);
         Some(Cause { trigger: Trigger::Hot, words, margin })
     }
 
@@ -207,7 +206,7 @@ impl Host {
         let mean = self.others.as_ref()?.mean;
         let Share(allowed) = self.settings.spread.threshold;
         let own = self.lowest_load(now, None).packets;
-        let (most, in_mean) = (mean.most_packets(), mean.packets());
+        let (most, in_mean) = (mean.most_packets().max(self.most_packets_ahead()), mean.packets());
         let over = in_mean.0.saturating_mul(1000 + u64::from(allowed)) / 1000;
         let words = format!(
             "{} packets/s, {} at the next busiest card, {} in the mean of the cluster",
@@ -279,30 +278,53 @@ impl Host {
     /// Whether this host may begin a balancing move now, as far as its limits go.
     pub(super) fn may_balance(&self, now: Time) -> Result<(), String> {
         self.may_begin(now)?;
+        self.moves_of_the_day(now)
+    }
+
+    pub(super) fn moves_of_the_day(&self, now: Time) -> Result<(), String> {
         let made = self.recent.iter().filter(|began| now.since(**began) < DAY).count();
-        if made >= usize::try_from(self.settings.limits.moves_per_day).unwrap_or(usize::MAX) {
-            return Err(format!("moves_per_day: {made} were made"));
+        let planned = self.ahead.balancing();
+        if made + planned
+            >= usize::try_from(self.settings.limits.moves_per_day).unwrap_or(usize::MAX)
+        {
+            let planned = if planned > 0 { format!(", {planned} planned") } else { String::new() };
+            return Err(format!("moves_per_day: {made} were made{planned}"));
         }
         Ok(())
     }
 
     /// Whether this host may begin a move by itself now.
     pub(super) fn may_begin(&self, now: Time) -> Result<(), String> {
+        self.may_begin_at_all()?;
+        if now < self.rest_until {
+            let wait = self.rest_until.since(now).as_secs() + 1;
+            return Err(format!("this host rests for {wait} s: {}", self.rest_reason));
+        }
+        self.limits_allow()
+    }
+
+    /// The same at a person's word, who need not wait until this host has rested.
+    pub(super) fn may_apply(&self) -> Result<(), String> {
+        self.may_begin_at_all()?;
+        self.limits_allow()
+    }
+
+    fn may_begin_at_all(&self) -> Result<(), String> {
         if let Some(frozen) = &self.frozen {
             return Err(frozen.clone());
         }
         if self.drain.is_some() {
             return Err("this host is being drained (`evenkeel undrain`)".to_owned());
         }
-        let limits = &self.settings.limits;
-        let (open, max) = (self.moves_under_way(), limits.moves_per_host);
+        let (open, max) = (self.moves_under_way(), self.settings.limits.moves_per_host);
         if open >= usize::try_from(max).unwrap_or(usize::MAX) {
             return Err(format!("moves_per_host: {open} under way here, {max} allowed"));
         }
-        if now < self.rest_until {
-            let wait = self.rest_until.since(now).as_secs() + 1;
-            return Err(format!("this host rests for {wait} s: {}", self.rest_reason));
-        }
+        Ok(())
+    }
+
+    fn limits_allow(&self) -> Result<(), String> {
+        let limits = &self.settings.limits;
         limits.hours.allow(self.local_times.as_ref())?;
         // All that is known is looked through only where it is limited.
         let open = |max: u32| (self.moves_in_cluster(), max);
@@ -370,7 +392,7 @@ impl Host {
                 let capacity = Capacity { packets, ..place.capacity };
                 place.room >= size && cost::of_arrival(place.load, demand, capacity) <= useful
             };
-            place(view).is_some_and(cheap) && self.ruled_out(vm, view).is_none()
+            self.place(view).is_some_and(cheap) && self.ruled_out(vm, view).is_none()
         })
     }
 

@@ -18,13 +18,14 @@ impl Host {
     /// This host is the last of those that have VMs, and what it has fits at the others of them, by what they said last.
     pub(super) fn empties(&self, now: Time) -> Option<Cause> {
         let last = || self.membership.alive().all(|view| self.is_before(view) || !has_vms(view));
-        if self.vms.is_empty() || !last() {
+        if self.vms.keys().all(|vm| self.ahead.has(*vm)) || !last() {
             return None;
         }
         let own = self
             .vms
-            .values()
-            .fold(Mib(0), |sum, vm| sum.plus(size_with_overhead(vm.definition.memory)));
+            .iter()
+            .filter(|(id, _)| !self.ahead.has(**id))
+            .fold(Mib(0), |sum, (_, vm)| sum.plus(size_with_overhead(vm.definition.memory)));
         let busy = self.load_of_vms(now).cpu.0;
         let (room, cpu) = self.stays().filter_map(|view| view.digest.as_ref()).fold(
             (Mib(0), 0_u64),
@@ -33,6 +34,9 @@ impl Host {
                 (room.plus(more), cpu.saturating_add(free))
             },
         );
+        let (size, asked) = self.ahead.taken();
+        let room = Mib(room.0.saturating_sub(size.0));
+        let cpu = cpu.saturating_sub(asked.0);
         let words = format!(
             "last by name of the hosts with VMs, which take {own} and {busy} mcores; those before it have {room} and {cpu} mcores to give"
         );
@@ -53,6 +57,7 @@ impl Host {
             let size = size_with_overhead(candidate.memory);
             let able = self.stays().filter(|view| {
                 let digest = view.digest.as_ref();
+                let size = size.plus(self.ahead.size_at(view.peer.host));
                 digest.is_some_and(|digest| may_take(digest, size))
                     && self.may_even_out(candidate.vm, view.peer.host)
             });

@@ -27,7 +27,8 @@ impl Host {
     /// since they may go elsewhere.
     pub(super) fn apart(&self, vm: VmId) -> Cost {
         let others = self.usage.traffic().between(vm);
-        let here = others.filter(|(other, _)| self.vms.contains_key(other));
+        let here =
+            others.filter(|(other, _)| self.vms.contains_key(other) && !self.ahead.has(*other));
         let bits =
             here.fold(BitsPerSec(0), |sum, (_, bits)| BitsPerSec(sum.0.saturating_add(bits.0)));
         cost::of_traffic(bits, self.settings.worth_it.traffic_apart)
@@ -47,7 +48,7 @@ impl Host {
             .filter(|(id, _)| Some(**id) != but && !planted(Bug::ReliefWithDepartures))
             .map(|(_, out)| out.vm);
         let leaving: Vec<VmId> = outgoing.chain(self.promised(but).map(|(vm, _)| vm)).collect();
-        let staying = self.vms.keys().filter(|vm| !leaving.contains(vm));
+        let staying = self.vms.keys().filter(|vm| !leaving.contains(vm) && !self.ahead.has(**vm));
         staying.fold(own_load(self.usage.own_cpu().0), |sum, vm| sum.plus(self.demand(now, *vm)))
     }
 
@@ -55,7 +56,8 @@ impl Host {
     /// each VM by what it is expected to ask.
     pub(super) fn highest_load(&self, now: Time, but: Option<MoveId>) -> Load {
         let own = own_load(self.usage.own_cpu().1);
-        let here = self.vms.keys().fold(own, |sum, vm| {
+        let staying = self.vms.keys().filter(|vm| !self.ahead.has(**vm));
+        let here = staying.fold(own, |sum, vm| {
             let demand = self.expected(now, *vm);
             // Who has just arrived has not been measured here: until then it asks what it was expected to.
             sum.plus(self.arrived.get(vm).map_or(demand, |(expected, _)| demand.highest(*expected)))
@@ -72,7 +74,8 @@ impl Host {
 
     /// What all VMs here ask together, those that have just arrived by what was expected of them.
     pub(super) fn load_of_vms(&self, now: Time) -> Load {
-        self.vms.keys().fold(Load::default(), |sum, vm| {
+        let staying = self.vms.keys().filter(|vm| !self.ahead.has(**vm));
+        staying.fold(Load::default(), |sum, vm| {
             let demand = self.demand(now, *vm);
             sum.plus(self.arrived.get(vm).map_or(demand, |(expected, _)| demand.highest(*expected)))
         })

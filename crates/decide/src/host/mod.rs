@@ -30,6 +30,7 @@ use crate::usage::history::Whose;
 use crate::usage::load::Load;
 use crate::wire::message::{Body, JournalMark, Message};
 
+mod ahead;
 mod answers;
 mod balance;
 pub mod best;
@@ -61,6 +62,7 @@ pub mod story;
 mod vms;
 mod watch;
 
+use ahead::Ahead;
 use drain::Drain;
 pub use events::{Action, Ask, Event, Start};
 use exchange::Agreed;
@@ -184,6 +186,8 @@ pub struct Host {
     recommended_by_rule: BTreeMap<VmId, Time>,
     /// What moves have brought.
     pay_backs: PayBacks,
+    /// What a plan takes for made.
+    ahead: Ahead,
 }
 
 /// Alarms kept for display.
@@ -256,6 +260,7 @@ impl Host {
             members: Members::default(),
             recommended_by_rule: BTreeMap::new(),
             pay_backs: PayBacks::default(),
+            ahead: Ahead::default(),
         };
         actions.push(Action::Recall(Whose::Host));
         host.recover(now, start.moves, start.doubt.as_deref(), actions);

@@ -74,7 +74,7 @@ impl Host {
             let index = usize::try_from(chance.rng.next_u64() % n).unwrap_or(0);
             let drawn = self.membership.view(left.swap_remove(index));
             let alive = drawn.filter(|view| view.state == HostState::Alive).filter(may);
-            places.extend(alive.and_then(place));
+            places.extend(alive.and_then(|view| self.place(view)));
         }
         places
     }

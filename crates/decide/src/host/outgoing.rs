@@ -232,6 +232,7 @@ impl Host {
         let size = size_with_overhead(self.vms[&vm].definition.memory);
         let may = |view: &&View| {
             let digest = view.digest.as_ref();
+            let size = size.plus(self.ahead.size_at(view.peer.host));
             !self.journals.set_back(view.peer.host) && digest.is_none_or(|d| may_take(d, size))
         };
         let host = |view: &View| view.peer.host;

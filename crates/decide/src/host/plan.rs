@@ -1,27 +1,39 @@
 //! What would be moved now: the policy's verdict without its consequences, and a person's word to carry it out.
 //!
-//! **Invariant:** a plan changes nothing, not even what is drawn by lot next.
+//! A plan goes on as if each of its moves had been made where it would cost least, by what hosts said of themselves last. That
+//! is no more than likely: targets answer for themselves, and what VMs ask changes.
+//!
+//! **Invariant:** a plan changes nothing, not even what is drawn by lot next: what it takes for made is forgotten at its end.
 //! **Invariant:** a move that is applied must pay as one that the policy begins by itself, by the load at that time.
 
-use super::balance::{Cause, Leaves};
+use super::ahead::{Ahead, Left};
+use super::balance::{Cause, Chance, Leaves};
 use super::rules::Broken;
 use super::{Action, Host};
 use crate::migrate::precopy::{self, Foreseen};
+use crate::placement::admission::size_with_overhead;
 use crate::placement::candidates::Offer;
+use crate::placement::pairs::Place;
 use crate::policy::cost;
 use crate::policy::settings::Balance;
 use crate::units::{Cost, HostId, Mib, MoveId, Time, VmId};
+use crate::usage::load::Capacity;
 
 /// What a move that a person has applied is marked with.
 const APPLIED: &str = ", applied by hand";
 
+/// Moves in a plan at the most: the further it looks ahead, the less of it will hold.
+pub const PLANNED_MAX: usize = 32;
+
 /// What would be moved now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What would be moved, if anything. One VM at a time: the next is judged once hosts have been asked about this one.
+    /// What would be moved, one after another: each is judged as if those before it had been made.
     pub moves: Vec<Planned>,
-    /// Why nothing is moved, or not without a person; absent: it is about to be moved.
+    /// Why nothing is moved, or not without a person; absent: the first is about to be moved.
     pub held: Option<String>,
+    /// Why no more follow.
+    pub end: String,
 }
 
 /// One move that would be made.
@@ -35,6 +47,10 @@ pub struct Planned {
     pub choice: Option<String>,
     /// Whom it would be asked of.
     pub asked: Asked,
+    /// Who would take it at the least cost, and at which, by what hosts said of themselves last; absent: nobody has the room.
+    pub likely: Option<(HostId, Cost)>,
+    /// One of the target's may come in return.
+    pub exchange: bool,
     /// What this host would be rid of; absent: a rule asks, at any cost.
     pub relief: Option<Cost>,
     /// What the copy would cost.
@@ -65,44 +81,94 @@ pub enum Asked {
 
 impl Host {
     /// What would be moved now, whether or not this host may do so by itself.
-    pub fn plan(&self, now: Time) -> Plan {
+    pub fn plan(&mut self, now: Time) -> Plan {
         if self.drain.is_some() {
-            let held = Some("this host is being drained (`evenkeel drain`)".to_owned());
-            return Plan { moves: Vec::new(), held };
+            let why = "this host is being drained (`evenkeel drain`)".to_owned();
+            return Plan { moves: Vec::new(), held: Some(why.clone()), end: why };
         }
+        let (mut moves, mut held) = (Vec::<Planned>::new(), Vec::<String>::new());
+        let mut chance = self.chance();
+        let end = loop {
+            if moves.len() == PLANNED_MAX {
+                break format!("a plan has {PLANNED_MAX} moves at the most");
+            }
+            if moves.last().is_some_and(|last| last.exchange) {
+                break "what follows depends on what comes in return".to_owned();
+            }
+            match self.next_planned(now, &mut chance) {
+                Ok((planned, why)) => {
+                    held.extend(why.filter(|why| !held.contains(why)));
+                    self.take_for_made(now, &planned);
+                    moves.push(planned);
+                }
+                Err(why) => break why,
+            }
+        };
+        self.ahead = Ahead::default();
+        if moves.is_empty() {
+            held.push(end.clone());
+        }
+        let held = (!held.is_empty()).then(|| held.join("; "));
+        Plan { moves, held, end }
+    }
+
+    fn take_for_made(&mut self, now: Time, planned: &Planned) {
+        let (vm, memory) = (planned.vm, planned.memory);
+        let to = planned.likely.map(|(host, _)| host);
+        let balances = planned.relief.is_some();
+        let demand = self.demand(now, vm);
+        self.ahead.add(vm, Left { to, demand, memory, balances });
+    }
+
+    /// The next that would be moved, and what keeps this host from doing so by itself; or why none is.
+    fn next_planned(
+        &self,
+        now: Time,
+        chance: &mut Chance,
+    ) -> Result<(Planned, Option<String>), String> {
         let broken = self.broken_ones();
         let mut why = Vec::new();
         match self.mended(now, &broken) {
-            Some(Ok(broken)) => return self.plan_for_rule(now, broken),
+            Some(Ok(broken)) => return Ok(self.planned_for_rule(now, broken)),
             Some(Err(words)) => why.push(words),
             None => {}
         }
         let Some(cause) = self.cause(now) else {
-            why.push(self.nothing_asks());
-            return Plan { moves: Vec::new(), held: Some(why.join("; ")) };
+            why.push(self.nothing_asks_ahead());
+            return Err(why.join("; "));
         };
-        match self.leaves(now, &cause, &mut self.chance()) {
+        match self.leaves(now, &cause, chance) {
             Ok(leaves) => {
                 let mode = by_itself("balance", self.settings.mode.balance);
                 let held = mode.and_then(|()| self.by_itself()).err();
-                Plan { moves: vec![self.planned(now, &cause, leaves)], held }
+                Ok((self.planned(now, &cause, leaves), held))
             }
             Err(words) => {
                 why.push(cause.but(&words));
-                Plan { moves: Vec::new(), held: Some(why.join("; ")) }
+                Err(why.join("; "))
             }
         }
     }
 
+    fn nothing_asks_ahead(&self) -> String {
+        if self.ahead.is_empty() {
+            return self.nothing_asks();
+        }
+        "nothing asks for more, as far as it can be foretold".to_owned()
+    }
+
     fn planned(&self, now: Time, cause: &Cause, leaves: Leaves) -> Planned {
-        let Leaves { offer, asked, words, .. } = leaves;
+        let Leaves { offer, asked, words, exchange } = leaves;
         let Offer { candidate, relief, copy } = offer;
         let (vm, memory) = (candidate.vm, candidate.memory);
+        let asked = asked.map_or_else(|| self.would_ask(now, vm), Asked::Best);
         Planned {
             vm,
             reason: format!("{} ({})", cause.adjective(), cause.words),
             choice: Some(words),
-            asked: asked.map_or_else(|| self.would_ask(now, vm), Asked::Best),
+            likely: self.likely(now, vm, &asked),
+            asked,
+            exchange,
             relief: Some(relief),
             copy_cost: copy,
             memory,
@@ -111,15 +177,18 @@ impl Host {
         }
     }
 
-    fn plan_for_rule(&self, now: Time, broken: &Broken) -> Plan {
+    fn planned_for_rule(&self, now: Time, broken: &Broken) -> (Planned, Option<String>) {
         let vm = broken.vm;
         let memory = self.vms[&vm].definition.memory;
         let asked = self.preferring(broken).map(|hosts| Asked::All(hosts.into_iter().collect()));
+        let asked = asked.unwrap_or_else(|| self.would_ask(now, vm));
         let planned = Planned {
             vm,
             reason: broken.words.clone(),
             choice: None,
-            asked: asked.unwrap_or_else(|| self.would_ask(now, vm)),
+            likely: self.likely(now, vm, &asked),
+            asked,
+            exchange: false,
             relief: None,
             copy_cost: cost::of_copy(memory),
             memory,
@@ -127,7 +196,25 @@ impl Host {
             recommended: self.recommended_by_rule.get(&vm).copied(),
         };
         let held = by_itself("rules", self.settings.mode.rules).and_then(|()| self.switched_on());
-        Plan { moves: vec![planned], held: held.err() }
+        (planned, held.err())
+    }
+
+    /// Who of those would take it at the least cost.
+    fn likely(&self, now: Time, vm: VmId, asked: &Asked) -> Option<(HostId, Cost)> {
+        let hosts = match asked {
+            Asked::Best(hosts) => hosts.iter().take(1).copied().collect(),
+            Asked::All(hosts) => hosts.clone(),
+            Asked::Drawn { .. } => self.askable(now, vm),
+        };
+        let (demand, packets) = (self.demand(now, vm), self.usage.capacity().packets);
+        let size = size_with_overhead(self.vms[&vm].definition.memory);
+        let places = hosts.into_iter().filter_map(|host| self.place(self.membership.view(host)?));
+        let able = places.filter(|place| place.room >= size);
+        let cost = |place: Place| {
+            let capacity = Capacity { packets, ..place.capacity };
+            (cost::of_arrival(place.load, demand, capacity), place.host)
+        };
+        able.map(cost).min().map(|(cost, host)| (host, cost))
     }
 
     /// What a copy of it takes; absent: it would not end.
@@ -151,7 +238,8 @@ impl Host {
         Err(format!("it writes {writes} of its memory: its copy would not end"))
     }
 
-    /// Begins the move of a VM if it still should leave: as the policy would, for which it needs no more than a person's word.
+    /// Begins the move of a VM if it still should leave: as the policy would, for which it needs no more than a person's word. A
+    /// person may apply one after another: that this host rests between its own moves does not count.
     ///
     /// # Errors
     /// What does not hold, or not any more.
@@ -162,13 +250,14 @@ impl Host {
         actions: &mut Vec<Action>,
     ) -> Result<MoveId, String> {
         if let Some(broken) = self.broken_ones().into_iter().find(|broken| broken.vm == vm) {
-            self.may_begin(now)?;
+            self.may_apply()?;
             self.may_leave_for_rule(now, &broken)?;
             return Ok(self.depart_for_rule(now, &broken, APPLIED, actions));
         }
         self.movable(vm)?;
         let cause = self.cause(now).ok_or_else(|| self.nothing_asks())?;
-        self.may_balance(now)?;
+        self.may_apply()?;
+        self.moves_of_the_day(now)?;
         self.may_be_balanced(now, vm)?;
         let candidate = self.as_candidate(now, vm);
         let mut chance = self.chance();

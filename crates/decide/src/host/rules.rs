@@ -162,7 +162,7 @@ impl Host {
         if rules.affinity.is_empty() {
             return Ok(());
         }
-        let here = self.vms.iter().filter(|(other, _)| **other != vm);
+        let here = self.vms.iter().filter(|(other, _)| **other != vm && !self.ahead.has(**other));
         let here = here.map(|(_, vm)| (&vm.definition.name, &vm.rules));
         let coming = self.incoming.iter().filter(|(id, i)| i.vm != vm && self.holds(id));
         let mut all = here.chain(coming.map(|(_, i)| (&i.name, &i.rules)));
@@ -197,6 +197,10 @@ impl Host {
             apart.into_iter().find(|group| self.members.at(Kind::AntiAffinity, group, host))
         {
             return Some(format!("anti-affinity {group}: a VM of it is there"));
+        }
+        let mut ahead = self.ahead.at(host).filter_map(|(other, _)| self.vms.get(&other));
+        if let Some(group) = ahead.find_map(|vm| rules.shared(&vm.rules, Kind::AntiAffinity)) {
+            return Some(format!("anti-affinity {group}: a VM of it would be there"));
         }
         let elsewhere = |group: &&String| self.home(group).is_some_and(|home| home != host);
         let group = rules.affinity.iter().find(elsewhere)?;
@@ -242,7 +246,10 @@ impl Host {
         if let Some(to) = self.home_in_drain(group) {
             return Some(to);
         }
-        let here = self.vms.iter().filter(|(_, vm)| vm.rules.affinity.contains(group));
+        let here = self
+            .vms
+            .iter()
+            .filter(|(id, vm)| vm.rules.affinity.contains(group) && !self.ahead.has(**id));
         let mut here = here.map(|(vm, _)| *vm);
         let own = here.next().map(|lowest| Part { vms: 1 + here.count(), lowest });
         // All are to leave a host that is drained: nobody's home is here.
@@ -406,7 +413,8 @@ impl Host {
 
     /// The rules that VMs here break, those that only prefer last.
     fn broken(&self) -> Vec<Broken> {
-        let stays = |vm: &VmId| !self.outgoing.values().any(|out| out.vm == *vm);
+        let stays =
+            |vm: &VmId| !self.outgoing.values().any(|out| out.vm == *vm) && !self.ahead.has(*vm);
         let owned = self.vms.iter().filter(|(vm, here)| {
             here.rules != VmRules::default()
                 && here.record.ownership == Ownership::Owner

@@ -240,6 +240,9 @@ impl Host {
         if self.outgoing.values().any(|out| out.vm == vm) {
             return Err("it is being moved already".to_owned());
         }
+        if self.ahead.has(vm) {
+            return Err("it is planned already".to_owned());
+        }
         if here.record.ownership != Ownership::Owner {
             return Err("it is not this host's".to_owned());
         }

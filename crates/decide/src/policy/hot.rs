@@ -91,6 +91,26 @@ impl HotWatch {
         })
     }
 
+    /// The same if the host's use and its VMs' demand were these instead of what was read last: of the thresholds that have been
+    /// crossed for the whole window the first that still would be. Drops, pressure and `vm_policy.when` are none of them.
+    pub fn still_hot(
+        &self,
+        now: Time,
+        hot: &Hot,
+        host: &HostUse,
+        vms: Load,
+        capacity: Capacity,
+    ) -> Option<Crossed> {
+        let lasted = |crossed: &Crossed| {
+            let since = self.since.get(&crossed.threshold);
+            since.is_some_and(|since| now.since(*since) >= hot.window)
+        };
+        let foretold = |crossed: &Crossed| {
+            !matches!(crossed.threshold, Threshold::Drops | Threshold::CpuPressure)
+        };
+        crossed(hot, host, vms, capacity).into_iter().find(|it| foretold(it) && lasted(it))
+    }
+
     /// Thresholds crossed by the last reading, hot or not yet.
     pub fn crossed(&self) -> &[Crossed] {
         &self.crossed
