@@ -200,9 +200,11 @@ impl Host {
     /// The first half is over, at its target.
     pub(super) fn owe(&mut self, now: Time, id: MoveId, vm: VmId) {
         let (until, to) = (now.plus(OTHER_HALF_WITHIN), id.host);
-        let other =
-            self.vms.keys().find(|other| **other != vm && self.free_to_move(**other).is_ok());
-        let vm = other.copied().filter(|_| planted(Bug::ReturnNotJudged)).unwrap_or(vm);
+        let wrong = planted(Bug::ReturnNotJudged).then(|| {
+            let mut others = self.vms.keys().filter(|other| **other != vm);
+            others.find(|other| self.free_to_move(**other).is_ok()).copied()
+        });
+        let vm = wrong.flatten().unwrap_or(vm);
         self.agreed.owed.insert(id, Owed { to, vm, until, tried: 0, again: now });
     }
 
