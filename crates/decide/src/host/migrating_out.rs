@@ -208,7 +208,7 @@ impl Host {
                 actions
                     .push(Action::Note(note(Step::Abandoned, format!("{why}; the VM stays here"))));
                 if !out.by_hand && out.half_of.is_none() {
-                    self.back_off_from(now, out.vm, &why);
+                    self.back_off_from(now, out.vm, &why, out.by_rule);
                 }
                 if let Some(how) = out.process_gone {
                     self.gone(now, out.vm, &how, actions);

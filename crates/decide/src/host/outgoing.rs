@@ -405,18 +405,21 @@ impl Host {
             self.use_up_epoch(out.vm, actions);
         }
         if !out.by_hand && out.half_of.is_none() {
-            self.back_off_from(now, out.vm, why);
+            self.back_off_from(now, out.vm, why, out.by_rule);
         }
     }
 
     /// After a move that was not made. The VM rests for longer than its host, so that one that nobody takes, or whose copy
     /// never ends, does not keep the others from being asked about.
-    pub(super) fn back_off_from(&mut self, now: Time, vm: VmId, why: &str) {
+    pub(super) fn back_off_from(&mut self, now: Time, vm: VmId, why: &str, by_rule: bool) {
         if self.refused_in_drain(now, vm, why) {
             return;
         }
-        self.back_off(now, why);
-        let rest = self.rest_until.since(now) * 2;
+        let wait = self.back_off();
+        // A rule that cannot be mended now must not keep the host from relieving itself.
+        let of_host = if by_rule { wait.min(BACKOFF) } else { wait };
+        self.rest_at_least(now.plus(of_host), format!("the last move was not made ({why})"));
+        let rest = wait * 2;
         if let Some(vm) = self.vms.get_mut(&vm) {
             vm.refused_until = now.plus(rest);
         }
@@ -433,12 +436,11 @@ impl Host {
     }
 
     /// After a failure: wait longer each time, by lot, so that hosts do not step on each other for ever.
-    fn back_off(&mut self, now: Time, why: &str) {
+    fn back_off(&mut self) -> Duration {
         let base = BACKOFF * 2_u32.pow(self.failures.min(BACKOFF_DOUBLINGS_MAX));
         self.failures = self.failures.saturating_add(1);
         let jitter = u32::try_from(self.rng.next_u64() % 512).unwrap_or(0);
-        let wait = base * (768 + jitter) / 1024;
-        self.rest_at_least(now.plus(wait), format!("the last move was not made ({why})"));
+        base * (768 + jitter) / 1024
     }
 
     pub(super) fn note_move(
