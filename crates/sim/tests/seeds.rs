@@ -67,6 +67,11 @@ const KEPT: &[(u64, u16, &str)] = &[
         12,
         "a VM died at its target between `owner` and its first instruction: its source's stopped copy stays, for a person to end",
     ),
+    (
+        20_250,
+        12,
+        "a rule asked again and again for a VM whose copy never ends, and each failure made its hot host rest for minutes",
+    ),
 ];
 
 fn lived(seed: u64, hosts: u16) -> Life {
