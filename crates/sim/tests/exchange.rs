@@ -40,7 +40,7 @@ fn tight() -> World {
 }
 
 fn halves(world: &World) -> Vec<(u32, u16, bool)> {
-    let half = |half| half == Half::First;
+    let half = |half| half == Half::First(1);
     let number = |vm| (1..=8).find(|n| vm_id(*n) == vm).unwrap();
     world.checks.passed.iter().map(|it| (number(it.vm), it.to, half(it.half))).collect()
 }
@@ -120,7 +120,7 @@ fn the_other_half_is_given_up_when_its_target_is_gone_and_what_passed_stays() {
     world.crash(1);
     world.run(secs(400));
     assert_eq!(halves(&world), [(1, 2, true)]);
-    assert!(said(&world, "it was to go to host1 in return, and could not: it stays here"));
+    assert!(said(&world, "it was to go to host1, as agreed, and could not: it stays here"));
     assert!(world.runs_at(vm_id(5)).contains(&2));
     // By what hosts are now, it pays for its own sake.
     world.restart(1);
@@ -136,7 +136,7 @@ fn what_was_to_come_in_return_is_not_waited_for_without_end() {
     let mut world = half_way();
     world.crash(2);
     world.run(secs(400));
-    let words = "what host2 was to give in return has not come: the exchange ends";
+    let words = "vm5, which host2 was to give, has not come: that ends";
     assert!(said(&world, words), "{}", world.story());
     let host = world.sites[&1].host.as_ref().unwrap();
     assert_eq!(host.moves_under_way(), 0);
@@ -179,7 +179,7 @@ fn a_vm_that_is_excluded_once_it_was_promised_in_return_stays() {
     let mut world = half_way();
     world.exclude(2, vm_id(5), true);
     world.run(secs(400));
-    assert!(said(&world, "it was to go to host1 in return, and could not: it stays here"));
+    assert!(said(&world, "it was to go to host1, as agreed, and could not: it stays here"));
     assert!(world.runs_at(vm_id(5)).contains(&2), "{}", world.story());
 }
 

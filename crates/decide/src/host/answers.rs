@@ -9,7 +9,8 @@ use crate::negotiate::source::{self as negotiate_source, Answer, Phase};
 use crate::placement::candidates::worth_it;
 use crate::policy::cost;
 use crate::units::{Cost, Epoch, HostId, MoveId, Time, VmId};
-use crate::wire::message::{Body, InReturn, JournalMark, Message, Standing};
+use crate::usage::load::Load;
+use crate::wire::message::{Body, Companion, JournalMark, Message, Standing};
 
 impl Host {
     pub(super) fn accepted(
@@ -17,7 +18,7 @@ impl Host {
         now: Time,
         id: MoveId,
         from: HostId,
-        (cost, in_return): (Cost, Option<InReturn>),
+        (cost, in_return): (Cost, Option<Companion>),
         actions: &mut Vec<Action>,
     ) {
         let Some(out) = self.outgoing.get(&id) else {
@@ -73,7 +74,7 @@ impl Host {
         now: Time,
         id: MoveId,
         there: Cost,
-        in_return: Option<&InReturn>,
+        in_return: Option<&Companion>,
     ) -> Result<Cost, String> {
         match in_return {
             None => Ok(there),
@@ -186,9 +187,13 @@ impl Host {
         if out.by_hand || out.by_rule || out.half_of.is_some() {
             return Ok(());
         }
-        let relief =
-            cost::relief(self.lowest_load(now, Some(id)), out.demand, self.usage.capacity());
-        let price = cost::of_copy(out.memory).plus(self.apart(out.vm));
+        let followers = out.followers.iter().map(|it| it.vm);
+        let asked = followers.clone().map(|vm| self.demand(now, vm)).fold(out.demand, Load::plus);
+        let lowest = self.lowest_load(now, Some(id));
+        let relief = cost::relief(lowest, asked, self.usage.capacity());
+        let memory = out.followers.iter().fold(out.memory, |sum, it| sum.plus(it.demand.memory));
+        let all = followers.chain([out.vm]).collect();
+        let price = cost::of_copy(memory).plus(self.apart(&all));
         worth_it(relief, there, price, out.margin)
     }
 

@@ -226,7 +226,7 @@ impl Host {
     ) -> Result<Leaves, String> {
         self.may_balance(now)?;
         let candidates: Vec<Candidate> =
-            self.vms.keys().filter_map(|vm| self.candidate(now, *vm)).collect();
+            self.vms.keys().filter_map(|vm| self.led_by(now, *vm).ok()).collect();
         let priority = |candidate: &Candidate| self.vms[&candidate.vm].rules.priority;
         let mut priorities: BTreeMap<i32, Vec<Candidate>> = BTreeMap::new();
         for candidate in &candidates {
@@ -392,7 +392,7 @@ impl Host {
                 let capacity = Capacity { packets, ..place.capacity };
                 place.room >= size && cost::of_arrival(place.load, demand, capacity) <= useful
             };
-            self.place(view).is_some_and(cheap) && self.ruled_out(vm, view).is_none()
+            self.place(view).is_some_and(cheap) && self.all_allowed(vm, view)
         })
     }
 
@@ -443,19 +443,17 @@ impl Host {
     ) -> Option<Leaves> {
         let own = self.side(now, None);
         let may = |vm, host| self.may_even_out(vm, host);
-        let (offer, hosts) = pairs::exchanged(candidates, &own, margin, (places, &may))?;
+        let alone = |it: &&Candidate| self.group_of(it.vm).len() == 1;
+        let candidates: Vec<Candidate> = candidates.iter().filter(alone).copied().collect();
+        let (offer, hosts) = pairs::exchanged(&candidates, &own, margin, (places, &may))?;
         let asked = Some(hosts.into_iter().take(ASKED).collect());
         let words = "for one in return that does less for as much memory".to_owned();
         Some(Leaves { offer, asked, words, exchange: true })
     }
 
-    fn candidate(&self, now: Time, vm: VmId) -> Option<Candidate> {
-        self.may_be_balanced(now, vm).ok().map(|()| self.as_candidate(now, vm))
-    }
-
     pub(super) fn as_candidate(&self, now: Time, vm: VmId) -> Candidate {
         let memory = self.vms[&vm].definition.memory;
-        Candidate { vm, demand: self.demand(now, vm), memory, apart: self.apart(vm) }
+        Candidate { vm, demand: self.demand(now, vm), memory, apart: Cost(0) }
     }
 
     /// Whether the VM policy may have a VM leave.
@@ -463,9 +461,14 @@ impl Host {
     /// # Errors
     /// What keeps it here.
     pub fn may_be_balanced(&self, now: Time, vm: VmId) -> Result<(), String> {
+        self.may_be_balanced_with_its_group(now, vm)?;
+        self.leaves_nobody(vm)
+    }
+
+    pub(super) fn may_be_balanced_with_its_group(&self, now: Time, vm: VmId) -> Result<(), String> {
         self.movable(vm)?;
         let here = &self.vms[&vm];
-        self.may_leave(here)?;
+        self.may_leave_with_its_group(here)?;
         let seconds = |until: Time| until.since(now).as_secs() + 1;
         if now < here.rest_until {
             return Err(format!("it rests for {} s more", seconds(here.rest_until)));
@@ -473,6 +476,9 @@ impl Host {
         if let Some((_, to)) = self.promised(None).find(|(promised, _)| *promised == vm) {
             let to = self.name_of(to);
             return Err(format!("it is to go to {to} in return for another"));
+        }
+        if self.following(None).any(|follows| follows == vm) {
+            return Err("it is to follow another of its affinity group".to_owned());
         }
         if now < here.refused_until {
             let wait = seconds(here.refused_until);
@@ -518,8 +524,13 @@ impl Host {
         } else {
             String::new()
         };
+        let others = self.group_of(*vm).len() - 1;
+        let others = match others {
+            0 => String::new(),
+            n => format!(" and {n} more of its affinity group"),
+        };
         format!(
-            "{} should leave: {}; without it {relief} less ({} packets/s, {}), {why} ({memory}, copy cost {copy}{apart})",
+            "{}{others} should leave: {}; without it {relief} less ({} packets/s, {}), {why} ({memory}, copy cost {copy}{apart})",
             self.vm_name(*vm),
             cause.words,
             demand.packets.0,
@@ -537,11 +548,13 @@ impl Host {
         actions: &mut Vec<Action>,
     ) -> MoveId {
         let words = self.words(cause, &leaves) + more;
+        let followers = self.followers(now, leaves.offer.candidate.vm);
         let Leaves { offer, asked, exchange, .. } = leaves;
         let (vm, asked) = (offer.candidate.vm, asked.map(|hosts| hosts.into_iter().collect()));
         let policy = Note::new(Step::VmPolicy, words).at(offer.relief);
         // Emptying a host costs the others what it costs: it is not for their relief.
         let any_cost = cause.trigger == Trigger::Consolidate;
+        let alone = followers.is_empty();
         let useful_max = (!any_cost).then(|| offer.useful_max(cause.margin));
         let (why, margin) = (cause.words.clone() + more, cause.margin);
         if any_cost {
@@ -552,8 +565,9 @@ impl Host {
             useful_max,
             by_rule: any_cost,
             empties: any_cost,
+            followers,
             margin,
-            exchange,
+            exchange: exchange && alone,
             ..Departure::new(vm, why, policy)
         };
         self.begin_move(now, departure, actions)

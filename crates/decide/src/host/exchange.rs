@@ -12,16 +12,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::outgoing::Departure;
+use super::outgoing::{Departure, Outgoing};
 use super::story::{Note, Step};
 use super::{Action, Host};
 use crate::placement::admission::{capable, fits, size_with_overhead};
 use crate::placement::exchange::{Candidate, Side, cheapest};
 use crate::planted::{Bug, planted};
-use crate::policy::rules::of_places;
+use crate::policy::rules::{VmRules, of_places};
 use crate::units::{Cost, HostId, Mib, MoveId, Time, VmId};
 use crate::usage::load::Load;
-use crate::wire::message::{Exchange, InReturn, Request};
+use crate::wire::message::{Companion, Exchange, Request};
 
 /// From the first half's end on, the other is awaited for so long.
 const OTHER_HALF_WITHIN: Duration = Duration::from_mins(5);
@@ -33,9 +33,9 @@ const TRIED_AGAIN: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Agreed {
     /// VMs that are to come.
-    due: BTreeMap<MoveId, Due>,
+    due: BTreeMap<(MoveId, VmId), Due>,
     /// VMs that are to go.
-    owed: BTreeMap<MoveId, Owed>,
+    owed: BTreeMap<(MoveId, VmId), Owed>,
 }
 
 /// A VM that is to come here.
@@ -44,6 +44,8 @@ struct Due {
     first: MoveId,
     from: HostId,
     vm: VmId,
+    name: String,
+    rules: VmRules,
     demand: Load,
     until: Time,
 }
@@ -53,6 +55,8 @@ struct Due {
 struct Owed {
     to: HostId,
     vm: VmId,
+    /// It follows another of its affinity group; else it goes in return.
+    follows: bool,
     until: Time,
     tried: u32,
     again: Time,
@@ -95,7 +99,7 @@ impl Host {
         let candidates = self.vms.keys().filter(|vm| may_go(vm)).filter_map(|vm| {
             let demand = self.expected(now, *vm);
             self.fits_without(now, id, request.demand, demand).ok()?;
-            Some(Candidate { vm: *vm, demand, apart: self.apart(*vm) })
+            Some(Candidate { vm: *vm, demand, apart: self.apart(&BTreeSet::from([*vm])) })
         });
         let here = self.side(now, Some(id));
         let (found, cost, all) = cheapest(&wish.side, &here, request.demand, candidates)?;
@@ -128,16 +132,17 @@ impl Host {
         let demand = self.expected(now, back);
         self.fits_without(now, id, comes, demand)?;
         let here = self.side(now, Some(id)).cost(comes, demand);
-        let there = wish.side.cost_of_return(comes, demand).plus(self.apart(back));
+        let there =
+            wish.side.cost_of_return(comes, demand).plus(self.apart(&BTreeSet::from([back])));
         Ok((here, here.plus(there)))
     }
 
-    /// A VM of this host as it is offered in return.
-    pub(super) fn offered_in_return(&self, now: Time, vm: VmId) -> Option<InReturn> {
+    /// A VM of this host as another is told of it: one that is offered in return, or that follows.
+    pub(super) fn companion(&self, now: Time, vm: VmId) -> Option<Companion> {
         let definition = &self.vms.get(&vm)?.definition;
         let (name, needs) = (definition.name.clone(), definition.needs.clone());
         let tags = of_places(&definition.tags);
-        Some(InReturn { vm, name, demand: self.expected(now, vm), needs, tags })
+        Some(Companion { vm, name, demand: self.expected(now, vm), needs, tags })
     }
 
     /// What it costs this host, besides what the target said, that a VM of the target's comes in return.
@@ -148,22 +153,31 @@ impl Host {
         &self,
         now: Time,
         id: MoveId,
-        back: &InReturn,
+        back: &Companion,
     ) -> Result<Cost, String> {
         let out = self.outgoing.get(&id).ok_or("the move is over")?;
         let memory = size_with_overhead(back.demand.memory);
         let room = self.target.free().plus(size_with_overhead(out.memory));
         let refused = |why: String| format!("{}, which would come in return: {why}", back.name);
-        if self.vms.contains_key(&back.vm) || self.is_named(&back.name) {
-            return Err(refused("a VM of that id or name is here already".to_owned()));
-        }
         if memory > room {
             return Err(refused(format!("it takes {memory}, there will be {room}")));
         }
-        capable(&back.needs, &self.offered).map_err(refused)?;
-        let rules = self.settings.rules.of(back.vm, &back.name, &back.tags);
-        self.keeps_rules(id, back.vm, &rules, false).map_err(refused)?;
+        self.judge_companion(id, back).map_err(refused)?;
         Ok(self.side(now, Some(id)).cost_of_return(out.demand, back.demand))
+    }
+
+    /// Whether a VM that would come with, or for, another can be here, its load left aside.
+    pub(super) fn judge_companion(&self, id: MoveId, it: &Companion) -> Result<(), String> {
+        let mut incoming = self.incoming.iter();
+        if self.vms.contains_key(&it.vm) || self.is_named(&it.name) {
+            return Err("a VM of that id or name is here already".to_owned());
+        }
+        if incoming.any(|(other, i)| *other != id && i.vm == it.vm && self.holds(other)) {
+            return Err("it is on its way here by another move".to_owned());
+        }
+        capable(&it.needs, &self.offered)?;
+        let rules = self.settings.rules.of(it.vm, &it.name, &it.tags);
+        self.keeps_rules(id, it.vm, &rules, false)
     }
 
     /// The copy begins: room is kept for what comes in return.
@@ -190,22 +204,25 @@ impl Host {
         self.agreed.due.values().filter(move |due| !asked(due.vm))
     }
 
-    /// The first half is over, at its source.
-    pub(super) fn await_return(&mut self, now: Time, id: MoveId, from: HostId, back: &InReturn) {
+    /// The first move is over, where another VM is to come from the host that it named.
+    pub(super) fn await_other(&mut self, now: Time, first: MoveId, from: HostId, it: &Companion) {
         let until = now.plus(OTHER_HALF_WITHIN);
-        let due = Due { first: id, from, vm: back.vm, demand: back.demand, until };
-        self.agreed.due.insert(id, due);
+        let rules = self.settings.rules.of(it.vm, &it.name, &it.tags);
+        let (vm, name, demand) = (it.vm, it.name.clone(), it.demand);
+        let due = Due { first, from, vm, name, rules, demand, until };
+        self.agreed.due.insert((first, vm), due);
     }
 
-    /// The first half is over, at its target.
-    pub(super) fn owe(&mut self, now: Time, id: MoveId, vm: VmId) {
-        let (until, to) = (now.plus(OTHER_HALF_WITHIN), id.host);
+    /// The first move is over, where another VM is to go.
+    pub(super) fn owe(&mut self, now: Time, first: MoveId, vm: VmId, to: HostId, follows: bool) {
+        let until = now.plus(OTHER_HALF_WITHIN);
         let wrong = planted(Bug::ReturnNotJudged).then(|| {
             let mut others = self.vms.keys().filter(|other| **other != vm);
             others.find(|other| self.free_to_move(**other).is_ok()).copied()
         });
         let vm = wrong.flatten().unwrap_or(vm);
-        self.agreed.owed.insert(id, Owed { to, vm, until, tried: 0, again: now });
+        let owed = Owed { to, vm, follows, until, tried: 0, again: now };
+        self.agreed.owed.insert((first, vm), owed);
     }
 
     /// VMs that are offered, or owed, in return for others, in any move but this, and to whom: until that is over they stay.
@@ -228,7 +245,7 @@ impl Host {
 
     /// Whether a request is the other half of an exchange, as agreed.
     pub(super) fn is_due(&self, id: MoveId, request: &Request) -> bool {
-        let due = request.half_of.and_then(|first| self.agreed.due.get(&first));
+        let due = request.half_of.and_then(|first| self.agreed.due.get(&(first, request.vm)));
         due.is_some_and(|due| {
             (due.from, due.vm, due.demand.memory) == (id.host, request.vm, request.memory)
         })
@@ -247,49 +264,65 @@ impl Host {
 
     /// Does what was agreed, and lets go of what did not happen in time.
     pub(super) fn settle_exchanges(&mut self, now: Time, actions: &mut Vec<Action>) {
-        for (first, owed) in self.agreed.owed.clone() {
-            self.give_back(now, first, &owed, actions);
+        for (key, owed) in self.agreed.owed.clone() {
+            self.give(now, key, &owed, actions);
         }
         let Host { agreed, vms, .. } = self;
         agreed.due.retain(|_, due| !vms.contains_key(&due.vm));
-        let ends = |due: &&Due| due.until <= now && !planted(Bug::ReturnAwaitedForEver);
+        let coming = |first: MoveId| {
+            let mut incoming = self.incoming.iter();
+            incoming.any(|(id, it)| it.half_of == Some(first) && self.holds(id))
+        };
+        let ends = |due: &&Due| {
+            due.until <= now && !coming(due.first) && !planted(Bug::ReturnAwaitedForEver)
+        };
         let late = self.awaited().filter(ends);
-        let late: Vec<MoveId> = late.map(|due| due.first).collect();
-        for first in late {
-            let Some(due) = self.agreed.due.remove(&first) else { continue };
+        let late: Vec<(MoveId, VmId)> = late.map(|due| (due.first, due.vm)).collect();
+        for key in late {
+            let Some(due) = self.agreed.due.remove(&key) else { continue };
             let name = self.name_of(due.from);
-            let why = format!("what {name} was to give in return has not come: the exchange ends");
-            let note = Note::new(Step::Abandoned, why).of(first, due.vm).with(due.from);
+            let why = format!("{}, which {name} was to give, has not come: that ends", due.name);
+            let note = Note::new(Step::Abandoned, why).of(due.first, due.vm).with(due.from);
             actions.push(Action::Note(note));
         }
     }
 
-    fn give_back(&mut self, now: Time, first: MoveId, owed: &Owed, actions: &mut Vec<Action>) {
-        let vm = owed.vm;
-        if self.outgoing.values().any(|out| out.vm == vm) {
+    fn give(&mut self, now: Time, key: (MoveId, VmId), owed: &Owed, actions: &mut Vec<Action>) {
+        let (first, vm) = key;
+        // One after the other: each has its own room there, but they share the link.
+        let under_way = |out: &Outgoing| out.vm == vm || out.half_of == Some(first);
+        if self.outgoing.values().any(under_way) {
             return;
         }
         if !self.vms.contains_key(&vm) {
-            self.agreed.owed.remove(&first);
+            self.agreed.owed.remove(&key);
             return;
         }
         if owed.tried >= TRIES || owed.until <= now {
-            self.agreed.owed.remove(&first);
+            self.agreed.owed.remove(&key);
             let to = self.name_of(owed.to);
-            let why = format!("it was to go to {to} in return, and could not: it stays here");
+            let why = format!("it was to go to {to}, as agreed, and could not: it stays here");
             let note = Note::new(Step::Abandoned, why).of(first, vm).with(owed.to);
             return actions.push(Action::Note(note));
         }
         // A rule, or a person, may keep it here since it was promised.
-        let stays = self.free_to_move(vm).and_then(|()| self.may_leave(&self.vms[&vm]));
+        let stays = self.free_to_move(vm).and_then(|()| match owed.follows {
+            true => self.may_leave_with_its_group(&self.vms[&vm]),
+            false => self.may_leave(&self.vms[&vm]),
+        });
         if now < owed.again || stays.is_err() {
             return;
         }
-        if let Some(owed) = self.agreed.owed.get_mut(&first) {
+        if let Some(owed) = self.agreed.owed.get_mut(&key) {
             owed.again = now.plus(TRIED_AGAIN * 2_u32.pow(owed.tried));
             owed.tried += 1;
         }
-        let why = format!("it goes to {} in return, as agreed", self.name_of(owed.to));
+        let to = self.name_of(owed.to);
+        let why = if owed.follows {
+            format!("it follows its affinity group to {to}")
+        } else {
+            format!("it goes to {to} in return, as agreed")
+        };
         let departure = Departure {
             asked: Some(BTreeSet::from([owed.to])),
             half_of: Some(first),
@@ -298,8 +331,31 @@ impl Host {
         self.begin_move(now, departure, actions);
     }
 
-    /// The other half is over, at its target.
-    pub(super) fn returned(&mut self, first: MoveId) {
-        self.agreed.due.remove(&first);
+    /// A move that was agreed in another is over, at its target: those that were agreed with it have their time anew.
+    pub(super) fn other_came(&mut self, now: Time, first: MoveId, vm: VmId) {
+        self.agreed.due.remove(&(first, vm));
+        let siblings = self.agreed.due.values_mut().filter(|due| due.first == first);
+        siblings.for_each(|due| due.until = now.plus(OTHER_HALF_WITHIN));
+    }
+
+    /// The same at its source.
+    pub(super) fn other_went(&mut self, now: Time, first: MoveId, vm: VmId) {
+        self.agreed.owed.remove(&(first, vm));
+        let siblings = self.agreed.owed.iter_mut().filter(|((id, _), _)| *id == first);
+        siblings.for_each(|(_, owed)| owed.until = now.plus(OTHER_HALF_WITHIN));
+    }
+
+    /// Where a group is on its way to, by what was agreed: while it is, it belongs there.
+    pub(super) fn heads_for(&self, group: &str) -> Option<HostId> {
+        let due = self.agreed.due.values().find(|due| due.rules.affinity.contains(group));
+        let of =
+            |vm: &VmId| self.vms.get(vm).is_some_and(|here| here.rules.affinity.contains(group));
+        let mut owed = self.agreed.owed.values();
+        due.map(|_| self.id).or_else(|| owed.find(|owed| of(&owed.vm)).map(|owed| owed.to))
+    }
+
+    /// VMs that are to come by what was agreed: their names and rules.
+    pub(super) fn due(&self) -> impl Iterator<Item = (&String, &VmRules)> {
+        self.agreed.due.values().map(|due| (&due.name, &due.rules))
     }
 }

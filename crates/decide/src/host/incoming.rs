@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::groups::RefusedToJoin;
+use super::groups::size_of_all;
 use super::judging::{PEAK_SECONDS, Verdict, peak_words};
 use super::migrating_in::NEVER_HERE;
 use super::story::{Note, Step};
@@ -10,13 +12,12 @@ use crate::migrate::hypervisor::Endpoint;
 use crate::migrate::record::VmRecord;
 use crate::migrate::target as migrate_target;
 use crate::negotiate::target::{self as negotiate_target, Stage};
-use crate::placement::admission::size_with_overhead;
 use crate::policy::rules::VmRules;
 use crate::units::{Cost, Mib, MoveId, Time, VmId};
 use crate::usage::history::History;
 use crate::usage::history::aged::AgedHistory;
 use crate::usage::load::Load;
-use crate::wire::message::{Body, Confirmation, Exchange, Request};
+use crate::wire::message::{Body, Companion, Confirmation, Exchange, Request};
 
 /// The dearest useful acceptance is delayed by this much, cheaper ones by less: the cheapest arrives first.
 const ANSWER_SPREAD: Duration = Duration::from_millis(100);
@@ -51,6 +52,8 @@ pub(super) struct Incoming {
     pub(super) back: Option<(VmId, Exchange)>,
     /// It comes in return, as agreed in that move.
     pub(super) half_of: Option<MoveId>,
+    /// The others of its affinity group, which follow it.
+    pub(super) followers: Vec<Companion>,
     /// A person overrides that.
     pub(super) forced: bool,
 }
@@ -81,6 +84,7 @@ impl Incoming {
             rules: VmRules::default(),
             back: None,
             half_of: None,
+            followers: Vec::new(),
             forced: false,
         }
     }
@@ -121,18 +125,23 @@ impl Host {
             Some(_) => self.judge_half(now, id, &request, &rules).map(Verdict::alone),
         };
         let all = verdict.as_ref().map_or(Cost(0), |verdict| verdict.all);
+        if verdict.is_err() && request.joins && !self.holds(&id) {
+            let name = request.name.clone();
+            self.refused_to_join = Some(RefusedToJoin { name, at: id.host, rules: rules.clone() });
+        }
         let back = verdict.as_ref().ok().and_then(|verdict| verdict.back).zip(request.exchange);
         let forced = request.forced.then(|| self.breaks_none(id, request.vm, &rules).err());
         let forced = forced.flatten().filter(|_| verdict.is_ok());
         let event = negotiate_target::Event::Asked {
             vm: request.vm,
-            size: size_with_overhead(request.memory),
+            size: size_of_all(request.memory, &request.followers),
             gain: request.useful_max.unwrap_or(Cost(i64::MAX)),
             delay: delay(all, request.useful_max),
             verdict: verdict.map(|verdict| verdict.here),
         };
         let first = !self.incoming.contains_key(&id);
-        let Request { vm, name, memory, demand, useful_max, tags, forced: force, .. } = request;
+        let Request { vm, name, memory, demand, useful_max, tags, .. } = request;
+        let (force, followers) = (request.forced, request.followers);
         let incoming = Incoming::new(vm, name, memory, demand, useful_max);
         self.incoming.entry(id).or_insert(Incoming {
             tags,
@@ -140,6 +149,7 @@ impl Host {
             forced: force,
             back,
             half_of,
+            followers,
             ..incoming
         });
         if let Some(rule) = forced.filter(|_| first) {
@@ -248,7 +258,7 @@ impl Host {
         actions: &mut Vec<Action>,
     ) {
         let back = self.incoming.get(&id).and_then(|incoming| incoming.back);
-        let in_return = back.and_then(|(vm, _)| self.offered_in_return(now, vm));
+        let in_return = back.and_then(|(vm, _)| self.companion(now, vm));
         if back.is_some() && in_return.is_none() {
             // It has gone since: without it the cost is another. Silent, the offer ends by itself.
             return;

@@ -3,6 +3,7 @@
 
 use super::Host;
 use super::exchange::Swap;
+use super::groups::{demand_of, size_of_all};
 use crate::negotiate::target::Stage;
 use crate::placement::admission::{capable, fits, size_with_overhead};
 use crate::policy::cost;
@@ -48,21 +49,28 @@ impl Host {
                 .to_owned());
         }
         self.judge_vm(id, request, rules)?;
+        self.judge_followers(id, request)?;
         self.not_busy(id)?;
         if let Some(crossed) = self.hot.hot(now, &self.settings.hot) {
             return Err(format!("is hot itself: {crossed}"));
         }
-        let Request { name, demand, memory, useful_max, .. } = request;
-        let alone = self.judge_load(now, id, *demand, *memory, *useful_max);
+        let Request { name, memory, useful_max, followers, .. } = request;
+        let demand = request.demand.plus(demand_of(followers));
+        let size = size_of_all(*memory, followers);
+        let alone = self.judge_load(now, id, demand, size, *useful_max);
         let better = |swap: &Swap| alone.as_ref().map_or(true, |alone| swap.all < *alone);
-        let verdict = match self.swap(now, id, request).filter(better) {
+        let swap = self.swap(now, id, request).filter(|_| followers.is_empty());
+        let verdict = match swap.filter(better) {
             Some(Swap { back, here, all }) => {
-                self.keeps_reserve(*memory)?;
+                self.keeps_reserve(size)?;
                 Verdict { here, all, back: Some(back) }
             }
             None => Verdict::alone(alone?),
         };
-        self.admit(now, name, *demand, *memory)?;
+        self.admit(now, name, request.demand, *memory)?;
+        for it in followers {
+            self.admit(now, &it.name, it.demand, it.demand.memory)?;
+        }
         Ok(verdict)
     }
 
@@ -75,7 +83,7 @@ impl Host {
         rules: &VmRules,
     ) -> Result<Cost, String> {
         self.judge_vm(id, request, rules)?;
-        self.keeps_reserve(request.memory)?;
+        self.keeps_reserve(size_with_overhead(request.memory))?;
         let highest = self.highest_load(now, Some(id));
         Ok(cost::of_arrival(highest, request.demand, self.usage.capacity()))
     }
@@ -128,21 +136,21 @@ impl Host {
         now: Time,
         id: MoveId,
         demand: Load,
-        memory: Mib,
+        size: Mib,
         useful_max: Option<Cost>,
     ) -> Result<Cost, String> {
         self.judge_fit(now, id, demand)?;
         let capacity = self.usage.capacity();
         let highest = self.highest_load(now, Some(id));
-        self.keeps_reserve(memory)?;
+        self.keeps_reserve(size)?;
         let cost = cost::of_arrival(highest, demand, capacity);
         is_useful(cost, useful_max, "here").map(|()| cost)
     }
 
-    pub(super) fn keeps_reserve(&self, memory: Mib) -> Result<(), String> {
+    /// `size` with the hypervisors' overhead.
+    pub(super) fn keeps_reserve(&self, size: Mib) -> Result<(), String> {
         let available = self.usage.capacity().memory.minus(self.usage.host().memory);
         let free = available.minus(self.settings.target.memory_reserve);
-        let size = size_with_overhead(memory);
         if size <= free {
             return Ok(());
         }
@@ -172,20 +180,23 @@ impl Host {
         let (vm, name, rules) = (incoming.vm, incoming.name.clone(), incoming.rules.clone());
         let forced = incoming.forced;
         let (back, half_of) = (incoming.back, incoming.half_of);
+        let (others, size) =
+            (demand_of(&incoming.followers), size_of_all(memory, &incoming.followers));
         self.target.has_room()?;
         self.keeps_rules(id, vm, &rules, forced)?;
         if half_of.is_some() {
-            self.keeps_reserve(memory)?;
+            self.keeps_reserve(size)?;
             let highest = self.highest_load(now, Some(id));
             return Ok(cost::of_arrival(highest, recent, self.usage.capacity()));
         }
         self.not_busy(id)?;
-        self.judge_cost(now, id, asked, memory, useful_max, back)?;
-        let cost = self.judge_cost(now, id, recent, memory, useful_max, back).map_err(|why| {
+        self.judge_cost(now, id, asked.plus(others), size, useful_max, back)?;
+        let all = recent.plus(others);
+        let cost = self.judge_cost(now, id, all, size, useful_max, back).map_err(|why| {
             format!("its recent peak of {}, read in its history: {why}", peak_words(recent))
         })?;
         let fits = match back {
-            None => self.judge_fit(now, id, daily),
+            None => self.judge_fit(now, id, daily.plus(others)),
             Some((back, _)) => self.fits_without(now, id, daily, self.expected(now, back)),
         };
         fits.map_err(|why| {
@@ -201,14 +212,14 @@ impl Host {
         now: Time,
         id: MoveId,
         demand: Load,
-        memory: Mib,
+        size: Mib,
         useful_max: Option<Cost>,
         back: Option<(VmId, Exchange)>,
     ) -> Result<Cost, String> {
         let Some(back) = back else {
-            return self.judge_load(now, id, demand, memory, useful_max);
+            return self.judge_load(now, id, demand, size, useful_max);
         };
-        self.keeps_reserve(memory)?;
+        self.keeps_reserve(size)?;
         let (here, all) = self.judge_swap(now, id, demand, back)?;
         is_useful(all, useful_max, "in exchange").map(|()| here)
     }

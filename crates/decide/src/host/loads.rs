@@ -1,12 +1,12 @@
 //! This host's load, at its lowest and at its highest: moves end only because relief is judged by the one and cost by the other.
 
 use super::Host;
+use super::groups::demand_of;
 use super::incoming::Incoming;
 use crate::negotiate::target::Stage;
 use crate::placement::admission::{room, size_with_overhead};
 use crate::planted::{Bug, planted};
-use crate::policy::cost;
-use crate::units::{BitsPerSec, Cost, Mib, MilliCores, MoveId, Time, VmId};
+use crate::units::{Mib, MilliCores, MoveId, Time, VmId};
 use crate::usage::DEMAND_WINDOW;
 use crate::usage::load::Load;
 
@@ -23,17 +23,6 @@ impl Host {
         self.usage.demand(now, vm, memory, self.settings.hot.window)
     }
 
-    /// What it costs that a VM's traffic with the others here crosses the wire once it has left: those that are leaving too count,
-    /// since they may go elsewhere.
-    pub(super) fn apart(&self, vm: VmId) -> Cost {
-        let others = self.usage.traffic().between(vm);
-        let here =
-            others.filter(|(other, _)| self.vms.contains_key(other) && !self.ahead.has(*other));
-        let bits =
-            here.fold(BitsPerSec(0), |sum, (_, bits)| BitsPerSec(sum.0.saturating_add(bits.0)));
-        cost::of_traffic(bits, self.settings.worth_it.traffic_apart)
-    }
-
     /// What one VM is expected to ask of its host: what it asks now, or on average in the next hour if that is more.
     pub(super) fn expected(&self, now: Time, vm: VmId) -> Load {
         let demand = self.demand(now, vm);
@@ -47,7 +36,8 @@ impl Host {
             .iter()
             .filter(|(id, _)| Some(**id) != but && !planted(Bug::ReliefWithDepartures))
             .map(|(_, out)| out.vm);
-        let leaving: Vec<VmId> = outgoing.chain(self.promised(but).map(|(vm, _)| vm)).collect();
+        let promised = self.promised(but).map(|(vm, _)| vm).chain(self.following(but));
+        let leaving: Vec<VmId> = outgoing.chain(promised).collect();
         let staying = self.vms.keys().filter(|vm| !leaving.contains(vm) && !self.ahead.has(**vm));
         staying.fold(own_load(self.usage.own_cpu().0), |sum, vm| sum.plus(self.demand(now, *vm)))
     }
@@ -69,7 +59,9 @@ impl Host {
         let reserved = coming
             .filter(|(id, incoming)| self.target.offers().contains_key(id) || incoming.open());
         let here = self.coming_in_return(but).fold(here, Load::plus);
-        reserved.fold(here, |sum, (_, incoming)| sum.plus(incoming.demand))
+        reserved.fold(here, |sum, (_, incoming)| {
+            sum.plus(incoming.demand).plus(demand_of(&incoming.followers))
+        })
     }
 
     /// What all VMs here ask together, those that have just arrived by what was expected of them.

@@ -205,8 +205,8 @@ impl Host {
         incoming: Incoming,
         actions: &mut Vec<Action>,
     ) {
-        let Incoming { vm, history, migrate, demand, confirmation, forced, back, half_of, .. } =
-            incoming;
+        let Incoming { vm, history, migrate, demand, confirmation, forced, .. } = incoming;
+        let Incoming { back, half_of, followers, .. } = incoming;
         let Some(migrate) = migrate else { return };
         self.arrived.insert(vm, (demand, now));
         let record = migrate.record();
@@ -227,11 +227,12 @@ impl Host {
         actions.push(Action::Recall(Whose::Vm(vm)));
         self.rest(now, "a VM has just arrived");
         if let Some((back, _)) = back {
-            self.owe(now, move_id, back);
+            self.owe(now, move_id, back, move_id.host, false);
         }
         if let Some(first) = half_of {
-            self.returned(first);
+            self.other_came(now, first, vm);
         }
+        followers.iter().for_each(|it| self.await_other(now, move_id, move_id.host, it));
     }
 
     /// The source says that the VM is ours, and what its guest did; or, without that, asks what has become of it.

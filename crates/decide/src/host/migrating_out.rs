@@ -197,8 +197,12 @@ impl Host {
                 self.pay_backs.departed(id, now);
                 self.rest(now, "a VM has just left");
                 if let Some(back) = &out.back {
-                    self.await_return(now, id, peer, back);
+                    self.await_other(now, id, peer, back);
                 }
+                if let Some(first) = out.half_of {
+                    self.other_went(now, first, out.vm);
+                }
+                self.others_follow(now, id, peer, &out.followers);
                 let words = format!("the VM runs at {}", self.name_of(peer));
                 self.tales.end(now, id, "done", &words);
                 actions.push(Action::Note(note(Step::Done, words)));

@@ -42,6 +42,7 @@ mod exchange;
 pub mod exclusions;
 pub mod foreign;
 mod gossip;
+mod groups;
 mod incoming;
 pub mod inventory;
 mod judging;
@@ -184,6 +185,7 @@ pub struct Host {
     members: Members,
     /// VMs whose leaving was recommended because a rule is broken.
     recommended_by_rule: BTreeMap<VmId, Time>,
+    refused_to_join: Option<groups::RefusedToJoin>,
     /// What moves have brought.
     pay_backs: PayBacks,
     /// What a plan takes for made.
@@ -259,6 +261,7 @@ impl Host {
             local_times: None,
             members: Members::default(),
             recommended_by_rule: BTreeMap::new(),
+            refused_to_join: None,
             pay_backs: PayBacks::default(),
             ahead: Ahead::default(),
         };

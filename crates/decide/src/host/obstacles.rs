@@ -16,7 +16,7 @@ use crate::policy::hot::used;
 use crate::policy::rules::Kind;
 use crate::policy::settings::{Balance, Target};
 use crate::units::{Cost, HostId, Mib, Share, Time, VmId};
-use crate::usage::load::Capacity;
+use crate::usage::load::{Capacity, Load};
 
 /// One thing that stands in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,14 @@ impl Host {
     fn rules_between(&self, vm: VmId, view: &View, found: &mut Found) {
         let rules = &self.vms[&vm].rules;
         if let Err(why) = self.leaves_nobody(vm) {
-            found.always(format!("rule {why}"), "take it out of the group, or move the group");
+            let change = match self.group_of(vm).first() {
+                Some(lead) if self.group_of(vm).len() > 1 => format!(
+                    "wait: balancing moves the group as one, {} first; or take it out of the group",
+                    self.vm_name(*lead)
+                ),
+                _ => "take it out of the group, or move the group".to_owned(),
+            };
+            found.always(format!("rule {why}"), change);
         }
         let Some(why) = self.ruled_out(vm, view) else { return };
         let there = self.together_there(vm, view);
@@ -250,6 +257,15 @@ impl Host {
             let wait = seconds(here.refused_until);
             found.by_itself(format!("nobody took it; it is asked about again in {wait} s"), "wait");
         }
+        for other in self.group_of(vm).into_iter().filter(|other| *other != vm) {
+            if let Err(why) = self.may_be_balanced_with_its_group(now, other) {
+                let name = self.vm_name(other);
+                found.by_itself(
+                    format!("{name}, which goes with it: {why}"),
+                    "see `evenkeel why` of that VM",
+                );
+            }
+        }
         if self.foreseen(vm, here.definition.memory).is_none() {
             let writes = self.usage.told(vm).dirty.unwrap_or_default();
             let words = format!("it writes {writes} of its memory: its copy would not end");
@@ -257,18 +273,23 @@ impl Host {
         }
     }
 
-    /// What it would cost there against what it relieves here.
+    /// What it would cost there against what it relieves here, its affinity group counted, as it goes too.
     fn worth(&self, now: Time, vm: VmId, view: &View, found: &mut Found) {
         let Some((place, capacity)) = self.place_there(view) else { return };
-        let demand = self.demand(now, vm);
+        let group = self.group_of(vm);
+        let sum = |load: &dyn Fn(VmId) -> Load| {
+            group.iter().map(|vm| load(*vm)).fold(Load::default(), Load::plus)
+        };
+        let demand = sum(&|vm| self.demand(now, vm));
         let moving = self.outgoing.iter().find(|(_, out)| out.vm == vm).map(|(id, _)| *id);
         let lowest = self.lowest_load(now, moving);
         let relief = cost::relief(lowest, demand, self.usage.capacity());
-        let there = cost::of_arrival(place.load, self.expected(now, vm), capacity);
-        let copy = cost::of_copy(self.vms[&vm].definition.memory);
+        let there = cost::of_arrival(place.load, sum(&|vm| self.expected(now, vm)), capacity);
+        let memory = group.iter().map(|vm| self.vms[vm].definition.memory).fold(Mib(0), Mib::plus);
+        let copy = cost::of_copy(memory);
         let gain_min = self.settings.worth_it.gain_min;
         let margin = self.cause(now).map_or(gain_min, |cause| cause.margin);
-        let apart = self.apart(vm);
+        let apart = self.apart(&group);
         let talk = if apart > Cost(0) {
             format!(", its traffic with VMs here {apart}")
         } else {
@@ -278,8 +299,9 @@ impl Host {
         if there <= useful {
             return;
         }
+        let it = if group.len() > 1 { "it and its affinity group" } else { "it" };
         let words = format!(
-            "it would cost {there} there by what that host said last, useful is {} at the most: {relief} less here, copy {copy}{talk}, gain_min {margin}",
+            "{it} would cost {there} there by what that host said last, useful is {} at the most: {relief} less here, copy {copy}{talk}, gain_min {margin}",
             useful.max(Cost(0))
         );
         let gain = relief.minus(copy).minus(apart).minus(there);

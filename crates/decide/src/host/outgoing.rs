@@ -16,7 +16,7 @@ use crate::placement::admission::size_with_overhead;
 use crate::policy::rules::{VmRules, of_places};
 use crate::units::{BitsPerSec, Cost, Epoch, HostId, Mib, MoveId, Time, VmId};
 use crate::usage::load::Load;
-use crate::wire::message::{Body, Confirmation, InReturn, Message, Request};
+use crate::wire::message::{Body, Companion, Confirmation, Message, Request};
 
 /// All are asked below this number of hosts.
 pub(super) const ASK_ALL_BELOW: usize = 16;
@@ -53,11 +53,13 @@ pub(super) struct Outgoing {
     /// A VM of the target's may come in return.
     pub(super) exchange: bool,
     /// What those that accepted would give in return.
-    pub(super) returns: BTreeMap<HostId, InReturn>,
+    pub(super) returns: BTreeMap<HostId, Companion>,
     /// What the chosen target gives in return.
-    pub(super) back: Option<InReturn>,
+    pub(super) back: Option<Companion>,
     /// The move whose other half this is: it was agreed there.
     pub(super) half_of: Option<MoveId>,
+    /// The others of its affinity group, which follow it.
+    pub(super) followers: Vec<Companion>,
     /// Absent for a move that was found open when the agent started.
     pub(super) negotiation: Option<negotiate_source::Source>,
     pub(super) migrate: Option<migrate_source::Source>,
@@ -83,6 +85,7 @@ impl Outgoing {
             returns: BTreeMap::new(),
             back: None,
             half_of: None,
+            followers: Vec::new(),
             negotiation: None,
             migrate: None,
             process_gone: None,
@@ -94,7 +97,7 @@ impl Outgoing {
     /// Whether it would be made to that host for what this VM alone relieves, so that it may fail to pay.
     pub(super) fn is_to_pay(&self, target: HostId) -> bool {
         let exchanged = self.half_of.is_some() || self.returns.contains_key(&target);
-        !self.by_hand && !self.by_rule && !exchanged
+        !self.by_hand && !self.by_rule && !exchanged && self.followers.is_empty()
     }
 }
 
@@ -120,6 +123,8 @@ pub(super) struct Departure {
     pub(super) exchange: bool,
     /// The move whose other half this is.
     pub(super) half_of: Option<MoveId>,
+    /// The others of its affinity group, which follow it.
+    pub(super) followers: Vec<Companion>,
     /// A person overrides rules.
     pub(super) forced: bool,
     /// What is overridden, in words.
@@ -140,6 +145,7 @@ impl Departure {
             margin: Cost(0),
             exchange: false,
             half_of: None,
+            followers: Vec::new(),
             forced: false,
             overridden: Vec::new(),
         }
@@ -165,6 +171,7 @@ impl Host {
             margin,
             exchange,
             half_of,
+            followers,
             forced,
             overridden,
         } = departure;
@@ -183,7 +190,7 @@ impl Host {
         let out = Outgoing::new(vm, memory, demand);
         let negotiation = Some(negotiation);
         let out = Outgoing { expected, by_hand, by_rule, forced, margin, negotiation, ..out };
-        let out = Outgoing { empties, exchange, half_of, ..out };
+        let out = Outgoing { empties, exchange, half_of, followers, ..out };
         self.outgoing.insert(move_id, out);
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
@@ -237,7 +244,7 @@ impl Host {
         };
         let host = |view: &View| view.peer.host;
         let right: Vec<&View> =
-            self.membership.alive().filter(|view| self.ruled_out(vm, view).is_none()).collect();
+            self.membership.alive().filter(|view| self.all_allowed(vm, view)).collect();
         let able: Vec<&View> = right.iter().copied().filter(may).collect();
         let preferred: Vec<&View> =
             able.iter().copied().filter(|view| self.preferred(vm, view)).collect();
@@ -323,17 +330,23 @@ impl Host {
             tags: of_places(&definition.tags),
             exchange: out.exchange.then(|| self.exchange_for(now, id, out.vm)),
             half_of: out.half_of,
+            followers: out.followers.clone(),
             forced: out.forced,
+            joins: out.by_rule && self.belongs_elsewhere(out.vm),
         };
         let useful =
             request.useful_max.map_or("any cost".to_owned(), |max| format!("a cost up to {max}"));
         let exchange = if out.exchange { ", alone or in exchange" } else { "" };
+        let group = match out.followers.len() {
+            0 => String::new(),
+            n => format!("; {n} more of its affinity group would follow"),
+        };
         let known = asked.iter().filter_map(|host| self.address_of(*host)).collect();
         let message =
             Message { from: self.id, move_id: id, body: Body::Request(Box::new(request)) };
         actions.push(Action::Cast { message, known });
         let why = if attempt == 1 {
-            format!("{} hosts asked, {useful} will do{exchange}", asked.len())
+            format!("{} hosts asked, {useful} will do{exchange}{group}", asked.len())
         } else {
             "asked again".to_owned()
         };

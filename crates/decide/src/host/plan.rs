@@ -6,13 +6,15 @@
 //! **Invariant:** a plan changes nothing, not even what is drawn by lot next: what it takes for made is forgotten at its end.
 //! **Invariant:** a move that is applied must pay as one that the policy begins by itself, by the load at that time.
 
+use std::collections::BTreeSet;
+
 use super::ahead::{Ahead, Left};
 use super::balance::{Cause, Chance, Leaves};
 use super::rules::Broken;
 use super::{Action, Host};
 use crate::migrate::precopy::{self, Foreseen};
 use crate::placement::admission::size_with_overhead;
-use crate::placement::candidates::Offer;
+use crate::placement::candidates::{Candidate, Offer};
 use crate::placement::pairs::Place;
 use crate::policy::cost;
 use crate::policy::settings::Balance;
@@ -113,11 +115,16 @@ impl Host {
     }
 
     fn take_for_made(&mut self, now: Time, planned: &Planned) {
-        let (vm, memory) = (planned.vm, planned.memory);
         let to = planned.likely.map(|(host, _)| host);
-        let balances = planned.relief.is_some();
-        let demand = self.demand(now, vm);
-        self.ahead.add(vm, Left { to, demand, memory, balances });
+        let group = match planned.relief {
+            Some(_) => self.group_of(planned.vm),
+            None => BTreeSet::from([planned.vm]),
+        };
+        for vm in group {
+            let (demand, memory) = (self.demand(now, vm), self.vms[&vm].definition.memory);
+            let balances = planned.relief.is_some() && vm == planned.vm;
+            self.ahead.add(vm, Left { to, demand, memory, balances });
+        }
     }
 
     /// The next that would be moved, and what keeps this host from doing so by itself; or why none is.
@@ -166,7 +173,7 @@ impl Host {
             vm,
             reason: format!("{} ({})", cause.adjective(), cause.words),
             choice: Some(words),
-            likely: self.likely(now, vm, &asked),
+            likely: self.likely(now, &candidate, &asked),
             asked,
             exchange,
             relief: Some(relief),
@@ -186,7 +193,7 @@ impl Host {
             vm,
             reason: broken.words.clone(),
             choice: None,
-            likely: self.likely(now, vm, &asked),
+            likely: self.likely(now, &self.as_candidate(now, vm), &asked),
             asked,
             exchange: false,
             relief: None,
@@ -200,14 +207,14 @@ impl Host {
     }
 
     /// Who of those would take it at the least cost.
-    fn likely(&self, now: Time, vm: VmId, asked: &Asked) -> Option<(HostId, Cost)> {
+    fn likely(&self, now: Time, it: &Candidate, asked: &Asked) -> Option<(HostId, Cost)> {
         let hosts = match asked {
             Asked::Best(hosts) => hosts.iter().take(1).copied().collect(),
             Asked::All(hosts) => hosts.clone(),
-            Asked::Drawn { .. } => self.askable(now, vm),
+            Asked::Drawn { .. } => self.askable(now, it.vm),
         };
-        let (demand, packets) = (self.demand(now, vm), self.usage.capacity().packets);
-        let size = size_with_overhead(self.vms[&vm].definition.memory);
+        let (demand, packets) = (it.demand, self.usage.capacity().packets);
+        let size = size_with_overhead(it.memory);
         let places = hosts.into_iter().filter_map(|host| self.place(self.membership.view(host)?));
         let able = places.filter(|place| place.room >= size);
         let cost = |place: Place| {
@@ -258,8 +265,7 @@ impl Host {
         let cause = self.cause(now).ok_or_else(|| self.nothing_asks())?;
         self.may_apply()?;
         self.moves_of_the_day(now)?;
-        self.may_be_balanced(now, vm)?;
-        let candidate = self.as_candidate(now, vm);
+        let candidate = self.led_by(now, vm)?;
         let mut chance = self.chance();
         let leaves = self.best(now, &cause, &[candidate], &mut chance);
         self.keep(chance);

@@ -143,10 +143,13 @@ impl Host {
     /// # Errors
     /// What keeps it here.
     pub(super) fn may_leave(&self, vm: &Vm) -> Result<(), String> {
-        let now = self.local_times.as_ref();
-        self.is_excluded(vm.definition.vm)?;
-        vm.rules.in_hours(now)?;
+        self.may_leave_with_its_group(vm)?;
         self.leaves_nobody(vm.definition.vm)
+    }
+
+    pub(super) fn may_leave_with_its_group(&self, vm: &Vm) -> Result<(), String> {
+        self.is_excluded(vm.definition.vm)?;
+        vm.rules.in_hours(self.local_times.as_ref())
     }
 
     /// The rules against a move of the VM that a person asks for, to that host if one is named, as far as they are known here. As
@@ -165,7 +168,8 @@ impl Host {
         let here = self.vms.iter().filter(|(other, _)| **other != vm && !self.ahead.has(**other));
         let here = here.map(|(_, vm)| (&vm.definition.name, &vm.rules));
         let coming = self.incoming.iter().filter(|(id, i)| i.vm != vm && self.holds(id));
-        let mut all = here.chain(coming.map(|(_, i)| (&i.name, &i.rules)));
+        let coming = coming.map(|(_, i)| (&i.name, &i.rules)).chain(self.due());
+        let mut all = here.chain(coming);
         let at_home = |group: &&String| self.home(group) == Some(self.id);
         let groups: Vec<&String> = rules.affinity.iter().filter(at_home).collect();
         let with = |(name, others): (&String, &VmRules)| {
@@ -189,23 +193,29 @@ impl Host {
     /// The rule by which a VM from here must not go to that host, as far as it is known here.
     pub(super) fn ruled_out(&self, vm: VmId, view: &View) -> Option<String> {
         let (rules, host) = (&self.vms[&vm].rules, view.peer.host);
-        if let Err(why) = rules.allows(self.as_told(view)) {
+        if let Err(why) = self.rule_of_place(vm, view) {
             return Some(why);
-        }
-        let apart = rules.anti_affinity.iter();
-        if let Some(group) =
-            apart.into_iter().find(|group| self.members.at(Kind::AntiAffinity, group, host))
-        {
-            return Some(format!("anti-affinity {group}: a VM of it is there"));
-        }
-        let mut ahead = self.ahead.at(host).filter_map(|(other, _)| self.vms.get(&other));
-        if let Some(group) = ahead.find_map(|vm| rules.shared(&vm.rules, Kind::AntiAffinity)) {
-            return Some(format!("anti-affinity {group}: a VM of it would be there"));
         }
         let elsewhere = |group: &&String| self.home(group).is_some_and(|home| home != host);
         let group = rules.affinity.iter().find(elsewhere)?;
         let home = self.home(group).map(|home| self.name_of(home)).unwrap_or_default();
         Some(format!("affinity {group}: its VMs belong at {home}"))
+    }
+
+    /// What keeps a VM from that host, wherever the rest of its groups is.
+    fn rule_of_place(&self, vm: VmId, view: &View) -> Result<(), String> {
+        let (rules, host) = (&self.vms[&vm].rules, view.peer.host);
+        rules.allows(self.as_told(view))?;
+        let mut apart = rules.anti_affinity.iter();
+        match apart.find(|group| self.members.at(Kind::AntiAffinity, group, host)) {
+            None => {}
+            Some(group) => return Err(format!("anti-affinity {group}: a VM of it is there")),
+        }
+        let mut ahead = self.ahead.at(host).filter_map(|(other, _)| self.vms.get(&other));
+        match ahead.find_map(|vm| rules.shared(&vm.rules, Kind::AntiAffinity)) {
+            None => Ok(()),
+            Some(group) => Err(format!("anti-affinity {group}: a VM of it would be there")),
+        }
     }
 
     /// Whether that host is one where a VM from here had rather be.
@@ -229,7 +239,17 @@ impl Host {
         }
         let Some(view) = self.membership.view(host) else { return false };
         let gives_up = rules.prefers(self.as_rules_see_it()) && !self.preferred(vm, view);
-        !gives_up && self.ruled_out(vm, view).is_none()
+        !gives_up && self.all_allowed(vm, view)
+    }
+
+    /// Whether no rule that is known here keeps a VM and its group from going to that host.
+    pub(super) fn all_allowed(&self, vm: VmId, view: &View) -> bool {
+        let group = self.group_of(vm);
+        let at_home = |name: &String| self.home(name) == Some(self.id);
+        if group.len() == 1 || !self.vms[&vm].rules.affinity.iter().all(at_home) {
+            return self.ruled_out(vm, view).is_none();
+        }
+        group.into_iter().all(|vm| self.rule_of_place(vm, view).is_ok())
     }
 
     fn as_rules_see_it(&self) -> HostIs<'_> {
@@ -242,8 +262,8 @@ impl Host {
     }
 
     /// The host where an affinity group belongs: where most of its VMs are, of such hosts the one with the lowest VM.
-    fn home(&self, group: &str) -> Option<HostId> {
-        if let Some(to) = self.home_in_drain(group) {
+    pub(super) fn home(&self, group: &str) -> Option<HostId> {
+        if let Some(to) = self.heads_for(group).or_else(|| self.home_in_drain(group)) {
             return Some(to);
         }
         let here = self
@@ -301,6 +321,10 @@ impl Host {
         });
         if mode == Balance::Recommend {
             broken.iter().for_each(|broken| self.recommend_by_rule(now, broken, actions));
+        }
+        let refused = self.refused_to_join.take().filter(|_| mode == Balance::Automatic);
+        if let Some(doing) = refused.and_then(|refused| self.go_to(now, &refused, actions)) {
+            return Enforcing::Moves(doing);
         }
         let Some(first) = broken.first().filter(|_| mode == Balance::Automatic) else {
             return Enforcing::Nothing;
@@ -384,10 +408,20 @@ impl Host {
     }
 
     pub(super) fn may_leave_for_rule(&self, now: Time, broken: &Broken) -> Result<(), String> {
-        let here = &self.vms[&broken.vm];
-        self.movable(broken.vm)?;
-        self.may_leave(here)?;
-        self.copy_would_end(broken.vm)?;
+        self.may_go_for_rule(now, broken.vm)?;
+        self.leaves_nobody(broken.vm)?;
+        if self.may_go_somewhere(broken) {
+            return Ok(());
+        }
+        Err("no host that answers may take it".to_owned())
+    }
+
+    /// Whether a VM may be moved for a rule now, if those go with it that stay with it.
+    pub(super) fn may_go_for_rule(&self, now: Time, vm: VmId) -> Result<(), String> {
+        self.movable(vm)?;
+        let here = &self.vms[&vm];
+        self.may_leave_with_its_group(here)?;
+        self.copy_would_end(vm)?;
         if now < here.refused_until {
             let wait = here.refused_until.since(now).as_secs() + 1;
             return Err(format!("nobody took it; it is asked about again in {wait} s"));
@@ -396,10 +430,7 @@ impl Host {
             let wait = here.insisted_until.since(now).as_secs() + 1;
             return Err(format!("it was moved here against the rule: it stays for {wait} s"));
         }
-        if self.may_go_somewhere(broken) {
-            return Ok(());
-        }
-        Err("no host that answers may take it".to_owned())
+        Ok(())
     }
 
     fn may_go_somewhere(&self, broken: &Broken) -> bool {
@@ -413,8 +444,11 @@ impl Host {
 
     /// The rules that VMs here break, those that only prefer last.
     fn broken(&self) -> Vec<Broken> {
-        let stays =
-            |vm: &VmId| !self.outgoing.values().any(|out| out.vm == *vm) && !self.ahead.has(*vm);
+        let stays = |vm: &VmId| {
+            let goes = self.outgoing.values().map(|out| out.vm).chain(self.following(None));
+            let promised = self.promised(None).map(|(vm, _)| vm);
+            !goes.chain(promised).any(|going| going == *vm) && !self.ahead.has(*vm)
+        };
         let owned = self.vms.iter().filter(|(vm, here)| {
             here.rules != VmRules::default()
                 && here.record.ownership == Ownership::Owner

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::BadMessage;
 use super::message::{
-    Body, Confirmation, Exchange, InReturn, JournalMark, Message, Request, Standing,
+    Body, Companion, Confirmation, Exchange, JournalMark, Message, Request, Standing,
 };
 use super::{limits, proto};
 use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
@@ -177,7 +177,9 @@ impl From<&Request> for proto::Request {
             tags: it.tags.clone(),
             exchange: it.exchange.map(Into::into),
             half_of: it.half_of.map(Into::into),
+            followers: it.followers.iter().map(Into::into).collect(),
             forced: it.forced,
+            joins: it.joins,
         }
     }
 }
@@ -208,7 +210,9 @@ impl TryFrom<proto::Request> for Request {
             tags: it.tags,
             exchange: it.exchange.map(TryInto::try_into).transpose()?,
             half_of: it.half_of.map(TryInto::try_into).transpose()?,
+            followers: it.followers.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
             forced: it.forced,
+            joins: it.joins,
         })
     }
 }
@@ -247,9 +251,9 @@ impl TryFrom<proto::Exchange> for Exchange {
     }
 }
 
-impl From<&InReturn> for proto::InReturn {
-    fn from(it: &InReturn) -> Self {
-        proto::InReturn {
+impl From<&Companion> for proto::Companion {
+    fn from(it: &Companion) -> Self {
+        proto::Companion {
             vm: id_out(it.vm.0),
             name: it.name.clone(),
             demand: Some(it.demand.into()),
@@ -259,15 +263,15 @@ impl From<&InReturn> for proto::InReturn {
     }
 }
 
-impl TryFrom<proto::InReturn> for InReturn {
+impl TryFrom<proto::Companion> for Companion {
     type Error = BadMessage;
 
-    fn try_from(it: proto::InReturn) -> Result<Self> {
-        Ok(InReturn {
-            vm: VmId(id_in(&it.vm, "in_return.vm")?),
+    fn try_from(it: proto::Companion) -> Result<Self> {
+        Ok(Companion {
+            vm: VmId(id_in(&it.vm, "companion.vm")?),
             name: it.name,
-            demand: need(it.demand, "in_return.demand")?.into(),
-            needs: need(it.needs, "in_return.needs")?.into(),
+            demand: need(it.demand, "companion.demand")?.into(),
+            needs: need(it.needs, "companion.needs")?.into(),
             tags: it.tags,
         })
     }

@@ -3,7 +3,7 @@
 //! **Invariant:** a message within the limits, encoded, is well below [`MESSAGE_MAX`].
 
 use super::error::BadMessage;
-use super::message::{Body, Confirmation, Message, Request};
+use super::message::{Body, Companion, Confirmation, Message, Request};
 use crate::migrate::hypervisor::{Needs, VmDefinition};
 use crate::units::Epoch;
 use crate::usage::history::SAMPLES_MAX;
@@ -42,6 +42,10 @@ pub const WHY_MAX: usize = 1024;
 pub const LISTED_MAX: usize = 512;
 /// Hosts that one request may ask by name.
 pub const ASKED_MAX: usize = 64;
+/// VMs that may follow another.
+pub const FOLLOWERS_MAX: usize = 8;
+/// Bytes that they may take together in a request, which must fit a datagram.
+pub const FOLLOWERS_BYTES_MAX: usize = 700;
 /// The highest number of an epoch: far from where the next one would overflow.
 pub const EPOCH_MAX: u64 = u64::MAX / 2;
 
@@ -55,11 +59,7 @@ pub fn check(message: &Message) -> Result<(), BadMessage> {
         Body::Refusal { known_epoch: Some(number), .. } if *number > EPOCH_MAX => {
             Err(too_high(*number))
         }
-        Body::Acceptance { in_return: Some(it), .. } => {
-            at_most("in_return.name", it.name.len(), NAME_MAX)?;
-            check_rule_tags("in_return.tags", &it.tags)?;
-            check_needs(&it.needs)
-        }
+        Body::Acceptance { in_return: Some(it), .. } => check_companion(it),
         Body::Refusal { .. }
         | Body::Acceptance { .. }
         | Body::Release
@@ -88,7 +88,15 @@ fn check_request(request: &Request) -> Result<(), BadMessage> {
         return Err(too_high(request.epoch));
     }
     check_rule_tags("request.tags", &request.tags)?;
+    at_most("request.followers", request.followers.len(), FOLLOWERS_MAX)?;
+    request.followers.iter().try_for_each(check_companion)?;
     check_needs(&request.needs)
+}
+
+fn check_companion(it: &Companion) -> Result<(), BadMessage> {
+    at_most("companion.name", it.name.len(), NAME_MAX)?;
+    check_rule_tags("companion.tags", &it.tags)?;
+    check_needs(&it.needs)
 }
 
 fn check_confirmation(confirmation: &Confirmation) -> Result<(), BadMessage> {

@@ -48,7 +48,7 @@ pub enum Body {
     /// Source to many: who takes this VM?
     Request(Box<Request>),
     /// Target: I would, at this cost; room is reserved for so long; and this would come in return, if the source wishes for it.
-    Acceptance { cost: Cost, reserved: Duration, in_return: Option<Box<InReturn>> },
+    Acceptance { cost: Cost, reserved: Duration, in_return: Option<Box<Companion>> },
     /// Target: no, and why; also late, instead of readiness. `known_epoch`: the VM's, where it is known here to be above
     /// the one that was asked under.
     Refusal { why: String, known_epoch: Option<u64> },
@@ -130,6 +130,12 @@ pub struct Request {
     /// The move whose other half this is: what it asks for was agreed there.
     #[serde(default)]
     pub half_of: Option<MoveId>,
+    /// The other VMs of its affinity groups: they follow to the same host, and room for all is asked for at once.
+    #[serde(default)]
+    pub followers: Vec<Companion>,
+    /// It is to join its affinity group where that is: if it is refused there, the group may come to it.
+    #[serde(default)]
+    pub joins: bool,
 }
 
 /// What a target must know of the source to choose a VM to give back.
@@ -141,9 +147,9 @@ pub struct Exchange {
     pub room: Mib,
 }
 
-/// A VM that would come in return.
+/// A VM that would come in return for another, or that follows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct InReturn {
+pub struct Companion {
     /// Which.
     pub vm: VmId,
     /// Its name, for people.

@@ -14,7 +14,8 @@ use decide::wire::message::{Body, Confirmation, Request};
 use expect_test::{Expect, expect};
 
 use crate::samples::{
-    MOVE, OTHER, aged, bodies, confirmation, definition, message, move_record, request, vm_record,
+    MOVE, OTHER, aged, bodies, companion, confirmation, definition, message, move_record, request,
+    vm_record,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -126,6 +127,17 @@ fn a_request_that_overrides_rules_is_read() {
         Body::Request(Box::new(Request { forced: true, ..request() })),
         &expect![
             "0a101111111111111111111111111111111112160a101111111111111111111111111111111110031807527508011210aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1a0477656231220f08dc0b108001188095f52a2090a10f288001321f0a0471656d75120d70632d6934343066782d372e321a0374636722036272303880ecb80b41fecaaddeefbeedfe4a102222222222222222222222222222222250e0c65b6801"
+        ],
+    );
+}
+
+#[test]
+fn a_request_for_a_group_is_read() {
+    let followers = vec![companion()];
+    check(
+        Body::Request(Box::new(Request { followers, joins: true, ..request() })),
+        &expect![
+            "0a101111111111111111111111111111111112160a10111111111111111111111111111111111003180752d50108011210aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1a0477656231220f08dc0b108001188095f52a2090a10f288001321f0a0471656d75120d70632d6934343066782d372e321a0374636722036272303880ecb80b41fecaaddeefbeedfe4a102222222222222222222222222222222250e0c65b82015c0a10000000000000000000000000000000bb1204776562321a0f08dc0b108001188095f52a2090a10f221f0a0471656d75120d70632d6934343066782d372e321a0374636722036272302a10706c625f616666696e6974795f776562880101"
         ],
     );
 }

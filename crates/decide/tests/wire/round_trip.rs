@@ -17,7 +17,7 @@ use decide::usage::history::quarters::{AgedQuarters, QUARTERS_MAX, Quarter};
 use decide::usage::history::{Aged, SAMPLES_MAX, Sample};
 use decide::usage::load::{Capacity, Load};
 use decide::wire::message::{
-    Body, Confirmation, Exchange, InReturn, JournalMark, Message, Request, Standing,
+    Body, Companion, Confirmation, Exchange, JournalMark, Message, Request, Standing,
 };
 use decide::wire::{self, limits};
 use proptest::array::uniform8;
@@ -120,6 +120,7 @@ fn request() -> impl Strategy<Value = Request> {
     let waits = (duration(), 0..=limits::EPOCH_MAX);
     let tags = vec(text(limits::TAG_MAX), 0..3);
     let exchange = (option::of(exchange()), option::of(move_id()));
+    let exchange = (exchange, vec(companion(), 0..=limits::FOLLOWERS_MAX));
     (figures, text(255), needs(), asked, waits, tags, exchange).prop_map(
         |(
             (attempt, vm, n, useful_max),
@@ -128,7 +129,7 @@ fn request() -> impl Strategy<Value = Request> {
             asked,
             (answer_within, epoch),
             tags,
-            (exchange, half_of),
+            ((exchange, half_of), followers),
         )| {
             Request {
                 attempt,
@@ -150,7 +151,9 @@ fn request() -> impl Strategy<Value = Request> {
                 tags,
                 exchange,
                 half_of,
+                followers,
                 forced: attempt % 2 == 0,
+                joins: attempt % 3 == 0,
             }
         },
     )
@@ -179,10 +182,10 @@ fn exchange() -> impl Strategy<Value = Exchange> {
     })
 }
 
-fn in_return() -> impl Strategy<Value = InReturn> {
+fn companion() -> impl Strategy<Value = Companion> {
     let tags = vec(text(limits::TAG_MAX), 0..3);
     (any::<u128>(), text(limits::NAME_MAX), load(), needs(), tags).prop_map(
-        |(vm, name, demand, needs, tags)| InReturn { vm: VmId(vm), name, demand, needs, tags },
+        |(vm, name, demand, needs, tags)| Companion { vm: VmId(vm), name, demand, needs, tags },
     )
 }
 
@@ -259,7 +262,7 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
     let vm = || any::<u128>().prop_map(VmId);
     prop_oneof![
         request().prop_map(|it| Body::Request(Box::new(it))),
-        (cost(), duration(), option::of(in_return())).prop_map(|(cost, reserved, in_return)| {
+        (cost(), duration(), option::of(companion())).prop_map(|(cost, reserved, in_return)| {
             Body::Acceptance { cost, reserved, in_return: in_return.map(Box::new) }
         }),
         (text(limits::WHY_MAX), option::of(0..=limits::EPOCH_MAX))

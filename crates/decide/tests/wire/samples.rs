@@ -10,7 +10,9 @@ use decide::units::{
 use decide::usage::history::aged::AgedHistory;
 use decide::usage::history::{Aged, Sample};
 use decide::usage::load::Load;
-use decide::wire::message::{Body, Confirmation, JournalMark, Message, Request, Standing};
+use decide::wire::message::{
+    Body, Companion, Confirmation, JournalMark, Message, Request, Standing,
+};
 
 pub(crate) const HOST: HostId = HostId(0x1111_1111_1111_1111_1111_1111_1111_1111);
 pub(crate) const OTHER: HostId = HostId(0x2222_2222_2222_2222_2222_2222_2222_2222);
@@ -66,7 +68,20 @@ pub(crate) fn request() -> Request {
         tags: Vec::new(),
         exchange: None,
         half_of: None,
+        followers: Vec::new(),
         forced: false,
+        joins: false,
+    }
+}
+
+pub(crate) fn companion() -> Companion {
+    let Request { demand, needs, .. } = request();
+    Companion {
+        vm: VmId(0xbb),
+        name: "web2".to_owned(),
+        demand,
+        needs,
+        tags: vec!["plb_affinity_web".to_owned()],
     }
 }
 

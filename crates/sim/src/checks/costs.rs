@@ -37,7 +37,7 @@ pub(super) struct Steady {
 pub(super) fn passed(checks: &mut Checks, world: &World, passed: hypervisor::Passed) {
     let hypervisor::Passed { id, vm, to } = passed;
     checks.at.insert(vm, to);
-    rules::has_gone(checks, vm);
+    rules::has_gone(checks, id, vm);
     let (when, asked) = (world.now, checks.asked.get(&id).copied());
     let balancing = asked.filter(|(_, balancing)| *balancing).map(|(when, _)| when);
     let half = checks.half(id, to);

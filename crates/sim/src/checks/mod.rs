@@ -102,32 +102,34 @@ pub struct Passed {
     pub when: Time,
     /// When the move began, if the policy wanted it and no person.
     pub balancing: Option<Time>,
-    /// Which part of an exchange it is.
+    /// Which part of an agreement of several moves it is.
     pub half: Half,
 }
 
-/// Which part of an exchange a move is.
+/// Which part of an exchange, or of a group's way, a move is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
     /// Of none.
     Alone,
-    /// A VM of the target's is to come in return.
-    First,
-    /// It is what comes in return for that move.
+    /// So many others are to pass as agreed in it: a VM of the target's in return, or the rest of an affinity group.
+    First(usize),
+    /// It was agreed in that move.
     OtherOf(MoveId),
 }
 
-/// What passed, each exchange as one: an other half is judged with its first. A first whose other half has not passed is alone,
-/// and promised nothing: true is told of it. So is an other half whose first is not among these.
+/// What passed, each agreement as one: others are judged with their first. A first of which some other has not passed promised
+/// nothing: true is told of it. So is an other whose first is not among these.
 pub fn transactions(passed: &[Passed]) -> impl Iterator<Item = (Vec<&Passed>, bool)> {
     let first = move |one: &&Passed| match one.half {
         Half::OtherOf(first) => passed.iter().all(|other| other.id != first),
-        Half::Alone | Half::First => true,
+        Half::Alone | Half::First(_) => true,
     };
     passed.iter().filter(first).map(|one| {
-        let other = passed.iter().find(|other| other.half == Half::OtherOf(one.id));
-        let broken = one.half == Half::First && other.is_none();
-        (std::iter::once(one).chain(other).collect(), broken)
+        let others = passed.iter().filter(|other| other.half == Half::OtherOf(one.id));
+        let parts: Vec<&Passed> = std::iter::once(one).chain(others).collect();
+        let agreed = if let Half::First(others) = one.half { 1 + others } else { 1 };
+        let broken = parts.len() < agreed;
+        (parts, broken)
     })
 }
 
@@ -151,6 +153,8 @@ pub struct Checks {
     asked: BTreeMap<MoveId, (Time, bool)>,
     /// What targets would give in return, by move.
     exchanges: BTreeMap<(MoveId, HostId), VmId>,
+    /// Which would follow, by move.
+    followers: BTreeMap<MoveId, Vec<VmId>>,
     /// Moves that are the other half of one.
     halves: BTreeMap<MoveId, MoveId>,
     /// Since when loads are steady, if they are.
@@ -214,10 +218,16 @@ impl Checks {
             }
             if let Some(first) = request.half_of {
                 self.halves.insert(*move_id, first);
-                if self.exchanges.get(&(first, *from)) != Some(&request.vm) {
-                    let what = format!("{move_id} is not what was to go in return in {first}");
+                let followers = self.followers.get(&first).filter(|_| first.host == *from);
+                let follows = followers.is_some_and(|all| all.contains(&request.vm));
+                if !follows && self.exchanges.get(&(first, *from)) != Some(&request.vm) {
+                    let what = format!("{move_id} is not what was agreed in {first}");
                     self.fails(Property::ReturnsAsAgreed, now, request.vm, what);
                 }
+            }
+            if !request.followers.is_empty() {
+                let followers = request.followers.iter().map(|it| it.vm);
+                self.followers.insert(*move_id, followers.collect());
             }
         }
         if let Body::Acceptance { in_return: Some(back), .. } = body {
@@ -228,10 +238,11 @@ impl Checks {
 
     /// Which part of an exchange a move to this host is.
     fn half(&self, id: MoveId, to: u16) -> Half {
-        match self.halves.get(&id) {
-            Some(first) => Half::OtherOf(*first),
-            None if self.exchanges.contains_key(&(id, host_id(to))) => Half::First,
-            None => Half::Alone,
+        match (self.halves.get(&id), self.followers.get(&id)) {
+            (Some(first), _) => Half::OtherOf(*first),
+            (None, Some(others)) => Half::First(others.len()),
+            (None, None) if self.exchanges.contains_key(&(id, host_id(to))) => Half::First(1),
+            (None, None) => Half::Alone,
         }
     }
 

@@ -37,8 +37,10 @@ pub(super) struct Seen {
     let_in: BTreeMap<(MoveId, u16), Time>,
     /// Since when a VM that has not come by a move that keeps rules is where it is, or was let in there.
     insisted: BTreeMap<VmId, Time>,
-    /// Groups that are to be together and were not always, by their place in the list.
+    /// Groups that are to be together and once were not, by their place in the list.
     strayed: BTreeSet<usize>,
+    /// Those of them that are apart only since they are on their way: by which move.
+    on_its_way: BTreeMap<usize, MoveId>,
     /// What has begun in the event that is being handled: where, the move, and its VM if its source begins it by itself.
     begun: Vec<(u16, MoveId, Option<VmId>)>,
 }
@@ -57,7 +59,7 @@ impl Ruled {
         placed || groups.any(|group| group.contains(&vm))
     }
 
-    /// Whether balancing may have the VM leave: of a group that is to be together it never does.
+    /// Whether balancing may have the VM leave alone, whatever other VMs do.
     pub(super) fn may_leave(&self, vm: VmId) -> bool {
         !self.excluded.contains(&vm) && !self.together.iter().any(|group| group.contains(&vm))
     }
@@ -149,19 +151,23 @@ pub(super) fn begun(checks: &mut Checks, world: &World) {
             let what = format!("{id} was begun by host{at} itself, although {vm} is excluded");
             checks.fails(Property::RulesKept, world.now, vm, what);
         }
-        if let Some(other) = parted(checks, vm, at) {
+        if let Some(other) = parted(checks, id, vm, at) {
             let what = format!("{id} was begun by host{at} itself, and parts {vm} from {other}");
             checks.fails(Property::RulesKept, world.now, vm, what);
         }
     }
 }
 
-/// A VM of a group that has always been together which stays where this one leaves.
-fn parted(checks: &Checks, vm: VmId, at: u16) -> Option<VmId> {
+/// A VM of a group that is whole, which stays where this one leaves: it does not follow in this move, nor in that of which this
+/// is a part.
+fn parted(checks: &Checks, id: MoveId, vm: VmId, at: u16) -> Option<VmId> {
     let groups = checks.ruled.together.iter().enumerate();
     let whole = groups.filter(|(n, _)| !checks.rules.strayed.contains(n)).map(|(_, group)| group);
     let mut others = whole.filter(|group| group.contains(&vm)).flatten().copied();
-    let stays = |other: &VmId| !checks.down.contains(other) && checks.at.get(other) == Some(&at);
+    let follows = |other: &VmId| checks.followers.get(&id).is_some_and(|all| all.contains(other));
+    let stays = |other: &VmId| {
+        !checks.down.contains(other) && checks.at.get(other) == Some(&at) && !follows(other)
+    };
     others.find(|other| *other != vm && stays(other))
 }
 
@@ -191,7 +197,23 @@ pub(super) fn passed(checks: &mut Checks, world: &World, passed: &Passed) {
     }
 }
 
-/// The VM counts where it has gone.
-pub(super) fn has_gone(checks: &mut Checks, vm: VmId) {
+/// The VM counts where it has gone. A group whose last has followed is whole again.
+pub(super) fn has_gone(checks: &mut Checks, id: MoveId, vm: VmId) {
+    let was = checks.rules.strayed.clone();
     checks.strays(vm);
+    let first = checks.halves.get(&id).copied().unwrap_or(id);
+    if !checks.followers.contains_key(&first) {
+        return;
+    }
+    let parted = checks.rules.strayed.difference(&was).copied();
+    checks.rules.on_its_way.extend(parted.map(|group| (group, first)));
+    let Checks { ruled, rules, at, .. } = checks;
+    rules.on_its_way.retain(|n, by| {
+        let hosts: BTreeSet<&u16> = ruled.together[*n].iter().filter_map(|vm| at.get(vm)).collect();
+        let whole = *by == first && hosts.len() == 1;
+        if whole {
+            rules.strayed.remove(n);
+        }
+        !whole
+    });
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster::{Cluster, RuleKind, Vm};
 use super::figures::{Figures, Steps, figures, steps};
+use crate::checks::Half;
 use crate::hypervisor::Memory;
 use crate::time::{ClockId, time};
 use crate::world::scene::{Machine, vm_name};
@@ -269,11 +270,17 @@ fn moves(world: &World, cluster: &Cluster) -> Vec<Move> {
         let vm: &Vm = &cluster.vms[index(passed.vm)];
         let from = at.insert(passed.vm, passed.to).unwrap_or(first[&*vm.host]);
         let of = &noted[&passed.id];
+        // Room for those that follow was kept when the first of their group was asked about.
+        let first = match passed.half {
+            Half::OtherOf(first) if followed(world, first) => &noted[&first],
+            Half::OtherOf(_) | Half::First(_) | Half::Alone => of,
+        };
+        let reserved = first.reserved[&passed.to];
         moves.push(Move {
             vm: vm.id.clone(),
             from: name(cluster, from).to_owned(),
             to: name(cluster, passed.to).to_owned(),
-            t_reserve: seconds(of.reserved[&passed.to]),
+            t_reserve: seconds(reserved),
             t_start: seconds(began[&passed.id]),
             t_end: seconds(ended.get(&passed.id).copied().unwrap_or(world.now)),
             acceptances: of.acceptances,
@@ -284,6 +291,14 @@ fn moves(world: &World, cluster: &Cluster) -> Vec<Move> {
     }
     moves.sort_by(|a, b| a.t_start.total_cmp(&b.t_start));
     moves
+}
+
+/// Whether others of its affinity group followed in that move, to the same host.
+fn followed(world: &World, first: MoveId) -> bool {
+    let mut passed = world.checks.passed.iter();
+    let to = passed.find(|it| it.id == first).map(|it| it.to);
+    let others = passed.filter(|it| it.half == Half::OtherOf(first));
+    others.map(|it| Some(it.to)).all(|other| other == to)
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "few steps are reported")]

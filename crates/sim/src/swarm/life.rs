@@ -53,10 +53,10 @@ pub struct Life {
     pub judged: u64,
     /// Moves of VMs that some rule is about.
     pub judged_by_rules: u64,
-    /// First halves of exchanges that passed.
-    pub exchanges: u64,
-    /// Those of which the other half has passed too.
-    pub exchanged: u64,
+    /// Moves that passed in which others were agreed: VMs in return, or the rest of a group.
+    pub agreed: u64,
+    /// Others that passed as agreed there.
+    pub as_agreed: u64,
     /// The time that passed in the simulation.
     pub simulated: Duration,
     /// Hash of every action of every host, in order.
@@ -169,8 +169,8 @@ fn told(seed: u64, world: &World) -> Life {
         phases: world.faults.phases().clone(),
         judged: world.checks.judged,
         judged_by_rules: world.checks.judged_by_rules,
-        exchanges: halves(|half| half == Half::First),
-        exchanged: halves(|half| matches!(half, Half::OtherOf(_))),
+        agreed: halves(|half| matches!(half, Half::First(_))),
+        as_agreed: halves(|half| matches!(half, Half::OtherOf(_))),
         simulated: world.now.since(Time(1_000_000)),
         hash: world.trace.finish(),
         violations,

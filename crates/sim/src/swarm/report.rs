@@ -32,8 +32,8 @@ pub struct Report {
     pub moves_judged: u64,
     /// Moves of VMs that some rule is about.
     pub moves_judged_by_rules: u64,
-    /// First halves of exchanges that passed, and those whose other half has passed too.
-    pub exchanges: (u64, u64),
+    /// Moves that passed in which others were agreed, and others that passed as agreed.
+    pub agreed: (u64, u64),
     /// Faults that struck.
     pub faults: u64,
     /// By kind.
@@ -105,8 +105,8 @@ impl Report {
         self.moves += life.moves;
         self.moves_judged += life.judged;
         self.moves_judged_by_rules += life.judged_by_rules;
-        self.exchanges.0 += life.exchanges;
-        self.exchanges.1 += life.exchanged;
+        self.agreed.0 += life.agreed;
+        self.agreed.1 += life.as_agreed;
         for (outcome, n) in &life.outcomes {
             *self.moves_ended.entry(outcome).or_default() += n;
         }
@@ -163,12 +163,12 @@ impl Report {
             self.simulated_seconds, self.cpu_seconds, self.times_real_time, self.hash
         );
         rows(&mut text, "MOVES ENDED", &self.moves_ended);
-        let (halves, both) = self.exchanges;
+        let (agreed, others) = self.agreed;
         for (name, n) in [
             ("judged by cost", self.moves_judged),
             ("of VMs under rules", self.moves_judged_by_rules),
-            ("first halves", halves),
-            ("whole exchanges", both),
+            ("agreed with others", agreed),
+            ("others as agreed", others),
         ] {
             let _ = writeln!(text, "  {name:<18} {n:>9}");
         }
