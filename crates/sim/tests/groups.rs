@@ -62,10 +62,10 @@ fn a_group_leaves_as_one_and_goes_to_one_host() {
     // One copy at a time: they share the link.
     let mut open = BTreeSet::new();
     for (_, _, note) in world.notes.iter().filter(|(_, at, _)| *at == 1) {
-        match note.step {
-            Step::Copy => assert!(open.insert(note.move_id) && open.len() == 1),
-            Step::Done => assert!(open.remove(&note.move_id)),
-            _ => {}
+        if note.step == Step::Copy {
+            assert!(open.insert(note.move_id) && open.len() == 1);
+        } else if note.step == Step::Done {
+            assert!(open.remove(&note.move_id));
         }
     }
     world.run(secs(400));
