@@ -190,15 +190,17 @@ impl Host {
         let own = self.lowest_load(now, None);
         let above = Above::furthest(mean.above(own, self.usage.capacity()));
         let share = |thousandths: u64| Share(u32::try_from(thousandths).unwrap_or(u32::MAX));
-        let words = format!(
-            "{} used {}, {} in the mean of the cluster, {} above it allowed",
-            above.name,
-            share(above.own),
-            share(above.mean),
-            spread.threshold
-        );
         let over = above.by() > u64::from(spread.threshold.0);
-        over.then_some(Cause { trigger: Trigger::Spread, words, margin: spread.gain_min })
+        over.then(|| {
+            let words = format!(
+                "{} used {}, {} in the mean of the cluster, {} above it allowed",
+                above.name,
+                share(above.own),
+                share(above.mean),
+                spread.threshold
+            );
+            Cause { trigger: Trigger::Spread, words, margin: spread.gain_min }
+        })
     }
 
     /// What VMs send and receive here, if that is more than at any other host, and more than in the mean by what is allowed.
@@ -208,13 +210,15 @@ impl Host {
         let own = self.lowest_load(now, None).packets;
         let (most, in_mean) = (mean.most_packets().max(self.most_packets_ahead()), mean.packets());
         let over = in_mean.0.saturating_mul(1000 + u64::from(allowed)) / 1000;
-        let words = format!(
-            "{} packets/s, {} at the next busiest card, {} in the mean of the cluster",
-            own.0, most.0, in_mean.0
-        );
         let margin = self.settings.spread.gain_min;
         let busiest = own > most && own.0 > over;
-        busiest.then_some(Cause { trigger: Trigger::Packets, words, margin })
+        busiest.then(|| {
+            let words = format!(
+                "{} packets/s, {} at the next busiest card, {} in the mean of the cluster",
+                own.0, most.0, in_mean.0
+            );
+            Cause { trigger: Trigger::Packets, words, margin }
+        })
     }
 
     /// The VM policy's verdict: the VM to ask about, or why none.

@@ -449,10 +449,9 @@ impl Host {
             let promised = self.promised(None).map(|(vm, _)| vm);
             !goes.chain(promised).any(|going| going == *vm) && !self.ahead.has(*vm)
         };
+        let free = VmRules::default();
         let owned = self.vms.iter().filter(|(vm, here)| {
-            here.rules != VmRules::default()
-                && here.record.ownership == Ownership::Owner
-                && stays(vm)
+            here.rules != free && here.record.ownership == Ownership::Owner && stays(vm)
         });
         let mut all: Vec<(&VmId, &Vm)> = owned.collect();
         // Of VMs that keep each other away, one stays: one that may not leave, else the lowest.

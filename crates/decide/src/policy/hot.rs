@@ -123,51 +123,33 @@ fn crossed(hot: &Hot, host: &HostUse, vms: Load, capacity: Capacity) -> Vec<Cros
     let one_way = uplink.sent_bits.max(uplink.received_bits);
     let cpu_pressure = host.pressure.map_or(0, |p| per_mille(p.cpu));
     let mut found = Vec::new();
-    let mut over = |threshold, read: u64, allowed: u64, words: String| {
+    // Words are made of what is crossed only: mostly nothing is.
+    let mut over = |threshold, read: u64, allowed: u64, words: &dyn Fn() -> String| {
         if read > allowed {
-            found.push(Crossed { threshold, words });
+            found.push(Crossed { threshold, words: words() });
         }
     };
     if let Some(max) = hot.packets_per_second {
-        over(
-            Threshold::Packets,
-            packets,
-            max.0,
-            format!("packets_per_second {packets} over {}", max.0),
-        );
+        let words = || format!("packets_per_second {packets} over {}", max.0);
+        over(Threshold::Packets, packets, max.0, &words);
     }
     if let Some(speed) = capacity.bits {
-        let used = used(one_way, speed.0 / 2);
-        over(
-            Threshold::Nic,
-            used,
-            u64::from(hot.nic_used.0),
-            words("nic_used", used, hot.nic_used),
-        );
+        let (used, allowed) = (used(one_way, speed.0 / 2), hot.nic_used);
+        over(Threshold::Nic, used, u64::from(allowed.0), &|| words("nic_used", used, allowed));
     }
-    let allowed = hot.drops_per_second;
-    over(
-        Threshold::Drops,
-        host.dropped,
-        allowed,
-        format!("drops_per_second {} over {allowed}", host.dropped),
-    );
+    let (dropped, allowed) = (host.dropped, hot.drops_per_second);
+    let drops = || format!("drops_per_second {dropped} over {allowed}");
+    over(Threshold::Drops, dropped, allowed, &drops);
     // The kernel counts in ticks: a full second can read as a little more than the whole, and 100 % is to mean never.
     let cpu = used(host.cpu.0, capacity.cpu.0).min(1000);
-    over(Threshold::Cpu, cpu, u64::from(hot.cpu_used.0), words("cpu_used", cpu, hot.cpu_used));
-    over(
-        Threshold::CpuPressure,
-        cpu_pressure,
-        u64::from(hot.cpu_pressure.0),
-        words("cpu_pressure", cpu_pressure, hot.cpu_pressure),
-    );
     let memory = used(host.memory.0, capacity.memory.0);
-    over(
-        Threshold::Memory,
-        memory,
-        u64::from(hot.memory_used.0),
-        words("memory_used", memory, hot.memory_used),
-    );
+    for (threshold, key, read, allowed) in [
+        (Threshold::Cpu, "cpu_used", cpu, hot.cpu_used),
+        (Threshold::CpuPressure, "cpu_pressure", cpu_pressure, hot.cpu_pressure),
+        (Threshold::Memory, "memory_used", memory, hot.memory_used),
+    ] {
+        over(threshold, read, u64::from(allowed.0), &|| words(key, read, allowed));
+    }
     found
 }
 

@@ -15,6 +15,7 @@ pub mod reading;
 pub mod traffic;
 
 use forecast::{NextHour, next_hour};
+use history::levels::Closed;
 use history::past::{Past, Stay};
 use history::quarters::Quarters;
 use history::{History, Kept, Sample, Whose};
@@ -77,6 +78,16 @@ impl VmUsage {
             dirty: reading.dirty.or(self.told.dirty),
         };
     }
+
+    /// Forecasts the VM anew every five minutes: each at another second, so that no cycle has to do it for all.
+    fn foresee(&mut self, now: Time, vm: VmId) {
+        let offset = u64::try_from(vm.0 % 300).unwrap_or(0) * 1_000_000;
+        let within = (now.0 + offset) / FORECAST_EVERY;
+        if self.forecast_in != within {
+            self.forecast_in = within;
+            self.next_hour = next_hour(now, &self.history);
+        }
+    }
 }
 
 /// What one cycle told of the host as a whole, resource by resource.
@@ -108,6 +119,8 @@ pub struct Usage {
     history: History,
     /// What is to be kept of all histories since it was last asked for.
     kept: Vec<Kept>,
+    /// Empty between samples: its room is used again.
+    closed: Vec<Closed>,
     capacity: Capacity,
     traffic: Traffic,
     read: Option<Time>,
@@ -137,10 +150,14 @@ impl Usage {
             }
             None => self.uplink.lost(),
         }
+        // Each closes a span, now and then two or three.
+        self.kept.reserve(reading.vms.len() + 1);
         let dropped: u64 = reading.vms.iter().map(|vm| self.observe_vm(now, vm)).sum();
         self.host.dropped = dropped.saturating_add(self.host.uplink.dropped);
         if let Some(cpu) = cpu {
-            self.note(now, Whose::Host, self.host_sample());
+            let sample = self.host_sample();
+            self.history.push(now, sample, &mut self.closed);
+            self.kept.extend(self.closed.drain(..).map(|span| Kept::Span(Whose::Host, span)));
             let newest = reading.vms.iter().filter_map(|vm| self.vms.get(&vm.vm)?.history.newest());
             let guests = newest.fold(MilliCores(0), |sum, sample| sum.plus(sample.cpu));
             self.own.push_back((now, cpu.minus(guests)));
@@ -150,7 +167,8 @@ impl Usage {
 
     /// Takes one VM's part; gives the packets per second that its tap dropped.
     fn observe_vm(&mut self, now: Time, reading: &VmReading) -> u64 {
-        let usage = self.vms.entry(reading.vm).or_default();
+        let Usage { vms, kept, closed, .. } = self;
+        let usage = vms.entry(reading.vm).or_default();
         usage.tap_missing = reading.link.is_none();
         let rates = match reading.link {
             Some(counters) => usage.link.observe(now, counters),
@@ -177,20 +195,10 @@ impl Usage {
             disk: usage.told.disk.unwrap_or_default().bytes(),
             dirty: usage.told.dirty.unwrap_or_default(),
         };
-        self.note(now, Whose::Vm(reading.vm), sample);
-        self.foresee(now, reading.vm);
+        usage.history.push(now, sample, closed);
+        kept.extend(closed.drain(..).map(|span| Kept::Span(Whose::Vm(reading.vm), span)));
+        usage.foresee(now, reading.vm);
         rates.dropped
-    }
-
-    /// Forecasts the VM anew every five minutes: each at another second, so that no cycle has to do it for all.
-    fn foresee(&mut self, now: Time, vm: VmId) {
-        let Some(usage) = self.vms.get_mut(&vm) else { return };
-        let offset = u64::try_from(vm.0 % 300).unwrap_or(0) * 1_000_000;
-        let within = (now.0 + offset) / FORECAST_EVERY;
-        if usage.forecast_in != within {
-            usage.forecast_in = within;
-            usage.next_hour = next_hour(now, &usage.history);
-        }
     }
 
     /// The host itself in one second.
@@ -208,12 +216,6 @@ impl Usage {
             disk: disk.unwrap_or_default().bytes(),
             ..Sample::default()
         }
-    }
-
-    fn note(&mut self, now: Time, whose: Whose, sample: Sample) {
-        let mut closed = Vec::new();
-        self.history_mut(whose).push(now, sample, &mut closed);
-        self.kept.extend(closed.into_iter().map(|closed| Kept::Span(whose, closed)));
     }
 
     fn history_mut(&mut self, whose: Whose) -> &mut History {

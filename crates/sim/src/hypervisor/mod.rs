@@ -76,7 +76,8 @@ pub struct Process {
     paused: bool,
     /// The move that it is in, and the other side.
     moving: Option<(MoveId, Option<u16>)>,
-    copy: Option<Copy>,
+    /// Boxed, since processes that are not copied are counted all the time.
+    copy: Option<Box<Copy>>,
     /// What the guest used since the process began.
     pub used: Used,
 }
@@ -423,7 +424,7 @@ impl Fleet {
         let process = self.at(at, vm).expect("it runs, or is paused");
         process.seen = Seen::Copying;
         process.moving = Some((id, Some(to)));
-        process.copy = Some(Copy { stage: Stage::Rounds, rounds, peer });
+        process.copy = Some(Box::new(Copy { stage: Stage::Rounds, rounds, peer }));
         self.later(takes, at, vm, peer, Next::RoundEnds, out);
     }
 

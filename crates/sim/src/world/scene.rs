@@ -210,8 +210,9 @@ pub(crate) fn vm_name(n: u32) -> String {
 pub(super) fn read(world: &mut World, at: u16) -> Reading {
     let now = world.now;
     let machine = &mut world.sites.get_mut(&at).expect("a host of this world").machine;
-    let mut vms = Vec::new();
-    for (vm, process) in world.fleet.processes_mut(at) {
+    let processes = world.fleet.processes_mut(at);
+    let mut vms = Vec::with_capacity(processes.size_hint().0);
+    for (vm, process) in processes {
         let guest = &world.guests[&vm];
         machine.cpu_us += count(now, process, guest);
         let packets = u64::try_from(process.used.micropackets / 1_000_000).unwrap_or(u64::MAX);

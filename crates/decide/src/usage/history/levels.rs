@@ -71,35 +71,43 @@ pub struct Closed {
 /// The spans that are not over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Levels {
-    open: [Option<(Time, Bucket)>; Level::ALL.len()],
+    open: [Open; Level::ALL.len()],
+}
+
+/// A span that is not over; none while nothing is in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Open {
+    start: Time,
+    bucket: Bucket,
 }
 
 impl Levels {
     /// Counts a sample; what it closes is added to `closed`.
     pub(super) fn push(&mut self, now: Time, sample: &Sample, closed: &mut Vec<Closed>) {
         let start = Level::TenSeconds.start(now);
-        if self.open[0].as_ref().is_some_and(|(open, _)| *open != start) {
+        if self.open[0].start != start {
             self.close(now, closed);
         }
-        self.open[0].get_or_insert_with(|| (start, Bucket::default())).1.add(sample);
+        self.open[0].start = start;
+        self.open[0].bucket.add(sample);
     }
 
     /// Closes what is over at `now`, from the shortest level on, so that each has all of the one below.
     fn close(&mut self, now: Time, closed: &mut Vec<Closed>) {
         for (index, level) in Level::ALL.into_iter().enumerate() {
-            let Some((start, bucket)) =
-                self.open[index].take_if(|(open, _)| *open != level.start(now))
-            else {
+            let (upto, longer) = self.open.split_at_mut(index + 1);
+            let Open { start, bucket } = &mut upto[index];
+            if bucket.is_empty() || *start == level.start(now) {
                 continue;
-            };
-            if let (Some(above), Some(open)) =
-                (Level::ALL.get(index + 1), self.open.get_mut(index + 1))
-            {
-                open.get_or_insert_with(|| (above.start(start), Bucket::default()))
-                    .1
-                    .merge(&bucket);
             }
-            closed.extend(bucket.stats().map(|stats| Closed { level, start, stats }));
+            if let (Some(above), Some(open)) = (Level::ALL.get(index + 1), longer.first_mut()) {
+                // All of what is open there is of the same span: else it would have been closed before this one began.
+                open.start = above.start(*start);
+                open.bucket.merge(bucket);
+            }
+            closed.extend(bucket.stats().map(|stats| Closed { level, start: *start, stats }));
+            *start = Time::default();
+            bucket.clear();
         }
     }
 }

@@ -15,8 +15,6 @@ use crate::units::Time;
 pub const SAMPLES_MAX: usize = 600;
 /// As many are kept as they were read: more than the longest window of demand.
 const EXACT: usize = 16;
-/// Samples by which room is made.
-const GROWTH: usize = 100;
 
 /// The samples, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +41,8 @@ impl Seconds {
             self.older.pop_front();
         }
         if self.older.len() == self.older.capacity() {
-            self.older.reserve_exact(GROWTH);
+            // All of it at once: pages that were never written to take no memory, and nothing is copied to where there is more.
+            self.older.reserve_exact(SAMPLES_MAX - EXACT - self.older.len());
         }
         self.older.extend(self.exact.pop_front().map(|(at, sample)| (at, encoded(&sample))));
     }
