@@ -94,7 +94,9 @@ fn request(asked: usize) -> Message {
             tags: Vec::new(),
             exchange: None,
             half_of: None,
+            followers: Vec::new(),
             forced: false,
+            joins: false,
         })),
     )
 }
