@@ -4,7 +4,7 @@
 //! All sizes are lived with the same shipped settings; only where hosts are to be filled up is the limit of that raised. Clusters are generated here, alike on every machine; means are over seeds.
 //! Where `hbal` is not installed, what it gave on the same clusters stands in (`hbal.jsonl`): it draws nothing by lot.
 //!
-//! **Invariant:** simulations run one after the other, so that processor times can be compared.
+//! **Invariant:** simulations run one after the other and `hbal` after them, so that processor times can be compared.
 
 mod cases;
 mod hbal;
@@ -14,7 +14,6 @@ mod rows;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::thread;
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -74,18 +73,12 @@ impl Balance {
         let against = cases.iter().filter(|case| case.kind == Kind::AgainstHbal);
         let against: Vec<&Case> = against.collect();
         let bars = MultiProgress::new();
-        let (ours, theirs) = thread::scope(|scope| {
-            let theirs = scope.spawn(|| {
-                let bar = bar(&bars, against.iter().map(|case| case.seeds().count()).sum(), "hbal");
-                hbal::all(&against, installed.is_some().then_some(folder), &bar)
-            });
-            let bar = bar(&bars, cases.iter().map(|case| case.seeds().count()).sum(), "evenkeel");
-            let ours = cases.iter().map(|case| live(case, folder, &bar));
-            let ours: anyhow::Result<Vec<Row>> = ours.collect();
-            (ours, theirs.join())
-        });
-        let mut rows = ours?;
-        let theirs = theirs.expect("a panic there has been told already")?;
+        let own = bar(&bars, cases.iter().map(|case| case.seeds().count()).sum(), "evenkeel");
+        let other = bar(&bars, against.iter().map(|case| case.seeds().count()).sum(), "hbal");
+        let rows: anyhow::Result<Vec<Row>> =
+            cases.iter().map(|case| live(case, folder, &own)).collect();
+        let mut rows = rows?;
+        let theirs = hbal::all(&against, installed.is_some().then_some(folder), &other)?;
         for row in &mut rows {
             row.hbal = theirs.get(&row.case).cloned();
         }
