@@ -528,10 +528,9 @@ impl Host {
         } else {
             String::new()
         };
-        let others = self.group_of(*vm).len() - 1;
-        let others = match others {
-            0 => String::new(),
-            n => format!(" and {n} more of its affinity group"),
+        let others = match self.group_of(*vm).len() {
+            1 => String::new(),
+            all => format!(" and {} more of its affinity group", all - 1),
         };
         format!(
             "{}{others} should leave: {}; without it {relief} less ({} packets/s, {}), {why} ({memory}, copy cost {copy}{apart})",

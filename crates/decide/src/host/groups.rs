@@ -161,8 +161,8 @@ impl Host {
         group.filter_map(|other| self.companion(now, other)).collect()
     }
 
-    /// What it costs that the traffic of these VMs with the others here crosses the wire once they have left: those that are
-    /// leaving too count, since they may go elsewhere.
+    /// What it costs that the traffic of these VMs with the others here crosses the wire once they have left. Others that are
+    /// leaving too, by moves of their own, count: they may go elsewhere.
     pub(super) fn apart(&self, leaving: &BTreeSet<VmId>) -> Cost {
         let traffic = self.usage.traffic();
         let between = leaving.iter().flat_map(|vm| traffic.between(*vm));
@@ -173,21 +173,10 @@ impl Host {
         cost::of_traffic(BitsPerSec(bits), self.settings.worth_it.traffic_apart)
     }
 
-    /// VMs that are to follow others whose move is under way, but in this move.
+    /// VMs that are to follow others whose move is under way, in any move but this.
     pub(super) fn following(&self, but: Option<MoveId>) -> impl Iterator<Item = VmId> {
         let moves = self.outgoing.iter().filter(move |(id, _)| Some(**id) != but);
         moves.flat_map(|(_, out)| out.followers.iter().map(|it| it.vm))
-    }
-
-    /// The others of a group have come to where the first has gone, or will: at its source.
-    pub(super) fn others_follow(
-        &mut self,
-        now: Time,
-        first: MoveId,
-        to: HostId,
-        followers: &[Companion],
-    ) {
-        followers.iter().for_each(|it| self.owe(now, first, it.vm, to, true));
     }
 
     /// Whether all that would come can be here, their load left aside.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::groups::RefusedToJoin;
-use super::groups::size_of_all;
+use super::groups::{RefusedToJoin, size_of_all};
 use super::judging::{PEAK_SECONDS, Verdict, peak_words};
 use super::migrating_in::NEVER_HERE;
 use super::story::{Note, Step};
@@ -125,7 +124,8 @@ impl Host {
             Some(_) => self.judge_half(now, id, &request, &rules).map(Verdict::alone),
         };
         let all = verdict.as_ref().map_or(Cost(0), |verdict| verdict.all);
-        if verdict.is_err() && request.joins && !self.holds(&id) {
+        // A host that is only busy takes it when it is asked again: then nobody else need move.
+        if verdict.is_err() && request.joins && !self.holds(&id) && self.not_busy(id).is_ok() {
             let name = request.name.clone();
             self.refused_to_join = Some(RefusedToJoin { name, at: id.host, rules: rules.clone() });
         }

@@ -202,7 +202,7 @@ impl Host {
                 if let Some(first) = out.half_of {
                     self.other_went(now, first, out.vm);
                 }
-                self.others_follow(now, id, peer, &out.followers);
+                out.followers.iter().for_each(|it| self.owe(now, id, it.vm, peer, true));
                 let words = format!("the VM runs at {}", self.name_of(peer));
                 self.tales.end(now, id, "done", &words);
                 actions.push(Action::Note(note(Step::Done, words)));
