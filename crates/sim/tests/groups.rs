@@ -10,7 +10,7 @@ use decide::policy::file;
 use decide::policy::rules::Excluded;
 use decide::policy::settings::{Balance, Settings};
 use proptest::prelude::*;
-use sim::checks::{Half, transactions};
+use sim::checks::Half;
 use sim::world::World;
 use sim::world::scene::{restless, settings, vm_id};
 
@@ -125,12 +125,9 @@ proptest! {
             world.boot(at, vm, memory * 128, cpu * 500, packets * 70);
         }
         let margin = world.settings.spread.gain_min;
-        let mut at = world.checks.places().clone();
+        let at = world.checks.places().clone();
         world.run(secs(600));
-        for (parts, broken) in transactions(&world.checks.as_judged(0)) {
-            let before = world.sum_of_costs(&at);
-            at.extend(parts.iter().map(|passed| (passed.vm, passed.to)));
-            let lower = before.minus(world.sum_of_costs(&at));
+        for (parts, broken, lower) in world.lowered(at) {
             prop_assert!(!broken && lower > margin, "{parts:?} by {lower}: {}", world.story());
         }
         for group in [1..=2, 3..=5] {

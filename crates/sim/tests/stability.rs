@@ -11,7 +11,6 @@ use decide::policy::settings::{Settings, Trigger};
 use decide::units::{PacketsPerSec, VmId};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sim::checks::transactions;
 use sim::simulate::{Cluster, Move, Node, Options, Report, Vm, simulate};
 use sim::world::World;
 use sim::world::scene::restless;
@@ -100,13 +99,10 @@ proptest! {
             world.boot([1, 1, 2, 2, 3, 4][usize::from(*at)], vm, memory * 128, cpu * 500, packets * 70);
         }
         let margin = world.settings.worth_it.gain_min;
-        let mut at = world.checks.places().clone();
+        let at = world.checks.places().clone();
         let first = world.sum_of_costs(&at);
         world.run(secs(400));
-        for (parts, broken) in transactions(&world.checks.as_judged(0)) {
-            let before = world.sum_of_costs(&at);
-            at.extend(parts.iter().map(|passed| (passed.vm, passed.to)));
-            let lower = before.minus(world.sum_of_costs(&at));
+        for (parts, broken, lower) in world.lowered(at) {
             prop_assert!(!broken && lower > margin, "{parts:?} by {lower}: {}", world.story());
         }
         let moves = world.checks.passed.len();

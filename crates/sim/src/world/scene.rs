@@ -11,6 +11,7 @@ use decide::usage::load::{Capacity, Load};
 use decide::usage::reading::{LinkCounters, Reading, VmReading};
 
 use super::{Clock, Coming, Journal, Site, World};
+use crate::checks::{Passed, transactions};
 use crate::hypervisor::{Memory, Process};
 
 /// Bits in one of a guest's packets.
@@ -190,6 +191,19 @@ impl World {
     /// What all hosts' loads cost together, each VM counted where `at` says.
     pub fn sum_of_costs(&self, at: &BTreeMap<VmId, u16>) -> Cost {
         costs_of(self, at, |_| true)
+    }
+
+    /// What has passed, each agreement as one and in the order in which it was judged; whether it was broken, and by how much
+    /// it lowered the sum of costs. `at`: where VMs were at first.
+    pub fn lowered(&self, mut at: BTreeMap<VmId, u16>) -> Vec<(Vec<Passed>, bool, Cost)> {
+        let order = self.checks.as_judged(0);
+        let all = transactions(&order).map(|(parts, broken)| {
+            let before = self.sum_of_costs(&at);
+            at.extend(parts.iter().map(|passed| (passed.vm, passed.to)));
+            let lower = before.minus(self.sum_of_costs(&at));
+            (parts.into_iter().cloned().collect(), broken, lower)
+        });
+        all.collect()
     }
 
     /// Whether nothing is open any more, everywhere.
