@@ -3,6 +3,7 @@
 //! Every task installs what it needs, prints a table for people, and with `--json` exactly one JSON document as the last
 //! thing on standard output. Progress goes to standard error. The exit code is 0 only if all held.
 
+mod attack;
 mod bench;
 mod bpf;
 mod ci;
@@ -28,6 +29,11 @@ enum Task {
     /// Run the gate: format, lints, all tests, documentation
     #[command(after_help = "Example: cargo xtask ci --json")]
     Ci(ci::Ci),
+    /// Try what strangers, thieves and forgers would, against three hosts with keys; all must be refused
+    #[command(
+        after_help = "Examples:\n  cargo xtask attack --json\n  cargo xtask attack --case 'join:'"
+    )]
+    Attack(attack::Attack),
     /// Measure, against something that is known
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -59,6 +65,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Ci(task) => task.run(),
+        Task::Attack(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Bpf(task) => task.run(),
         Task::Demo(task) => task.run(),

@@ -54,6 +54,13 @@ pub fn unix_seconds() -> u32 {
     u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX)
 }
 
+/// A second since 1970, for people: RFC 3339 in UTC.
+#[must_use]
+pub fn date(second: u64) -> String {
+    let at = i64::try_from(second).ok().and_then(|second| Timestamp::from_second(second).ok());
+    at.map_or_else(|| "never".to_owned(), |at| at.to_string())
+}
+
 /// Microseconds since 1970, for people.
 #[must_use]
 pub fn unix_micros() -> u64 {

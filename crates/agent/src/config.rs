@@ -10,7 +10,7 @@ use decide::policy::file::Mistake;
 use decide::policy::rules::contradictions::contradictions;
 use decide::policy::rules::{Rules, labels};
 use decide::policy::settings::{
-    Copy, Here, Hot, Limits, Mode, Settings, Shares, Spread, Target, WorthIt,
+    Copy, Encryption, Here, Hot, Limits, Migration, Mode, Settings, Shares, Spread, Target, WorthIt,
 };
 use decide::policy::{file, quantity};
 use decide::units::Mib;
@@ -52,6 +52,9 @@ pub struct Config {
     /// How memory is copied.
     #[serde(default)]
     pub copy: Copy,
+    /// Whether copies are encrypted.
+    #[serde(default)]
+    pub migration: Migration,
     /// What a VM that arrives gets of this host.
     #[serde(default)]
     pub share: Shares,
@@ -73,6 +76,9 @@ pub struct Config {
     /// What is recorded.
     #[serde(default)]
     pub record: Record,
+    /// Who may use the HTTP API.
+    #[serde(default)]
+    pub api: Api,
 }
 
 /// `[cluster]`
@@ -121,6 +127,11 @@ pub struct Host {
     /// The folder of the journal and the events: on a disk that survives a restart.
     #[serde(default = "default_state")]
     pub state: PathBuf,
+    /// The folder of this host's keys; `keys` in that of the journal where absent.
+    pub keys: Option<PathBuf>,
+    /// The folder of the cluster's CA, if it is on this host: then hosts may join through it, and have certificates renewed.
+    #[serde(default = "default_ca")]
+    pub ca: PathBuf,
     /// The folder of QEMU's sockets and definitions.
     #[serde(default = "default_qemu")]
     pub qemu: PathBuf,
@@ -136,6 +147,30 @@ pub struct Host {
     /// Takes no VM. Those that are here stay.
     #[serde(default)]
     pub maintenance: bool,
+}
+
+/// `[api]`: who may use the HTTP API, besides root over the unix socket `host.api`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// The group whose members may do all over the unix socket.
+    pub group: String,
+    /// Where it is served over TCP too, with TLS and tokens; absent: nowhere.
+    #[serde(deserialize_with = "listen")]
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for Api {
+    fn default() -> Api {
+        Api { group: "evenkeel".to_owned(), listen: None }
+    }
+}
+
+fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
+    let wrong = || format!("{text:?} is no address with a port; write \"198.18.0.1:8443\"");
+    address.map(Some).ok_or_else(|| D::Error::custom(wrong()))
 }
 
 /// `[history]`: how long usage histories are kept on disk, in the folder `host.state`, each as its least, mean, most and
@@ -210,6 +245,10 @@ fn default_state() -> PathBuf {
     "/var/lib/evenkeel".into()
 }
 
+fn default_ca() -> PathBuf {
+    "/etc/evenkeel/ca".into()
+}
+
 fn default_qemu() -> PathBuf {
     "/run/evenkeel/qemu".into()
 }
@@ -261,6 +300,26 @@ impl Config {
             let instead = "write \"198.18.0.2\" or \"198.18.0.2:7946\"";
             file::mistake_at(text, "cluster.seeds", wrong.to_string(), instead)
         })?;
+        let named = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        let of_api = &self.api.group;
+        if of_api.is_empty() || of_api.len() > 32 || !of_api.chars().all(named) {
+            let wrong = format!("{of_api:?} is no name of a group");
+            return Err(file::mistake_at(text, "api.group", wrong, "write \"evenkeel\""));
+        }
+        let agents = self.address();
+        let same = |listen: SocketAddr| {
+            let all = listen.ip().is_unspecified();
+            listen.port() == agents.port() && (all || listen.ip() == agents.ip())
+        };
+        if self.api.listen.is_some_and(same) {
+            let wrong = format!("the agents speak at {agents} already");
+            return Err(file::mistake_at(
+                text,
+                "api.listen",
+                wrong,
+                "write another port, such as 8443",
+            ));
+        }
         let group = self.cluster.group;
         if group.ip().is_multicast() {
             return Ok(());
@@ -280,6 +339,7 @@ impl Config {
             worth_it: self.worth_it.clone(),
             limits: self.limits.clone(),
             copy: self.copy.clone(),
+            migration: self.migration.clone(),
             share: self.share.clone(),
             vm_policy: self.vm_policy.clone(),
             admission: self.admission.clone(),
@@ -289,10 +349,29 @@ impl Config {
         }
     }
 
+    /// Whether an agent with keys, or without, can go by it.
+    ///
+    /// # Errors
+    /// If copies are to be encrypted, and there is nothing to do it by.
+    pub fn suits(&self, keyed: bool) -> Result<(), String> {
+        if keyed || self.migration.encryption != Some(Encryption::Required) {
+            return Ok(());
+        }
+        Err("key migration.encryption: copies cannot be encrypted without keys (--insecure); make keys (docs/security.md) and start without \
+             --insecure, or write \"off\""
+            .to_owned())
+    }
+
     /// Where this agent is reached.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.host.address, self.host.port)
+    }
+
+    /// The folder of this host's keys.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.host.keys.clone().unwrap_or_else(|| self.host.state.join("keys"))
     }
 
     /// The agents to join through, without this one.
@@ -300,14 +379,19 @@ impl Config {
     /// # Errors
     /// If one is no address.
     pub fn seeds(&self) -> anyhow::Result<Vec<SocketAddr>> {
-        let parsed = self.cluster.seeds.iter().map(|seed| {
-            let with_port = seed.parse::<SocketAddr>().ok();
-            let alone =
-                || seed.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.host.port));
-            with_port.or_else(alone).with_context(|| format!("{seed:?} is no address"))
-        });
+        let parsed = self.cluster.seeds.iter().map(|seed| self.at(seed));
         let all: Vec<SocketAddr> = parsed.collect::<anyhow::Result<_>>()?;
         Ok(all.into_iter().filter(|seed| *seed != self.address()).collect())
+    }
+
+    /// The agent at this address, by this host's port if the text has none.
+    ///
+    /// # Errors
+    /// If it is no address.
+    pub fn at(&self, text: &str) -> anyhow::Result<SocketAddr> {
+        let with_port = text.parse::<SocketAddr>().ok();
+        let alone = || text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.host.port));
+        with_port.or_else(alone).with_context(|| format!("{text:?} is no address"))
     }
 }
 
@@ -342,6 +426,23 @@ mod tests {
         let seeds: Vec<String> =
             read(&text).unwrap().seeds().unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(seeds, ["198.18.0.2:7946", "198.18.0.3:1"]);
+    }
+
+    #[test]
+    fn copies_are_encrypted_only_by_a_host_with_keys() {
+        let with = |word: &str| read(&format!("{LEAST}[migration]\nencryption = \"{word}\"\n"));
+        for (word, without_keys) in [("off", true), ("preferred", true), ("required", false)] {
+            let config = with(word).unwrap();
+            assert_eq!(
+                (config.suits(true).is_ok(), config.suits(false).is_ok()),
+                (true, without_keys)
+            );
+        }
+        assert_eq!(read(LEAST).unwrap().suits(false), Ok(()));
+        let why = with("required").unwrap().suits(false).unwrap_err();
+        assert!(why.contains("migration.encryption") && why.contains("write \"off\""), "{why}");
+        let wrong = with("on").unwrap_err();
+        assert!(wrong.contains("line 6, column 14, key migration.encryption"), "{wrong}");
     }
 
     #[test]

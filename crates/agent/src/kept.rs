@@ -2,12 +2,13 @@
 //!
 //! **Invariant:** a file is replaced as a whole, and is on disk, its folder too, before what it says counts.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::marker::PhantomData;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,13 +17,20 @@ use serde::de::DeserializeOwned;
 pub(crate) struct Kept<T> {
     folder: PathBuf,
     name: &'static str,
+    /// Not read if others could.
+    secret: bool,
     holds: PhantomData<T>,
 }
 
 impl<T: Serialize + DeserializeOwned + Default> Kept<T> {
     /// The file of this name in this folder, which is there.
     pub(crate) fn within(folder: &Path, name: &'static str) -> Kept<T> {
-        Kept { folder: folder.to_owned(), name, holds: PhantomData }
+        Kept { folder: folder.to_owned(), name, secret: false, holds: PhantomData }
+    }
+
+    /// The same, and not read if others could. Both are written for their owner alone.
+    pub(crate) fn secret(folder: &Path, name: &'static str) -> Kept<T> {
+        Kept { secret: true, ..Kept::within(folder, name) }
     }
 
     /// What was kept.
@@ -35,6 +43,16 @@ impl<T: Serialize + DeserializeOwned + Default> Kept<T> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(T::default()),
             read => read.with_context(|| format!("reading {}", file.display()))?,
         };
+        if self.secret {
+            let found =
+                fs::metadata(&file).with_context(|| format!("reading {}", file.display()))?;
+            let mode = found.permissions().mode() & 0o777;
+            ensure!(
+                mode & 0o077 == 0,
+                "{} can be read by others (mode {mode:o}): run chmod 600 on it",
+                file.display()
+            );
+        }
         serde_json::from_slice(&text)
             .with_context(|| format!("reading {}: mend it, or remove it", file.display()))
     }
@@ -50,7 +68,13 @@ impl<T: Serialize + DeserializeOwned + Default> Kept<T> {
             (self.folder.join(self.name), self.folder.join(format!("{}.new", self.name)));
         let text = serde_json::to_vec_pretty(&kept).context("writing JSON")?;
         let write = |text: &[u8]| {
-            let mut written = File::create(&half)?;
+            if half.exists() {
+                // One that was left over may have another mode.
+                fs::remove_file(&half)?;
+            }
+            let mut options = OpenOptions::new();
+            let mut written =
+                options.write(true).create(true).truncate(true).mode(0o600).open(&half)?;
             written.write_all(text)?;
             written.sync_all()?;
             fs::rename(&half, &file)?;

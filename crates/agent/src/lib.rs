@@ -12,6 +12,7 @@
 //! **Boundary:** nothing is decided here; what `decide` wants is carried out in the order given.
 
 mod answers;
+pub mod certify;
 pub mod clock;
 mod cluster;
 pub mod config;
@@ -30,6 +31,7 @@ mod noise;
 mod planned;
 mod recording;
 mod reload;
+mod renewal;
 pub mod run;
 mod said;
 mod steering;

@@ -48,7 +48,8 @@ pub(crate) fn lot() -> anyhow::Result<u64> {
     Ok(u64::from_be_bytes(drawn()?))
 }
 
-fn drawn<const N: usize>() -> anyhow::Result<[u8; N]> {
+/// Bytes that nobody can guess.
+pub(crate) fn drawn<const N: usize>() -> anyhow::Result<[u8; N]> {
     use std::io::Read;
     let mut drawn = [0; N];
     std::fs::File::open("/dev/urandom")
@@ -62,13 +63,15 @@ pub(crate) fn born(journal: JournalId) -> u32 {
     u32::try_from(journal.0 >> 96).expect("32 bits are left")
 }
 
-/// What QEMU offers here to VMs from elsewhere. Without QEMU nothing: this host then refuses, with that reason.
-pub(crate) async fn offered() -> Offered {
+/// What QEMU offers here to VMs from elsewhere. Without QEMU nothing: this host then refuses, with that reason. Copies can be
+/// encrypted on a host with keys.
+pub(crate) async fn offered(keyed: bool) -> Offered {
     Offered {
         driver: "qemu".to_owned(),
         machines: machines().await,
         accelerators: accelerators(),
         bridges: bridges(),
+        encrypts: keyed,
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use agent::certify;
 use agent::run::{Args, admitted, check, run};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -13,14 +14,17 @@ const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(command) = &args.command {
+        return certified(certify::run(command, &args.config));
+    }
     if args.check {
         return checked(&args.config);
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     // Before anything is touched.
-    let config = match admitted(&args) {
-        Ok(config) => config,
+    let (config, keys) = match admitted(&args) {
+        Ok(admitted) => admitted,
         Err(found) => {
             found.iter().for_each(|wrong| tracing::error!("{wrong}"));
             return ExitCode::from(WRONG);
@@ -30,7 +34,7 @@ fn main() -> ExitCode {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = runtime
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(run(&args, config)));
+        .and_then(|runtime| runtime.block_on(run(&args, config, keys)));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -52,4 +56,19 @@ fn checked(path: &Path) -> ExitCode {
     }
     let _ = writeln!(std::io::stdout(), "{}: no mistake found", path.display());
     ExitCode::SUCCESS
+}
+
+/// What a command of `ca` or `keys` gives goes to standard output, and what went wrong to standard error.
+fn certified(done: anyhow::Result<String>) -> ExitCode {
+    match done {
+        Ok(text) => {
+            // Where it is closed nobody reads it.
+            let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "evenkeel: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -22,6 +22,7 @@ use crate::steering::{Question, Steering};
 pub(crate) struct Reload {
     path: PathBuf,
     running: Config,
+    keyed: bool,
     signal: Signal,
 }
 
@@ -36,9 +37,9 @@ struct Read {
 
 impl Reload {
     /// From here on a SIGHUP does not end the process.
-    pub(crate) fn new(path: &Path, running: &Config) -> anyhow::Result<Reload> {
+    pub(crate) fn new(path: &Path, running: &Config, keyed: bool) -> anyhow::Result<Reload> {
         let signal = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-        Ok(Reload { path: path.to_owned(), running: running.clone(), signal })
+        Ok(Reload { path: path.to_owned(), running: running.clone(), keyed, signal })
     }
 
     /// Goes on until the loop has ended.
@@ -47,7 +48,11 @@ impl Reload {
             let path = self.path.clone();
             let read = tokio::task::spawn_blocking(move || Config::read(&path)).await;
             let read = read.unwrap_or_else(|error| Err(vec![error.to_string()]));
-            let read = read.map(|(config, doubtful)| Read {
+            let suits = |(config, doubtful): (Config, Option<String>)| {
+                let unsuited = |wrong| vec![format!("{}, {wrong}", self.path.display())];
+                config.suits(self.keyed).map_err(unsuited).map(|()| (config, doubtful))
+            };
+            let read = read.and_then(suits).map(|(config, doubtful)| Read {
                 settings: config.settings(),
                 doubtful,
                 waiting: waiting(&self.running, &config),
@@ -104,10 +109,13 @@ fn waiting(running: &Config, read: &Config) -> Vec<&'static str> {
         ("host.port", host.port != read.host.port),
         ("host.uplink", host.uplink != read.host.uplink),
         ("host.state", host.state != read.host.state),
+        ("host.ca", running.host.ca != read.host.ca),
+        ("host.keys", running.keys() != read.keys()),
         ("host.qemu", host.qemu != read.host.qemu),
         ("host.cgroup", host.cgroup != read.host.cgroup),
         ("host.api", host.api != read.host.api),
         ("[history]", running.history != read.history),
+        ("[api]", running.api != read.api),
         ("[record]", running.record != read.record),
     ];
     keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()

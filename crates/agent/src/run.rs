@@ -5,27 +5,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use anyhow::{Context, bail};
-use clap::Parser;
+use anyhow::{Context, bail, ensure};
+use clap::{Parser, Subcommand};
 use decide::host::{Event, Host, Start};
 use decide::migrate::record::{MoveRecord, VmRecord};
 use decide::units::{JournalId, MoveId, VmId};
 use decide::wire;
 use decide::wire::message::JournalMark;
 use drivers::hypervisor::Hypervisor;
-use drivers::hypervisor::qemu::{Qemu, QemuConfig};
+use drivers::hypervisor::qemu::{CopyKeys, Qemu, QemuConfig};
 use drivers::store::{Entry, Events, Journal, Opened, Opening};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use trust::identity::subject;
+use trust::keys::{CA_CERTIFICATE, HOST_CERTIFICATE, HOST_KEY, Keys};
+use trust::window::Life;
 
 use crate::answers::Answers;
+use crate::certify::{CaCommand, Join, KeysCommand};
 use crate::clock::{Clock, unix_seconds};
 use crate::config::{Config, RequestMode};
 use crate::hold::Hold;
-use crate::http::{self, ApiSocket};
-use crate::net::{self, Net, NetSettings, seal};
+use crate::http::{self, Admitted, ApiSocket, Doors, Gate, Limits, TlsListener};
+use crate::net::{self, Authentication, Net, NetSettings, seal};
 use crate::recording::Recording;
 use crate::reload::Reload;
+use crate::renewal::Renewal;
 use crate::said::Said;
 use crate::steering::{Ears, Hands, Question, Steering};
 use crate::{history, journal, local, monitoring};
@@ -34,6 +39,10 @@ use crate::{history, journal, local, monitoring};
 const EVENTS_MAX: u64 = 100_000;
 /// Beside the API's socket: in a folder that is empty after a boot.
 const WITNESS: &str = "journal-seen";
+/// Beside the API's socket: links to this host's keys, by the names that QEMU wants.
+const QEMU_TLS: &str = "qemu-tls";
+/// In the folder of the journal: what was heard of each sender of datagrams.
+const HEARD: &str = "heard.json";
 /// What may wait to be heard from network, hypervisor and API before its sender waits.
 const WAITING_MAX: usize = 1024;
 
@@ -42,19 +51,38 @@ const WAITING_MAX: usize = 1024;
 #[command(
     name = "evenkeeld",
     version,
-    after_help = "Example: evenkeeld --config /etc/evenkeel/evenkeel.toml --insecure"
+    after_help = "Example: evenkeeld --config /etc/evenkeel/evenkeel.toml"
 )]
 pub struct Args {
+    /// What else to do than to run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// The configuration file.
-    #[arg(long, default_value = "/etc/evenkeel/evenkeel.toml")]
+    #[arg(long, global = true, default_value = "/etc/evenkeel/evenkeel.toml")]
     pub config: PathBuf,
-    /// Speak with the other hosts without authentication or encryption. Only accepted where every address lies in
+    /// Without keys: speak with the other hosts without authentication or encryption. Only accepted where every address lies in
     /// 127.0.0.0/8, ::1 or 198.18.0.0/15.
     #[arg(long)]
     pub insecure: bool,
     /// Only look for mistakes in the configuration file, rules that contradict each other included; exit code 2 if there are any.
     #[arg(long)]
     pub check: bool,
+}
+
+/// What to do instead of running, and to end.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The cluster's certificate authority, on the machine of whoever runs the cluster.
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// This host's keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Gets this host its keys from a host of the cluster that has the CA.
+    #[command(
+        after_help = "Example:\n  evenkeel join 198.18.0.1 --token-file /run/user/1000/token    as `evenkeel ca token` gave it there"
+    )]
+    Join(Join),
 }
 
 /// Looks for mistakes in the configuration file, for people: each on a line of its own. Gives none if there are none.
@@ -70,24 +98,74 @@ pub fn check(path: &Path) -> Vec<String> {
 ///
 /// # Errors
 /// What is wrong, each on a line of its own.
-pub fn admitted(args: &Args) -> Result<Config, Vec<String>> {
+pub fn admitted(args: &Args) -> Result<(Config, Option<Arc<Keys>>), Vec<String>> {
     let (config, doubtful) = Config::read(&args.config)?;
     if let Some(doubtful) = doubtful {
         // It only balances badly.
         tracing::warn!("{doubtful}");
     }
-    let admitted = seal::admit(args.insecure, &[config.host.address]);
-    let place = || format!("{}, key host.address", args.config.display());
-    admitted.map(|()| config).map_err(|error| vec![format!("{}: {error:#}", place())])
+    match keys(args, &config) {
+        Ok(keys) => Ok((config, keys)),
+        Err(error) => Err(vec![format!("{error:#}")]),
+    }
+}
+
+/// The keys to go by, or none where the operator accepts that and no stranger can come.
+fn keys(args: &Args, config: &Config) -> anyhow::Result<Option<Arc<Keys>>> {
+    let (folder, address) = (config.keys(), config.host.address);
+    let there = folder.join(HOST_CERTIFICATE).exists();
+    if args.insecure {
+        let shown = folder.display();
+        ensure!(!there, "--insecure, and there are keys in {shown}: start without it");
+        config
+            .suits(false)
+            .map_err(|wrong| anyhow::anyhow!("{}, {wrong}", args.config.display()))?;
+        ensure!(
+            config.api.listen.is_none(),
+            "{}, key api.listen: the API is served over TCP only with keys, and --insecure is without: take the key out, or make keys (docs/security.md)",
+            args.config.display()
+        );
+        let place = || format!("{}, key host.address", args.config.display());
+        return seal::check_insecure(&[address]).with_context(place).map(|()| None);
+    }
+    ensure!(
+        there,
+        "there are no keys in {}: run `evenkeel ca token` on the host that has the cluster's CA and `evenkeel join` here (in a new cluster \
+         `evenkeel ca init --own` here first; docs/security.md); or, where every address lies in 127.0.0.0/8, ::1 or 198.18.0.0/15, start with --insecure",
+        folder.display()
+    );
+    let keys = Keys::load(&folder)?;
+    let (held, host) = (keys.held(), local::host_id(&local::machine_id()?));
+    let identity = &held.identity;
+    ensure!(
+        identity.host == host,
+        "{}/{HOST_CERTIFICATE} is for host {}, this machine is {host}: run `evenkeel keys request` here",
+        folder.display(),
+        identity.host
+    );
+    ensure!(
+        identity.addresses.contains(&address),
+        "{}/{HOST_CERTIFICATE} is not for host.address, {address}: run `evenkeel keys request` again",
+        folder.display()
+    );
+    if let Some(listen) = config.api.listen.map(|listen| listen.ip()) {
+        ensure!(
+            listen.is_unspecified() || identity.addresses.contains(&listen),
+            "{}, key api.listen: {}/{HOST_CERTIFICATE} is not for {listen}, so that no client would trust it: write {address} there, or 0.0.0.0",
+            args.config.display(),
+            folder.display()
+        );
+    }
+    Ok(Some(Arc::new(keys)))
 }
 
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT. VMs go on without it.
 ///
 /// # Errors
 /// Whatever keeps it from starting, named with its file, key or address.
-pub async fn run(args: &Args, config: Config) -> anyhow::Result<()> {
-    let reload = Reload::new(&args.config, &config)?;
-    let agent = assemble(config, args.insecure).await?;
+pub async fn run(args: &Args, config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<()> {
+    let reload = Reload::new(&args.config, &config, keys.is_some())?;
+    let agent = assemble(config, keys).await?;
     work(agent, reload).await
 }
 
@@ -97,14 +175,15 @@ struct Agent {
     ears: Ears,
     asking: mpsc::WeakSender<Question>,
     answers: Answers,
-    socket: ApiSocket,
+    api: (Doors, Arc<Gate>),
     events: Arc<Events>,
     journal: JoinHandle<()>,
     history: JoinHandle<()>,
     recorder: Option<JoinHandle<()>>,
+    renewal: Option<Renewal>,
 }
 
-async fn assemble(config: Config, insecure: bool) -> anyhow::Result<Agent> {
+async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Agent> {
     let clock = Clock::start();
     let machine_id = local::machine_id()?;
     let opened = Journal::open(Opening {
@@ -117,24 +196,21 @@ async fn assemble(config: Config, insecure: bool) -> anyhow::Result<Agent> {
     let events = Arc::new(Events::open(&config.host.state, EVENTS_MAX)?);
 
     let (hypervisor_heard, hypervisor_ears) = mpsc::channel(WAITING_MAX);
-    let qemu = QemuConfig {
-        dir: config.host.qemu.clone(),
-        listen: config.host.address,
-        cgroup: config.host.cgroup.clone(),
-        ..QemuConfig::default()
-    };
+    let qemu = qemu_config(&config, keys.is_some());
     let hypervisor: Arc<dyn Hypervisor> = Arc::new(Qemu::start(qemu, hypervisor_heard)?);
     let (net_heard, net_ears) = mpsc::channel(WAITING_MAX);
-    let net_settings = net_settings(&config, insecure);
+    let net_settings = net_settings(&config, keys.as_ref(), opened.incarnation)?;
     let request = net_settings.request.to_string();
     let net = Net::start(net_settings, net_heard).await?;
-    let socket = ApiSocket::bind(&config.host.api).await?;
+    let spread = net.spread();
+    let api = doors(&config, keys.as_ref()).await?;
 
-    let (start, journal) = start(&config, &machine_id, opened).await?;
+    let (start, journal) = start(&config, &machine_id, opened, keys.is_some()).await?;
     let journal::Thread { orders: journal, heard: journal_ears, thread: journal_thread } =
         journal::start(journal, start.moves.len())?;
     tracing::info!(host = start.name, id = %start.id, address = %start.address, "evenkeeld {} starts", env!("CARGO_PKG_VERSION"));
 
+    let name = start.name.clone();
     let history::Thread { orders: history, heard: history_ears, thread: history_thread } =
         history::start(&config.host.state, &config.history)?;
     let (newest, newest_seen) = watch::channel(newest(&events)?);
@@ -163,10 +239,47 @@ async fn assemble(config: Config, insecure: bool) -> anyhow::Result<Agent> {
         readings,
         questions: question_ears,
     };
+    let (seeds, authority, lot) = (config.seeds()?, config.host.ca, local::lot()?);
+    let renewal = keys.map(|keys| Renewal { keys, spread, seeds, authority, name, lot });
     let asking = questions.downgrade();
     let answers = Answers::new(questions, Arc::clone(&events), newest_seen, said);
     let (journal, history) = (journal_thread, history_thread);
-    Ok(Agent { steering, ears, asking, answers, socket, events, journal, history, recorder })
+    Ok(Agent { steering, ears, asking, answers, api, events, journal, history, recorder, renewal })
+}
+
+fn qemu_config(config: &Config, encrypts: bool) -> QemuConfig {
+    QemuConfig {
+        dir: config.host.qemu.clone(),
+        listen: config.host.address,
+        cgroup: config.host.cgroup.clone(),
+        keys: encrypts.then(|| copy_keys(config)),
+        ..QemuConfig::default()
+    }
+}
+
+/// What QEMU encrypts copies by: this host's keys.
+fn copy_keys(config: &Config) -> CopyKeys {
+    let keys = config.keys();
+    CopyKeys {
+        ca: keys.join(CA_CERTIFICATE),
+        certificate: keys.join(HOST_CERTIFICATE),
+        key: keys.join(HOST_KEY),
+        dir: config.host.api.with_file_name(QEMU_TLS),
+        subject,
+    }
+}
+
+/// Where the API is served, and to whom.
+async fn doors(config: &Config, keys: Option<&Arc<Keys>>) -> anyhow::Result<(Doors, Arc<Gate>)> {
+    let admitted = Admitted::of(&config.api.group);
+    let socket = ApiSocket::bind(&config.host.api, admitted.gid).await?;
+    let tls = match (config.api.listen, keys) {
+        (Some(listen), Some(keys)) => Some(TlsListener::bind(listen, keys).await?),
+        (Some(_), None) => bail!("the API is served over TCP only with keys"),
+        (None, _) => None,
+    };
+    let gate = Gate::open(&config.host.state, admitted, Limits::default())?;
+    Ok((Doors { socket, tls }, Arc::new(gate)))
 }
 
 /// Who this host is, and what its journal says.
@@ -174,6 +287,7 @@ async fn start(
     config: &Config,
     machine_id: &str,
     opened: Opened,
+    keyed: bool,
 ) -> anyhow::Result<(Start, Journal)> {
     let Opened { journal, id, doubt, incarnation, found_at, generation, vms, moves, .. } = opened;
     let mut opened = Known { journal, id, generation, moves: decoded_moves(moves)? };
@@ -191,7 +305,7 @@ async fn start(
         first_incarnation: local::born(id),
         vms: decoded_vms(vms)?,
         moves,
-        offered: local::offered().await,
+        offered: local::offered(keyed).await,
         settings: config.settings(),
         seed: seed(id.0, incarnation),
     };
@@ -223,13 +337,26 @@ impl Known {
 
 /// Goes on until told to stop, or until a part fails.
 async fn work(agent: Agent, reload: Reload) -> anyhow::Result<()> {
-    let Agent { steering, ears, asking, answers, socket, events, journal, history, recorder } =
-        agent;
+    let Agent {
+        steering,
+        ears,
+        asking,
+        answers,
+        api: (doors, gate),
+        events,
+        journal,
+        history,
+        recorder,
+        renewal,
+    } = agent;
     let (stop_http, http_stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(http::serve(socket, answers, async {
+    let serving = tokio::spawn(http::serve(doors, gate, answers, async {
         // An error means that the sender is gone, which is the end too.
         let _ = http_stopped.await;
     }));
+    if let Some(renewal) = renewal {
+        tokio::spawn(renewal.go(asking.clone()));
+    }
     tokio::spawn(reload.go(asking));
     let (stop, stopped) = oneshot::channel();
     let mut steering = tokio::spawn(steering.go(ears, stopped));
@@ -269,19 +396,32 @@ async fn told_to_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn net_settings(config: &Config, insecure: bool) -> NetSettings {
+fn net_settings(
+    config: &Config,
+    keys: Option<&Arc<Keys>>,
+    incarnation: u32,
+) -> anyhow::Result<NetSettings> {
+    let authentication = match keys {
+        None => Authentication::None,
+        Some(keys) => Authentication::Keys {
+            keys: Arc::clone(keys),
+            life: Life { incarnation, lot: local::lot()? },
+            heard: config.host.state.join(HEARD),
+        },
+    };
     let request = match config.cluster.request {
         RequestMode::Multicast => net::RequestMode::Multicast { group: config.cluster.group },
         RequestMode::Broadcast => net::RequestMode::BROADCAST,
         RequestMode::FanOut => net::RequestMode::FanOut,
     };
-    NetSettings {
+    Ok(NetSettings {
         address: config.host.address,
         port: config.host.port,
         request,
         multicast_ttl: 1,
-        insecure,
-    }
+        authentication,
+        authority: config.host.ca.clone(),
+    })
 }
 
 fn decoded_vms(stored: BTreeMap<VmId, Vec<u8>>) -> anyhow::Result<BTreeMap<VmId, VmRecord>> {

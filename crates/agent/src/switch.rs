@@ -2,8 +2,9 @@
 //!
 //! **Invariant:** it is one file that is there or not, so it is never half written; its folder is on disk before it counts.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -46,7 +47,9 @@ impl Switch {
             }
             .with_context(|| format!("removing {}", file.display()))?;
         } else {
-            File::create(&file).with_context(|| format!("creating {}", file.display()))?;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            options.open(&file).with_context(|| format!("creating {}", file.display()))?;
         }
         let folder = File::open(&self.folder).and_then(|folder| folder.sync_all());
         folder.with_context(|| format!("syncing {}", self.folder.display()))

@@ -390,6 +390,7 @@ pub(crate) fn one_move(at_work: &Steering, story: &Story) -> MoveView {
         copied_bytes: story.progress.transferred.0,
         total_bytes: story.progress.transferred.plus(story.progress.remaining).0,
         rounds: story.progress.rounds,
+        encrypted: story.encrypted,
         total_ms: between(story.copy_began, story.running),
         downtime_ms: between(story.paused, story.running),
         promised_percent: story.promised.map(cost_percent),

@@ -206,6 +206,10 @@ fn of_move(at_work: &Steering, story: &Story) -> Ground {
         format!("{} should leave {}: {}", view.vm, view.from, view.reason),
         format!("{} accepted, {} refused; chosen: {to}", view.acceptances, view.refusals),
     ];
+    if let Some(encrypted) = view.encrypted {
+        let how = if encrypted { "encrypted" } else { "in the clear" };
+        because.push(format!("the copy: {how}"));
+    }
     if let (Some(total), Some(downtime)) = (view.total_ms, view.downtime_ms) {
         because.push(format!(
             "{} bytes in {} rounds, {total} ms in all, {downtime} ms paused",

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use agent::config::Config;
-use decide::policy::settings::Settings;
+use decide::policy::settings::{Encryption, Settings};
 
 fn example() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/evenkeel.toml");
@@ -44,6 +44,12 @@ fn every_default_that_the_example_shows_is_the_default() {
     let mut settings = shown.settings();
     assert!(settings.hot.packets_per_second.take().is_some(), "shown, and off by default");
     assert!(settings.limits.moves_per_cluster.take().is_some(), "shown, and off by default");
+    let encryption = settings.migration.encryption.take();
+    assert_eq!(
+        encryption,
+        Some(Encryption::Required),
+        "shown, and the default where there are keys"
+    );
     let mut expressions = [
         settings.vm_policy.when.take(),
         settings.vm_policy.order.take(),
@@ -65,6 +71,8 @@ fn every_default_that_the_example_shows_is_the_default() {
         (host.address, host.port, host.state.clone(), host.qemu.clone(), host.api.clone())
     };
     assert_eq!(host(&shown), host(&plain));
+    assert!(shown.api.listen.is_some() && plain.api.listen.is_none(), "off by default");
+    assert_eq!(shown.api.group, plain.api.group);
     assert!(shown.record.folder.is_some() && plain.record.folder.is_none(), "off by default");
     assert_eq!(shown.record.size_max, plain.record.size_max);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The last lines of a file, where its mistake is, and what is said of it.
-const MISTAKES: [(&str, &str, &str); 14] = [
+const MISTAKES: [(&str, &str, &str); 19] = [
     ("[hot]\ncpu_usd = '80%'", "line 7, column 1, key hot.cpu_usd", "did you mean \"cpu_used\"?"),
     ("[mod]\nbalance = 'off'", "line 6, column 2, key mod", "did you mean \"mode\"?"),
     (
@@ -39,6 +39,19 @@ const MISTAKES: [(&str, &str, &str); 14] = [
         "line 7, column 1, key limits.hours",
         "write \"Europe/Berlin\"",
     ),
+    (
+        "[api]\nlisten = 'host1:8443'",
+        "line 7, column 10, key api.listen",
+        "write \"198.18.0.1:8443\"",
+    ),
+    (
+        "[api]\nlisten = '127.78.0.5:0'",
+        "line 7, column 10, key api.listen",
+        "no address with a port",
+    ),
+    ("[api]\nlisten = '0.0.0.0:7946'", "line 7, column 1, key api.listen", "write another port"),
+    ("[api]\ngroup = 'two words'", "line 7, column 1, key api.group", "write \"evenkeel\""),
+    ("[api]\ntls = true", "line 7, column 1, key api.tls", "unknown key"),
     ("[mode]\nbalance = 'on'", "line 7, column 11, key mode.balance", "automatic"),
 ];
 
@@ -88,4 +101,46 @@ fn a_check_tells_each_mistake_with_its_place_and_what_to_write() {
 #[test]
 fn an_agent_does_not_start_with_any() {
     all_are_told(&["--insecure", "--config"]);
+}
+
+#[test]
+fn an_agent_without_keys_does_not_start_where_copies_must_be_encrypted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, state) = (folder.path().join("own.toml"), folder.path().join("state"));
+    let text = format!(
+        "[cluster]\nname = 'c'\n[host]\naddress = '127.78.0.5'\nstate = '{}'\n[migration]\nencryption = 'required'\n",
+        state.display()
+    );
+    std::fs::write(&file, text).expect("written");
+    let (code, said) = told(&["--insecure", "--config"], &file);
+    assert_eq!(code, Some(2), "{said}");
+    let words = [
+        "own.toml, key migration.encryption: copies cannot be encrypted without keys",
+        "write \"off\"",
+    ];
+    assert!(words.iter().all(|words| said.contains(words)), "{said}");
+    assert!(!state.exists(), "a refused start left something behind");
+    // What the file says is no mistake on a host with keys.
+    assert_eq!(told(&["--check", "--config"], &file).0, Some(0));
+}
+
+#[test]
+fn an_agent_without_keys_does_not_serve_over_tcp() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("own.toml");
+    let state = folder.path().join("state");
+    let text = format!(
+        "[cluster]\nname = 'c'\n[host]\naddress = '127.78.0.5'\nstate = '{}'\n[api]\nlisten = '127.78.0.5:8443'\n",
+        state.display()
+    );
+    std::fs::write(&file, text).expect("written");
+    let (code, said) = told(&["--insecure", "--config"], &file);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("own.toml, key api.listen: the API is served over TCP only with keys"),
+        "{said}"
+    );
+    let (code, said) = told(&["--config"], &file);
+    assert!(code == Some(2) && said.contains("there are no keys in"), "{said}");
+    assert!(!state.exists(), "a refused start left something behind");
 }

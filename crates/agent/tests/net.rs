@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use agent::net::{
-    DATAGRAM_MAX, DELIVERY_MAX, GOSSIP_MAX, Heard, Net, NetSettings, RequestMode, seal,
+    Authentication, DATAGRAM_MAX, DELIVERY_MAX, GOSSIP_MAX, Heard, Net, NetSettings, RequestMode,
+    seal,
 };
 use decide::membership::inventory::{Inventory, Listed, ListedState};
 use decide::migrate::hypervisor::{CopyParameters, Needs, VmDefinition};
+use decide::policy::settings::Encryption;
 use decide::units::{BitsPerSec, Cost, Epoch, HostId, Mib, MoveId, VmId};
 use decide::usage::load::Load;
 use decide::wire::message::{Body, Confirmation, Message, Request};
@@ -33,7 +35,14 @@ fn at(test: u8, host: u8) -> SocketAddr {
 }
 
 fn settings(address: IpAddr, request: RequestMode) -> NetSettings {
-    NetSettings { address, port: PORT, request, multicast_ttl: 1, insecure: true }
+    NetSettings {
+        address,
+        port: PORT,
+        request,
+        multicast_ttl: 1,
+        authentication: Authentication::None,
+        authority: "none".into(),
+    }
 }
 
 async fn start(at: SocketAddr, request: RequestMode) -> Agent {
@@ -97,6 +106,7 @@ fn request(asked: usize) -> Message {
             followers: Vec::new(),
             forced: false,
             joins: false,
+            encryption: Encryption::Off,
         })),
     )
 }
@@ -278,9 +288,12 @@ async fn call(
 async fn garbled_calls_are_told_of_and_life_goes_on() {
     let mut agent = start(at(10, 1), RequestMode::FanOut).await;
     let (peer, us) = (at(10, 2), at(10, 1));
-    let status =
-        call(peer, us, proto::Acceptance { cost: Some(1), reserved_us: Some(1), in_return: None })
-            .await;
+    let status = call(
+        peer,
+        us,
+        proto::Acceptance { cost: Some(1), reserved_us: Some(1), ..proto::Acceptance::default() },
+    )
+    .await;
     let (from, why) = agent.hears_bad().await;
     assert_eq!((from, why.as_str()), (peer.ip(), status.message()));
     assert!(why.contains("invalid wire type"), "{why}");
@@ -331,6 +344,7 @@ async fn what_is_too_long_stays_with_its_sender() {
         bandwidth: BitsPerSec(1),
         downtime_max: Duration::from_millis(100),
         multifd: false,
+        encrypted: false,
     };
     let epoch = Epoch { number: 1, owner: HostId(1) };
     let (unpaid, measured) = (0, false);
@@ -352,8 +366,6 @@ async fn settings_that_cannot_work_are_refused_with_a_reason() {
         format!("{:#}", Net::start(settings, sender).await.expect_err("it does not start"))
     };
     let here = at(12, 1).ip();
-    let why = refused(NetSettings { insecure: false, ..settings(here, RequestMode::FanOut) }).await;
-    assert!(why.contains("start with --insecure"), "{why}");
     let why = refused(settings("10.0.0.1".parse().unwrap(), RequestMode::FanOut)).await;
     assert!(why.starts_with("--insecure is refused on 10.0.0.1"), "{why}");
     let why = refused(settings("::1".parse().unwrap(), RequestMode::BROADCAST)).await;

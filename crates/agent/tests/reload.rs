@@ -79,6 +79,13 @@ async fn a_mistake_leaves_what_was_in_force_and_is_told_until_it_is_mended() {
     let at_work = status(&agent).await;
     assert_eq!((&*at_work.balance, at_work.config), ("off", Some(told)));
 
+    // It has no keys.
+    agent.configure("[mode]\nbalance = \"automatic\"\n[migration]\nencryption = \"required\"\n");
+    let told = told_to_reload(&agent, Step::BadInput).await.reason;
+    let words = "evenkeel.toml, key migration.encryption: copies cannot be encrypted without keys";
+    assert!(told.contains(words), "{told}");
+    assert_eq!(&*status(&agent).await.balance, "off");
+
     agent.configure("[mode]\nbalance = \"automatic\"\n");
     told_to_reload(&agent, Step::Settings).await;
     let at_work = status(&agent).await;

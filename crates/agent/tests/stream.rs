@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use agent::net::{Heard, Net, NetSettings, Place, RequestMode};
+use agent::net::{Authentication, Heard, Net, NetSettings, Place, RequestMode};
 use decide::units::{HostId, MoveId, VmId};
 use decide::usage::history::aged::{AgedHistory, AgedLevel, WholeHistory};
 use decide::usage::history::bucket::Bucket;
@@ -49,7 +49,8 @@ async fn start(at: SocketAddr) -> Agent {
         port: PORT,
         request: RequestMode::FanOut,
         multicast_ttl: 1,
-        insecure: true,
+        authentication: Authentication::None,
+        authority: "none".into(),
     };
     Agent { net: Net::start(settings, sender).await.expect("it starts"), heard }
 }

@@ -1,11 +1,11 @@
-//! A client of the agent's HTTP API over its unix socket.
+//! A client of the agent's HTTP API: over its unix socket, or over TCP with TLS and a token.
 //!
 //! Each call opens a connection of its own: on a unix socket that costs less than keeping one alive would in code.
 //!
 //! **Invariant:** every call ends: each has a deadline, and answers beyond a limit are not read.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -16,18 +16,25 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+pub use self::remote::Remote;
 use crate::{
-    Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, ClusterView,
-    DrainRequest, DrainView, Event, EventFilter, ExcludeRequest, Exclusion, FOLLOW_MAX, FlowView,
-    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem,
-    Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Applied, ApplyRequest, AuditFilter, AuditView, Balancer, BalancerRequest, BestHost,
+    BestHostRequest, ClusterView, DrainRequest, DrainView, Event, EventFilter, ExcludeRequest,
+    Exclusion, FOLLOW_MAX, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
+    MoveStarted, MoveView, Plan, Problem, Resolve, Status, TokenMade, TokenRequest, TokenView,
+    Unsettled, VmPlace, VmView, Why,
 };
+
+mod remote;
 
 /// An agent that does not answer for so long is taken for stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Another host that is not reached, and agrees on TLS, within this is taken for gone.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The longest answer that is read; a thousand events are about half a megabyte.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What may stand in a path segment or query value as it is.
@@ -37,10 +44,10 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No connection: nothing was asked of the agent.
-    #[error("no agent can be reached at {}: {why}\n  {hint}", socket.display())]
+    #[error("no agent can be reached at {at}: {why}\n  {hint}")]
     Unreachable {
         /// Where an agent was looked for.
-        socket: PathBuf,
+        at: String,
         /// What the system said.
         why: String,
         /// What to do about it.
@@ -48,13 +55,12 @@ pub enum ClientError {
     },
     /// The agent was asked, but its answer was lost: it may or may not have acted.
     #[error(
-        "the agent at {} was asked ({request}) but gave no answer: {why}\n  \
-         It may have acted all the same: look with `evenkeel moves`, and at the log of evenkeeld",
-        socket.display()
+        "the agent at {at} was asked ({request}) but gave no answer: {why}\n  \
+         It may have acted all the same: look with `evenkeel moves`, and at the log of evenkeeld"
     )]
     NoAnswer {
         /// Where the agent is.
-        socket: PathBuf,
+        at: String,
         /// Method and path.
         request: String,
         /// How the answer was lost.
@@ -65,13 +71,12 @@ pub enum ClientError {
     Refused(Problem),
     /// Something answered, but not in the words of this API.
     #[error(
-        "what answers at {} does not speak this version of the API ({request}): {why}\n  \
-         Install evenkeel and evenkeeld of the same version, and check --socket",
-        socket.display()
+        "what answers at {at} does not speak this version of the API ({request}): {why}\n  \
+         Install evenkeel and evenkeeld of the same version, and check --socket or --host"
     )]
     NotUnderstood {
         /// Where it is.
-        socket: PathBuf,
+        at: String,
         /// Method and path.
         request: String,
         /// What could not be read.
@@ -79,21 +84,38 @@ pub enum ClientError {
     },
 }
 
-/// A client of the agent that listens at one socket.
+/// A client of one agent.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
+    way: Way,
+}
+
+/// How an agent is reached.
+#[derive(Clone, Debug)]
+enum Way {
+    Socket(PathBuf),
+    Remote(Box<Remote>),
 }
 
 impl Client {
     /// A client of the agent at `socket`; connects at each call, not before.
     pub fn new(socket: impl Into<PathBuf>) -> Client {
-        Client { socket: socket.into() }
+        Client { way: Way::Socket(socket.into()) }
     }
 
-    /// Where the agent is looked for.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// A client of the agent on another host; connects at each call, not before.
+    #[must_use]
+    pub fn remote(remote: Remote) -> Client {
+        Client { way: Way::Remote(Box::new(remote)) }
+    }
+
+    /// Where the agent is looked for, for people.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.way {
+            Way::Socket(socket) => socket.display().to_string(),
+            Way::Remote(remote) => remote.place(),
+        }
     }
 
     /// The local agent in one look.
@@ -268,6 +290,31 @@ impl Client {
         self.post(&format!("/v1/moves/{}/resolve", plain(id)), resolve).await
     }
 
+    /// The tokens that the agent takes over TCP.
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, ClientError> {
+        self.get("/v1/tokens").await
+    }
+
+    /// Makes one; the only answer that holds it.
+    pub async fn make_token(&self, request: &TokenRequest) -> Result<TokenMade, ClientError> {
+        self.post("/v1/tokens", request).await
+    }
+
+    /// Ends one, at once.
+    pub async fn revoke_token(&self, id: &str) -> Result<TokenView, ClientError> {
+        let path = format!("/v1/tokens/{}/revoke", plain(id));
+        self.ask(Method::POST, &path, Bytes::new(), ANSWER_MAX).await
+    }
+
+    /// What was asked of the agent that could change something, and whether the log of that fits together.
+    pub async fn audit(&self, filter: &AuditFilter) -> Result<AuditView, ClientError> {
+        let mut query = Vec::new();
+        query.extend(filter.since.map(|seconds| format!("since={seconds}")));
+        query.extend(filter.limit.map(|limit| format!("limit={limit}")));
+        query.extend(filter.kept.as_ref().map(|hash| format!("kept={}", plain(hash))));
+        self.get(&format!("/v1/audit?{}", query.join("&"))).await
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(Method::GET, path, Bytes::new(), ANSWER_MAX).await
     }
@@ -289,25 +336,12 @@ impl Client {
         body: Bytes,
         patience: Duration,
     ) -> Result<T, ClientError> {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
         let request = format!("{method} {path}");
-        let asked = timeout(patience, exchange(stream, method, path, body));
-        let lost = |why| ClientError::NoAnswer {
-            socket: self.socket.clone(),
-            request: request.clone(),
-            why,
-        };
-        let (status, answer) = match asked.await {
-            Ok(Ok(answered)) => answered,
-            Ok(Err(error)) => return Err(lost(error.to_string())),
-            Err(_elapsed) => return Err(lost(format!("waited {} s", patience.as_secs()))),
-        };
-        let not_understood = |why| ClientError::NotUnderstood {
-            socket: self.socket.clone(),
-            request: request.clone(),
-            why,
-        };
+        let asked = self.exchanged(method, path, body, patience).await?;
+        let lost = |why| ClientError::NoAnswer { at: self.place(), request: request.clone(), why };
+        let (status, answer) = asked.map_err(lost)?;
+        let not_understood =
+            |why| ClientError::NotUnderstood { at: self.place(), request: request.clone(), why };
         if status.is_success() {
             return serde_json::from_slice(&answer)
                 .map_err(|error| not_understood(error.to_string()));
@@ -320,9 +354,45 @@ impl Client {
         }
     }
 
+    /// What was answered; inside: why the answer was lost.
+    async fn exchanged(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Result<(StatusCode, Bytes), String>, ClientError> {
+        let asked = async {
+            match &self.way {
+                Way::Socket(socket) => {
+                    let stream = UnixStream::connect(socket).await;
+                    let stream = stream.map_err(|error| self.unreachable(&error))?;
+                    Ok(exchange(stream, None, method, path, body).await)
+                }
+                Way::Remote(remote) => {
+                    let stream = timeout(CONNECT_MAX, remote.connect()).await;
+                    let stream = stream.unwrap_or_else(|_late| Err(ErrorKind::TimedOut.into()));
+                    let stream = stream.map_err(|error| self.unreachable(&error))?;
+                    Ok(exchange(stream, Some(remote), method, path, body).await)
+                }
+            }
+        };
+        match timeout(patience, asked).await {
+            Ok(Ok(answered)) => Ok(answered.map_err(|error| error.to_string())),
+            Ok(Err(unreachable)) => Err(unreachable),
+            Err(_elapsed) => Ok(Err(format!("waited {} s", patience.as_secs()))),
+        }
+    }
+
     fn unreachable(&self, error: &std::io::Error) -> ClientError {
         let kind = error.kind();
-        let hint = if kind == ErrorKind::NotFound {
+        let hint = if matches!(self.way, Way::Remote(_)) {
+            if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+                "Is --ca (EVENKEEL_CA) this cluster's ca.crt, and --host an address of that host's certificate?"
+            } else {
+                "Is [api] listen of its agent this address and port, and does the network let it through?"
+            }
+        } else if kind == ErrorKind::NotFound {
             "Is evenkeeld running on this host (`systemctl status evenkeeld`)? \
              If it listens elsewhere, name its socket with --socket or EVENKEEL_SOCKET"
         } else if kind == ErrorKind::ConnectionRefused {
@@ -333,7 +403,7 @@ impl Client {
         } else {
             "Check that --socket or EVENKEEL_SOCKET names the agent's socket"
         };
-        ClientError::Unreachable { socket: self.socket.clone(), why: error.to_string(), hint }
+        ClientError::Unreachable { at: self.place(), why: error.to_string(), hint }
     }
 }
 
@@ -371,7 +441,8 @@ fn plain(text: &str) -> String {
 }
 
 async fn exchange(
-    stream: UnixStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    remote: Option<&Remote>,
     method: Method,
     path: &str,
     body: Bytes,
@@ -380,6 +451,9 @@ async fn exchange(
     // Ends by itself when the sender is dropped; what goes wrong there is told to the sender as well.
     tokio::spawn(connection);
     let mut request = Request::builder().method(method).uri(path).header(header::HOST, "agent");
+    if let Some(remote) = remote {
+        request = request.header(header::AUTHORIZATION, remote.authorization());
+    }
     if !body.is_empty() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }

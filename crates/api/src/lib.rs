@@ -9,12 +9,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod access;
 pub mod client;
 pub mod cluster;
 mod history;
 mod operations;
 mod plan;
 
+pub use access::{
+    AUDIT, AUDIT_MAX, AuditCheck, AuditFilter, AuditLine, AuditView, Role, TOKEN_DAYS_MAX,
+    TokenMade, TokenRequest, TokenView, Who,
+};
 pub use cluster::{ClusterHost, ClusterLoad, ClusterView, ClusterVm};
 pub use history::{HistoryFilter, HistoryView, Series, StayView};
 pub use operations::{
@@ -284,6 +289,9 @@ pub struct MoveView {
     pub total_bytes: u64,
     /// Rounds of the copy.
     pub rounds: u32,
+    /// Whether the copy is encrypted; absent: it has not come to one, or the agent was started anew since.
+    #[serde(default)]
+    pub encrypted: Option<bool>,
     /// From the start of the copy until the VM was seen running at the target, in milliseconds.
     pub total_ms: Option<u64>,
     /// From the pause at the source until the VM was seen running at the target, in milliseconds.

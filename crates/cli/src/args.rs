@@ -26,6 +26,18 @@ pub(crate) struct CommandLine {
     #[arg(long, global = true, env = "EVENKEEL_SOCKET", default_value = api::SOCKET, value_name = "PATH")]
     pub(crate) socket: PathBuf,
 
+    /// The agent of another host, as https://ADDRESS:PORT, in place of the socket; the token for it in EVENKEEL_TOKEN.
+    #[arg(long = "host", global = true, env = "EVENKEEL_HOST", value_name = "URL")]
+    pub(crate) remote: Option<String>,
+
+    /// The file of the cluster's CA certificate, by which that agent is known: ca.crt of any host's keys.
+    #[arg(long, global = true, env = "EVENKEEL_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// A file with the token, for your user alone, in place of EVENKEEL_TOKEN.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -169,6 +181,18 @@ pub(crate) enum Command {
     #[command(after_help = MOVE_HELP)]
     Move(MoveArgs),
 
+    /// Tokens, by which an agent knows who asks over TCP. Made on the agent's host alone.
+    #[command(arg_required_else_help = true)]
+    Token {
+        /// What about them.
+        #[command(subcommand)]
+        what: TokenCommand,
+    },
+
+    /// What was asked of the agent that could change something, by whom, and what came of it; oldest first.
+    #[command(after_help = AUDIT_HELP)]
+    Audit(AuditArgs),
+
     /// The configuration file.
     #[command(arg_required_else_help = true)]
     Config {
@@ -176,6 +200,10 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: ConfigCommand,
     },
+
+    /// Keys and certificates, by `evenkeeld`.
+    #[command(flatten)]
+    Daemon(DaemonCommand),
 
     /// Simulation and replay, by `evenkeel-sim`: go through what an agent recorded again.
     #[command(after_help = LAB_HELP, disable_help_flag = true, arg_required_else_help = true)]
@@ -187,6 +215,155 @@ pub(crate) enum Command {
         )]
         args: Vec<OsString>,
     },
+}
+
+/// What to do about tokens.
+/// What the program `evenkeeld` does, and no agent is asked about.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DaemonCommand {
+    /// The cluster's certificate authority, by `evenkeeld`: init, token, sign, update, revoke.
+    #[command(after_help = CA_HELP, disable_help_flag = true, arg_required_else_help = true)]
+    Ca {
+        /// What to do, and its arguments; `--help` lists them.
+        #[arg(
+            value_name = "ARGS", required = true, num_args = 1.., trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        args: Vec<OsString>,
+    },
+
+    /// This host's keys, by `evenkeeld`: request, install, rotate, show.
+    #[command(after_help = KEYS_HELP, disable_help_flag = true, arg_required_else_help = true)]
+    Keys {
+        /// What to do, and its arguments; `--help` lists them.
+        #[arg(
+            value_name = "ARGS", required = true, num_args = 1.., trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        args: Vec<OsString>,
+    },
+
+    /// Get this host its keys from a host of the cluster that has the CA, by `evenkeeld`.
+    #[command(after_help = JOIN_HELP, disable_help_flag = true, arg_required_else_help = true)]
+    Join {
+        /// The host, and arguments; `--help` lists them.
+        #[arg(
+            value_name = "ARGS", required = true, num_args = 1.., trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        args: Vec<OsString>,
+    },
+
+    /// Hosts of the cluster, by `evenkeeld`: revoke.
+    #[command(subcommand, after_help = HOST_HELP)]
+    Host(HostCommand),
+}
+
+/// What to do with a host.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// Revoke all certificates of a host: no host speaks with it any more.
+    #[command(disable_help_flag = true, arg_required_else_help = true)]
+    Revoke {
+        /// Its name or id, and arguments; `--help` lists them.
+        #[arg(
+            value_name = "ARGS", required = true, num_args = 1.., trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        args: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make one, and show it: this once.
+    #[command(after_help = TOKEN_HELP)]
+    Create {
+        /// What it is good for.
+        #[arg(long, value_enum)]
+        role: RoleName,
+
+        /// Whose it is, or what it is for.
+        #[arg(long)]
+        name: String,
+
+        /// For how many days.
+        #[arg(
+            long, default_value_t = 90,
+            value_parser = clap::value_parser!(u32).range(1..=i64::from(api::TOKEN_DAYS_MAX))
+        )]
+        days: u32,
+    },
+
+    /// Those that were made and not revoked, without their secrets.
+    #[command(after_help = "Example:\n  evenkeel token list")]
+    List,
+
+    /// End one, at once and for good.
+    #[command(after_help = "Example:\n  evenkeel token revoke 1a2b3c4d")]
+    Revoke {
+        /// Its id, as `evenkeel token list` shows it: what stands between `evk_` and the next `_`.
+        id: String,
+    },
+}
+
+/// What a token is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleName {
+    /// May look.
+    Viewer,
+    /// May also move VMs, cancel that, apply plans, drain, exclude and include.
+    Operator,
+    /// May also switch the balancer, force and resolve moves, and read the audit log.
+    Admin,
+}
+
+const TOKEN_HELP: &str = "\
+The token is shown this once and kept nowhere: the agent keeps a hash of it. Whoever has it may do what its role says until it
+expires or is revoked. It is used by `evenkeel --host`, or as `Authorization: Bearer …`.
+
+Examples:
+  evenkeel token create --role operator --name anna --days 90
+  evenkeel token create --role viewer --name grafana -o json | jq -r .token";
+
+const AUDIT_HELP: &str = "\
+Each line of the log holds the hash of the line before, so a line that was changed, taken out or put in shows. What was taken off
+the end, and a log that root wrote anew as a whole, show only against a hash that was kept elsewhere: note the newest one now and
+then, and give it as --kept later.
+
+Exit codes: 0, with --verify or --kept 1 if the log does not fit together or the kept hash is not there, 3 the agent was lost.
+
+Examples:
+  evenkeel audit --since 2d
+  evenkeel audit --verify
+  evenkeel audit --kept 5f1c…
+  evenkeel audit --json | jq -r 'select(.status >= 400) | .who.name'";
+
+/// Which lines of the audit log, and whether they fit.
+#[derive(Args, Debug)]
+pub(crate) struct AuditArgs {
+    /// How far back: 90s, 20min, 2h, 2d; without it the newest, however old.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(crate) since: Option<u64>,
+
+    /// At most so many, the newest.
+    #[arg(
+        short = 'n', long, value_name = "COUNT", default_value_t = api::AUDIT,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(api::AUDIT_MAX))
+    )]
+    pub(crate) limit: u32,
+
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Only say whether the whole log fits together, and its newest hash.
+    #[arg(long)]
+    pub(crate) verify: bool,
+
+    /// The same, and whether a line with this hash, kept elsewhere, is there still.
+    #[arg(long, value_name = "HASH")]
+    pub(crate) kept: Option<String>,
 }
 
 /// How a switch is to stand.
@@ -398,6 +575,37 @@ fn seconds(text: &str) -> Result<u64, String> {
     let number: u64 = number.parse().map_err(|_none| "write a number first: 20min".to_owned())?;
     number.checked_mul(each).ok_or_else(|| "that is too long".to_owned())
 }
+
+const CA_HELP: &str = "\
+All that follows `ca` goes to the program `evenkeeld`, which lies beside this one or in PATH; so does its exit code. No agent is
+asked: the CA is a folder on whichever machine, kept by whoever runs the cluster.
+
+Examples:
+  evenkeel ca init --cluster prod --passphrase-file FILE
+  evenkeel ca sign host1.request --out host1.grant --passphrase-file FILE
+  evenkeel ca token --address 198.18.0.2
+  evenkeel ca revoke host3
+  evenkeel ca --help";
+
+const KEYS_HELP: &str = "\
+All that follows `keys` goes to the program `evenkeeld`, which lies beside this one or in PATH; so does its exit code.
+
+Examples:
+  evenkeel keys request > host1.request
+  evenkeel keys install host1.grant
+  evenkeel keys show";
+
+const JOIN_HELP: &str = "\
+All that follows `join` goes to the program `evenkeeld`, which lies beside this one or in PATH; so does its exit code.
+
+Examples:
+  evenkeel join 198.18.0.1 --token-file FILE      FILE has what `evenkeel ca token` printed on that host
+  evenkeel join 198.18.0.1 --token-file - < FILE
+  evenkeel join --help";
+
+const HOST_HELP: &str = "\
+Examples:
+  evenkeel host revoke host3      on the host that has the CA; the same as `evenkeel ca revoke host3`";
 
 const LAB_HELP: &str = "\
 All that follows `lab` goes to the program `evenkeel-sim`, which lies beside this one or in PATH; so does its exit code.

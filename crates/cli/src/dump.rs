@@ -18,7 +18,7 @@ use crate::REFUSED;
 const HELP: &str = "\
 Each agent tells the VMs of its own host by what it measures, and of all others what they said of themselves. Of hosts whose
 agents are not asked, the VMs stand in the dump with their memory, and with the host's own sums divided among them. Agents
-listen on unix sockets only; ssh brings those of other hosts here:
+are asked at their unix sockets; ssh brings those of other hosts here:
 
   ssh -fNL /run/host2.sock:/run/evenkeel/api.sock host2
   evenkeel lab dump /run/evenkeel/api.sock /run/host2.sock -o cluster.json

@@ -18,6 +18,7 @@ use crate::screen::Screen;
 
 mod applying;
 mod args;
+mod audit;
 mod best;
 mod draining;
 mod dump;
@@ -26,8 +27,10 @@ mod exclusions;
 mod history;
 mod moving;
 mod program;
+mod reaching;
 mod screen;
 mod show;
+mod tokens;
 
 /// The agent said no, or the move was not made.
 const REFUSED: u8 = 1;
@@ -45,7 +48,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
-    let client = Client::new(line.socket);
+    let client = reaching::client(&line)?;
     let mut screen = Screen::new(line.output);
     if line.output == Format::Csv && !matches!(line.command, Command::History(_)) {
         anyhow::bail!("only a history is printed as csv; use table, wide, json or yaml");
@@ -99,9 +102,12 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Undrain(wanted) => draining::undrain(&client, &mut screen, wanted).await?,
         Command::BestHost(wanted) => return best::run(&client, &mut screen, wanted).await,
         Command::Move(wanted) => return moving::run(&client, &mut screen, wanted).await,
+        Command::Token { what } => tokens::run(&client, &mut screen, what).await?,
+        Command::Audit(wanted) => return audit::run(&client, &mut screen, wanted).await,
         Command::Config { what: ConfigCommand::Check { file } } => {
             return Ok(program::config_check(file));
         }
+        Command::Daemon(command) => return Ok(program::of_agent(command)),
         Command::Lab { args } => match Dump::of(&args) {
             Some(wanted) => return dump::run(&client, wanted).await,
             None => return Ok(program::lab(&args)),

@@ -9,12 +9,26 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use crate::args::{DaemonCommand, HostCommand};
+
 /// It is not installed, or cannot be run: as shells say it.
 const NO_PROGRAM: u8 = 127;
 
 /// Becomes `evenkeel-sim` with these arguments. Gives an exit code only where that is not possible.
 pub(crate) fn lab(args: &[OsString]) -> ExitCode {
     become_program("evenkeel-sim", args, "sim")
+}
+
+/// Becomes `evenkeeld` with this command of it and its arguments. Gives an exit code only where that is not possible.
+pub(crate) fn of_agent(command: DaemonCommand) -> ExitCode {
+    let (words, args) = match command {
+        DaemonCommand::Ca { args } => (&["ca"][..], args),
+        DaemonCommand::Join { args } => (&["join"][..], args),
+        DaemonCommand::Keys { args } => (&["keys"][..], args),
+        DaemonCommand::Host(HostCommand::Revoke { args }) => (&["ca", "revoke"][..], args),
+    };
+    let all: Vec<OsString> = words.iter().map(OsString::from).chain(args).collect();
+    become_program("evenkeeld", &all, "agent")
 }
 
 /// Becomes `evenkeeld`, which reads the file as it would at its start, and ends.

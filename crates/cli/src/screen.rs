@@ -94,9 +94,16 @@ impl Screen {
     }
 
     fn lines<T: Serialize>(&mut self, values: &[T]) -> anyhow::Result<()> {
-        values.iter().try_for_each(|value| {
-            self.write(&serde_json::to_string(value).context("writing JSON")?)
-        })
+        values.iter().try_for_each(|value| self.json(value))
+    }
+
+    /// Shows `value` as one line of JSON, whatever form was asked for.
+    ///
+    /// # Errors
+    ///
+    /// When standard output cannot be written.
+    pub(crate) fn json<T: Serialize>(&mut self, value: &T) -> anyhow::Result<()> {
+        self.write(&serde_json::to_string(value).context("writing JSON")?)
     }
 
     /// Writes `text` and the end of its line, at once: whoever reads along sees it now.

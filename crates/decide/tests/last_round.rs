@@ -26,7 +26,12 @@ fn record(stage: MoveStage) -> MoveRecord {
 
 fn source_after(events: impl IntoIterator<Item = source::Event>) -> source::Source {
     let bandwidth = BitsPerSec(1);
-    let copy = CopyParameters { bandwidth, downtime_max: Duration::ZERO, multifd: false };
+    let copy = CopyParameters {
+        bandwidth,
+        downtime_max: Duration::ZERO,
+        multifd: false,
+        encrypted: false,
+    };
     let (open, to) = (record(MoveStage::Copying), (Endpoint::default(), copy));
     let mut machine = source::Source::new(ID, open, OWNER, to, Duration::from_secs(1));
     for event in std::iter::once(source::Event::Begin).chain(events) {

@@ -124,7 +124,7 @@ proptest! {
         events in vec(source_event(), 1..40), restarted in any::<bool>()
     ) {
         let owner = VmRecord { floor: EPOCH, ran: EPOCH, ownership: Ownership::Owner };
-        let copy = CopyParameters { bandwidth: BitsPerSec(1), downtime_max: Duration::ZERO, multifd: false };
+        let copy = CopyParameters { bandwidth: BitsPerSec(1), downtime_max: Duration::ZERO, multifd: false, encrypted: false };
         let to = (Endpoint::default(), copy);
         let open = record(MoveStage::Copying);
         let mut machine = if restarted {

@@ -10,7 +10,8 @@ use decide::policy::quantity::{
 use decide::policy::rules::Rules;
 use decide::policy::rules::hours::Hours;
 use decide::policy::settings::{
-    Balance, Copy, Here, Hot, Limits, Mode, Settings, Shares, Spread, Target, Trigger, WorthIt,
+    Balance, Copy, Here, Hot, Limits, Migration, Mode, Settings, Shares, Spread, Target, Trigger,
+    WorthIt,
 };
 use decide::units::{Cost, Mib, PacketsPerSec, Share};
 use expect_test::{Expect, expect};
@@ -102,6 +103,7 @@ fn an_empty_file_means_the_design() {
                 downtime: Duration::from_millis(100),
                 multifd: false
             },
+            migration: Migration::default(),
             share: Shares { cpu: false, network: false, headroom: Share(500), floor: Share(50) },
             vm_policy: VmPolicy::default(),
             admission: Admission::default(),
@@ -123,6 +125,7 @@ target = { cpu_used_max = "71%", memory_used_max = "86%", memory_reserve = "512 
 worth_it = { gain_min = "0.5%", traffic_apart = "0%", vm_rest = "1.5h", host_rest = "1d" }
 limits = { moves_per_host = 2, moves_per_day = 3, moves_per_cluster = 4, hours = "Sun 22:00-23:00 UTC" }
 copy = { bandwidth = "33%", downtime = "250ms", multifd = true }
+migration = { encryption = "preferred" }
 share = { cpu = true, network = true, headroom = "120%", floor = "0%" }
 host = { labels = ["rack-a"], maintenance = true }
 rules.group = [{ name = "web", kind = "anti-affinity", vms = ["web*"] }]
@@ -214,6 +217,11 @@ rules.vm = [{ vms = ["db"], priority = 5, downtime = "50ms", rest = "1d", hours 
                 ),
                 downtime: 250ms,
                 multifd: true,
+            },
+            migration: Migration {
+                encryption: Some(
+                    Preferred,
+                ),
             },
             share: Shares {
                 cpu: true,

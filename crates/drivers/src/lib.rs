@@ -4,4 +4,5 @@
 
 pub mod hypervisor;
 pub mod monitor;
+pub mod peer;
 pub mod store;

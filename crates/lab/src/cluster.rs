@@ -15,6 +15,8 @@ use crate::hosts::{Host, Network, UPLINK};
 
 const CONFIG: &str = "/etc/evenkeel/evenkeel.toml";
 const SOCKET: &str = "/run/evenkeel/api.sock";
+/// How often a host that is to join tries again while the first one starts.
+const LISTENS_EVERY: Duration = Duration::from_millis(20);
 /// Hosts find each other within so long.
 const SETTLED_MAX: Duration = Duration::from_secs(20);
 
@@ -26,36 +28,114 @@ pub struct Cluster {
     daemon: PathBuf,
     agents: Vec<Option<Child>>,
     variables: Vec<(&'static str, &'static str)>,
+    /// Whether hosts have keys.
+    keyed: bool,
 }
 
 impl Cluster {
-    /// Configures and starts `daemon` (`evenkeeld`) on every host. `sections` is the operator's part of the configuration.
+    /// Configures and starts `daemon` (`evenkeeld`) on every host, with keys, as an operator makes them. `sections` is the
+    /// operator's part of the configuration.
     ///
     /// # Errors
-    /// If a configuration cannot be written or an agent cannot be started.
-    pub fn start(network: Network, daemon: &Path, sections: &str) -> anyhow::Result<Cluster> {
-        Cluster::start_with(network, daemon, sections, &[])
+    /// If keys cannot be made, a configuration cannot be written or an agent cannot be started.
+    pub async fn start(network: Network, daemon: &Path, sections: &str) -> anyhow::Result<Cluster> {
+        Cluster::start_with(network, daemon, sections, &[]).await
     }
 
     /// Like [`Cluster::start`], with these environment variables for every agent.
     ///
     /// # Errors
     /// As there.
-    pub fn start_with(
+    pub async fn start_with(
         network: Network,
         daemon: &Path,
         sections: &str,
         variables: &[(&'static str, &'static str)],
     ) -> anyhow::Result<Cluster> {
-        let agents = network.hosts().iter().map(|_| None).collect();
-        let network = Arc::new(network);
-        let (daemon, variables) = (daemon.to_owned(), variables.to_vec());
-        let mut cluster = Cluster { network, daemon, agents, variables };
+        let mut cluster = Cluster::laid_out(network, daemon, variables);
+        cluster.start_anew(sections).await?;
+        Ok(cluster)
+    }
+
+    /// Gives the hosts keys and these sections, and starts their agents, of which none runs.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub async fn start_anew(&mut self, sections: &str) -> anyhow::Result<()> {
+        self.keyed = true;
+        for number in 0..self.agents.len() {
+            self.configure(number, sections)?;
+            if number == 0 {
+                self.ran(0, &["ca", "init", "--own", "--cluster", "lab", "--config", CONFIG])?;
+            } else {
+                self.join(number).await?;
+            }
+            self.start_agent(number)?;
+        }
+        Ok(())
+    }
+
+    /// Like [`Cluster::start`], without keys: agents speak in the clear.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_insecure(
+        network: Network,
+        daemon: &Path,
+        sections: &str,
+    ) -> anyhow::Result<Cluster> {
+        let mut cluster = Cluster::laid_out(network, daemon, &[]);
         for number in 0..cluster.agents.len() {
             cluster.configure(number, sections)?;
             cluster.start_agent(number)?;
         }
         Ok(cluster)
+    }
+
+    fn laid_out(
+        network: Network,
+        daemon: &Path,
+        variables: &[(&'static str, &'static str)],
+    ) -> Cluster {
+        let agents = network.hosts().iter().map(|_| None).collect();
+        let (network, daemon, variables) =
+            (Arc::new(network), daemon.to_owned(), variables.to_vec());
+        Cluster { network, daemon, agents, variables, keyed: false }
+    }
+
+    /// Has a host join by the first one, whose agent runs, or is about to.
+    ///
+    /// # Errors
+    /// If any step fails.
+    pub async fn join(&self, number: usize) -> anyhow::Result<()> {
+        let (first, own) = (self.host(0).address().to_string(), self.host(number).address());
+        let token = self.ran(0, &["ca", "token", "--address", &own.to_string()])?;
+        let file = "/etc/evenkeel/token";
+        fs::write(self.host(number).path(file), token).context("carrying a token")?;
+        let began = tokio::time::Instant::now();
+        loop {
+            let joined =
+                self.ran(number, &["join", &first, "--token-file", file, "--config", CONFIG]);
+            match joined {
+                // Its agent does not listen yet.
+                Err(why) if format!("{why:#}").contains("refused (os error") => {
+                    ensure!(began.elapsed() < SETTLED_MAX, why);
+                    tokio::time::sleep(LISTENS_EVERY).await;
+                }
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    /// What a command of the daemon prints on a host.
+    ///
+    /// # Errors
+    /// If it fails, with what it says.
+    pub fn ran(&self, number: usize, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.host(number).command(&self.daemon).args(arguments).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).context("what it prints is text")
     }
 
     /// Writes the configuration of one host's agent: where it is, and the operator's `sections`.
@@ -71,6 +151,7 @@ impl Cluster {
             seeds.join(", "),
             hosts[number].address(),
         );
+        let text = text.replace("{address}", &hosts[number].address().to_string());
         let path = hosts[number].path(CONFIG);
         fs::create_dir_all(path.parent().context("the configuration has a folder")?)?;
         fs::write(&path, text)
@@ -90,7 +171,8 @@ impl Cluster {
             .context("opening an agent's log")?;
         let agent = host
             .command(&self.daemon)
-            .args(["--insecure", "--config", CONFIG])
+            .args(["--config", CONFIG])
+            .args((!self.keyed).then_some("--insecure"))
             .envs(self.variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

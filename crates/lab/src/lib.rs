@@ -9,11 +9,12 @@
 //! [`setup`] installs what is missing and builds the guest's kernel and initramfs. [`sandbox`] runs the program again
 //! inside namespaces that end with it. [`hosts`] makes hosts there, [`guests`] boots VMs on them, [`clients`] measures
 //! them from outside, [`raw`] moves them by hand. [`faults`] breaks things in the middle of moves. [`stand_in`] takes the
-//! place of a QEMU where many are wanted and none need run.
+//! place of a QEMU where many are wanted and none need run. [`capture`] keeps what passes on the wire.
 //!
 //! **Invariant:** nothing outside the sandbox is touched but the folder `target/lab`.
 //! **Invariant:** whatever ends the outer process, every process, namespace, link and mount of the sandbox ends too.
 
+pub mod capture;
 pub mod clients;
 pub mod cluster;
 pub mod faults;

@@ -18,6 +18,7 @@ const PARAMETERS: CopyParameters = CopyParameters {
     bandwidth: BitsPerSec(1_000_000_000),
     downtime_max: Duration::from_millis(300),
     multifd: true,
+    encrypted: false,
 };
 
 #[test]

@@ -11,6 +11,7 @@ mod figures;
 mod history;
 mod monitor;
 mod moves;
+mod security;
 
 /// What is measured.
 #[derive(Subcommand)]
@@ -29,6 +30,9 @@ pub(crate) enum Bench {
     /// What watching costs: a reading cycle, the programs at the taps, the agent
     #[command(after_help = "Example: cargo xtask bench monitor --json")]
     Monitor(monitor::Monitor),
+    /// What a move costs agents more with keys than without
+    #[command(after_help = "Example: cargo xtask bench security --json")]
+    Security(security::Security),
 }
 
 impl Bench {
@@ -38,6 +42,7 @@ impl Bench {
             Bench::Move(task) => task.run(),
             Bench::History(task) => task.run(),
             Bench::Monitor(task) => task.run(),
+            Bench::Security(task) => task.run(),
         }
     }
 }

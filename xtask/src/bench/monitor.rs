@@ -144,7 +144,7 @@ fn cycle() -> anyhow::Result<Cycle> {
 async fn agent(figures: &mut Figures) -> anyhow::Result<()> {
     say(&format!("an agent with {VMS} VMs, which are stand-ins"));
     let config = "[mode]\nbalance = \"off\"\n";
-    let mut cluster = Cluster::start(Network::new(1)?, &released("evenkeeld"), config)?;
+    let mut cluster = Cluster::start(Network::new(1)?, &released("evenkeeld"), config).await?;
     let mut stand_ins = StandIns(Vec::new());
     for number in 1..=VMS {
         stand_ins.0.push(stand_in(&cluster, number)?);

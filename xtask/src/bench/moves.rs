@@ -37,11 +37,15 @@ memory_reserve = "256MiB"
 bandwidth = "5%"
 downtime = "100ms"
 multifd = true
+# As by hand.
+[migration]
+encryption = "off"
 "#;
 const PARAMETERS: CopyParameters = CopyParameters {
     bandwidth: BitsPerSec(500_000_000),
     downtime_max: Duration::from_millis(100),
     multifd: true,
+    encrypted: false,
 };
 const MEMORY: Mib = Mib(160);
 const DIRTY: Dirty = Dirty { memory: Mib(24), per_second: Mib(16) };
@@ -87,7 +91,7 @@ impl Move {
     async fn measure(&self, figures: &mut Figures) -> anyhow::Result<()> {
         let parts = Parts::load()?;
         figures.parameters = parameters(&parts);
-        let cluster = Cluster::start(Network::new(2)?, &prepare::daemon()?, CONFIG)?;
+        let cluster = Cluster::start(Network::new(2)?, &prepare::daemon()?, CONFIG).await?;
         let mut bench = Stand {
             ours: start(&cluster, &parts, true)?,
             raw: start(&cluster, &parts, false)?,

@@ -83,7 +83,7 @@ impl Stage {
         say(&format!("making {HOSTS} hosts, each with an agent; configuration of each:"));
         CONFIG.lines().for_each(|line| say(&format!("    {line}")));
         let network = Network::new(HOSTS).context("making hosts")?;
-        let mut cluster = Cluster::start(network, &prepare::daemon()?, CONFIG)?;
+        let mut cluster = Cluster::start(network, &prepare::daemon()?, CONFIG).await?;
         say(&format!("booting {} guests under {}", GUESTS.len(), parts.accelerator));
         let mut started = Vec::new();
         for (number, (name, host, _)) in (1..).zip(GUESTS) {

@@ -7,15 +7,16 @@ use serde_json::Value;
 use crate::tree::File;
 
 /// Whom of ours each crate may depend on; a crate that is not here may not be.
-const ARROWS: [(&str, &[&str]); 8] = [
-    ("agent", &["drivers", "api", "decide"]),
+const ARROWS: [(&str, &[&str]); 9] = [
+    ("agent", &["drivers", "api", "decide", "trust"]),
     ("api", &[]),
     ("cli", &["api"]),
     ("decide", &[]),
     ("drivers", &["decide"]),
     ("lab", &["drivers", "api", "decide"]),
     ("sim", &["decide"]),
-    ("xtask", &["lab", "sim", "drivers", "api", "decide"]),
+    ("trust", &["decide"]),
+    ("xtask", &["agent", "lab", "sim", "drivers", "api", "decide", "trust"]),
 ];
 /// The same for their tests only.
 const ARROWS_OF_TESTS: [(&str, &str); 2] = [("agent", "lab"), ("agent", "sim")];

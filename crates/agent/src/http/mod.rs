@@ -1,9 +1,10 @@
-//! The agent's HTTP API, served on a unix socket.
+//! The agent's HTTP API, served on a unix socket and, where that is wanted, over TCP with TLS and tokens.
 //!
 //! ```text
-//!   socket ──▶ routes ──▶ Backend (the agent's loop)
-//!                │
-//!                └─ whatever is wrong with a request ──▶ problem
+//!   socket ─┐                ┌─▶ audit (what could change something)
+//!           ├─▶ gate (who?) ─┴─▶ routes ──▶ Backend (the agent's loop)
+//!   tcp ────┘    │                 │
+//!                └─────────────────┴─ whatever is wrong with a request ──▶ problem
 //! ```
 //!
 //! **Boundary:** only the types of the crate `api` cross it. What the routes do is read the request and write the
@@ -12,6 +13,7 @@
 //! **Invariant:** every refusal, also of an unknown path or a garbled body, is a [`Problem`] with a stable code.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,16 +23,28 @@ use api::{
     HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status,
     Unsettled, VmPlace, VmView, Why,
 };
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
+use self::peer::Peer;
+
+pub use self::gate::{Gate, Limits};
 pub use self::hold::until_events;
-pub use self::routes::router;
+pub use self::peer::Admitted;
+pub use self::routes::{Needs, Route, table};
 pub use self::socket::ApiSocket;
+pub use self::tcp::TlsListener;
 
+mod access;
+mod audit;
+mod gate;
+mod guesses;
 mod hold;
+mod peer;
 mod problem;
 mod routes;
 mod socket;
+mod tcp;
+mod tokens;
 
 /// Requests under way when the agent ends get so long to be answered; those that wait for events are not.
 const GRACE: Duration = Duration::from_secs(1);
@@ -141,32 +155,50 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<MoveView, Problem>> + Send;
 }
 
-/// Serves the API at `socket` until `stop` is ready.
+/// Where an agent listens.
+#[derive(Debug)]
+pub struct Doors {
+    /// The unix socket.
+    pub socket: ApiSocket,
+    /// A TCP port, where one is wanted.
+    pub tls: Option<TlsListener>,
+}
+
+/// Serves the API at `doors` until `stop` is ready, to those whom `gate` lets through.
 ///
 /// # Errors
 ///
 /// None in practice: a failed accept is retried, and a failed connection ends alone.
 pub async fn serve<B: Backend>(
-    socket: ApiSocket,
+    doors: Doors,
+    gate: Arc<Gate>,
     backend: B,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let (listener, _removed_at_the_end) = socket.into_parts();
-    let (stopping, stopped) = oneshot::channel();
-    let server = axum::serve(listener, router(backend)).with_graceful_shutdown(async move {
-        stop.await;
-        // Nobody listens any more only if the server has ended already.
-        let _ = stopping.send(());
-    });
-    let grace_over = async {
-        // An error means that the server dropped `stop`, and so ends by itself.
-        if stopped.await.is_err() {
-            std::future::pending::<()>().await;
+    let (listener, _removed_at_the_end) = doors.socket.into_parts();
+    let (limits, router) = (gate.limits(), routes::router(gate, backend));
+    let (stopping, stopped) = watch::channel(false);
+    let here = axum::serve(listener, router.clone().into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(told(stopped.clone()));
+    let there = async {
+        if let Some(tls) = doors.tls {
+            let connections = tls.serve(router, limits, told(stopped)).await;
+            connections.join_all().await;
         }
+    };
+    let served = async { tokio::join!(here, there).0 };
+    let grace_over = async {
+        stop.await;
+        stopping.send_replace(true);
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        ended = server => ended.context("serving the API"),
+        ended = served => ended.context("serving the API"),
         () = grace_over => Ok(()),
     }
+}
+
+async fn told(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is the end too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }

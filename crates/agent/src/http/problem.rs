@@ -20,9 +20,10 @@ impl From<JsonRejection> for Refused {
     fn from(rejection: JsonRejection) -> Refused {
         let title = rejection.body_text();
         let status = rejection.status();
-        let (code, hint) = if status == StatusCode::PAYLOAD_TOO_LARGE {
-            ("body-too-large", format!("Send at most {BODY_MAX} bytes"))
-        } else if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            return Refused(too_large());
+        }
+        let (code, hint) = if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             ("not-json", "Send a JSON body with `content-type: application/json`".to_owned())
         } else if status == StatusCode::UNPROCESSABLE_ENTITY {
             ("wrong-fields", "Send the fields that this request has, and no others".to_owned())
@@ -35,7 +36,7 @@ impl From<JsonRejection> for Refused {
 
 impl From<QueryRejection> for Refused {
     fn from(rejection: QueryRejection) -> Refused {
-        let hint = "Events take after=NUMBER, limit=NUMBER, move=ID and follow=true";
+        let hint = "Events take after=NUMBER, limit=NUMBER, move=ID and follow=true; audit since=SECONDS, limit=NUMBER and kept=HASH";
         Refused(Problem::new(rejection.status().as_u16(), "bad-query", rejection.body_text(), hint))
     }
 }
@@ -54,8 +55,18 @@ impl IntoResponse for Refused {
         let mut response = (status, Json(self.0)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
         response
     }
+}
+
+/// A body that is not read to its end.
+pub(super) fn too_large() -> Problem {
+    let hint = format!("Send at most {BODY_MAX} bytes");
+    Problem::new(413, "body-too-large", "the body of the request is too large", hint)
 }
 
 /// Answers what no route is there for.

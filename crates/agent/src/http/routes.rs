@@ -1,58 +1,134 @@
 //! The API's routes: read the request, ask the backend, write the answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
     Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, ClusterView,
     DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter,
-    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Resolve, Status, Unsettled,
-    VmPlace, VmView, Why, WhyFilter,
+    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Resolve, Role, Status,
+    Unsettled, VmPlace, VmView, Why, WhyFilter,
 };
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::handler::Handler;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Json, Router};
 
+use super::gate::{Caller, Gate, Passage, pass};
 use super::problem::{Refused, no_such_method, no_such_route};
-use super::{About, Backend, EventQuery};
+use super::{About, Backend, EventQuery, access};
 
-type Answer<T> = Result<Json<T>, Refused>;
-type Accepted<T> = Result<(StatusCode, Json<T>), Refused>;
-type Named = Result<Path<String>, PathRejection>;
+pub(super) type Answer<T> = Result<Json<T>, Refused>;
+pub(super) type Accepted<T> = Result<(StatusCode, Json<T>), Refused>;
+pub(super) type Named = Result<Path<String>, PathRejection>;
 
-/// All routes of the API, answered by `backend`.
-pub fn router<B: Backend>(backend: B) -> Router {
-    Router::new()
-        .route("/healthz", get(healthz::<B>))
-        .route("/v1/status", get(status::<B>))
-        .route("/v1/hosts", get(hosts::<B>))
-        .route("/v1/vms", get(vms::<B>))
-        .route("/v1/traffic", get(traffic::<B>))
-        .route("/v1/vms/{vm}/history", get(vm_history::<B>))
-        .route("/v1/hosts/{host}/history", get(host_history::<B>))
-        .route("/v1/vms/{vm}/exclude", post(exclude::<B>))
-        .route("/v1/vms/{vm}/include", post(include::<B>))
-        .route("/v1/exclusions", get(exclusions::<B>))
-        .route("/v1/inventory", get(inventory::<B>))
-        .route("/v1/cluster", get(cluster::<B>))
-        .route("/v1/moves", get(moves::<B>).post(start_move::<B>))
-        .route("/v1/moves/{id}", get(one_move::<B>))
-        .route("/v1/moves/{id}/cancel", post(cancel::<B>))
-        .route("/v1/moves/{id}/resolve", get(unsettled::<B>).post(resolve::<B>))
-        .route("/v1/events", get(events::<B>))
-        .route("/v1/balancer", get(balancer::<B>).post(switch_balancer::<B>))
-        .route("/v1/drain", get(drain::<B>).post(set_drain::<B>))
-        .route("/v1/best-host", post(best_host::<B>))
-        .route("/v1/plan", get(plan::<B>))
-        .route("/v1/plan/shown", get(shown_plan::<B>))
-        .route("/v1/plan/apply", post(apply::<B>))
-        .route("/v1/why", get(why_nothing::<B>))
-        .route("/v1/why/{about}", get(why::<B>))
+/// What a route needs of whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// This role, or a higher one. Over the unix socket all have the highest.
+    Role(Role),
+    /// That it is asked over the unix socket.
+    Here,
+}
+
+/// One route, as the table has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// Its method; HEAD is as GET.
+    pub method: &'static str,
+    /// Its path, with `{name}` for what is filled in.
+    pub path: &'static str,
+    /// What it needs.
+    pub needs: Needs,
+}
+
+const LOOK: Needs = Needs::Role(Role::Viewer);
+const STEER: Needs = Needs::Role(Role::Operator);
+const RULE: Needs = Needs::Role(Role::Admin);
+
+/// Routes under construction, and the table of what they need: none can be added without saying that.
+struct Routes<B> {
+    router: Router<B>,
+    table: Vec<Route>,
+}
+
+impl<B: Backend> Routes<B> {
+    fn get<T: 'static>(self, path: &'static str, needs: Needs, of: impl Handler<T, B>) -> Self {
+        self.add("GET", path, needs, get(of))
+    }
+
+    fn post<T: 'static>(self, path: &'static str, needs: Needs, of: impl Handler<T, B>) -> Self {
+        self.add("POST", path, needs, post(of))
+    }
+
+    fn add(
+        mut self,
+        method: &'static str,
+        path: &'static str,
+        needs: Needs,
+        of: MethodRouter<B>,
+    ) -> Self {
+        self.table.push(Route { method, path, needs });
+        Routes { router: self.router.route(path, of), table: self.table }
+    }
+}
+
+/// All routes, and what each needs; docs/security.md has this table too. Starting a forced move needs more: see [`start_move`].
+fn routes<B: Backend>() -> Routes<B> {
+    Routes { router: Router::new(), table: Vec::new() }
+        .get("/healthz", LOOK, healthz::<B>)
+        .get("/v1/status", LOOK, status::<B>)
+        .get("/v1/hosts", LOOK, hosts::<B>)
+        .get("/v1/vms", LOOK, vms::<B>)
+        .get("/v1/traffic", LOOK, traffic::<B>)
+        .get("/v1/vms/{vm}/history", LOOK, vm_history::<B>)
+        .get("/v1/hosts/{host}/history", LOOK, host_history::<B>)
+        .post("/v1/vms/{vm}/exclude", STEER, exclude::<B>)
+        .post("/v1/vms/{vm}/include", STEER, include::<B>)
+        .get("/v1/exclusions", LOOK, exclusions::<B>)
+        .get("/v1/inventory", LOOK, inventory::<B>)
+        .get("/v1/cluster", LOOK, cluster::<B>)
+        .get("/v1/moves", LOOK, moves::<B>)
+        .post("/v1/moves", STEER, start_move::<B>)
+        .get("/v1/moves/{id}", LOOK, one_move::<B>)
+        .post("/v1/moves/{id}/cancel", STEER, cancel::<B>)
+        .get("/v1/moves/{id}/resolve", LOOK, unsettled::<B>)
+        .post("/v1/moves/{id}/resolve", RULE, resolve::<B>)
+        .get("/v1/events", LOOK, events::<B>)
+        .get("/v1/balancer", LOOK, balancer::<B>)
+        .post("/v1/balancer", RULE, switch_balancer::<B>)
+        .get("/v1/drain", LOOK, drain::<B>)
+        .post("/v1/drain", STEER, set_drain::<B>)
+        .post("/v1/best-host", LOOK, best_host::<B>)
+        .get("/v1/plan", LOOK, plan::<B>)
+        .get("/v1/plan/shown", LOOK, shown_plan::<B>)
+        .post("/v1/plan/apply", STEER, apply::<B>)
+        .get("/v1/why", LOOK, why_nothing::<B>)
+        .get("/v1/why/{about}", LOOK, why::<B>)
+        .get("/v1/tokens", Needs::Here, access::tokens)
+        .post("/v1/tokens", Needs::Here, access::make_token)
+        .post("/v1/tokens/{id}/revoke", Needs::Here, access::revoke_token)
+        .get("/v1/audit", RULE, access::audit)
+}
+
+/// What each route needs.
+#[must_use]
+pub fn table<B: Backend>() -> Vec<Route> {
+    routes::<B>().table
+}
+
+/// All routes of the API behind `gate`, answered by `backend`.
+pub(super) fn router<B: Backend>(gate: Arc<Gate>, backend: B) -> Router {
+    let Routes { router, table } = routes::<B>();
+    router
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(from_fn_with_state(Passage { gate, table: table.into() }, pass))
         .with_state(backend)
 }
 
@@ -205,11 +281,16 @@ async fn apply<B: Backend>(
     Ok((StatusCode::ACCEPTED, Json(backend.apply(request).await?)))
 }
 
+/// Who overrides rules (`force`) must be admin.
 async fn start_move<B: Backend>(
     State(backend): State<B>,
+    Extension(caller): Extension<Caller>,
     request: Result<Json<MoveRequest>, JsonRejection>,
 ) -> Accepted<MoveStarted> {
     let Json(request) = request?;
+    if request.force {
+        caller.needs(Role::Admin, "a forced move")?;
+    }
     Ok((StatusCode::ACCEPTED, Json(backend.start_move(request).await?)))
 }
 

@@ -9,13 +9,13 @@
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-/// Owner and group may connect: who may connect may move VMs.
+/// Owner and group may connect; the gate looks once more who they are.
 const MODE: u32 = 0o660;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
@@ -42,19 +42,20 @@ impl Drop for Place {
 }
 
 impl ApiSocket {
-    /// Listens at `path`, whose folder must exist. What a killed agent left there is replaced.
+    /// Listens at `path`, whose folder must exist, for the owner and for `group`; without one, for the agent's own group. What a
+    /// killed agent left there is replaced.
     ///
     /// # Errors
     ///
     /// When another agent listens there, something that is no socket lies there, or the system refuses; then nothing
     /// there was changed. The error names the path.
-    pub async fn bind(path: &Path) -> anyhow::Result<ApiSocket> {
-        Self::try_bind(path)
+    pub async fn bind(path: &Path, group: Option<u32>) -> anyhow::Result<ApiSocket> {
+        Self::try_bind(path, group)
             .await
             .with_context(|| format!("making the API's socket {}", path.display()))
     }
 
-    async fn try_bind(path: &Path) -> anyhow::Result<ApiSocket> {
+    async fn try_bind(path: &Path, group: Option<u32>) -> anyhow::Result<ApiSocket> {
         let lock = lock(&beside(path, ".lock"))?;
         see_that_nobody_listens(path).await?;
         let new = beside(path, ".new");
@@ -72,6 +73,12 @@ impl ApiSocket {
             .with_context(|| format!("binding {} (a path has 107 bytes at most)", new.display()))?;
         // From here on `place` removes whatever was made, should a step fail.
         let mut place = Place { path: new, _lock: lock };
+        if let Some(group) = group
+            && let Err(error) = chown(&place.path, None, Some(group))
+        {
+            // Its members cannot connect then; root and the agent's own user can.
+            tracing::warn!("giving the API's socket to group {group}: {error}");
+        }
         fs::set_permissions(&place.path, Permissions::from_mode(MODE))
             .context("setting its mode to 0660")?;
         let listener = socket.listen(BACKLOG).context("listening")?;
@@ -92,7 +99,8 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 fn lock(path: &Path) -> anyhow::Result<File> {
-    let file = File::options().write(true).create(true).truncate(false).open(path);
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = file.with_context(|| {
         format!("opening {}: its folder must exist and be writable for evenkeeld", path.display())
     })?;

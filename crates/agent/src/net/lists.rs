@@ -15,8 +15,9 @@ use decide::wire::proto;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::guard::Guard;
 use super::service::peer_client::PeerClient;
-use super::{DELIVERY_MAX, Heard, seal};
+use super::{DELIVERY_MAX, Heard};
 
 /// This host's own list, which the server gives out and the agent's loop replaces.
 #[derive(Clone, Debug, Default)]
@@ -34,9 +35,15 @@ impl Own {
 }
 
 /// Fetches the list of the host at `at`, and tells it or why there is none.
-pub(super) async fn fetch(from: IpAddr, host: HostId, at: SocketAddr, heard: mpsc::Sender<Heard>) {
+pub(super) async fn fetch(
+    from: IpAddr,
+    guard: Guard,
+    host: HostId,
+    at: SocketAddr,
+    heard: mpsc::Sender<Heard>,
+) {
     let asked = async {
-        let channel = seal::dial(from, at).map_err(|error| format!("{error:#}"))?;
+        let channel = guard.dial(from, at).map_err(|error| format!("{error:#}"))?;
         let mut peer = PeerClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
         let answer = peer.inventory(proto::InventoryRequest {}).await;
         let form = answer.map_err(|status| super::peers::cause(&status))?.into_inner();

@@ -13,11 +13,12 @@
 //! **Invariant:** `send`, `cast`, `gossip` and `fetch` never wait.
 //! **Invariant:** messages to one peer arrive in the order in which they were sent. One of them may arrive twice, or
 //! arrive although it was reported as undelivered; the machines in `decide` allow for both.
-//! **Boundary:** who may speak is decided in `seal` alone. Until it knows keys, the host named in a message's `from`
-//! is what the sender says it is, not proven.
+//! **Boundary:** who may speak is decided in `guard` alone. With keys the host named in a message's `from` is the one whose
+//! certificate, or seal, it came by; without, it is what the sender says it is.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -30,17 +31,26 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 mod datagram;
+mod gate;
+mod guard;
+mod joining;
 mod lists;
 mod parts;
 mod peers;
 pub mod seal;
 mod serve;
+mod spread;
 
 use datagram::Datagrams;
 pub use datagram::{DATAGRAM_MAX, GOSSIP_MAX};
+pub use guard::Authentication;
+use guard::{Guard, Keeper};
+pub use joining::join;
 use lists::Own;
 pub use parts::Place;
 use peers::Peers;
+use spread::Answering;
+pub use spread::Spread;
 
 /// The service as generated from `peer.proto`.
 #[allow(
@@ -72,8 +82,10 @@ pub struct NetSettings {
     pub request: RequestMode,
     /// Routers that a multicast request may pass, plus one. 1 keeps it in the local network.
     pub multicast_ttl: u32,
-    /// The operator accepts that nobody is authenticated; see [`seal::check_insecure`].
-    pub insecure: bool,
+    /// Whether hosts are authenticated.
+    pub authentication: Authentication,
+    /// The folder in which the CA's key is, if it is on this host: then new hosts are let in, and certificates renewed.
+    pub authority: PathBuf,
 }
 
 /// How requests go out.
@@ -172,6 +184,8 @@ pub struct Net {
     peers: Peers,
     own: Own,
     from: IpAddr,
+    guard: Guard,
+    keeper: Keeper,
     heard: mpsc::Sender<Heard>,
     /// The receivers of datagrams; they end when this is dropped.
     receivers: JoinSet<()>,
@@ -184,20 +198,27 @@ impl Net {
     /// Opens the sockets and listens.
     ///
     /// # Errors
-    /// If the settings contradict each other, the agent would be open to strangers, or an address cannot be used.
+    /// If the settings contradict each other, the agent would be open to strangers, or keys or an address cannot be used.
     pub async fn start(settings: NetSettings, heard: mpsc::Sender<Heard>) -> Result<Net> {
-        seal::admit(settings.insecure, &[settings.address])?;
+        let authority = settings.authority.clone();
+        let guard =
+            Guard::new(settings.authentication.clone(), settings.address, authority.clone())?;
         let here = SocketAddr::new(settings.address, settings.port);
         let listener =
             TcpListener::bind(here).await.with_context(|| format!("listening on TCP {here}"))?;
         let mut receivers = JoinSet::new();
-        let datagrams = Datagrams::start(&settings, &heard, &mut receivers)?;
-        let peers = Peers::new(settings.address, heard.clone());
+        let datagrams = Datagrams::start(&settings, &guard, &heard, &mut receivers)?;
+        receivers.spawn(guard.clone().keep());
+        let peers = Peers::new(settings.address, guard.clone(), heard.clone());
         let (stopping, stopped) = oneshot::channel();
         let own = Own::default();
         let from = settings.address;
-        let server = tokio::spawn(serve::serve(listener, heard.clone(), own.clone(), stopped));
-        Ok(Net { datagrams, peers, own, from, heard, receivers, stopping, server })
+        let answering = Answering::new(guard.clone(), authority);
+        let serving =
+            serve::serve(listener, guard.clone(), answering, heard.clone(), own.clone(), stopped);
+        let server = tokio::spawn(serving);
+        let keeper = Keeper(guard.clone());
+        Ok(Net { datagrams, peers, own, from, guard, keeper, heard, receivers, stopping, server })
     }
 
     /// Queues a message for one peer. If it has not arrived after [`DELIVERY_MAX`], or cannot be queued,
@@ -218,6 +239,12 @@ impl Net {
         self.peers.send_history(to, message, vm, stored);
     }
 
+    /// What asks other hosts for keys.
+    #[must_use]
+    pub fn spread(&self) -> Spread {
+        Spread::new(self.from, self.guard.clone())
+    }
+
     /// Sends a request to all: one datagram, or one to each of `known` in fan-out. What could not be sent comes back
     /// as [`Heard::Undelivered`]; what the network lost does not.
     pub fn cast(&self, request: &Message, known: &[SocketAddr]) {
@@ -232,7 +259,8 @@ impl Net {
 
     /// Fetches the VMs of a host; [`Heard::Inventory`] follows. The caller sees to it that few are under way at once.
     pub fn fetch(&self, host: HostId, at: SocketAddr) {
-        tokio::spawn(lists::fetch(self.from, host, at, self.heard.clone()));
+        let fetching = lists::fetch(self.from, self.guard.clone(), host, at, self.heard.clone());
+        tokio::spawn(fetching);
     }
 
     /// What this host answers to whoever fetches its VMs, from now on.
@@ -242,10 +270,11 @@ impl Net {
 
     /// Ends listening and waits until the port is free, [`DELIVERY_MAX`] at the longest.
     pub async fn stop(self) {
-        let Net { datagrams, mut receivers, stopping, mut server, .. } = self;
+        let Net { datagrams, mut receivers, keeper, stopping, mut server, .. } = self;
         drop(stopping);
         drop(datagrams);
         receivers.shutdown().await;
+        drop(keeper);
         if tokio::time::timeout(DELIVERY_MAX, &mut server).await.is_err() {
             server.abort();
         }

@@ -76,9 +76,11 @@ pub(super) fn of(message: &Message, vm: VmId, bytes: &[u8]) -> Vec<proto::Histor
 pub(super) async fn taken_in(
     mut stream: Streaming<proto::HistoryPart>,
     places: &Places,
+    may_say: impl Fn(HostId) -> Result<(), Status>,
 ) -> Result<Heard, Status> {
     // Whoever says nothing has no place.
     let head = Head::of(next(&mut stream).await?)?;
+    may_say(head.from)?;
     if let Err(why) = head.acceptable() {
         return Ok(head.refused(why));
     }

@@ -31,8 +31,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use super::guard::{self, Guard};
 use super::service::peer_client::PeerClient;
-use super::{DELIVERY_MAX, Heard, parts, seal, undelivered};
+use super::{DELIVERY_MAX, Heard, parts, undelivered};
 
 /// Messages that may wait for one peer: several times what all moves of a host say at once.
 const QUEUE_MAX: usize = 64;
@@ -115,6 +116,7 @@ type Queues = Mutex<BTreeMap<SocketAddr, mpsc::Sender<Queued>>>;
 #[derive(Clone, Debug)]
 pub(super) struct Peers {
     from: IpAddr,
+    guard: Guard,
     heard: mpsc::Sender<Heard>,
     queues: Arc<Queues>,
     runtime: Handle,
@@ -122,8 +124,8 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Must be called inside the runtime that will do the sending.
-    pub(super) fn new(from: IpAddr, heard: mpsc::Sender<Heard>) -> Peers {
-        Peers { from, heard, queues: Arc::default(), runtime: Handle::current() }
+    pub(super) fn new(from: IpAddr, guard: Guard, heard: mpsc::Sender<Heard>) -> Peers {
+        Peers { from, guard, heard, queues: Arc::default(), runtime: Handle::current() }
     }
 
     pub(super) fn send(&self, to: SocketAddr, message: Message) {
@@ -180,7 +182,8 @@ impl Peers {
 
     fn open(&self, to: SocketAddr) -> mpsc::Sender<Queued> {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let line = Line { from: self.from, to, client: None, worked: false };
+        let guard = self.guard.clone();
+        let line = Line { from: self.from, guard, to, client: None, worked: false };
         // Weak, so that the queues end with `Peers` and the lines with their queues.
         let queues = Arc::downgrade(&self.queues);
         self.runtime.spawn(speak(line, waiting, self.heard.clone(), queues));
@@ -222,6 +225,7 @@ async fn speak(
 /// The connection to one peer.
 struct Line {
     from: IpAddr,
+    guard: Guard,
     to: SocketAddr,
     client: Option<PeerClient<Channel>>,
     /// Whether something was delivered on this connection.
@@ -269,7 +273,7 @@ impl Line {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let channel = seal::dial(self.from, self.to).map_err(|error| format!("{error:#}"))?;
+        let channel = self.guard.dial(self.from, self.to).map_err(|error| format!("{error:#}"))?;
         Ok(self.client.insert(PeerClient::new(channel)).clone())
     }
 
@@ -288,7 +292,10 @@ pub(super) fn cause(status: &Status) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.to_string()
+    match innermost.downcast_ref::<std::io::Error>() {
+        Some(error) => guard::explained(error).to_string(),
+        None => innermost.to_string(),
+    }
 }
 
 fn lock(queues: &Queues) -> MutexGuard<'_, BTreeMap<SocketAddr, mpsc::Sender<Queued>>> {

@@ -1,19 +1,15 @@
-//! Who may speak to this agent: the one place where authentication lives.
+//! Datagrams without keys, and where an agent may be without them.
 //!
-//! There is none yet. So an agent starts only with `--insecure`, and only where no stranger can reach it: on loopback or
-//! in 198.18.0.0/15, which is set aside for test networks (RFC 2544) and routed by nobody. What comes from elsewhere is
-//! not listened to. Connections are opened and welcomed here, and datagrams sealed and opened, so that keys will concern
-//! this file only.
+//! An agent without keys starts only with `--insecure`, and only where no stranger can reach it: on loopback or in 198.18.0.0/15,
+//! which is set aside for test networks (RFC 2544) and routed by nobody. What comes from elsewhere is not listened to.
 //!
-//! A sealed datagram is `EVKL`, a version, a kind, then what it carries.
+//! Such a datagram is `EVKL`, a version (1), a kind, then what it carries. With keys it is of version 2 (`trust::seal`).
 
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint};
 
-const MAGIC: [u8; 4] = *b"EVKL";
+const MAGIC: [u8; 4] = trust::seal::MAGIC;
 const VERSION: u8 = 1;
 
 /// Bytes that sealing adds.
@@ -26,18 +22,6 @@ pub enum Kind {
     Request = 1,
     /// Gossip of the membership.
     Gossip = 2,
-}
-
-/// Whether an agent may start on these addresses.
-///
-/// # Errors
-/// If the operator has not accepted to run without authentication, or strangers could reach it.
-pub fn admit(insecure: bool, addresses: &[IpAddr]) -> Result<()> {
-    ensure!(
-        insecure,
-        "this version cannot authenticate hosts: start with --insecure, on 127.0.0.0/8, ::1 or 198.18.0.0/15"
-    );
-    check_insecure(addresses)
 }
 
 /// Whether an agent without authentication is out of reach for strangers on all of these addresses.
@@ -75,34 +59,12 @@ pub fn open(from: SocketAddr, datagram: &[u8]) -> Result<(Kind, &[u8])> {
         bail!("a datagram of {} bytes, too short to be ours", datagram.len());
     };
     ensure!(head[..4] == MAGIC, "a datagram that is not of this protocol");
+    ensure!(
+        head[4] != trust::seal::VERSION,
+        "a sealed datagram, and this agent runs without keys: install them here too"
+    );
     ensure!(head[4] == VERSION, "a datagram of version {}, this agent speaks {VERSION}", head[4]);
-    let kind = match head[5] {
-        1 => Kind::Request,
-        2 => Kind::Gossip,
-        other => bail!("a datagram of unknown kind {other}, from a newer version?"),
-    };
-    Ok((kind, bytes))
-}
-
-/// A channel to a peer, sent from this host's own address. It connects when first used, and again after a loss.
-pub(super) fn dial(from: IpAddr, to: SocketAddr) -> Result<Channel> {
-    check_insecure(&[to.ip()])?;
-    let endpoint = Endpoint::from_shared(format!("http://{to}"))
-        .with_context(|| format!("the address {to}"))?
-        .connect_timeout(super::DELIVERY_MAX)
-        .tcp_nodelay(true)
-        .local_address(Some(from));
-    Ok(endpoint.connect_lazy())
-}
-
-/// Welcomes who connected.
-///
-/// # Errors
-/// If it is a stranger.
-pub(super) fn welcome(stream: TcpStream, from: SocketAddr) -> Result<TcpStream> {
-    check_insecure(&[from.ip()]).context("a connection from a stranger")?;
-    stream.set_nodelay(true).context("setting up a connection")?;
-    Ok(stream)
+    Ok((Kind::of(head[5])?, bytes))
 }
 
 fn secluded(address: IpAddr) -> bool {
@@ -153,9 +115,7 @@ mod tests {
         let addresses = ["127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap()];
         let why = check_insecure(&addresses).unwrap_err().to_string();
         assert!(why.starts_with("--insecure is refused on 10.0.0.1:"), "{why}");
-        assert!(admit(true, &addresses[..1]).is_ok());
-        let why = admit(false, &addresses[..1]).unwrap_err().to_string();
-        assert!(why.contains("--insecure"), "{why}");
+        assert!(check_insecure(&addresses[..1]).is_ok());
     }
 
     #[test]
@@ -175,6 +135,10 @@ mod tests {
         assert_eq!(why(here, &|b| b.truncate(5)), "a datagram of 5 bytes, too short to be ours");
         assert_eq!(why(here, &|b| b[0] = 0), "a datagram that is not of this protocol");
         assert_eq!(why(here, &|b| b[4] = 9), "a datagram of version 9, this agent speaks 1");
+        assert!(
+            why(here, &|b| b[4] = 2)
+                .starts_with("a sealed datagram, and this agent runs without keys")
+        );
         assert_eq!(why(here, &|b| b[5] = 3), "a datagram of unknown kind 3, from a newer version?");
     }
 }

@@ -13,6 +13,7 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use decide::units::HostId;
 use decide::wire::limits::MESSAGE_MAX;
 use decide::wire::message::Message;
 use decide::wire::proto;
@@ -24,13 +25,16 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::guard::{Caller, Guard, Stream};
 use super::lists::Own;
 use super::parts::{self, Places};
 use super::service::peer_server::{Peer, PeerServer};
-use super::{DELIVERY_MAX, Heard, seal};
+use super::spread::proto::trust_server::TrustServer;
+use super::spread::{self, Answering};
+use super::{DELIVERY_MAX, Heard};
 
 /// Connections that may be open at once: one from each peer, and as many that are being replaced.
 const CONNECTIONS_MAX: usize = 2048;
@@ -46,27 +50,32 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `stopped`, then lets calls that are under way end. The port is free from then on.
 pub(super) async fn serve(
     listener: TcpListener,
+    guard: Guard,
+    answering: Answering,
     heard: mpsc::Sender<Heard>,
     own: Own,
     stopped: oneshot::Receiver<()>,
 ) {
-    let inbox = Inbox { heard: heard.clone(), own, places: Places::default() };
+    let places = Places::default();
+    let inbox = Inbox { heard: heard.clone(), guard: guard.clone(), own, places };
     let connected = heard.clone();
     let peer = PeerServer::new(inbox).max_decoding_message_size(MESSAGE_MAX);
+    let trust = TrustServer::new(answering).max_decoding_message_size(spread::QUESTION_MAX);
     let (welcomed, connections) = mpsc::channel(1);
     let serving = Server::builder()
         .timeout(DELIVERY_MAX)
         .max_concurrent_streams(CALLS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(Reporting { inner: peer, heard })
+        .add_service(Reporting { inner: peer, heard: heard.clone() })
+        .add_service(Reporting { inner: trust, heard })
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), async {
             // Told to stop, or whoever would tell is gone: the same.
             let _ = stopped.await;
         });
     let accepting = async {
         tokio::select! {
-            () = accept(listener, &welcomed, &connected) => {}
+            () = accept(listener, &guard, &welcomed, &connected) => {}
             () = welcomed.closed() => {}
         }
     };
@@ -78,6 +87,7 @@ pub(super) async fn serve(
 /// Takes connections in while there are slots, for ever.
 async fn accept(
     listener: TcpListener,
+    guard: &Guard,
     welcomed: &mpsc::Sender<io::Result<Connection>>,
     heard: &mpsc::Sender<Heard>,
 ) {
@@ -85,7 +95,8 @@ async fn accept(
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let taken_in = take_in(stream, from, slot, welcomed.clone(), heard.clone());
+                let taken_in =
+                    take_in(stream, from, slot, guard.clone(), welcomed.clone(), heard.clone());
                 tokio::spawn(taken_in);
             }
             // Out of file descriptors, mostly: trying again at once would only burn the processor.
@@ -103,13 +114,15 @@ async fn take_in(
     stream: TcpStream,
     from: SocketAddr,
     slot: OwnedSemaphorePermit,
+    guard: Guard,
     welcomed: mpsc::Sender<io::Result<Connection>>,
     heard: mpsc::Sender<Heard>,
 ) {
     let greeted = async {
-        let stream = seal::welcome(stream, from)?;
+        let Some(stream) = guard.welcome(stream, from).await? else { return Ok(None) };
+        let Stream::Clear(clear) = &stream else { return Ok(Some(stream)) };
         let mut first = [0; PREFACE.len()];
-        let said = tokio::time::timeout(DELIVERY_MAX, stream.peek(&mut first)).await;
+        let said = tokio::time::timeout(DELIVERY_MAX, clear.peek(&mut first)).await;
         let length = said.context("a connection that says nothing")?.context("a connection")?;
         ensure!(
             PREFACE.starts_with(&first[..length]),
@@ -132,15 +145,15 @@ async fn take_in(
 /// A connection and the slot that it takes.
 #[derive(Debug)]
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Caller {
+        self.stream.caller()
     }
 }
 
@@ -176,8 +189,15 @@ impl AsyncWrite for Connection {
 #[derive(Debug)]
 struct Inbox {
     heard: mpsc::Sender<Heard>,
+    guard: Guard,
     own: Own,
     places: Places,
+}
+
+impl Inbox {
+    fn allows(&self, caller: Option<&Caller>, claims: Option<HostId>) -> Result<(), Status> {
+        self.guard.allows(caller, claims).map_err(Status::permission_denied)
+    }
 }
 
 #[tonic::async_trait]
@@ -186,8 +206,11 @@ impl Peer for Inbox {
         &self,
         request: Request<proto::Message>,
     ) -> Result<Response<proto::Received>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        self.allows(caller.as_ref(), None)?;
         let message = Message::try_from(request.into_inner())
             .map_err(|bad| Status::invalid_argument(bad.to_string()))?;
+        self.allows(caller.as_ref(), Some(message.from))?;
         let taken = self.heard.send(Heard::Message(message)).await;
         taken.map_err(|_closed| Status::unavailable("the agent is stopping"))?;
         Ok(Response::new(proto::Received {}))
@@ -197,7 +220,9 @@ impl Peer for Inbox {
         &self,
         request: Request<Streaming<proto::HistoryPart>>,
     ) -> Result<Response<proto::Received>, Status> {
-        let came = parts::taken_in(request.into_inner(), &self.places).await?;
+        let caller = request.extensions().get::<Caller>().cloned();
+        let may_say = |from| self.allows(caller.as_ref(), Some(from));
+        let came = parts::taken_in(request.into_inner(), &self.places, may_say).await?;
         let taken = self.heard.send(came).await;
         taken.map_err(|_closed| Status::unavailable("the agent is stopping"))?;
         Ok(Response::new(proto::Received {}))
@@ -205,8 +230,9 @@ impl Peer for Inbox {
 
     async fn inventory(
         &self,
-        _request: Request<proto::InventoryRequest>,
+        request: Request<proto::InventoryRequest>,
     ) -> Result<Response<proto::Inventory>, Status> {
+        self.allows(request.extensions().get::<Caller>(), None)?;
         Ok(Response::new(self.own.get()))
     }
 }
@@ -237,8 +263,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let info = request.extensions().get::<TcpConnectInfo>();
-        let from = info.and_then(TcpConnectInfo::remote_addr);
+        let from = request.extensions().get::<Caller>().and_then(|caller| caller.from);
         let heard = self.heard.clone();
         let answer = self.inner.call(request);
         Box::pin(async move {

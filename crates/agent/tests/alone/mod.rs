@@ -59,9 +59,14 @@ impl Agent {
     }
 
     pub(crate) fn start(&mut self) {
+        self.start_with(&["--insecure"]);
+    }
+
+    pub(crate) fn start_with(&mut self, arguments: &[&str]) {
         let log = File::create(self.folder.path().join("log")).expect("a file");
         let child = Command::new(env!("CARGO_BIN_EXE_evenkeeld"))
-            .args(["--insecure", "--config"])
+            .args(arguments)
+            .arg("--config")
             .arg(self.config())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

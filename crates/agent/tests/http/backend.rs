@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use agent::http::{About, ApiSocket, Backend, EventQuery, serve, until_events};
+use agent::http::{
+    About, Admitted, ApiSocket, Backend, Doors, EventQuery, Gate, Limits, TlsListener, serve,
+    until_events,
+};
 use api::client::Client;
 use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, Choice,
@@ -11,17 +14,20 @@ use api::{
     HistoryFilter, HistoryView, HostView, LeavingVm, MoveRequest, MoveStarted, MoveView, Plan,
     PlannedMove, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub(crate) const VM: &str = "web";
 pub(crate) const MOVE: &str = "1a2b3c4d.1.3";
+/// A move whose cancelling takes until [`Fixed::go`].
+pub(crate) const HELD: &str = "held";
 
 /// Fixed values; only events can be added.
 #[derive(Clone)]
 pub(crate) struct Fixed {
     kept: Arc<Mutex<Kept>>,
     newest: watch::Sender<u64>,
+    pub(crate) go: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -29,11 +35,12 @@ struct Kept {
     events: Vec<Event>,
     queries: Vec<EventQuery>,
     names: Vec<String>,
+    asked: usize,
 }
 
 impl Fixed {
     pub(crate) fn new() -> Fixed {
-        Fixed { kept: Arc::default(), newest: watch::Sender::new(0) }
+        Fixed { kept: Arc::default(), newest: watch::Sender::new(0), go: Arc::default() }
     }
 
     /// Adds an event of `move_id`.
@@ -52,6 +59,15 @@ impl Fixed {
     /// The names that arrived, in paths and bodies.
     pub(crate) fn names(&self) -> Vec<String> {
         self.kept.lock().unwrap().names.clone()
+    }
+
+    /// How often anything was asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.kept.lock().unwrap().asked
+    }
+
+    fn count(&self) {
+        self.kept.lock().unwrap().asked += 1;
     }
 
     /// Ready once somebody waits for an event.
@@ -203,6 +219,7 @@ pub(crate) fn one_move() -> MoveView {
         copied_bytes: 1 << 20,
         total_bytes: 1 << 27,
         rounds: 1,
+        encrypted: None,
         total_ms: None,
         downtime_ms: None,
         promised_percent: None,
@@ -222,18 +239,23 @@ fn no_such_vm(name: &str) -> Problem {
 
 impl Backend for Fixed {
     async fn status(&self) -> Result<Status, Problem> {
+        self.count();
         Ok(status())
     }
     async fn hosts(&self) -> Result<Vec<HostView>, Problem> {
+        self.count();
         Ok(vec![])
     }
     async fn vms(&self) -> Result<Vec<VmView>, Problem> {
+        self.count();
         Err(Problem::new(503, "starting", "the agent starts", "Try again in a moment"))
     }
     async fn traffic(&self) -> Result<Vec<FlowView>, Problem> {
+        self.count();
         Ok(vec![flow()])
     }
     async fn history(&self, about: About, filter: HistoryFilter) -> Result<HistoryView, Problem> {
+        self.count();
         let step_seconds = filter.step.unwrap_or(10);
         Ok(HistoryView {
             name: format!("{about:?}"),
@@ -246,24 +268,30 @@ impl Backend for Fixed {
         })
     }
     async fn inventory(&self) -> Result<Vec<VmPlace>, Problem> {
+        self.count();
         Ok(vec![])
     }
     async fn cluster(&self) -> Result<ClusterView, Problem> {
+        self.count();
         Ok(cluster())
     }
 
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
+        self.count();
         Ok(vec![one_move()])
     }
     async fn one_move(&self, id: String) -> Result<MoveView, Problem> {
+        self.count();
         self.named(&id);
         Ok(one_move())
     }
     async fn events(&self, query: EventQuery) -> Result<Vec<Event>, Problem> {
+        self.count();
         self.kept.lock().unwrap().queries.push(query.clone());
         until_events(self.newest.subscribe(), query.wait, async || Ok(self.find(&query))).await
     }
     async fn why(&self, about: Option<String>) -> Result<Why, Problem> {
+        self.count();
         let about = about.unwrap_or_else(|| "nothing".to_owned());
         self.named(&about);
         Ok(Why {
@@ -274,53 +302,66 @@ impl Backend for Fixed {
         })
     }
     async fn why_not(&self, vm: String, to: String) -> Result<Why, Problem> {
+        self.count();
         self.named(&vm);
         self.named(&to);
         let about = format!("VM {vm} to {to}");
         Ok(Why { about, verdict: "it rests".to_owned(), because: vec![], events: vec![] })
     }
     async fn plan(&self) -> Result<Plan, Problem> {
+        self.count();
         Ok(plan())
     }
     async fn shown_plan(&self) -> Result<Plan, Problem> {
+        self.count();
         Ok(Plan { end: "shown".to_owned(), ..plan() })
     }
 
     async fn apply(&self, request: ApplyRequest) -> Result<Applied, Problem> {
+        self.count();
         let began = |vm| AppliedVm { vm, move_id: Some(MOVE.to_owned()), refused: None };
         let vms = request.vms.into_iter().map(began).collect();
         Ok(Applied { host: "host1".to_owned(), vms, nothing: None })
     }
     async fn balancer(&self) -> Result<Balancer, Problem> {
+        self.count();
         Ok(balancer(true))
     }
     async fn switch_balancer(&self, request: BalancerRequest) -> Result<Balancer, Problem> {
+        self.count();
         Ok(balancer(request.on))
     }
     async fn exclude(&self, vm: String, request: ExcludeRequest) -> Result<Exclusion, Problem> {
+        self.count();
         self.named(&vm);
         let until = request.for_seconds.map(|seconds| format!("in {seconds} s"));
         Ok(Exclusion { until, ..exclusion(vm) })
     }
     async fn include(&self, vm: String) -> Result<Exclusion, Problem> {
+        self.count();
         self.named(&vm);
         Ok(Exclusion { excluded: false, ..exclusion(vm) })
     }
     async fn exclusions(&self) -> Result<Vec<Exclusion>, Problem> {
+        self.count();
         Ok(vec![exclusion(VM.to_owned())])
     }
     async fn best_host(&self, request: BestHostRequest) -> Result<Vec<BestHost>, Problem> {
+        self.count();
         request.tags.iter().for_each(|tag| self.named(tag));
         Ok(vec![best_host()])
     }
     async fn drain(&self) -> Result<DrainView, Problem> {
+        self.count();
         Ok(drain(true))
     }
     async fn set_drain(&self, request: DrainRequest) -> Result<DrainView, Problem> {
+        self.count();
         request.host.iter().for_each(|host| self.named(host));
         Ok(drain(request.on))
     }
     async fn start_move(&self, request: MoveRequest) -> Result<MoveStarted, Problem> {
+        self.count();
         self.named(&request.vm);
         if request.vm == VM {
             Ok(MoveStarted { move_id: MOVE.to_owned(), overridden: vec![] })
@@ -329,14 +370,20 @@ impl Backend for Fixed {
         }
     }
     async fn cancel(&self, id: String) -> Result<MoveView, Problem> {
+        self.count();
         self.named(&id);
+        if id == HELD {
+            self.go.notified().await;
+        }
         Ok(one_move())
     }
     async fn unsettled(&self, id: String) -> Result<Unsettled, Problem> {
+        self.count();
         self.named(&id);
         Ok(unsettled())
     }
     async fn resolve(&self, id: String, resolve: Resolve) -> Result<MoveView, Problem> {
+        self.count();
         self.named(&id);
         match (resolve.decision, resolve.fenced) {
             (Decision::KeepHere, None) => {
@@ -368,21 +415,34 @@ pub(crate) struct Served {
     pub(crate) socket: PathBuf,
     stop: oneshot::Sender<()>,
     server: JoinHandle<anyhow::Result<()>>,
-    _folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Served {
+    /// For whoever runs the tests.
     pub(crate) async fn start() -> Served {
         let folder = tempfile::tempdir().unwrap();
+        Served::with(folder, Admitted::of("no-such-group"), Limits::default(), None).await
+    }
+
+    /// For those, in this folder.
+    pub(crate) async fn with(
+        folder: tempfile::TempDir,
+        admitted: Admitted,
+        limits: Limits,
+        tls: Option<TlsListener>,
+    ) -> Served {
         let socket = folder.path().join("api.sock");
         let (stop, stopped) = oneshot::channel();
         let backend = Fixed::new();
-        let bound = ApiSocket::bind(&socket).await.unwrap();
+        let bound = ApiSocket::bind(&socket, admitted.gid).await.unwrap();
+        let gate = Arc::new(Gate::open(folder.path(), admitted, limits).unwrap());
         let until = async {
             let _ = stopped.await;
         };
-        let server = tokio::spawn(serve(bound, backend.clone(), until));
-        Served { backend, client: Client::new(&socket), socket, stop, server, _folder: folder }
+        let doors = Doors { socket: bound, tls };
+        let server = tokio::spawn(serve(doors, gate, backend.clone(), until));
+        Served { backend, client: Client::new(&socket), socket, stop, server, folder }
     }
 
     /// Ends it as a signal ends the agent.

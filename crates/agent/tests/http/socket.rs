@@ -11,7 +11,7 @@ use api::client::Client;
 use crate::backend::{Served, status};
 
 async fn refusal(path: &Path) -> String {
-    format!("{:#}", ApiSocket::bind(path).await.unwrap_err())
+    format!("{:#}", ApiSocket::bind(path, None).await.unwrap_err())
 }
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn what_a_killed_agent_left_is_replaced() {
     drop(StdListener::bind(&socket).unwrap());
     drop(StdListener::bind(folder.path().join("api.sock.new")).unwrap());
     fs::write(folder.path().join("api.sock.lock"), "").unwrap();
-    let bound = ApiSocket::bind(&socket).await.unwrap();
+    let bound = ApiSocket::bind(&socket, None).await.unwrap();
     tokio::net::UnixStream::connect(&socket).await.unwrap();
     assert!(!folder.path().join("api.sock.new").exists());
     drop(bound);
@@ -56,7 +56,7 @@ async fn of_many_agents_at_once_one_listens() {
     let mut starting = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let socket = socket.clone();
-        starting.spawn(async move { ApiSocket::bind(&socket).await });
+        starting.spawn(async move { ApiSocket::bind(&socket, None).await });
     }
     let started = starting.join_all().await;
     assert_eq!(started.iter().filter(|bound| bound.is_ok()).count(), 1);

@@ -63,13 +63,16 @@ fn an_agent_that_cannot_start_safely_says_why_and_touches_nothing() {
         write_config(host, &here, "[hot]\ncpu_usd = \"80%\"\n")?;
         names(&refusal(host, &start)?, &[CONFIG, "line 6", "hot.cpu_usd", "cpu_used"])?;
         write_config(host, &here, "")?;
-        names(&refusal(host, &["--config", CONFIG])?, &["host.address", "start with --insecure"])?;
+        names(
+            &refusal(host, &["--config", CONFIG])?,
+            &["/var/lib/evenkeel/keys", "evenkeel join", "start with --insecure"],
+        )?;
         write_config(host, "198.20.0.1", "")?;
         names(&refusal(host, &start)?, &["host.address", "--insecure is refused on 198.20.0.1"])?;
         let state = host.path("/var/lib/evenkeel");
         ensure!(fs::read_dir(&state)?.next().is_none(), "a refused start left files behind");
 
-        let mut cluster = Cluster::start(network, Path::new(DAEMON), &roomy("off"))?;
+        let mut cluster = Cluster::start_insecure(network, Path::new(DAEMON), &roomy("off"))?;
         answers(&cluster, 0).await?;
         let host = cluster.host(0);
         names(&refusal(host, &start)?, &["another agent is using /var/lib/evenkeel"])?;
@@ -103,23 +106,22 @@ fn noise_from_the_wire_is_told_and_harms_nobody() {
             cluster.network.client().inside(|| -> anyhow::Result<()> {
                 let udp = UdpSocket::bind((CLIENT, 0))?;
                 SockRef::from(&udp).set_multicast_if_v4(&CLIENT)?;
-                // Noise, a newer version, a kind that nobody knows, gossip and a request without sense.
-                for datagram in [&b"noise"[..], b"EVKL\x09\x01..", b"EVKL\x01\x07.."] {
+                // Noise, a newer version, what agents without keys say, and a seal that nobody made.
+                let forged = [&b"EVKL\x02\0\0\0\x01"[..], &[0xee; 300]].concat();
+                for datagram in [&b"noise"[..], b"EVKL\x09\x01..", b"EVKL\x01\x01..", &forged] {
                     udp.send_to(datagram, (host, 7946))?;
                     udp.send_to(datagram, GROUP)?;
-                }
-                for kind in [b"\x01", b"\x02"] {
-                    udp.send_to(&[b"EVKL\x01", &kind[..], &[0xee; 300]].concat(), (host, 7946))?;
                 }
                 TcpStream::connect((host, 7946))?.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
                 Ok(())
             })??;
             let client = CLIENT.to_string();
             for words in [
-                [&*client, "too short to be ours"].as_slice(),
+                [&*client, "that is not of this protocol"].as_slice(),
                 &[&client, "version 9"],
-                &[&client, "unknown kind 7"],
-                &[&client, "does not begin as HTTP/2"],
+                &[&client, "its agent has no keys"],
+                &[&client, "whose seal is broken"],
+                &[&client, "it does not speak TLS"],
             ] {
                 println!("{}", told(cluster, 0, Step::BadInput, words).await?.reason);
             }
@@ -129,11 +131,11 @@ fn noise_from_the_wire_is_told_and_harms_nobody() {
             cluster.network.client().inside(|| -> anyhow::Result<()> {
                 let udp = UdpSocket::bind((CLIENT, 0))?;
                 for n in 0..2000_u32 {
-                    udp.send_to(&n.to_be_bytes(), (host, 7946))?;
+                    udp.send_to(&[b"EVKL\x02", &n.to_be_bytes()[..]].concat(), (host, 7946))?;
                 }
                 Ok(())
             })??;
-            told(cluster, 0, Step::BadInput, &["a datagram of 4 bytes"]).await?;
+            told(cluster, 0, Step::BadInput, &["a datagram of 9 bytes"]).await?;
             let bad = events(cluster, 0).await?;
             let bad = bad.iter().filter(|event| event.step == Step::BadInput).count();
             ensure!(bad <= 60, "{bad} events of noise: it washes the others out");

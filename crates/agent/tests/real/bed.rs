@@ -16,7 +16,7 @@ pub(crate) const DAEMON: &str = env!("CARGO_BIN_EXE_evenkeeld");
 pub(crate) const MOVE_MAX: Duration = Duration::from_secs(60);
 /// Within so long agents notice, answer, or settle what concerns nobody else.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
-const BOOT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const BOOT_MAX: Duration = Duration::from_secs(60);
 
 /// All lab hosts share the machine's processors, so their use says nothing here.
 const COMMON: &str = r#"
@@ -71,7 +71,7 @@ pub(crate) fn with_cluster(
 ) {
     sandbox::test(test, async || {
         let parts = Parts::load()?;
-        let mut cluster = Cluster::start(Network::new(3)?, Path::new(DAEMON), sections)?;
+        let mut cluster = Cluster::start(Network::new(3)?, Path::new(DAEMON), sections).await?;
         let mut guests = Vec::new();
         for (plan, host) in plans {
             guests.push(guests::start(cluster.host(*host), plan, &parts)?);

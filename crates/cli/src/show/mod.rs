@@ -10,6 +10,8 @@ use api::{
 use self::table::{Color, Table, cell, coloured, one_line};
 use crate::screen::Look;
 
+pub(crate) use self::access::{audit, audit_amiss, audit_check, token_made, token_revoked, tokens};
+
 pub(crate) use self::history::{history, history_csv, history_plot};
 
 pub(crate) use self::best::best_hosts;
@@ -22,6 +24,7 @@ pub(crate) use self::plan::{applied, carried, plan};
 
 pub(crate) use self::events::{events, events_as_they_come, step};
 
+mod access;
 mod best;
 mod drain;
 mod events;

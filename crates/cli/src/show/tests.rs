@@ -163,6 +163,7 @@ fn moves() -> Vec<MoveView> {
         copied_bytes: 137_363_456,
         total_bytes: 134_217_728,
         rounds: 3,
+        encrypted: None,
         total_ms: Some(2310),
         downtime_ms: Some(158),
         promised_percent: None,
@@ -178,6 +179,7 @@ fn moves() -> Vec<MoveView> {
         refusals: 2,
         copied_bytes: 0,
         rounds: 0,
+        encrypted: None,
         total_ms: None,
         downtime_ms: None,
         promised_percent: None,
@@ -460,6 +462,7 @@ fn how_moves_begin_go_on_and_end() {
         super::move_ended(abandoned),
         super::move_ended(&MoveView {
             rounds: 1,
+            encrypted: None,
             total_ms: None,
             downtime_ms: None,
             ..done.clone()

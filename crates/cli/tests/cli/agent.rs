@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::{
-    Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, Choice,
-    ClusterHost, ClusterLoad, ClusterView, ClusterVm, Decision, DrainRequest, DrainView, Event,
-    EventFilter, ExcludeRequest, Exclusion, FlowView, HostView, MoveRequest, MoveStarted, MoveView,
-    Plan, PlannedMove, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why, WhyFilter,
+    Applied, AppliedVm, ApplyRequest, AuditCheck, AuditFilter, AuditLine, AuditView, Balancer,
+    BalancerRequest, BestHost, BestHostRequest, Choice, ClusterHost, ClusterLoad, ClusterView,
+    ClusterVm, Decision, DrainRequest, DrainView, Event, EventFilter, ExcludeRequest, Exclusion,
+    FlowView, HostView, MoveRequest, MoveStarted, MoveView, Plan, PlannedMove, Problem, Resolve,
+    Role, Status, Step, TokenMade, TokenRequest, TokenView, Unsettled, VmPlace, VmView, Who, Why,
+    WhyFilter,
 };
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -96,7 +98,13 @@ impl Agent {
 
 fn command(socket: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
-    command.env_remove("EVENKEEL_SOCKET").arg("--socket").arg(socket).args(arguments);
+    command.env_remove("EVENKEEL_SOCKET").env_remove("EVENKEEL_HOST");
+    command
+        .env_remove("EVENKEEL_CA")
+        .env_remove("EVENKEEL_TOKEN")
+        .arg("--socket")
+        .arg(socket)
+        .args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
@@ -122,6 +130,9 @@ fn router(script: Arc<Script>) -> Router {
         .route("/v1/vms/{vm}/include", post(include))
         .route("/v1/exclusions", get(async || Json(vec![excluded("web", None), db_excluded()])))
         .route("/v1/best-host", post(best_host))
+        .route("/v1/tokens", get(async || Json(vec![token(true), token(false)])).post(make_token))
+        .route("/v1/tokens/{id}/revoke", post(revoke_token))
+        .route("/v1/audit", get(audit))
         .route("/v1/drain", get(drain).post(set_drain))
         .route("/v1/traffic", get(async || Json(vec![flow()])))
         .route("/v1/cluster", get(async || Json(cluster())))
@@ -316,6 +327,60 @@ async fn best_host(
         best("host1", 3.5, "", None),
         best("host2", 0.0, "anti-affinity db: db1 of it is there", Some(1.0)),
     ])
+}
+
+async fn make_token(
+    State(script): State<Arc<Script>>,
+    Json(request): Json<TokenRequest>,
+) -> Json<TokenMade> {
+    script.asked.lock().unwrap().push(serde_json::to_string(&request).unwrap());
+    let view = TokenView { name: request.name, role: request.role, ..token(true) };
+    Json(TokenMade { token: "evk_1a2b3c4d_5ecret".to_owned(), view })
+}
+
+async fn revoke_token(InPath(id): InPath<String>) -> Response {
+    if id != "1a2b3c4d" {
+        let title = format!("there is no token {id:?}");
+        return refused(Problem::new(
+            404,
+            "no-such-token",
+            title,
+            "`evenkeel token list` shows them",
+        ));
+    }
+    Json(token(false)).into_response()
+}
+
+fn token(holds: bool) -> TokenView {
+    TokenView {
+        id: "1a2b3c4d".to_owned(),
+        name: "anna".to_owned(),
+        role: Role::Operator,
+        made: "2026-03-01T17:12:03Z".to_owned(),
+        until: "2026-05-30T17:12:03Z".to_owned(),
+        holds,
+    }
+}
+
+/// One line; what was kept as `gone` is not there, and a log asked for by `since=60` is broken.
+async fn audit(Query(filter): Query<AuditFilter>) -> Json<AuditView> {
+    let line = AuditLine {
+        seq: 7,
+        at: 1_772_385_123_250,
+        time: "2026-03-01T17:12:03Z".to_owned(),
+        who: Who { token: Some("1a2b3c4d".to_owned()), name: Some("anna".to_owned()), uid: None },
+        from: "tcp 198.18.0.7:40000".to_owned(),
+        method: "POST".to_owned(),
+        path: "/v1/balancer".to_owned(),
+        what: "refused: role-too-low".to_owned(),
+        status: 403,
+        before: "b".repeat(64),
+        hash: "a".repeat(64),
+    };
+    let broken = (filter.since == Some(60)).then(|| "audit.log, line 3: it was changed".to_owned());
+    let kept_found = filter.kept.map(|kept| kept != "gone");
+    let check = AuditCheck { lines: 4, first_seq: 4, broken, kept_found };
+    Json(AuditView { lines: vec![line], newest_seq: 7, newest_hash: "a".repeat(64), check })
 }
 
 async fn drain(State(script): State<Arc<Script>>) -> Json<DrainView> {
@@ -543,6 +608,7 @@ pub(crate) fn copying() -> MoveView {
         copied_bytes: 67_108_864,
         total_bytes: 134_217_728,
         rounds: 1,
+        encrypted: None,
         total_ms: None,
         downtime_ms: None,
         promised_percent: None,
@@ -559,6 +625,7 @@ pub(crate) fn done() -> MoveView {
         outcome: Some("relief 31 %".to_owned()),
         copied_bytes: 137_363_456,
         rounds: 3,
+        encrypted: None,
         total_ms: Some(2310),
         downtime_ms: Some(158),
         promised_percent: None,

@@ -1,4 +1,4 @@
-//! `evenkeel lab` hands over to `evenkeel-sim`, and `evenkeel config check` to `evenkeeld`, wherever they are. Here a script stands in for that: what it gets and gives
+//! `evenkeel lab` hands over to `evenkeel-sim`, and `evenkeel config check`, `ca` and `keys` to `evenkeeld`, wherever they are. Here a script stands in for that: what it gets and gives
 //! is looked at, not what it does.
 
 use std::fs;
@@ -81,6 +81,23 @@ fn a_config_is_checked_by_the_agent() {
         let ran = run(&program, Path::new("/nowhere"), &[&["config", "check"], file].concat());
         let told = format!("<{beside}><--check><--config><{said}>");
         assert_eq!(String::from_utf8_lossy(&ran.stdout), told);
+        assert_eq!(ran.status.code(), Some(7));
+    }
+}
+
+#[test]
+fn keys_and_the_ca_are_the_agents_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, beside) = (installed(folder.path()), script_named(folder.path(), "evenkeeld"));
+    for arguments in [
+        &["ca", "sign", "a request", "--out", "x"][..],
+        &["ca", "--help"],
+        &["join", "198.18.0.1", "--token-file", "-"],
+        &["keys", "show", "--config", "y"],
+    ] {
+        let ran = run(&program, Path::new("/nowhere"), arguments);
+        let all: String = arguments.iter().map(|argument| format!("<{argument}>")).collect();
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), format!("<{beside}>{all}"));
         assert_eq!(ran.status.code(), Some(7));
     }
 }

@@ -18,7 +18,7 @@ impl Host {
         now: Time,
         id: MoveId,
         from: HostId,
-        (cost, in_return): (Cost, Option<Companion>),
+        (cost, in_return, encrypted): (Cost, Option<Companion>, bool),
         actions: &mut Vec<Action>,
     ) {
         let Some(out) = self.outgoing.get(&id) else {
@@ -35,7 +35,9 @@ impl Host {
             let why = "its journal was set back: it may forget what it promises";
             return self.refused(now, id, from, why, None, actions);
         }
-        let judged = self.with_return(now, id, cost, in_return.as_ref()).and_then(|cost| {
+        let kept = self.keeps_encryption(encrypted);
+        let judged = kept.and_then(|()| self.with_return(now, id, cost, in_return.as_ref()));
+        let judged = judged.and_then(|cost| {
             self.judge_acceptance(now, id, from, cost).map(|(rank, ordered)| (cost, rank, ordered))
         });
         let (cost, rank, ordered) = match judged {
@@ -56,6 +58,13 @@ impl Host {
                 }
             };
             self.note_move(id, Step::Acceptance, &words, |n| n.with(from).at(cost), actions);
+        }
+        if let Some(out) = self.outgoing.get_mut(&id) {
+            if encrypted {
+                out.encrypted.insert(from)
+            } else {
+                out.encrypted.remove(&from)
+            };
         }
         if let Some(out) = self.outgoing.get_mut(&id)
             && out.exchange
@@ -171,7 +180,8 @@ impl Host {
             return;
         }
         let back = out.returns.get(&from);
-        let all = self.with_return(now, id, cost, back);
+        let kept = self.keeps_encryption(out.encrypted.contains(&from));
+        let all = kept.and_then(|()| self.with_return(now, id, cost, back));
         let worth_it = all.and_then(|cost| self.still_worth_it(now, id, cost));
         let event = negotiate_source::Event::Readiness { from, cost, endpoint, journal, worth_it };
         self.asking(now, id, event, actions);

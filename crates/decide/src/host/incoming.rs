@@ -55,6 +55,8 @@ pub(super) struct Incoming {
     pub(super) followers: Vec<Companion>,
     /// A person overrides that.
     pub(super) forced: bool,
+    /// The copy will be encrypted, as was agreed with its source.
+    pub(super) encrypted: bool,
 }
 
 impl Incoming {
@@ -85,6 +87,7 @@ impl Incoming {
             half_of: None,
             followers: Vec::new(),
             forced: false,
+            encrypted: false,
         }
     }
 
@@ -141,6 +144,7 @@ impl Host {
         };
         let first = !self.incoming.contains_key(&id);
         let Request { vm, name, memory, demand, useful_max, tags, .. } = request;
+        let encrypted = self.agree_on_copy(request.encryption).unwrap_or(false);
         let (force, followers) = (request.forced, request.followers);
         let incoming = Incoming::new(vm, name, memory, demand, useful_max);
         self.incoming.entry(id).or_insert(Incoming {
@@ -150,6 +154,7 @@ impl Host {
             back,
             half_of,
             followers,
+            encrypted,
             ..incoming
         });
         if let Some(rule) = forced.filter(|_| first) {
@@ -257,7 +262,9 @@ impl Host {
         reserved: Duration,
         actions: &mut Vec<Action>,
     ) {
-        let back = self.incoming.get(&id).and_then(|incoming| incoming.back);
+        let incoming = self.incoming.get(&id);
+        let encrypted = incoming.is_some_and(|incoming| incoming.encrypted);
+        let back = incoming.and_then(|incoming| incoming.back);
         let in_return = back.and_then(|(vm, _)| self.companion(now, vm));
         if back.is_some() && in_return.is_none() {
             // It has gone since: without it the cost is another. Silent, the offer ends by itself.
@@ -269,7 +276,8 @@ impl Host {
         }
         self.note_move(id, Step::Acceptance, &words, |n| n.with(id.host).at(cost), actions);
         let in_return = in_return.map(Box::new);
-        self.send(id.host, id, Body::Acceptance { cost, reserved, in_return }, actions);
+        let body = Body::Acceptance { cost, reserved, in_return, encrypted };
+        self.send(id.host, id, body, actions);
     }
 
     fn refuse(&mut self, id: MoveId, why: String, actions: &mut Vec<Action>) {
@@ -360,6 +368,10 @@ impl Host {
         let asked_about = self.incoming.get(&id).map(|i| (i.vm, i.memory));
         if asked_about != Some((vm, confirmation.definition.memory)) {
             return Err("the VM confirmed is not the one that was asked about".to_owned());
+        }
+        if self.incoming.get(&id).is_some_and(|it| it.encrypted != confirmation.copy.encrypted) {
+            let why = "the copy confirmed is not as agreed: encrypted at one side, in the clear at the other";
+            return Err(why.to_owned());
         }
         let known = self.records.get(&vm).copied().unwrap_or(NEVER_HERE);
         if known.floor <= claimed && claimed < u64::MAX {

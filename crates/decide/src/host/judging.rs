@@ -112,6 +112,7 @@ impl Host {
             return Err(format!("another VM here is named {}", request.name));
         }
         capable(&request.needs, &self.offered)?;
+        self.agree_on_copy(request.encryption)?;
         self.keeps_rules(id, request.vm, rules, request.forced)
     }
 
@@ -179,10 +180,11 @@ impl Host {
         (incoming.demand, incoming.history) = (recent, Some(history));
         let (vm, name, rules) = (incoming.vm, incoming.name.clone(), incoming.rules.clone());
         let forced = incoming.forced;
-        let (back, half_of) = (incoming.back, incoming.half_of);
+        let (back, half_of, encrypted) = (incoming.back, incoming.half_of, incoming.encrypted);
         let (others, size) =
             (demand_of(&incoming.followers), size_of_all(memory, &incoming.followers));
         self.target.has_room()?;
+        self.keeps_encryption(encrypted)?;
         self.keeps_rules(id, vm, &rules, forced)?;
         if half_of.is_some() {
             self.keeps_reserve(size)?;

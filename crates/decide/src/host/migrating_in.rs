@@ -94,7 +94,8 @@ impl Host {
         if event == Event::Begin {
             let why = "to here: see its source for why".to_owned();
             self.tales.begin(Story::new(id, vm, incoming.name.clone(), why, now));
-            self.tales.tell(id, |story| story.to = Some(self.id));
+            let encrypted = Some(incoming.encrypted);
+            self.tales.tell(id, |story| (story.to, story.encrypted) = (Some(self.id), encrypted));
         }
         let mut wanted = Vec::new();
         migrate.handle(event, &mut wanted);

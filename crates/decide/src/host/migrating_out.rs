@@ -19,8 +19,9 @@ impl Host {
         journal: JournalMark,
         actions: &mut Vec<Action>,
     ) {
-        let leaving = self.outgoing[&id].vm;
-        let copy = self.copy_parameters(&self.vms[&leaving].rules);
+        let out = &self.outgoing[&id];
+        let encrypted = out.encrypted.contains(&target);
+        let copy = self.copy_parameters(&self.vms[&out.vm].rules, encrypted);
         let out = self.outgoing.get_mut(&id).expect("its negotiation has just said so");
         let vm = &self.vms[&out.vm];
         let record = MoveRecord {
@@ -115,9 +116,13 @@ impl Host {
     ) {
         match command {
             HypervisorCommand::StartCopy(endpoint, copy) => {
-                self.tales.tell(id, |story| story.copy_began = Some(now));
+                let encrypted = copy.encrypted;
+                self.tales.tell(id, |story| {
+                    (story.copy_began, story.encrypted) = (Some(now), Some(encrypted));
+                });
                 let mbit = copy.bandwidth.0 / 1_000_000;
-                let words = format!("copying memory to {}, at most {mbit} Mbit/s", endpoint.uri);
+                let how = if encrypted { "memory, encrypted," } else { "memory" };
+                let words = format!("copying {how} to {}, at most {mbit} Mbit/s", endpoint.uri);
                 self.note_move(id, Step::Copy, &words, |n| n, actions);
             }
             HypervisorCommand::CancelCopy => {

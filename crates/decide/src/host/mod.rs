@@ -37,6 +37,7 @@ pub mod best;
 mod by_hand;
 mod consolidate;
 pub mod drain;
+pub mod encryption;
 mod events;
 mod exchange;
 pub mod exclusions;
@@ -371,8 +372,9 @@ impl Host {
             Body::Inquiry { vm, epoch, journal } if from_source => {
                 self.handed_over(now, move_id, vm, epoch, None, journal, actions);
             }
-            Body::Acceptance { cost, in_return, .. } if move_id.host == self.id => {
-                self.accepted(now, move_id, from, (cost, in_return.map(|it| *it)), actions)
+            Body::Acceptance { cost, in_return, encrypted, .. } if move_id.host == self.id => {
+                let answer = (cost, in_return.map(|it| *it), encrypted);
+                self.accepted(now, move_id, from, answer, actions)
             }
             Body::Refusal { why, known_epoch } if move_id.host == self.id => {
                 self.refused(now, move_id, from, &why, known_epoch, actions)

@@ -38,6 +38,8 @@ pub(super) struct Outgoing {
     /// What it was expected to ask when the move began: what targets judge.
     pub(super) expected: Load,
     pub(super) memory: Mib,
+    /// The targets that have agreed to an encrypted copy.
+    pub(super) encrypted: BTreeSet<HostId>,
     /// Some target was told that it was chosen.
     pub(super) confirmed: bool,
     /// A person asked for it: any cost will do.
@@ -75,6 +77,7 @@ impl Outgoing {
             demand,
             expected: demand,
             memory,
+            encrypted: BTreeSet::new(),
             confirmed: false,
             by_hand: false,
             by_rule: false,
@@ -333,6 +336,7 @@ impl Host {
             followers: out.followers.clone(),
             forced: out.forced,
             joins: out.by_rule && self.belongs_elsewhere(out.vm),
+            encryption: self.encryption(),
         };
         let useful =
             request.useful_max.map_or("any cost".to_owned(), |max| format!("a cost up to {max}"));
@@ -364,13 +368,13 @@ impl Host {
     ) {
         let out = self.outgoing.get_mut(&id).expect("its negotiation has just spoken");
         out.confirmed = true;
-        let vm = out.vm;
+        let (vm, encrypted) = (out.vm, out.encrypted.contains(&target));
         let here = &self.vms[&vm];
         let epoch = Epoch { number: here.record.floor, owner: self.id };
         let confirmation = Confirmation {
             epoch,
             definition: here.definition.clone(),
-            copy: self.copy_parameters(&here.rules),
+            copy: self.copy_parameters(&here.rules, encrypted),
             unpaid: self.pay_backs.unpaid(vm),
             measured: self.outgoing[&id].is_to_pay(target),
         };
@@ -392,7 +396,7 @@ impl Host {
     }
 
     /// How memory is copied from here: the operator's share of the uplink, and the pause that the VM can bear.
-    pub(super) fn copy_parameters(&self, rules: &VmRules) -> CopyParameters {
+    pub(super) fn copy_parameters(&self, rules: &VmRules, encrypted: bool) -> CopyParameters {
         let copy = &self.settings.copy;
         let speed = self
             .usage
@@ -401,7 +405,7 @@ impl Host {
             .map_or(SPEED_UNKNOWN, |both_ways| BitsPerSec(both_ways.0 / 2));
         let bandwidth = BitsPerSec(speed.0 / 1000 * u64::from(copy.bandwidth.0));
         let downtime_max = rules.downtime.unwrap_or(copy.downtime);
-        CopyParameters { bandwidth, downtime_max, multifd: copy.multifd }
+        CopyParameters { bandwidth, downtime_max, multifd: copy.multifd, encrypted }
     }
 
     /// The VM of a move from here.

@@ -229,7 +229,7 @@ impl Host {
         precopy::foreseen(
             memory,
             self.usage.told(vm).dirty,
-            self.copy_parameters(&self.vms[&vm].rules),
+            self.copy_parameters(&self.vms[&vm].rules, false),
         )
     }
 

@@ -78,7 +78,8 @@ impl Host {
         let rules = self.settings.rules.of(vm, &name, tags);
         let mut incoming = Incoming::new(vm, name, memory, demand, None);
         (incoming.tags, incoming.rules) = (tags.to_vec(), rules);
-        let longest = arrival_max(memory, self.copy_parameters(&incoming.rules));
+        let longest =
+            arrival_max(memory, self.copy_parameters(&incoming.rules, incoming.encrypted));
         incoming.migrate = Some(target::Target::recovered(id, record, known, longest));
         self.incoming.insert(id, incoming);
         self.inward(now, id, target::Event::Begin, actions);

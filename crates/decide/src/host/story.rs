@@ -153,6 +153,8 @@ pub struct Story {
     pub answers: Vec<(HostId, Time, Result<Cost, String>)>,
     /// How far the copy has come.
     pub progress: CopyProgress,
+    /// Whether the copy is encrypted, once that is settled.
+    pub encrypted: Option<bool>,
     /// When the copy began.
     pub copy_began: Option<Time>,
     /// When the guest was paused for the last round.
@@ -185,6 +187,7 @@ impl Story {
             refusals: 0,
             answers: Vec::new(),
             progress: CopyProgress::default(),
+            encrypted: None,
             copy_began: None,
             paused: None,
             running: None,

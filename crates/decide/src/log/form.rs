@@ -77,7 +77,8 @@ pub(crate) mod settings {
     use crate::policy::rules::Rules;
     use crate::policy::rules::hours::Hours;
     use crate::policy::settings::{
-        Balance, Copy, Here, Hot, Limits, Mode, Settings, Shares, Spread, Target, Trigger, WorthIt,
+        Balance, Copy, Encryption, Here, Hot, Limits, Migration, Mode, Settings, Shares, Spread,
+        Target, Trigger, WorthIt,
     };
     use crate::units::{Cost, Mib, PacketsPerSec, Share};
 
@@ -111,6 +112,8 @@ pub(crate) mod settings {
         limits: Limits,
         #[serde(with = "CopyForm")]
         copy: Copy,
+        #[serde(with = "MigrationForm", default)]
+        migration: Migration,
         #[serde(with = "SharesForm", default)]
         share: Shares,
         #[serde(with = "VmPolicyForm", default)]
@@ -142,6 +145,12 @@ pub(crate) mod settings {
     struct MigrationPolicyForm {
         order: Option<Expression>,
         reject: Option<Expression>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(remote = "Migration")]
+    struct MigrationForm {
+        encryption: Option<Encryption>,
     }
 
     #[derive(Serialize, Deserialize)]

@@ -60,6 +60,9 @@ pub struct CopyParameters {
     pub downtime_max: Duration,
     /// Several connections side by side; used only if both sides can.
     pub multifd: bool,
+    /// Encrypted, both sides known to each other by the cluster's keys: as both have agreed. A side that cannot fails.
+    #[serde(default)]
+    pub encrypted: bool,
 }
 
 /// Where the incoming side listens.

@@ -64,6 +64,7 @@ mod tests {
             bandwidth: BitsPerSec(800 << 20), // 100 MiB/s
             downtime_max: Duration::from_millis(100),
             multifd: false,
+            encrypted: false,
         };
         let foreseen = foreseen(Mib(memory), dirty.map(MibPerSec), parameters)?;
         Some((foreseen.copy.as_millis(), foreseen.pause.map(|pause| pause.as_millis())))

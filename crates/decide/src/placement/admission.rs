@@ -19,6 +19,9 @@ pub struct Offered {
     pub accelerators: Vec<String>,
     /// Bridges that are here.
     pub bridges: Vec<String>,
+    /// Whether copies can be encrypted: the host has keys.
+    #[serde(default)]
+    pub encrypts: bool,
 }
 
 /// Memory that a guest takes on a host: its own, and the hypervisor's overhead for it: 64 MiB (measured on QEMU), and page
@@ -112,6 +115,7 @@ mod tests {
             machines: vec!["pc-i440fx-7.2".into()],
             accelerators: vec!["tcg".into()],
             bridges: vec!["br0".into()],
+            encrypts: false,
         };
         let needs = |machine: &str, accelerator: &str, bridge: &str| Needs {
             driver: "qemu".into(),

@@ -32,6 +32,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How memory is copied.
     pub copy: Copy,
+    /// Whether copies are encrypted.
+    pub migration: Migration,
     /// What a VM that arrives gets of this host.
     pub share: Shares,
     /// When a VM should leave, and which, beside `hot`.
@@ -281,6 +283,31 @@ impl Default for Copy {
     }
 }
 
+/// Whether copies are encrypted.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Encryption {
+    /// None is.
+    #[default]
+    Off,
+    /// Those are where the other host can, and does not have it off.
+    Preferred,
+    /// All are: no VM goes to, or comes from, a host that cannot or will not.
+    Required,
+}
+
+/// Section `[migration]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Migration {
+    /// `required`, `preferred` or `off`. Encrypted, nobody on the wire reads or changes a guest's memory, and a copy takes
+    /// processor time on both hosts; `preferred` is for the time in which not all hosts can yet, and protects against nobody
+    /// who may choose. Absent: `required` on a host with keys, `off` on one without.
+    pub encryption: Option<Encryption>,
+}
+
 /// Section `[share]`: what a VM that arrives by a move gets of this host, by its usage history (see `placement::share`).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -319,6 +346,7 @@ impl Settings {
             worth_it,
             limits,
             copy,
+            migration,
             share,
             vm_policy,
             admission,
@@ -334,6 +362,7 @@ impl Settings {
             ("worth_it", *worth_it != before.worth_it),
             ("limits", *limits != before.limits),
             ("copy", *copy != before.copy),
+            ("migration", *migration != before.migration),
             ("share", *share != before.share),
             ("vm_policy", *vm_policy != before.vm_policy),
             ("admission", *admission != before.admission),
@@ -365,7 +394,7 @@ impl Settings {
     /// Expressions change no cost, and each move would still lower the sum over all hosts without them. But where half of the
     /// hosts have a new policy, one would drive away what another draws, so they wait for each other as they do for thresholds.
     /// `[admission]` is a host's word on itself alone: a stricter one only makes fewer moves. What a host may decide for itself
-    /// (`[mode]`, rests, `[limits]`, `[copy]`, `[share]`, `[admission]`, exclusions, preferences) is left out.
+    /// (`[mode]`, rests, `[limits]`, `[copy]`, `[migration]`, `[share]`, `[admission]`, exclusions, preferences) is left out.
     pub fn hash(&self) -> u64 {
         let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
         let share = |s: Share| u64::from(s.0);

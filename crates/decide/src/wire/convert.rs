@@ -9,6 +9,7 @@ use super::message::{
 use super::{limits, proto};
 use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use crate::placement::exchange::Side;
+use crate::policy::settings::Encryption;
 use crate::units::{
     BitsPerSec, Cost, Epoch, HostId, JournalId, Mib, MilliCores, MoveId, PacketsPerSec, VmId,
 };
@@ -44,11 +45,14 @@ impl From<&Body> for proto::message::Body {
     fn from(body: &Body) -> Self {
         match body {
             Body::Request(request) => Self::Request(request.as_ref().into()),
-            Body::Acceptance { cost, reserved, in_return } => Self::Acceptance(proto::Acceptance {
-                cost: Some(cost.0),
-                reserved_us: Some(micros(*reserved)),
-                in_return: in_return.as_deref().map(Into::into),
-            }),
+            Body::Acceptance { cost, reserved, in_return, encrypted } => {
+                Self::Acceptance(proto::Acceptance {
+                    cost: Some(cost.0),
+                    reserved_us: Some(micros(*reserved)),
+                    in_return: in_return.as_deref().map(Into::into),
+                    encrypted: *encrypted,
+                })
+            }
             Body::Refusal { why, known_epoch } => Self::Refusal(proto::Refusal {
                 why: limits::cut(why, limits::WHY_MAX).to_owned(),
                 known_epoch: *known_epoch,
@@ -110,6 +114,7 @@ impl TryFrom<proto::message::Body> for Body {
                 cost: Cost(need(it.cost, "acceptance.cost")?),
                 reserved: Duration::from_micros(need(it.reserved_us, "acceptance.reserved_us")?),
                 in_return: it.in_return.map(TryInto::try_into).transpose()?.map(Box::new),
+                encrypted: it.encrypted,
             },
             Form::Refusal(it) => Body::Refusal {
                 why: limits::cut(&it.why, limits::WHY_MAX).to_owned(),
@@ -180,6 +185,7 @@ impl From<&Request> for proto::Request {
             followers: it.followers.iter().map(Into::into).collect(),
             forced: it.forced,
             joins: it.joins,
+            encryption: proto::Encryption::from(it.encryption).into(),
         }
     }
 }
@@ -213,6 +219,7 @@ impl TryFrom<proto::Request> for Request {
             followers: it.followers.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
             forced: it.forced,
             joins: it.joins,
+            encryption: encryption(it.encryption)?,
         })
     }
 }
@@ -385,6 +392,7 @@ impl From<CopyParameters> for proto::CopyParameters {
             bandwidth_bits_per_second: Some(it.bandwidth.0),
             downtime_max_us: Some(micros(it.downtime_max)),
             multifd: it.multifd,
+            encrypted: it.encrypted,
         }
     }
 }
@@ -399,6 +407,7 @@ impl TryFrom<proto::CopyParameters> for CopyParameters {
             bandwidth: BitsPerSec(bandwidth),
             downtime_max: Duration::from_micros(downtime_max),
             multifd: it.multifd,
+            encrypted: it.encrypted,
         })
     }
 }
@@ -444,6 +453,25 @@ impl From<Standing> for proto::Standing {
             Standing::NotComplete => Self::NotComplete,
             Standing::Unknown => Self::Unknown,
         }
+    }
+}
+
+impl From<Encryption> for proto::Encryption {
+    fn from(it: Encryption) -> Self {
+        match it {
+            Encryption::Off => Self::Unspecified,
+            Encryption::Preferred => Self::Preferred,
+            Encryption::Required => Self::Required,
+        }
+    }
+}
+
+fn encryption(value: i32) -> Result<Encryption> {
+    match proto::Encryption::try_from(value) {
+        Ok(proto::Encryption::Unspecified) => Ok(Encryption::Off),
+        Ok(proto::Encryption::Preferred) => Ok(Encryption::Preferred),
+        Ok(proto::Encryption::Required) => Ok(Encryption::Required),
+        Err(_unknown) => Err(BadMessage::UnknownValue { field: "request.encryption", value }),
     }
 }
 

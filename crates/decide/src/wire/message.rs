@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use crate::placement::exchange::Side;
+use crate::policy::settings::Encryption;
 use crate::units::{Cost, Epoch, HostId, JournalId, Mib, MoveId, VmId};
 use crate::usage::history::aged::AgedHistory;
 use crate::usage::load::Load;
@@ -48,7 +49,14 @@ pub enum Body {
     /// Source to many: who takes this VM?
     Request(Box<Request>),
     /// Target: I would, at this cost; room is reserved for so long; and this would come in return, if the source wishes for it.
-    Acceptance { cost: Cost, reserved: Duration, in_return: Option<Box<Companion>> },
+    /// `encrypted`: whether the copy will be, by what both want.
+    Acceptance {
+        cost: Cost,
+        reserved: Duration,
+        in_return: Option<Box<Companion>>,
+        #[serde(default)]
+        encrypted: bool,
+    },
     /// Target: no, and why; also late, instead of readiness. `known_epoch`: the VM's, where it is known here to be above
     /// the one that was asked under.
     Refusal { why: String, known_epoch: Option<u64> },
@@ -136,6 +144,9 @@ pub struct Request {
     /// It is to join its affinity group where that is: if it is refused there, the group may come to it.
     #[serde(default)]
     pub joins: bool,
+    /// Whether the source wants the copy encrypted.
+    #[serde(default)]
+    pub encryption: Encryption,
 }
 
 /// What a target must know of the source to choose a VM to give back.

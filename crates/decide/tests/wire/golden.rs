@@ -4,7 +4,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use decide::migrate::hypervisor::VmDefinition;
+use decide::migrate::hypervisor::{CopyParameters, VmDefinition};
+use decide::policy::settings::Encryption;
+use decide::units::Cost;
 use decide::usage::history::aged::AgedHistory;
 use decide::usage::history::code::Code;
 use decide::usage::history::past::AgedStay;
@@ -138,6 +140,32 @@ fn a_request_for_a_group_is_read() {
         Body::Request(Box::new(Request { followers, joins: true, ..request() })),
         &expect![
             "0a101111111111111111111111111111111112160a10111111111111111111111111111111111003180752d50108011210aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1a0477656231220f08dc0b108001188095f52a2090a10f288001321f0a0471656d75120d70632d6934343066782d372e321a0374636722036272303880ecb80b41fecaaddeefbeedfe4a102222222222222222222222222222222250e0c65b82015c0a10000000000000000000000000000000bb1204776562321a0f08dc0b108001188095f52a2090a10f221f0a0471656d75120d70632d6934343066782d372e321a0374636722036272302a10706c625f616666696e6974795f776562880101"
+        ],
+    );
+}
+
+#[test]
+fn an_encrypted_copy_is_asked_for_agreed_on_and_confirmed() {
+    let encryption = Encryption::Required;
+    check(
+        Body::Request(Box::new(Request { encryption, ..request() })),
+        &expect![
+            "0a101111111111111111111111111111111112160a101111111111111111111111111111111110031807527608011210aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1a0477656231220f08dc0b108001188095f52a2090a10f288001321f0a0471656d75120d70632d6934343066782d372e321a0374636722036272303880ecb80b41fecaaddeefbeedfe4a102222222222222222222222222222222250e0c65b900102"
+        ],
+    );
+    let (cost, reserved) = (Cost::percent(-3), Duration::from_secs(5));
+    let agreed = Body::Acceptance { cost, reserved, in_return: None, encrypted: true };
+    check(
+        agreed,
+        &expect![
+            "0a101111111111111111111111111111111112160a1011111111111111111111111111111111100318075a0c08ff9aee0210c096b1022001"
+        ],
+    );
+    let copy = CopyParameters { encrypted: true, ..confirmation().copy };
+    check(
+        Body::Confirmation(Box::new(Confirmation { copy, ..confirmation() })),
+        &expect![
+            "0a101111111111111111111111111111111112160a10111111111111111111111111111111111003180772750a140805121011111111111111111111111111111111124d0a10aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa12047765623118800120022a1f0a0471656d75120d70632d6934343066782d372e321a037463672203627230320d746170203d202274617037220a1a0e0880cab5ee0110a08d0618012001"
         ],
     );
 }

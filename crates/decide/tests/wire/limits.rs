@@ -118,6 +118,12 @@ fn what_is_missing_is_named() {
         }));
     };
     assert_eq!(damaged(Body::Release, free), "acceptance.cost is missing");
+    let unheard_of = |m: &mut proto::Message| {
+        let Some(Form::Request(it)) = &mut m.body else { panic!("not a request") };
+        it.encryption = 7;
+    };
+    let wrong = damaged(bodies().swap_remove(0), unheard_of);
+    assert_eq!(wrong, "request.encryption: unknown value 7, from a newer version?");
     let no_state = |m: &mut proto::Message| {
         let Some(Form::HandOver(it)) = &mut m.body else { panic!("not a hand-over") };
         it.run = 0;

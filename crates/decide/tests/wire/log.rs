@@ -342,10 +342,15 @@ fn start() -> impl Strategy<Value = Start> {
         .prop_map(|((floor, ran), ownership)| VmRecord { floor, ran, ownership });
     let (vms, moves) = (btree_map(vm(), record, 0..4), btree_map(move_id(), move_records(), 0..3));
     let some = || vec(words(), 0..3);
-    let offered =
-        (words(), some(), some(), some()).prop_map(|(driver, machines, accelerators, bridges)| {
-            Offered { driver, machines, accelerators, bridges }
-        });
+    let offered = (words(), some(), some(), some(), any::<bool>()).prop_map(
+        |(driver, machines, accelerators, bridges, encrypts)| Offered {
+            driver,
+            machines,
+            accelerators,
+            bridges,
+            encrypts,
+        },
+    );
     let journal = (journal(), proptest::option::of(words()));
     let who = (host(), words(), address(), journal);
     (who, any::<(u32, u32, u64)>(), vms, moves, offered, settings()).prop_map(
@@ -452,7 +457,7 @@ fn the_form_of_lines_stays() {
         seed: 9,
     };
     let begin = Begin { form: FORM, version: "0.1.0".to_owned(), unix_us: 1, now: Time(2), start };
-    expect![[r#"{"begin":{"form":7,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3,"opened":2,"life":8},"doubt":null,"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300,"opened":0,"life":0},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n","tags":[]},"doubtful":false}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[]},"settings":{"mode":{"balance":"recommend","trigger":"hot","rules":"recommend"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"spread":{"threshold":5,"gain_min":50000},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"traffic_apart":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0},"measure_after":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20,"moves_per_cluster":null,"hours":"any"},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000},"multifd":false},"share":{"cpu":false,"network":false,"headroom":500,"floor":50},"vm_policy":{"when":null,"window":null,"order":null},"admission":{"accept":null},"migration_policy":{"order":null,"reject":null},"rules":{"group":[],"pin":[],"exclude":[],"vm":[]},"host":{"labels":[],"maintenance":false}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
+    expect![[r#"{"begin":{"form":7,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3,"opened":2,"life":8},"doubt":null,"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300,"opened":0,"life":0},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n","tags":[]},"doubtful":false}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[],"encrypts":false},"settings":{"mode":{"balance":"recommend","trigger":"hot","rules":"recommend"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"spread":{"threshold":5,"gain_min":50000},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"traffic_apart":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0},"measure_after":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20,"moves_per_cluster":null,"hours":"any"},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000},"multifd":false},"migration":{"encryption":null},"share":{"cpu":false,"network":false,"headroom":500,"floor":50},"vm_policy":{"when":null,"window":null,"order":null},"admission":{"accept":null},"migration_policy":{"order":null,"reject":null},"rules":{"group":[],"pin":[],"exclude":[],"vm":[]},"host":{"labels":[],"maintenance":false}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
     let event = Event::Gossip { from: "[fe80::1%3]:7946".parse().unwrap(), bytes: vec![1, 0xab] };
     expect![[
         r#"{"event":{"now":3,"event":{"Gossip":{"from":["fe80::1",7946,0,3],"bytes":"01ab"}}}}"#

@@ -6,6 +6,7 @@ use decide::membership::inventory::{Inventory, Listed, ListedState};
 use decide::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use decide::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
 use decide::placement::exchange::Side;
+use decide::policy::settings::Encryption;
 use decide::units::{
     BitsPerSec, BytesPerSec, Cost, Epoch, HostId, JournalId, Mib, MibPerSec, MilliCores, MoveId,
     PacketsPerSec, VmId,
@@ -154,6 +155,11 @@ fn request() -> impl Strategy<Value = Request> {
                 followers,
                 forced: attempt % 2 == 0,
                 joins: attempt % 3 == 0,
+                encryption: match attempt % 3 {
+                    0 => Encryption::Off,
+                    1 => Encryption::Preferred,
+                    _ => Encryption::Required,
+                },
             }
         },
     )
@@ -190,11 +196,16 @@ fn companion() -> impl Strategy<Value = Companion> {
 }
 
 fn confirmation() -> impl Strategy<Value = Confirmation> {
-    (epoch(), definition(), any::<(u64, bool)>(), duration()).prop_map(
-        |(epoch, definition, (bandwidth, multifd), downtime_max)| Confirmation {
+    (epoch(), definition(), any::<(u64, bool, bool)>(), duration()).prop_map(
+        |(epoch, definition, (bandwidth, multifd, encrypted), downtime_max)| Confirmation {
             epoch,
             definition,
-            copy: CopyParameters { bandwidth: BitsPerSec(bandwidth), downtime_max, multifd },
+            copy: CopyParameters {
+                bandwidth: BitsPerSec(bandwidth),
+                downtime_max,
+                multifd,
+                encrypted,
+            },
             unpaid: u32::from(multifd),
             measured: !multifd,
         },
@@ -262,9 +273,12 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
     let vm = || any::<u128>().prop_map(VmId);
     prop_oneof![
         request().prop_map(|it| Body::Request(Box::new(it))),
-        (cost(), duration(), option::of(companion())).prop_map(|(cost, reserved, in_return)| {
-            Body::Acceptance { cost, reserved, in_return: in_return.map(Box::new) }
-        }),
+        (cost(), duration(), option::of(companion()), any::<bool>()).prop_map(
+            |(cost, reserved, in_return, encrypted)| {
+                let in_return = in_return.map(Box::new);
+                Body::Acceptance { cost, reserved, in_return, encrypted }
+            }
+        ),
         (text(limits::WHY_MAX), option::of(0..=limits::EPOCH_MAX))
             .prop_map(|(why, known_epoch)| Body::Refusal { why, known_epoch }),
         Just(Body::Release),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use decide::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use decide::migrate::record::{MoveRecord, MoveStage, Ownership, VmRecord};
+use decide::policy::settings::Encryption;
 use decide::units::{
     BitsPerSec, Cost, Epoch, HostId, JournalId, Mib, MilliCores, MoveId, PacketsPerSec, VmId,
 };
@@ -71,6 +72,7 @@ pub(crate) fn request() -> Request {
         followers: Vec::new(),
         forced: false,
         joins: false,
+        encryption: Encryption::Off,
     }
 }
 
@@ -93,6 +95,7 @@ pub(crate) fn confirmation() -> Confirmation {
             bandwidth: BitsPerSec(500_000_000),
             downtime_max: Duration::from_millis(100),
             multifd: true,
+            encrypted: false,
         },
         unpaid: 0,
         measured: false,
@@ -123,6 +126,7 @@ pub(crate) fn bodies() -> Vec<Body> {
             cost: Cost::percent(-3),
             reserved: Duration::from_secs(5),
             in_return: None,
+            encrypted: false,
         },
         Body::Refusal { why: "no room: 128 MiB asked, 64 MiB free".to_owned(), known_epoch: None },
         Body::Release,

@@ -27,12 +27,14 @@ pub(crate) const FAST: CopyParameters = CopyParameters {
     bandwidth: BitsPerSec(8_000_000_000),
     downtime_max: Duration::from_secs(1),
     multifd: false,
+    encrypted: false,
 };
 /// So slow that it stays in mid-copy until something happens to it.
 pub(crate) const SLOW: CopyParameters = CopyParameters {
     bandwidth: BitsPerSec(64_000),
     downtime_max: Duration::from_millis(1),
     multifd: false,
+    encrypted: false,
 };
 
 /// A host.

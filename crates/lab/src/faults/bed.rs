@@ -69,7 +69,7 @@ impl Bed {
         let scratch = network.folder().join("scratch");
         fs::create_dir_all(&scratch)?;
         let variables = [("EVENKEEL_HOLD_FILE", HOLD)];
-        let cluster = Cluster::start_with(network, daemon, SECTIONS, &variables)?;
+        let cluster = Cluster::start_with(network, daemon, SECTIONS, &variables).await?;
         let plan = GuestPlan { operator: true, ..GuestPlan::new("web1", 1) };
         let mut bed = Bed { cluster, plan, at: 0, scratch, parts: Parts::load()? };
         bed.boot().await?;
@@ -137,7 +137,11 @@ impl Bed {
             }
             for folder in ["/run/evenkeel/qemu", STATE] {
                 for entry in fs::read_dir(host.path(folder))? {
-                    fs::remove_file(entry?.path())?;
+                    let entry = entry?;
+                    // The host's keys, a folder, stay.
+                    if !entry.file_type()?.is_dir() {
+                        fs::remove_file(entry.path())?;
+                    }
                 }
             }
             // As after a boot: what is new then is not taken for replaced.

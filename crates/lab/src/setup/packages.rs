@@ -14,8 +14,8 @@ use anyhow::{Context, bail};
 use super::{clear, finish};
 
 /// gcc builds the guest's program (Rust's linker needs it anyhow); clang the program at the taps, and no other version makes
-/// the same bytes.
-const NEEDED: [&str; 8] = [
+/// the same bytes; systemd judges the unit that is shipped.
+const NEEDED: [&str; 9] = [
     "qemu-system-x86",
     "busybox-static",
     "iproute2",
@@ -24,6 +24,7 @@ const NEEDED: [&str; 8] = [
     "gcc",
     "libc6-dev",
     "clang-14",
+    "systemd",
 ];
 
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];

@@ -129,6 +129,7 @@ mod tests {
         bandwidth: BitsPerSec(1_000_000_000),
         downtime_max: Duration::from_millis(100),
         multifd: false,
+        encrypted: false,
     };
 
     /// Rounds, seconds and the pause of a 1 GiB guest on 1 Gbit/s; none: it does not converge in 50 rounds. Whether it does is

@@ -9,7 +9,7 @@ use decide::membership::{HostState, Peer, Told, View};
 use decide::migrate::hypervisor::{RunState, Seen, Sighting};
 use decide::placement::admission::Offered;
 use decide::policy::rules::Excluded;
-use decide::policy::settings::Settings;
+use decide::policy::settings::{Encryption, Migration, Settings};
 use decide::units::{JournalId, VmId};
 use decide::wire::message::JournalMark;
 
@@ -92,7 +92,9 @@ impl World {
 
     /// What an agent goes by.
     fn settings_of(&self, at: u16) -> Settings {
-        Settings { host: self.sites[&at].here.clone(), ..self.settings.clone() }
+        let Site { here, encryption, .. } = &self.sites[&at];
+        let migration = Migration { encryption: *encryption };
+        Settings { host: here.clone(), migration, ..self.settings.clone() }
     }
 
     /// A person has a host take no VM, or take some again.
@@ -100,6 +102,16 @@ impl World {
         self.site(at).here.maintenance = maintenance;
         let settings = self.settings_of(at);
         self.handle(at, Event::Settings(Box::new(settings)));
+    }
+
+    /// Gives a host keys, or takes them, and has its agent begin anew with this setting.
+    pub fn enrol(&mut self, at: u16, keyed: bool, encryption: Option<Encryption>) {
+        let site = self.site(at);
+        (site.keyed, site.encryption) = (keyed, encryption);
+        if site.host.is_some() {
+            self.crash(at);
+        }
+        self.restart(at);
     }
 
     /// A person has a host's agent, if it is up, leave a VM where it is, or not any more; it keeps that.
@@ -150,7 +162,7 @@ impl World {
             first_incarnation: 1,
             vms: site.journal.vms.clone(),
             moves: site.journal.moves.clone(),
-            offered: Offered { driver: "sim".to_owned(), ..Offered::default() },
+            offered: offered(site.keyed),
             settings,
             seed: u64::from(at) + 1000 * u64::from(site.starts),
         };
@@ -184,14 +196,17 @@ impl World {
             let definition = self.guests[&vm].definition.clone();
             self.handle(at, Event::Sighting(Sighting::Found(definition, run)));
         }
-        if self.views_every.is_some() {
-            return self.arm(at);
+        if self.views_every.is_none() {
+            self.join(at);
         }
+        self.arm(at);
+    }
+
+    fn join(&mut self, at: u16) {
         let seeds: Vec<u16> = self.sites.keys().copied().filter(|seed| *seed != at).collect();
         for seed in seeds.into_iter().take(SEEDS) {
             self.handle(at, Event::Join(address(seed)));
         }
-        self.arm(at);
     }
 
     /// All hosts see from now on what all are like now.
@@ -213,4 +228,8 @@ impl World {
         hosts.for_each(|host| host.tell_views(Arc::clone(&views)));
         self.later(every, Coming::Views);
     }
+}
+
+fn offered(encrypts: bool) -> Offered {
+    Offered { driver: "sim".to_owned(), encrypts, ..Offered::default() }
 }

@@ -25,7 +25,7 @@ use decide::host::story::{Note, Step};
 use decide::host::{Action, Ask, Event, Host};
 use decide::log::{Gave, Line};
 use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting};
-use decide::policy::settings::{Here, Settings};
+use decide::policy::settings::{Encryption, Here, Settings};
 use decide::units::{HostId, MoveId, Time, VmId};
 use decide::wire::message::Message;
 use rand_chacha::ChaCha8Rng;
@@ -53,6 +53,10 @@ pub struct Site {
     pub machine: Machine,
     /// What its settings say of it alone.
     pub here: Here,
+    /// Whether it has keys, and can encrypt copies.
+    pub keyed: bool,
+    /// What its agent is set to about that.
+    pub encryption: Option<Encryption>,
     /// VMs that a person has its agent leave here.
     pub excluded: BTreeSet<VmId>,
     /// What its disk has.

@@ -139,6 +139,8 @@ impl World {
             host: None,
             machine,
             here: self.settings.host.clone(),
+            keyed: false,
+            encryption: None,
             excluded: BTreeSet::new(),
             journal: Journal::default(),
             write_takes: Duration::from_millis(2),

@@ -446,7 +446,7 @@ fn forged() -> Vec<Body> {
     vec![
         Body::Release,
         Body::Refusal { why: "no".to_owned(), known_epoch: None },
-        Body::Acceptance { cost, reserved: secs(1), in_return: None },
+        Body::Acceptance { cost, reserved: secs(1), in_return: None, encrypted: false },
         Body::Readiness { cost, endpoint: Endpoint::default(), journal },
         Body::HandOver { vm, epoch, run, journal },
         Body::Standing { vm, epoch, standing: Standing::Void, journal: None },

@@ -137,6 +137,7 @@ impl VmTask {
         let (needs, run_state) =
             self.ask_who_it_is(&definition).await.map_err(|why| format!("{socket}: {why}"))?;
         self.renew_share().await;
+        self.end_what_is_left().await;
         self.watch(run_state);
         Ok(Some(Sighting::Found(Box::new(vm_definition(self.vm, &definition, needs)), run_state)))
     }

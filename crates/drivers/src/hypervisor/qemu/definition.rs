@@ -30,6 +30,8 @@ use decide::units::{Mib, VmId};
 use decide::wire::limits::{TAG_MAX, TAGS_MAX};
 use serde::Deserialize;
 
+use super::private;
+
 /// A VM as its file defines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Definition {
@@ -233,7 +235,7 @@ impl Paths {
     /// Writes the definition of an incoming side: whole or not at all.
     pub(super) fn write_incoming(&self, text: &str) -> io::Result<()> {
         let half = self.incoming.with_extension("incoming~");
-        std::fs::write(&half, text)?;
+        private::write(&half, text.as_bytes())?;
         std::fs::rename(&half, &self.incoming)
     }
 

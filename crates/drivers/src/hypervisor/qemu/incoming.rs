@@ -15,15 +15,17 @@ use std::time::Duration;
 use decide::migrate::hypervisor::{
     CopyParameters, Endpoint, HypervisorReport, RunState, Seen, VmDefinition, VmShare,
 };
-use decide::units::MoveId;
+use decide::units::{HostId, MoveId};
 use tokio::time::{Instant, timeout};
 
 use super::adopt::needs;
 use super::copy::{self, Side};
 use super::definition::{Definition, Stage};
+use super::handshake::{Ends, Handshakes};
 use super::messages::{MigrateIncoming, MigrationStatus, QueryMigrate, QueryUuid, Status};
 use super::process::Process;
 use super::tap;
+use super::tls::Peer;
 use super::vm::{Following, VmTask};
 
 /// The pause between two looks whether a QEMU that was just started has made its socket.
@@ -37,17 +39,19 @@ pub(super) struct Arriving {
     endpoint: Option<Endpoint>,
     /// `IncomingCompleted` was said.
     pub(super) complete: bool,
+    /// Where the copy is encrypted and was prepared by this driver.
+    _handshakes: Option<Handshakes>,
 }
 
 impl Arriving {
     /// A copy of that move, not complete yet.
     pub(super) fn new(move_id: MoveId, endpoint: Option<Endpoint>) -> Arriving {
-        Arriving { move_id, endpoint, complete: false }
+        Arriving { move_id, endpoint, complete: false, _handshakes: None }
     }
 
     /// A copy of that move that was found complete.
     pub(super) fn complete(move_id: MoveId) -> Arriving {
-        Arriving { move_id, endpoint: None, complete: true }
+        Arriving { move_id, endpoint: None, complete: true, _handshakes: None }
     }
 }
 
@@ -68,21 +72,25 @@ impl VmTask {
         }
         let report = match self.room_for(wanted).await {
             Err(why) => HypervisorReport::PrepareFailed(why),
-            Ok(definition) => match self.bring_up(&definition, wanted, copy, share).await {
-                Ok(endpoint) => {
-                    self.following = Following::In(Arriving::new(move_id, Some(endpoint.clone())));
-                    HypervisorReport::Prepared(endpoint)
+            Ok(definition) => {
+                match self.bring_up(&definition, wanted, copy, share, move_id.host).await {
+                    Ok((endpoint, handshakes)) => {
+                        let arriving = Arriving::new(move_id, Some(endpoint.clone()));
+                        let arriving = Arriving { _handshakes: handshakes, ..arriving };
+                        self.following = Following::In(arriving);
+                        HypervisorReport::Prepared(endpoint)
+                    }
+                    Err(why) => {
+                        let left = self
+                            .kill_and_remove()
+                            .await
+                            .err()
+                            .map(|left| format!("; {left}"))
+                            .unwrap_or_default();
+                        HypervisorReport::PrepareFailed(why + &left)
+                    }
                 }
-                Err(why) => {
-                    let left = self
-                        .kill_and_remove()
-                        .await
-                        .err()
-                        .map(|left| format!("; {left}"))
-                        .unwrap_or_default();
-                    HypervisorReport::PrepareFailed(why + &left)
-                }
-            },
+            }
         };
         self.report(move_id, report).await;
     }
@@ -130,7 +138,8 @@ impl VmTask {
         wanted: &VmDefinition,
         copy: CopyParameters,
         share: Option<VmShare>,
-    ) -> Result<Endpoint, String> {
+        source: HostId,
+    ) -> Result<(Endpoint, Option<Handshakes>), String> {
         self.paths.write_incoming(&definition.text).map_err(|error| error.to_string())?;
         self.definition = Some(definition.clone());
         if let Some(link) = &definition.link {
@@ -160,7 +169,7 @@ impl VmTask {
                 there.machine, there.accelerator, here.machine, here.accelerator
             ));
         }
-        self.listen(copy).await
+        self.listen(copy, source).await
     }
 
     async fn wait_for_socket(&mut self) -> Result<(), String> {
@@ -181,7 +190,12 @@ impl VmTask {
         Ok(())
     }
 
-    async fn listen(&mut self, copy: CopyParameters) -> Result<Endpoint, String> {
+    async fn listen(
+        &mut self,
+        copy: CopyParameters,
+        source: HostId,
+    ) -> Result<(Endpoint, Option<Handshakes>), String> {
+        self.begin_encryption(copy.encrypted, Peer::Is(source)).await?;
         let listen = self.place.config.listen;
         let address = if listen.is_ipv6() { format!("[{listen}]") } else { listen.to_string() };
         let (first, last) = self.place.config.ports.clone().into_inner();
@@ -190,6 +204,9 @@ impl VmTask {
         } else {
             format!("tcp:{address}:{first},to={last}")
         };
+        // From before it listens: the first that comes may be a stranger.
+        let ends = copy.encrypted.then_some(Ends::At(first, last));
+        let handshakes = ends.and_then(|ends| self.look_after_handshakes(ends));
         let qmp = self.reach().await.map_err(|unreached| unreached.to_string())?;
         let multifd = copy::set_up(qmp, Side::Target, copy, copy.multifd)
             .await
@@ -198,7 +215,7 @@ impl VmTask {
         let migration = qmp.call(QueryMigrate {}).await.map_err(|error| error.to_string())?;
         let port = migration.socket_address.iter().find_map(|address| address.port.clone());
         let port = port.ok_or("QEMU does not say at which port it listens")?;
-        Ok(Endpoint { uri: format!("tcp:{address}:{port}"), multifd })
+        Ok((Endpoint { uri: format!("tcp:{address}:{port}"), multifd }, handshakes))
     }
 
     /// QEMU said something about the incoming copy, or it is time to look.
@@ -268,6 +285,7 @@ impl VmTask {
             }
         };
         self.report(move_id, report).await;
+        self.end_what_is_left().await;
     }
 
     async fn try_resume(&mut self, run_state: RunState) -> Result<(), String> {

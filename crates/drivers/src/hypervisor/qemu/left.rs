@@ -18,6 +18,7 @@ use decide::units::MoveId;
 
 use super::definition::{Definition, Link, Stage};
 use super::messages::{AnnounceSelf, Cont, Quit, Status};
+use super::private;
 use super::process::Process;
 use super::tap;
 use super::vm::{Following, SETTLE_PAUSE, VmTask};
@@ -53,7 +54,7 @@ impl VmTask {
         self.find_process().map_err(|error| format!("/proc cannot be read: {error}"))?;
         let Some(process) = &self.process else { return Ok(()) };
         let mark = format!("{} {}\n", process.pid(), process.start_time());
-        std::fs::write(&self.paths.fenced, mark)
+        private::write(&self.paths.fenced, mark.as_bytes())
             .map_err(|error| format!("{}: {error}", self.paths.fenced.display()))?;
         let stopped = process.stop(max).await;
         stopped.map_err(|error| format!("QEMU's process {} is not stopped: {error}", process.pid()))
@@ -114,6 +115,7 @@ impl VmTask {
             Err(why) => HypervisorReport::ResumeFailed(why, self.look().await),
         };
         self.report(move_id, report).await;
+        self.end_what_is_left().await;
     }
 
     async fn try_take_back(&mut self, run_state: RunState) -> Result<(), String> {

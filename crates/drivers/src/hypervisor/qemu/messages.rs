@@ -54,6 +54,20 @@ command!(/// Sets migration parameters; absent ones stay as they are.
         downtime_limit: Option<u64>,
         multifd_channels: u8
     }, "migrate-set-parameters", IgnoredAny);
+command!(/// What the parameters are.
+    QueryMigrateParameters {}, "query-migrate-parameters", MigrateParameters);
+command!(/// Sets what encrypts a migration; an empty text stands for none.
+    SetTls { tls_creds: &'static str, tls_hostname: String, tls_authz: &'static str },
+    "migrate-set-parameters", IgnoredAny);
+command!(/// Makes the object that holds certificates and a key.
+    ObjectAddTls {
+        qom_type: &'static str, id: &'static str, dir: String, endpoint: &'static str, verify_peer: bool,
+        priority: &'static str
+    }, "object-add", IgnoredAny);
+command!(/// Makes the object that lets in one peer.
+    ObjectAddAuthz { qom_type: &'static str, id: &'static str, identity: String }, "object-add", IgnoredAny);
+command!(/// Removes an object.
+    ObjectDel { id: &'static str }, "object-del", IgnoredAny);
 command!(/// Starts to listen for a migration.
     MigrateIncoming { uri: String }, "migrate-incoming", IgnoredAny);
 command!(/// Starts a migration to elsewhere.
@@ -189,6 +203,14 @@ pub(super) enum DirtyStatus {
     /// Made, or none was begun.
     #[serde(other)]
     Other,
+}
+
+/// Answer to `query-migrate-parameters`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct MigrateParameters {
+    /// The object that holds certificates; empty or absent: none.
+    pub(super) tls_creds: Option<String>,
 }
 
 /// A migration capability and whether it is, or shall be, on.

@@ -21,15 +21,18 @@ mod adopt;
 mod copy;
 mod definition;
 mod figures;
+mod handshake;
 mod incoming;
 mod left;
 mod messages;
+mod private;
 mod process;
 mod qmp;
 mod reach;
 mod share;
 mod source;
 mod tap;
+mod tls;
 mod vm;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +52,7 @@ use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use self::definition::{Definition, Paths};
+pub use self::tls::CopyKeys;
 use self::vm::{Order, VmTask};
 use super::{FromHypervisor, Hypervisor, Other, Watched};
 
@@ -82,6 +86,8 @@ pub struct QemuConfig {
     /// The cgroup under which each VM that gets a weight has one of its own, named by its UUID. It, or the one above it, must
     /// be there and be the agent's to write to; its own weight is the operator's.
     pub cgroup: PathBuf,
+    /// By what copies are encrypted; absent: they cannot be.
+    pub keys: Option<CopyKeys>,
 }
 
 impl Default for QemuConfig {
@@ -95,6 +101,7 @@ impl Default for QemuConfig {
             stall_max: Duration::from_secs(30),
             figures_every: Duration::from_secs(5),
             cgroup: PathBuf::from("/sys/fs/cgroup/evenkeel"),
+            keys: None,
         }
     }
 }
@@ -121,6 +128,11 @@ pub enum QemuError {
         "the ports {0:?} for incoming copies are no range: write the lower one first, or 0 for both"
     )]
     Ports(RangeInclusive<u16>),
+    /// A QEMU of another user's that runs could not be told from one that does not: show this user all processes.
+    #[error(
+        "processes of other users are hidden in /proc, so that a VM could seem not to run: mount it without hidepid, and start the agent without ProtectProc"
+    )]
+    Hidden(#[source] io::Error),
 }
 
 /// The driver. Dropping it leaves every VM as it is.
@@ -144,7 +156,8 @@ impl Qemu {
             let dir = dir.to_owned();
             move |source| QemuError::Dir { dir, source }
         };
-        std::fs::create_dir_all(&config.dir).map_err(unusable(&config.dir))?;
+        process::all_are_seen().map_err(QemuError::Hidden)?;
+        private::folder(&config.dir).map_err(unusable(&config.dir))?;
         // Command lines of QEMU processes are compared with this name.
         config.dir = config.dir.canonicalize().map_err(unusable(&config.dir))?;
         if config.dir.as_os_str().len() > DIR_LENGTH_MAX {

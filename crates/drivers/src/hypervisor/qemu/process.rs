@@ -4,6 +4,7 @@
 //! process that was given the same pid, and its end is an event, whoever its parent is. A zombie counts as gone.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
@@ -11,11 +12,17 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::net::{Shutdown, SocketAddrAny};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+
+use super::handshake::Ends;
+use super::private;
 
 /// The pause between two looks whether a process that was told to stop has stopped.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
@@ -45,18 +52,22 @@ impl Process {
         Ok(Some(Process { pid, start, handle: watch(handle)?, child: None }))
     }
 
-    /// Starts a process that outlives this one, in a session of its own; what it says goes to `log`.
+    /// Starts a process that outlives this one, in a session of its own; what it says goes to `log`. It gets none of the
+    /// capabilities that this process may have beside root's: a guest that breaks out of QEMU is not to have them.
     pub(super) fn start(command_line: &[String], log: &Path) -> io::Result<Process> {
         let (program, arguments) = command_line
             .split_first()
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let said = std::fs::File::create(log)?;
+        let said = private::create(log)?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
-        let own_session = || rustix::process::setsid().map(|_session| ()).map_err(io::Error::from);
+        let alone = || {
+            rustix::process::setsid()?;
+            rustix::thread::clear_ambient_capability_set().map_err(io::Error::from)
+        };
         // SAFETY: between fork and exec only async-signal-safe functions may be called. The closure makes the system
-        // call setsid(2) and converts a number into an `io::Error`, which allocates nothing.
-        unsafe { command.pre_exec(own_session) };
+        // calls setsid(2) and prctl(2) and converts a number into an `io::Error`, which allocates nothing.
+        unsafe { command.pre_exec(alone) };
         let child = command.spawn()?;
         let ended = || io::Error::other("it ended at once");
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or_else(ended)?;
@@ -134,6 +145,38 @@ impl Process {
         pidfd_send_signal(self.handle.get_ref(), Signal::CONT).map_err(io::Error::from)
     }
 
+    /// Whether [`Process::waits_at`] may look: the kernel asks for the same user and no more rights than ours, or
+    /// CAP_SYS_PTRACE; with Yama also for a child of ours.
+    pub(super) fn may_be_looked_at(&self) -> io::Result<()> {
+        std::fs::read_to_string(format!("/proc/{}/syscall", self.pid())).map(drop)
+    }
+
+    /// The connection of these at which its main thread waits for the other side, by its descriptor there.
+    pub(super) fn waits_at(&self, ends: Ends) -> Option<i32> {
+        // Number and arguments of the system call (proc(5)); those that wait at a connection have it as their first argument.
+        let call = std::fs::read_to_string(format!("/proc/{}/syscall", self.pid())).ok()?;
+        let first = call.split_ascii_whitespace().nth(1)?.strip_prefix("0x")?;
+        let descriptor = i32::from_str_radix(first, 16).ok()?;
+        self.connection(descriptor, ends).ok().map(|_connection| descriptor)
+    }
+
+    /// Shuts down a connection of it, if it is one of these.
+    pub(super) fn shut_down(&self, descriptor: i32, ends: Ends) -> io::Result<()> {
+        let connection = self.connection(descriptor, ends)?;
+        rustix::net::shutdown(&connection, Shutdown::Both).map_err(io::Error::from)
+    }
+
+    /// A descriptor of its connection, beside its own.
+    fn connection(&self, descriptor: i32, ends: Ends) -> io::Result<OwnedFd> {
+        let other = || io::Error::other("no connection of the copy");
+        let pidfd = self.handle.get_ref();
+        let connection = pidfd_getfd(pidfd, descriptor, PidfdGetfdFlags::empty())?;
+        let there = rustix::net::getpeername(&connection)?.ok_or_else(other)?;
+        let here = rustix::net::getsockname(&connection)?;
+        let address = |it: SocketAddrAny| SocketAddr::try_from(it).map_err(|_unix| other());
+        if ends.are(address(here)?, address(there)?) { Ok(connection) } else { Err(other()) }
+    }
+
     /// Kills it and waits until that is proven.
     pub(super) async fn kill(&mut self, max: Duration) -> io::Result<()> {
         match pidfd_send_signal(self.handle.get_ref(), Signal::KILL) {
@@ -142,6 +185,12 @@ impl Process {
         }
         if self.gone_within(max).await { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
+}
+
+/// An error where processes of other users cannot be looked at ([`Process::find`] would prove nothing): init's is one, unless
+/// all is this user's own or this is root.
+pub(super) fn all_are_seen() -> io::Result<()> {
+    std::fs::read("/proc/1/cmdline").map(drop)
 }
 
 /// Whether a process is stopped by a signal.

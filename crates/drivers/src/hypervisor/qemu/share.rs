@@ -22,8 +22,8 @@ use decide::migrate::hypervisor::VmShare;
 use decide::units::VmId;
 use serde::{Deserialize, Serialize};
 
-use super::tap;
 use super::vm::VmTask;
+use super::{private, tap};
 use crate::hypervisor::GivenShare;
 
 /// Names our queueing discipline, so that no other is removed.
@@ -87,7 +87,7 @@ impl VmTask {
     }
 
     fn keep(&self, kept: &Kept) -> io::Result<()> {
-        std::fs::write(&self.paths.share, serde_json::to_vec(kept)?)
+        private::write(&self.paths.share, &serde_json::to_vec(kept)?)
     }
 
     /// Takes the share back. To be called once the process is gone.

@@ -21,10 +21,12 @@ use tokio::time::Instant;
 
 use super::copy::{self, Side};
 use super::definition::Stage;
+use super::handshake::{Ends, Handshakes};
 use super::messages::{
     Migrate, MigrateCancel, MigrateContinue, Migration, MigrationStatus, Status,
 };
 use super::qmp::QmpError;
+use super::tls::{self, Peer};
 use super::vm::{Following, VmTask};
 
 /// A cancel is settled within so long, unless connections hang.
@@ -43,6 +45,8 @@ pub(super) struct Leaving {
     progress: CopyProgress,
     /// When something was sent last.
     sent_at: Instant,
+    /// Where the copy is encrypted and was begun by this driver.
+    _handshakes: Option<Handshakes>,
 }
 
 /// A cancel that was asked for.
@@ -71,6 +75,7 @@ impl Leaving {
             cancelled: None,
             progress,
             sent_at: Instant::now(),
+            _handshakes: None,
         }
     }
 }
@@ -100,8 +105,9 @@ impl VmTask {
             }
         }
         match self.begin_copy(endpoint, copy).await {
-            Ok(()) => {
-                self.following = Following::Out(Leaving::new(move_id));
+            Ok(handshakes) => {
+                self.following =
+                    Following::Out(Leaving { _handshakes: handshakes, ..Leaving::new(move_id) });
                 self.progress.reset();
             }
             Err(why) => {
@@ -111,7 +117,11 @@ impl VmTask {
         }
     }
 
-    async fn begin_copy(&mut self, endpoint: Endpoint, copy: CopyParameters) -> Result<(), String> {
+    async fn begin_copy(
+        &mut self,
+        endpoint: Endpoint,
+        copy: CopyParameters,
+    ) -> Result<Option<Handshakes>, String> {
         let (status, migration) = self.settle().await?;
         if self.paths.stage() == Stage::Incoming
             || [Status::Inmigrate, Status::Postmigrate].contains(&status)
@@ -134,9 +144,20 @@ impl VmTask {
         if endpoint.multifd && !multifd {
             return Err("the target waits for several connections, which this side cannot, or shall not, make".to_owned());
         }
+        self.begin_encryption(copy.encrypted, Peer::At(&endpoint.uri)).await?;
         self.drop_old_events();
+        let to = tls::socket(&endpoint.uri).filter(|_| copy.encrypted);
+        let handshakes = to.and_then(|to| self.look_after_handshakes(Ends::To(to)));
+        let begun = self.migrate(endpoint.uri).await;
+        if begun.is_err() {
+            self.end_what_is_left().await;
+        }
+        begun.map(|()| handshakes)
+    }
+
+    async fn migrate(&mut self, uri: String) -> Result<(), String> {
         let qmp = self.reach().await.map_err(|unreached| unreached.to_string())?;
-        match qmp.call(Migrate { uri: endpoint.uri }).await {
+        match qmp.call(Migrate { uri }).await {
             // It may have begun all the same: what it does is seen by following it.
             Ok(_) | Err(QmpError::Silent { .. } | QmpError::Odd { .. }) => Ok(()),
             // Seen in QEMU 10: a copy that was cancelled before it was connected goes on trying to connect.
@@ -254,6 +275,7 @@ impl VmTask {
         self.figures.released = !failed;
         self.report(leaving.move_id, report).await;
         if failed {
+            self.end_what_is_left().await;
             self.see_run_state().await;
         }
     }

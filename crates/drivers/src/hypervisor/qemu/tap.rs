@@ -30,9 +30,11 @@ pub(super) fn exists(link: &str) -> io::Result<bool> {
     }
 }
 
-/// Makes a tap on its bridge, up. A link of that name must not be there.
+/// Makes a tap on its bridge, up, for QEMUs of this process's user. A link of that name must not be there.
 pub(super) async fn create(link: &Link) -> Result<(), TapError> {
-    ip(&["tuntap", "add", "dev", &link.tap, "mode", "tap"]).await?;
+    // Without a user anybody on this host could attach to it, and hear and speak for the VM.
+    let user = rustix::process::geteuid().as_raw().to_string();
+    ip(&["tuntap", "add", "dev", &link.tap, "mode", "tap", "user", &user]).await?;
     attach(link).await
 }
 

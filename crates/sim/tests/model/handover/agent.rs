@@ -259,6 +259,7 @@ impl World {
             bandwidth: BitsPerSec(1),
             downtime_max: Duration::ZERO,
             multifd: false,
+            encrypted: false,
         };
         let to = (Endpoint::default(), copy);
         out.migrate = Some(source::Source::new(id, open, here.record, to, Duration::ZERO));
@@ -530,6 +531,7 @@ impl World {
                         bandwidth: BitsPerSec(1),
                         downtime_max: Duration::ZERO,
                         multifd: false,
+                        encrypted: false,
                     };
                     self.order(site, id, &Command::Prepare(Box::new(definition()), copy, None));
                 }

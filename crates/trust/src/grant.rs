@@ -1,0 +1,228 @@
+//! What the CA gives to a host: its certificate and all else that it needs to take part.
+//!
+//! It holds the cluster keys, so it is as secret as they are; the host's own key is not in it.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use rcgen::KeyPair;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde::{Deserialize, Serialize};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::folder;
+use crate::identity::{Identity, Unix};
+use crate::keys::{CA_CERTIFICATE, CLUSTER_KEYS, HOST_CERTIFICATE, HOST_KEY, REVOKED};
+use crate::request::NEXT_KEY;
+use crate::revoked::Revoked;
+use crate::ring::Ring;
+
+/// Bytes of a grant: one with the longest list of revocations is below.
+const GRANT_MAX: usize = 1024 * 1024;
+
+/// All that a host gets.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The host's certificate, in PEM; absent where only what follows has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The CA's, in PEM.
+    pub ca: String,
+    /// The keys of datagrams.
+    pub cluster_keys: Ring,
+    /// The list of revocations: hexadecimal DER, empty where nothing was ever revoked.
+    pub revoked: String,
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").finish_non_exhaustive()
+    }
+}
+
+impl Grant {
+    /// Writes it to a file that only its owner may read.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(self).context("writing a grant")?;
+        let (folder, name) = parts(file)?;
+        folder::write(folder, name, text.as_bytes())
+    }
+
+    /// Reads such a file.
+    ///
+    /// # Errors
+    /// If it is none, or others may read it.
+    pub fn read(file: &Path) -> anyhow::Result<Grant> {
+        let (folder, name) = parts(file)?;
+        let text = folder::read_secret(folder, name)?;
+        ensure!(text.len() <= GRANT_MAX, "a grant of more than {GRANT_MAX} bytes");
+        // The reason names line and column, and no value of what is known to be a secret.
+        serde_json::from_slice(&text).with_context(|| {
+            let file = file.display();
+            format!("{file}: no grant as `evenkeel ca sign` or `evenkeel ca update` makes it")
+        })
+    }
+
+    /// What a folder of keys holds that is the same on all hosts: no certificate.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn held(folder: &Path) -> anyhow::Result<Grant> {
+        let ca = folder::text(folder, CA_CERTIFICATE)?;
+        let revoked = to_hex(&list(folder)?.unwrap_or_default());
+        let cluster_keys = ring(folder)?.context("there are no cluster keys")?;
+        Ok(Grant { certificate: None, ca, cluster_keys, revoked })
+    }
+
+    /// Puts it into a host's folder; gives the host, if a certificate came with it. What is newer there stays.
+    ///
+    /// # Errors
+    /// If it is not for this folder's key, or of another CA than the folder's. Nothing has changed then.
+    pub fn install(&self, into: &Path, now: Unix) -> anyhow::Result<Option<Identity>> {
+        let ca = self.ca()?;
+        let own = self.certificate.as_deref().map(|pem| own(into, pem, &ca)).transpose()?;
+        self.merge(into, now)?;
+        if let (Some(Own { key, .. }), Some(pem)) = (&own, &self.certificate) {
+            // Until both are there the two do not belong together, which whoever reads them is told.
+            folder::write(into, HOST_KEY, key.as_bytes())?;
+            folder::write(into, HOST_CERTIFICATE, pem.as_bytes())?;
+            // It is now in force; there may have been none.
+            let _ = std::fs::remove_file(into.join(NEXT_KEY));
+        }
+        Ok(own.map(|own| own.identity))
+    }
+
+    /// Brings a folder of keys up to this, as far as this is newer; says whether it was.
+    ///
+    /// # Errors
+    /// If it is of another CA than the folder's, or not signed by that. Nothing has changed then.
+    pub fn merge(&self, into: &Path, now: Unix) -> anyhow::Result<bool> {
+        let ca = self.ca()?;
+        let known = into.join(CA_CERTIFICATE).exists();
+        if known {
+            let at = || into.join(CA_CERTIFICATE).display().to_string();
+            let text = folder::text(into, CA_CERTIFICATE)?;
+            let known = CertificateDer::from_pem_slice(text.as_bytes()).with_context(at)?;
+            ensure!(
+                known == ca,
+                "the grant is of another CA than {}: to change the cluster, remove that folder first",
+                at()
+            );
+        }
+        let came = from_hex(&self.revoked).context("the list of revocations in the grant")?;
+        let version = Revoked::read(&came, &ca)?.version;
+        let here = list(into)?.map(|list| Revoked::read(&list, &ca)).transpose()?;
+        let newer = version > here.map_or(0, |list| list.version);
+        self.cluster_keys.check()?;
+        let here = ring(into)?;
+        let merged = here.as_ref().unwrap_or(&self.cluster_keys).merged(&self.cluster_keys, now);
+        let other = here.as_ref() != Some(&merged);
+        if !known {
+            folder::write(into, CA_CERTIFICATE, self.ca.as_bytes())?;
+        }
+        if newer {
+            folder::write(into, REVOKED, &came)?;
+        }
+        if other {
+            let bytes = serde_json::to_vec(&merged).context("writing cluster keys")?;
+            folder::write(into, CLUSTER_KEYS, &bytes)?;
+        }
+        Ok(!known || newer || other)
+    }
+
+    fn ca(&self) -> anyhow::Result<CertificateDer<'static>> {
+        CertificateDer::from_pem_slice(self.ca.as_bytes())
+            .context("the CA's certificate in the grant")
+    }
+}
+
+/// The list of revocations in a folder, if there is one.
+fn list(folder: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    folder.join(REVOKED).exists().then(|| folder::read(folder, REVOKED)).transpose()
+}
+
+/// The cluster keys in a folder, if there are any.
+pub(crate) fn ring(folder: &Path) -> anyhow::Result<Option<Ring>> {
+    if !folder.join(CLUSTER_KEYS).exists() {
+        return Ok(None);
+    }
+    let read = || {
+        let ring: Ring = serde_json::from_slice(&folder::read_secret(folder, CLUSTER_KEYS)?)?;
+        ring.check()?;
+        anyhow::Ok(ring)
+    };
+    read().map(Some).with_context(|| folder.join(CLUSTER_KEYS).display().to_string())
+}
+
+/// Makes the next cluster key in a folder of keys; those before still open, until they retire. Gives its epoch.
+///
+/// # Errors
+/// If it cannot be read or written.
+pub fn rotate(folder: &Path, now: Unix) -> anyhow::Result<u32> {
+    let next = ring(folder)?.context("there are no cluster keys")?.next(now)?;
+    let bytes = serde_json::to_vec(&next).context("writing cluster keys")?;
+    folder::write(folder, CLUSTER_KEYS, &bytes)?;
+    Ok(next.newest())
+}
+
+/// A file's folder and its name there.
+fn parts(file: &Path) -> anyhow::Result<(&Path, &str)> {
+    let name = file.file_name().and_then(|name| name.to_str());
+    let name = name.with_context(|| format!("{} is no file's name", file.display()))?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Ok((folder.unwrap_or(Path::new(".")), name))
+}
+
+/// A certificate and the key in the folder that it is for.
+struct Own {
+    identity: Identity,
+    key: String,
+}
+
+fn own(folder: &Path, pem: &str, ca: &[u8]) -> anyhow::Result<Own> {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
+        .context("the host's certificate in the grant")?;
+    let identity = Identity::of(&certificate)?;
+    let bad = |_reason| anyhow::anyhow!("a certificate in the grant cannot be read");
+    let (_, read) = X509Certificate::from_der(&certificate).map_err(bad)?;
+    let (_, ca) = X509Certificate::from_der(ca).map_err(bad)?;
+    ensure!(
+        read.verify_signature(Some(ca.public_key())).is_ok(),
+        "the certificate in the grant was not signed by the CA in it"
+    );
+    // The key that waits; after a grant that was cut off, or for one that is installed again, the one that is there.
+    for name in [NEXT_KEY, HOST_KEY] {
+        if !folder.join(name).exists() {
+            continue;
+        }
+        let key = folder::secret_text(folder, name)?;
+        let pair = KeyPair::from_pem(&key)
+            .map_err(|_reason| anyhow::anyhow!("{} is no key", folder.join(name).display()))?;
+        if pair.public_key_raw() == &*read.public_key().subject_public_key.data {
+            return Ok(Own { identity, key });
+        }
+    }
+    anyhow::bail!(
+        "the certificate in the grant is for another key than those in {}: run `evenkeel keys request` there, and have that signed",
+        folder.display()
+    )
+}
+
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn from_hex(text: &str) -> anyhow::Result<Vec<u8>> {
+    ensure!(text.is_ascii() && text.len().is_multiple_of(2), "not hexadecimal");
+    let byte = |digits: &[u8]| {
+        let digits = str::from_utf8(digits).context("not hexadecimal")?;
+        u8::from_str_radix(digits, 16).context("not hexadecimal")
+    };
+    text.as_bytes().chunks(2).map(byte).collect()
+}
