@@ -16,9 +16,9 @@ use decide::host::story::{Note, Step};
 use decide::units::HostId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
-use trust::authority::{Authority, LIFE};
+use trust::authority::{Authority, CA_KEY};
 use trust::grant::Grant;
-use trust::identity::Unix;
+use trust::identity::{Identity, Unix};
 use trust::keys::Keys;
 use trust::request::{self, Wanted};
 
@@ -92,7 +92,12 @@ impl Renewal {
     /// Reads the folder.
     async fn look(&self, seen: &mut Seen, notes: &mut Vec<Note>) {
         let keys = Arc::clone(&self.keys);
-        match blocking(move || keys.reload()).await {
+        let read = move || {
+            // What has retired goes, also where nobody has anything new.
+            Grant::held(keys.folder())?.merge(keys.folder(), now())?;
+            keys.reload()
+        };
+        match blocking(read).await {
             Ok(changed) => {
                 seen.wrong = None;
                 notes.extend(changed.then(|| anew(&self.keys)));
@@ -127,22 +132,25 @@ impl Renewal {
     /// Has the certificate renewed when a third of its life is over.
     async fn renewed(&self, seen: &mut Seen, notes: &mut Vec<Note>) {
         let identity = self.keys.held().identity.clone();
-        let life = identity.ends.0.saturating_sub(identity.issued.0);
-        if now().0 < identity.issued.0 + life / 3 || !seen.rounds.is_multiple_of(TRIES) {
+        let life = identity.ends.0.saturating_sub(identity.begins.0);
+        if now().0 < identity.begins.0 + life / 3 || !seen.rounds.is_multiple_of(TRIES) {
             return;
         }
-        let (host, addresses) = (identity.host, identity.addresses);
+        // Told when the end is near. A request that is made by hand meanwhile must not be replaced.
+        if seen.signer.is_none() && !self.authority.join(CA_KEY).exists() {
+            return;
+        }
+        let (host, addresses) = (identity.host, identity.addresses.clone());
         let wanted = Wanted { host, name: self.name.clone(), addresses };
         let (folder, authority) = (self.keys.folder().to_owned(), self.authority.clone());
         let asked = blocking(move || {
             let request = request::make(&folder, &wanted)?;
-            let own = signed_here(&authority, &folder, &request)?;
+            let own = signed_here(&authority, &folder, &identity, &request)?;
             anyhow::Ok((request, own))
         });
         let grant = match (asked.await, seen.signer) {
             (Ok((_, Some(own))), _) => Ok(own),
             (Ok((request, None)), Some(signer)) => self.spread.renew(signer, &request).await,
-            // Told when the end is near.
             (Ok((_, None)), None) => return,
             (Err(why), _) => Err(why),
         };
@@ -192,9 +200,14 @@ async fn others(questions: &mpsc::WeakSender<Question>, me: HostId) -> Option<Ve
 }
 
 /// What this host signs for itself, if it has the CA's key.
-fn signed_here(authority: &Path, keys: &Path, request: &str) -> anyhow::Result<Option<Grant>> {
+fn signed_here(
+    authority: &Path,
+    keys: &Path,
+    identity: &Identity,
+    request: &str,
+) -> anyhow::Result<Option<Grant>> {
     let Ok(authority) = Authority::open(authority, None) else { return Ok(None) };
-    let (grant, _) = authority.sign(request, LIFE, now())?;
+    let grant = authority.renew(identity, request, now())?;
     Ok(Some(Grant { certificate: grant.certificate, ..Grant::held(keys)? }))
 }
 

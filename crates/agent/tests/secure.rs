@@ -304,7 +304,7 @@ async fn a_new_host_joins_by_a_token_once_and_only_at_a_host_of_the_tokens_ca() 
     assert!(one.hears_bad().await.contains("a new host was not let in: the token is unknown"));
     // A token lets nobody take the place of a host that is there.
     let why = refused(3, &offer(None).expect("a token"), &request2).await;
-    assert!(why.contains("none of the addresses that it asks for"), "{why}");
+    assert!(why.contains("a token gives the address that it came from"), "{why}");
     one.hears_bad().await;
     let why = refused(2, &offer(None).expect("a token"), &request2).await;
     assert!(why.contains("has a certificate already") && why.contains("ca revoke"), "{why}");
@@ -349,8 +349,10 @@ async fn keys_go_from_host_to_host_and_a_certificate_is_renewed_by_whoever_can_s
     let before = two.keys.held().identity.clone();
     grant.install(two.keys.folder(), now()).expect("installed");
     two.keys.reload().expect("read anew");
-    assert!(two.keys.held().identity.issued >= before.issued);
-    assert_eq!(two.keys.held().identity.host, before.host);
+    let after = two.keys.held().identity.clone();
+    assert!(after.begins >= before.begins);
+    // As of its admission, by which it can be revoked.
+    assert_eq!((after.host, after.issued), (before.host, before.issued));
     let other = make(&cluster.keys_folder(3), &cluster.wanted(3)).expect("a request");
     let why = two.net.spread().renew(at(8, 1), &other).await.expect_err("refused");
     assert!(why.contains("asks for a certificate of host"), "{why}");
@@ -359,4 +361,14 @@ async fn keys_go_from_host_to_host_and_a_certificate_is_renewed_by_whoever_can_s
     let more = make(two.keys.folder(), &more).expect("a request");
     let why = two.net.spread().renew(at(8, 1), &more).await.expect_err("refused");
     assert!(why.contains("a new address"), "{why}");
+
+    // What the folder says counts at once, also while the agent still goes by what it read before.
+    cluster.authority.revoke(HostId(2), now()).expect("revoked");
+    let update = cluster.authority.update().expect("an update");
+    update.install(one.keys.folder(), now()).expect("installed");
+    let request = make(two.keys.folder(), &cluster.wanted(2)).expect("a request");
+    let why = two.net.spread().renew(at(8, 1), &request).await.expect_err("refused");
+    assert!(why.contains("is revoked"), "{why}");
+    let why = two.net.spread().fetch(at(8, 1), &[0; 32]).await.expect_err("refused");
+    assert!(why.contains("is revoked"), "{why}");
 }

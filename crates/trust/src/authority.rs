@@ -128,10 +128,21 @@ impl Authority {
         life: Duration,
         now: Unix,
     ) -> anyhow::Result<(Grant, Wanted)> {
+        self.sign_as(request, life, now, now)
+    }
+
+    /// The same, with `issued` as the second that a revocation goes by.
+    pub(crate) fn sign_as(
+        &self,
+        request: &str,
+        life: Duration,
+        now: Unix,
+        issued: Unix,
+    ) -> anyhow::Result<(Grant, Wanted)> {
         let (wanted, key) = request::read(request)?;
         let mut params = wanted.params()?;
         (params.not_before, params.not_after) = span(now, life)?;
-        params.serial_number = Some(SerialNumber::from_slice(&serial(wanted.host, now)));
+        params.serial_number = Some(SerialNumber::from_slice(&serial(wanted.host, issued)));
         params.is_ca = IsCa::ExplicitNoCa;
         // Names are for people, and two hosts may have the same: QEMU tells hosts by the subject.
         params.distinguished_name = DistinguishedName::new();
@@ -143,7 +154,7 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         let signed = params.signed_by(&key, &self.issuer).context("signing a certificate")?;
-        self.note(&wanted, now, Unix(now.0.saturating_add(life.as_secs())))?;
+        self.note(&wanted, issued, Unix(now.0.saturating_add(life.as_secs())))?;
         let grant = Grant { certificate: Some(signed.pem()), ..self.update()? };
         Ok((grant, wanted))
     }
@@ -172,7 +183,9 @@ impl Authority {
         let before = self.revoked()?;
         let mut all: Vec<(HostId, Unix)> =
             before.hosts().filter(|(other, _)| *other != host).collect();
-        all.push((host, now));
+        // A clock that was ahead may have issued later than it is now.
+        let until = self.issued(host)?.map_or(now, |last| now.max(last.issued));
+        all.push((host, until));
         ensure!(all.len() <= REVOKED_MAX, "{REVOKED_MAX} hosts are revoked already");
         let entry = |(host, until): &(HostId, Unix)| {
             Ok::<_, anyhow::Error>(RevokedCertParams {
@@ -195,7 +208,7 @@ impl Authority {
         let signed = list.signed_by(&self.issuer).context("signing the list of revocations")?;
         folder::write(&self.folder, REVOKED, signed.der())?;
         // Made later than what is revoked: a host that is let in again is heard under it.
-        grant::rotate(&self.folder, Unix(now.0 + 1))?;
+        grant::rotate(&self.folder, Unix(until.0 + 1))?;
         Ok(version)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
@@ -27,6 +27,11 @@ pub(crate) fn write(folder: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<(
         }
         let mut written =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+        // Root may write here for the user whose folder it is, and who has to read it.
+        let (owner, own) = (fs::metadata(folder)?, written.metadata()?);
+        if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) {
+            fchown(&written, Some(owner.uid()), Some(owner.gid()))?;
+        }
         written.write_all(bytes)?;
         written.sync_all()?;
         fs::rename(&half, &file)?;

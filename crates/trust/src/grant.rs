@@ -14,6 +14,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::folder;
 use crate::identity::{Identity, Unix};
+use crate::join::Token;
 use crate::keys::{CA_CERTIFICATE, CLUSTER_KEYS, HOST_CERTIFICATE, HOST_KEY, REVOKED};
 use crate::request::NEXT_KEY;
 use crate::revoked::Revoked;
@@ -75,8 +76,9 @@ impl Grant {
     /// If it cannot be read.
     pub fn held(folder: &Path) -> anyhow::Result<Grant> {
         let ca = folder::text(folder, CA_CERTIFICATE)?;
-        let revoked = to_hex(&list(folder)?.unwrap_or_default());
+        // In this order: a new key is written after the list of whom it is kept from.
         let cluster_keys = ring(folder)?.context("there are no cluster keys")?;
+        let revoked = to_hex(&list(folder)?.unwrap_or_default());
         Ok(Grant { certificate: None, ca, cluster_keys, revoked })
     }
 
@@ -87,7 +89,13 @@ impl Grant {
     pub fn install(&self, into: &Path, now: Unix) -> anyhow::Result<Option<Identity>> {
         let ca = self.ca()?;
         let own = self.certificate.as_deref().map(|pem| own(into, pem, &ca)).transpose()?;
+        let before = (version(into)?, ring(into)?.map(|ring| ring.newest()));
         self.merge(into, now)?;
+        let after = (version(into)?, ring(into)?.map(|ring| ring.newest()));
+        if before.1.is_some() && after.0 > before.0 && after.1 == before.1 {
+            // The CA was elsewhere, and did not know how far the keys here have come.
+            rotate(into, now)?;
+        }
         if let (Some(Own { key, .. }), Some(pem)) = (&own, &self.certificate) {
             // Until both are there the two do not belong together, which whoever reads them is told.
             folder::write(into, HOST_KEY, key.as_bytes())?;
@@ -136,10 +144,35 @@ impl Grant {
         Ok(!known || newer || other)
     }
 
+    /// Whether it is of the CA that a token pins.
+    ///
+    /// # Errors
+    /// If its CA's certificate cannot be read.
+    pub fn is_of(&self, token: &Token) -> anyhow::Result<bool> {
+        Ok(token.pins(&self.ca()?))
+    }
+
+    /// Whether this host's certificate is revoked by the list in it.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn revokes(&self, identity: &Identity) -> anyhow::Result<bool> {
+        let list = from_hex(&self.revoked).context("the list of revocations in the grant")?;
+        Ok(Revoked::read(&list, &self.ca()?)?.holds(identity))
+    }
+
     fn ca(&self) -> anyhow::Result<CertificateDer<'static>> {
         CertificateDer::from_pem_slice(self.ca.as_bytes())
             .context("the CA's certificate in the grant")
     }
+}
+
+/// The number of the list of revocations in a folder; its signature was looked at when it came.
+fn version(folder: &Path) -> anyhow::Result<u64> {
+    let Some(list) = list(folder)? else { return Ok(0) };
+    let ca = CertificateDer::from_pem_slice(folder::text(folder, CA_CERTIFICATE)?.as_bytes())
+        .context("the CA's certificate")?;
+    Ok(Revoked::read(&list, &ca)?.version)
 }
 
 /// The list of revocations in a folder, if there is one.

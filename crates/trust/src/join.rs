@@ -179,8 +179,8 @@ impl Authority {
             ensure!(from == only, "the token is for {only}, and {from} came with it");
         }
         ensure!(
-            wanted.addresses.contains(&from),
-            "it comes from {from}, which is none of the addresses that it asks for: {:?}",
+            wanted.addresses == [from],
+            "it comes from {from}, and asks for {:?}: a token gives the address that it came from",
             wanted.addresses
         );
         if let Some(issued) = self.issued(wanted.host)?.filter(|issued| now < issued.ends) {
@@ -201,6 +201,11 @@ impl Authority {
     /// # Errors
     /// If the request is for another host, or for other addresses.
     pub fn renew(&self, identity: &Identity, request: &str, now: Unix) -> anyhow::Result<Grant> {
+        ensure!(
+            !self.is_revoked(identity.host, identity.issued)?,
+            "the certificate of host {} is revoked",
+            identity.host
+        );
         let wanted = request::read(request)?.0;
         ensure!(
             wanted.host == identity.host,
@@ -210,7 +215,8 @@ impl Authority {
         );
         let other = wanted.addresses.iter().find(|wanted| !identity.addresses.contains(wanted));
         ensure!(other.is_none(), "a new address, {other:?}: run `evenkeel ca sign` for it");
-        Ok(self.sign(request, LIFE, now)?.0)
+        // As of its admission: a revocation of what was issued until then ends what follows from it too.
+        Ok(self.sign_as(request, LIFE, now, identity.issued)?.0)
     }
 
     /// What a host was last given.

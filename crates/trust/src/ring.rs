@@ -16,9 +16,13 @@ const KEY: usize = 32;
 /// Keys that may be held at once: the newest, the one before, and room for a host that was away.
 pub const KEYS_MAX: usize = 8;
 /// A new key seals only so many seconds after it was made: until then it has come to all hosts.
-pub const SPREADS: u64 = 30;
+pub const SPREADS: u64 = 60;
 /// So many seconds after a key was made those before it open nothing any more.
 pub const RETIRES: u64 = 600;
+/// A key that was made further ahead is not taken from others: their clock is wrong, or they lie. In seconds.
+const AHEAD: u64 = 300;
+/// Nor one of an epoch that many beyond the newest: there must be epochs left.
+const EPOCHS_AHEAD: u32 = 10_000;
 /// Makes keys of this use differ from those of any other.
 const USE: &[u8] = b"evenkeel datagrams, version 2";
 
@@ -99,7 +103,10 @@ impl Ring {
     #[must_use]
     pub fn merged(&self, other: &Ring, now: Unix) -> Ring {
         let mut keys = self.keys.clone();
-        for (epoch, came) in &other.keys {
+        let most = self.newest().saturating_add(EPOCHS_AHEAD);
+        let soon = now.0.saturating_add(AHEAD);
+        let fit = other.keys.iter().filter(|(epoch, key)| **epoch <= most && key.made.0 <= soon);
+        for (epoch, came) in fit {
             let held = keys.entry(*epoch).or_insert_with(|| came.clone());
             if came.key.0 < held.key.0 {
                 *held = came.clone();
@@ -141,9 +148,9 @@ impl Ring {
     }
 }
 
-/// Whether the oldest key has: the one after it was made long ago.
+/// Whether the oldest key has: one after it was made long ago.
 fn has_retired(keys: &BTreeMap<u32, Kept>, now: Unix) -> bool {
-    keys.values().nth(1).is_some_and(|next| next.made.0.saturating_add(RETIRES) <= now.0)
+    keys.values().skip(1).any(|next| next.made.0.saturating_add(RETIRES) <= now.0)
 }
 
 fn drawn() -> anyhow::Result<Key> {
@@ -188,6 +195,12 @@ mod tests {
         assert_eq!(kept(201), [1, 2, 3]);
         assert_eq!(kept(200 + RETIRES), [3]);
         assert_eq!(first.merged(&first, Unix(1 << 40)), first, "the only key never goes");
+        // Of a host that lies, or whose clock is far ahead, nothing is taken.
+        let ahead = first.next(Unix(10_000)).unwrap();
+        assert_eq!(first.merged(&ahead, Unix(5)), first);
+        let mut last = first.clone();
+        last.keys.insert(u32::MAX, Kept { made: Unix(2), key: drawn().unwrap() });
+        assert_eq!(first.merged(&last, Unix(5)), first);
     }
 
     #[test]

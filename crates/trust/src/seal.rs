@@ -191,7 +191,7 @@ impl Marks {
         };
         serde_json::from_slice(&text).with_context(|| {
             let file = file.display();
-            format!("reading {file}: remove it, and datagrams from before this start could be replayed once")
+            format!("reading {file}: datagrams from before this start could be replayed once")
         })
     }
 

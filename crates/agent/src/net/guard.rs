@@ -103,7 +103,10 @@ impl Guard {
         let joined = tls::joined(&keys).context("using the keys for TLS")?;
         let joins = Arc::new(Semaphore::new(joining::JOINS_MAX));
         let connector = tls::client(&keys).context("using the keys for TLS")?.into();
-        let marks = Marks::read(&heard)?;
+        let marks = Marks::read(&heard).unwrap_or_else(|error| {
+            tracing::warn!("{error:#}; going on without");
+            Marks::default()
+        });
         let sealer = Mutex::new(Sealer::new(keys.held().identity.host, life));
         let opener = Mutex::new(Opener::resume(marks));
         let began = Instant::now();
@@ -128,6 +131,11 @@ impl Guard {
             Guard::Clear => None,
             Guard::Keyed(keyed) => Some(Arc::clone(&keyed.keys)),
         }
+    }
+
+    /// The number of the list of revocations that is gone by.
+    pub(super) fn revocations(&self) -> u64 {
+        self.keys().map_or(0, |keys| keys.held().revoked.version)
     }
 
     /// The datagram that carries these bytes.

@@ -117,7 +117,10 @@ pub async fn join(from: IpAddr, to: SocketAddr, token: &Token, request: &str) ->
         match answer
             .map_err(|_shows_nothing| anyhow::anyhow!("what {to} answered is not of this form"))?
         {
-            Answer::Grant(grant) => Ok(grant),
+            Answer::Grant(grant) => {
+                ensure!(grant.is_of(token)?, "{to} gave keys of another CA than the token's");
+                Ok(grant)
+            }
             Answer::Refused(why) => bail!("{to} refused: {why}"),
         }
     };

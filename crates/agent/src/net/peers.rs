@@ -183,7 +183,7 @@ impl Peers {
     fn open(&self, to: SocketAddr) -> mpsc::Sender<Queued> {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let guard = self.guard.clone();
-        let line = Line { from: self.from, guard, to, client: None, worked: false };
+        let line = Line { from: self.from, guard, to, client: None, revocations: 0, worked: false };
         // Weak, so that the queues end with `Peers` and the lines with their queues.
         let queues = Arc::downgrade(&self.queues);
         self.runtime.spawn(speak(line, waiting, self.heard.clone(), queues));
@@ -227,6 +227,8 @@ struct Line {
     from: IpAddr,
     guard: Guard,
     to: SocketAddr,
+    /// The list of revocations by which that was connected.
+    revocations: u64,
     client: Option<PeerClient<Channel>>,
     /// Whether something was delivered on this connection.
     worked: bool,
@@ -270,6 +272,11 @@ impl Line {
     }
 
     fn connection(&mut self) -> Result<PeerClient<Channel>, String> {
+        let revocations = self.guard.revocations();
+        if revocations != self.revocations {
+            // Who answers is looked at when a connection is made: whoever is revoked since then is called anew, and refused.
+            (self.client, self.revocations) = (None, revocations);
+        }
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }

@@ -9,12 +9,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::{Context, ensure};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 use trust::authority::Authority;
 use trust::grant::Grant;
-use trust::identity::Unix;
+use trust::identity::{Identity, Unix};
 use trust::keys::Keys;
 
 use super::DELIVERY_MAX;
@@ -129,12 +130,15 @@ impl Answering {
 #[tonic::async_trait]
 impl Trust for Answering {
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Fetched>, Status> {
-        let (_, keys) = self.admitted(&request)?;
+        let (caller, keys) = self.admitted(&request)?;
         let authority = self.authority.clone();
         let same = request.get_ref().mark == keys.held().mark;
         let answer = spawn_blocking(move || {
-            let grant =
-                if same { Vec::new() } else { serde_json::to_vec(&Grant::held(keys.folder())?)? };
+            let grant = if same {
+                Vec::new()
+            } else {
+                serde_json::to_vec(&held(&keys, caller.peer.as_deref())?)?
+            };
             anyhow::Ok(Fetched { grant, signs: Authority::open(&authority, None).is_ok() })
         });
         answered(answer.await).map(Response::new)
@@ -148,11 +152,19 @@ impl Trust for Answering {
         let answer = spawn_blocking(move || {
             let now = Unix(u64::from(unix_seconds()));
             let grant = Authority::open(&authority, None)?.renew(&identity, &wanted, now)?;
-            let grant = Grant { certificate: grant.certificate, ..Grant::held(keys.folder())? };
+            let grant = Grant { certificate: grant.certificate, ..held(&keys, Some(&identity))? };
             anyhow::Ok(Renewed { grant: serde_json::to_vec(&grant)? })
         });
         answered(answer.await).map(Response::new)
     }
+}
+
+/// What this host holds, for one that has not been revoked meanwhile: the folder may be newer than what the agent goes by.
+fn held(keys: &Keys, peer: Option<&Identity>) -> anyhow::Result<Grant> {
+    let grant = Grant::held(keys.folder())?;
+    let peer = peer.context("no certificate")?;
+    ensure!(!grant.revokes(peer)?, "the certificate of host {} is revoked", peer.host);
+    Ok(grant)
 }
 
 fn answered<T>(done: Result<anyhow::Result<T>, tokio::task::JoinError>) -> Result<T, Status> {
