@@ -72,9 +72,13 @@ async fn captured_ones(bed: &mut Bed) -> anyhow::Result<()> {
     })
     .await?;
     bed.case("datagram: captured, under the name of another host", async |bed| {
-        let other = Keys::load(&bed.keys(2))?.held().identity.host;
         let mut datagram = captured[0].clone();
-        datagram[SENDER].copy_from_slice(&other.0.to_be_bytes());
+        let ids: Vec<[u8; 16]> = [1, 2]
+            .into_iter()
+            .map(|host| Ok(Keys::load(&bed.keys(host))?.held().identity.host.0.to_be_bytes()))
+            .collect::<anyhow::Result<_>>()?;
+        let other = if datagram[SENDER] == ids[0] { ids[1] } else { ids[0] };
+        datagram[SENDER].copy_from_slice(&other);
         refused(bed, &[datagram], &["whose seal is broken"]).await
     })
     .await?;
