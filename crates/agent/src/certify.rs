@@ -67,7 +67,7 @@ pub enum CaCommand {
         #[command(flatten)]
         place: Place,
     },
-    /// Writes what all hosts are to install after a rotation or revocation.
+    /// Writes what any one host is to install after a revocation; it goes on to all others.
     #[command(after_help = "Example:\n  evenkeel ca update --out cluster.grant")]
     Update {
         /// The file to write, for its owner alone: it holds the cluster keys.
@@ -121,7 +121,7 @@ pub enum KeysCommand {
     /// Makes a key for this host; prints the request that the CA is to sign.
     #[command(after_help = "Example:\n  evenkeel keys request > host1.request")]
     Request,
-    /// Installs what the CA gave. A running agent goes by it within half a minute.
+    /// Installs what the CA gave. A running agent goes by it in seconds.
     #[command(after_help = "Example:\n  evenkeel keys install host1.grant")]
     Install {
         /// The file.
@@ -308,8 +308,8 @@ fn keys(command: &KeysCommand, config: &Config) -> anyhow::Result<String> {
         KeysCommand::Rotate => {
             let epoch = grant::rotate(&folder, now())?;
             Ok(format!(
-                "there is cluster key {epoch}: all hosts that can be reached seal with it within a minute, and forget the ones before \
-                 a few minutes later"
+                "there is cluster key {epoch}: all hosts that can be reached have it within a minute, seal with it then, and forget the ones \
+                 before ten minutes later"
             ))
         }
         KeysCommand::Show => Ok(shown(&Keys::load(&folder)?)),
@@ -321,7 +321,7 @@ fn shown(keys: &Keys) -> String {
     let Identity { host, addresses, issued, ends, .. } = &held.identity;
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let mut text = format!(
-        "host         {host}\naddresses    {}\nissued       {}\nends         {}\ncluster key  {}\nrevocations  list {}",
+        "host         {host}\naddresses    {}\nadmitted     {}\nends         {}\ncluster key  {}\nrevocations  list {}",
         addresses.join(", "),
         date(issued.0),
         date(ends.0),

@@ -20,6 +20,19 @@ const LISTENS_EVERY: Duration = Duration::from_millis(20);
 /// Hosts find each other within so long.
 const SETTLED_MAX: Duration = Duration::from_secs(20);
 
+/// The operator's sections where nothing is to be balanced: all hosts share the machine's processors and memory, so their use says
+/// nothing about any of them.
+pub const CALM: &str = r#"
+[mode]
+balance = "off"
+[hot]
+cpu_used = "100%"
+cpu_pressure = "100%"
+[target]
+cpu_used_max = "1000%"
+memory_reserve = "256MiB"
+"#;
+
 /// An agent on each host of a network.
 #[derive(Debug)]
 pub struct Cluster {

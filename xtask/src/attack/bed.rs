@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use api::{EventFilter, MoveRequest, MoveView, Role, Step, TokenRequest};
-use lab::cluster::Cluster;
+use lab::cluster::{CALM, Cluster};
 use lab::guests::{self, Guest, GuestPlan};
 use lab::hosts::Network;
 use lab::setup::Parts;
@@ -27,19 +27,8 @@ const CASE_MAX: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(20);
 const MOVE_MAX: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// All hosts share the machine's processors, so their use says nothing; nothing is balanced.
-const SECTIONS: &str = r#"
-[mode]
-balance = "off"
-[hot]
-cpu_used = "100%"
-cpu_pressure = "100%"
-[target]
-cpu_used_max = "1000%"
-memory_reserve = "256MiB"
-[api]
-listen = "{address}:8443"
-"#;
+/// Where each agent serves its API over TCP.
+const API_SECTION: &str = "[api]\nlisten = \"{address}:8443\"\n";
 
 /// What `--json` has of a case.
 #[derive(Serialize)]
@@ -92,8 +81,13 @@ impl Bed {
         let scratch = network.folder().join("scratch");
         std::fs::create_dir_all(&scratch)?;
         let variables = [("EVENKEEL_HOLD_FILE", HOLD)];
-        let mut cluster =
-            Cluster::start_with(network, &prepare::daemon()?, SECTIONS, &variables).await?;
+        let mut cluster = Cluster::start_with(
+            network,
+            &prepare::daemon()?,
+            &[CALM, API_SECTION].concat(),
+            &variables,
+        )
+        .await?;
         let plan = GuestPlan { operator: true, ..GuestPlan::new(VM, 1) };
         let guest = guests::start(cluster.host(0), &plan, &Parts::load()?)?;
         guest.ready(cluster.host(0), Duration::from_secs(120)).await?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use api::MoveRequest;
 use clap::Args;
-use lab::cluster::Cluster;
+use lab::cluster::{CALM, Cluster};
 use lab::guests::{self, Guest, GuestPlan};
 use lab::hosts::Network;
 use lab::setup::Parts;
@@ -19,16 +19,6 @@ use tokio::time::{Instant, sleep};
 use crate::demo::prepare;
 use crate::{print, say};
 
-const SECTIONS: &str = r#"
-[mode]
-balance = "off"
-[hot]
-cpu_used = "100%"
-cpu_pressure = "100%"
-[target]
-cpu_used_max = "1000%"
-memory_reserve = "256MiB"
-"#;
 const IN_THE_CLEAR: &str = "[migration]\nencryption = \"off\"\n";
 const MOVE_MAX: Duration = Duration::from_secs(60);
 /// How long agents are watched without a move.
@@ -70,7 +60,7 @@ impl Security {
 
     async fn inside(&self) -> anyhow::Result<ExitCode> {
         let daemon = prepare::daemon()?;
-        let mut cluster = Cluster::start_insecure(Network::new(2)?, &daemon, SECTIONS)?;
+        let mut cluster = Cluster::start_insecure(Network::new(2)?, &daemon, CALM)?;
         let plan = GuestPlan::new("web1", 1);
         let guest = guests::start(cluster.host(0), &plan, &Parts::load()?)?;
         guest.ready(cluster.host(0), Duration::from_secs(120)).await?;
@@ -79,7 +69,7 @@ impl Security {
         for number in 0..2 {
             cluster.stop_agent(number)?;
         }
-        cluster.start_anew(&[SECTIONS, IN_THE_CLEAR].concat()).await.context("making keys")?;
+        cluster.start_anew(&[CALM, IN_THE_CLEAR].concat()).await.context("making keys")?;
         say("moves with keys");
         let with = self.measured(&mut cluster, &guest).await.context("with keys")?;
         let more = with.0 - without.0;

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
 use super::phase::STATE;
-use crate::cluster::Cluster;
+use crate::cluster::{CALM, Cluster};
 use crate::guests::{self, GuestPlan};
 use crate::hosts::{Host, Network, Way};
 use crate::setup::Parts;
@@ -30,18 +30,6 @@ const BOOT_MAX: Duration = Duration::from_secs(120);
 /// Within so long all is quiet again after a case.
 const QUIET_MAX: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// All hosts share the machine's processors, so their use says nothing; nothing is balanced.
-const SECTIONS: &str = r#"
-[mode]
-balance = "off"
-[hot]
-cpu_used = "100%"
-cpu_pressure = "100%"
-[target]
-cpu_used_max = "1000%"
-memory_reserve = "256MiB"
-"#;
 
 /// Hosts, agents and a guest.
 #[derive(Debug)]
@@ -69,7 +57,7 @@ impl Bed {
         let scratch = network.folder().join("scratch");
         fs::create_dir_all(&scratch)?;
         let variables = [("EVENKEEL_HOLD_FILE", HOLD)];
-        let cluster = Cluster::start_with(network, daemon, SECTIONS, &variables).await?;
+        let cluster = Cluster::start_with(network, daemon, CALM, &variables).await?;
         let plan = GuestPlan { operator: true, ..GuestPlan::new("web1", 1) };
         let mut bed = Bed { cluster, plan, at: 0, scratch, parts: Parts::load()? };
         bed.boot().await?;
