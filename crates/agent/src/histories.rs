@@ -94,11 +94,13 @@ pub(crate) fn begun(at_work: &Steering, about: &About, asked: Asked) -> Result<B
             stored = Some(answer);
         }
     }
-    let stay = |stay: &Stay| StayView {
-        host: stay.name.clone(),
-        host_id: stay.host.to_string(),
-        move_id: stay.move_id.to_string(),
-        ended: clock.wall(stay.ended),
+    let stay = |stay: &Stay| {
+        let host_id = stay.host.to_string();
+        // A host that had not been met yet when the VM came was noted by its id.
+        let unnamed = stay.name == host_id;
+        let name = if unnamed { host.name_of(stay.host) } else { stay.name.clone() };
+        let (move_id, ended) = (stay.move_id.to_string(), clock.wall(stay.ended));
+        StayView { host: name, host_id, move_id, ended }
     };
     let past = history.map(|history| history.past().stays().iter().map(stay).collect());
     let view = HistoryView {

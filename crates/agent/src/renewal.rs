@@ -7,6 +7,7 @@
 //! So what is rotated or revoked on any one host is in force there in seconds, and on all others that can be reached in a few
 //! rounds, each of which triples the hosts that know: 3,000 hosts take eight.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ const ASKED: usize = 2;
 const BEFORE: u64 = 7 * DAY;
 const DAY: u64 = 24 * 3600;
 /// Rounds from one try to renew to the next.
-const TRIES: u64 = 12;
+const BETWEEN_TRIES: u64 = 12;
 
 /// What keys are kept up by.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ struct Seen {
     /// A host that can sign.
     signer: Option<SocketAddr>,
     rounds: u64,
+    /// The round from which on renewal may be tried.
+    next_try: u64,
 }
 
 impl Renewal {
@@ -108,7 +111,8 @@ impl Renewal {
 
     /// Asks the next hosts in turn for what they hold; whether that brought anything.
     async fn fetched(&mut self, hosts: &[SocketAddr], seen: &mut Seen) -> bool {
-        let all: Vec<SocketAddr> = hosts.iter().chain(&self.seeds).copied().collect();
+        let all: BTreeSet<SocketAddr> = hosts.iter().chain(&self.seeds).copied().collect();
+        let all: Vec<SocketAddr> = all.into_iter().collect();
         let mut brought = false;
         for _ in 0..ASKED.min(all.len()) {
             let count = u64::try_from(all.len()).unwrap_or(1);
@@ -133,13 +137,14 @@ impl Renewal {
     async fn renewed(&self, seen: &mut Seen, notes: &mut Vec<Note>) {
         let identity = self.keys.held().identity.clone();
         let life = identity.ends.0.saturating_sub(identity.begins.0);
-        if now().0 < identity.begins.0 + life / 3 || !seen.rounds.is_multiple_of(TRIES) {
+        if now().0 < identity.begins.0 + life / 3 || seen.rounds < seen.next_try {
             return;
         }
         // Told when the end is near. A request that is made by hand meanwhile must not be replaced.
         if seen.signer.is_none() && !self.authority.join(CA_KEY).exists() {
             return;
         }
+        seen.next_try = seen.rounds + BETWEEN_TRIES;
         let (host, addresses) = (identity.host, identity.addresses.clone());
         let wanted = Wanted { host, name: self.name.clone(), addresses };
         let (folder, authority) = (self.keys.folder().to_owned(), self.authority.clone());
