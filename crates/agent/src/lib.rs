@@ -16,6 +16,7 @@ pub mod certify;
 pub mod clock;
 mod cluster;
 pub mod config;
+mod connections;
 mod draining;
 mod exclusions;
 mod histories;

@@ -24,7 +24,7 @@ use crate::clock::{CYCLE, Clock, local_times};
 use crate::history::{Order, Orders};
 use crate::hold::Hold;
 use crate::journal::{Write, Written};
-use crate::net::{Heard, Net};
+use crate::net::{Heard, Net, To};
 use crate::noise::Noise;
 use crate::planned::Shown;
 use crate::recording::Recording;
@@ -256,7 +256,9 @@ impl Steering {
         let mut notes = Vec::new();
         for action in actions {
             match action {
-                Action::Send { address, message, .. } => self.send(address, message),
+                Action::Send { to, address, message } => {
+                    self.send(To { host: to, at: address }, message)
+                }
                 Action::Cast { message, known } => self.net.cast(&message, &known),
                 Action::Gossip { to, bytes } => self.net.gossip(to, &bytes),
                 Action::Fetch { from, address } => self.net.fetch(from, address),
@@ -286,7 +288,7 @@ impl Steering {
     }
 
     /// A usage history goes with what is stored of it, which its thread reads.
-    fn send(&self, to: SocketAddr, message: Message) {
+    fn send(&self, to: To, message: Message) {
         let leaving = self.host.leaving(message.move_id);
         let Some(vm) = leaving.filter(|_| matches!(message.body, Body::History(_))) else {
             return self.net.send(to, message);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent::net::{
     Authentication, DATAGRAM_MAX, DELIVERY_MAX, GOSSIP_MAX, Heard, Net, NetSettings, RequestMode,
-    seal,
+    To, seal,
 };
 use decide::membership::inventory::{Inventory, Listed, ListedState};
 use decide::migrate::hypervisor::{CopyParameters, Needs, VmDefinition};
@@ -28,6 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Agent {
     net: Net,
     heard: mpsc::Receiver<Heard>,
+}
+
+/// Without keys nobody proves who it is.
+fn called(at: SocketAddr) -> To {
+    To { host: HostId(2), at }
 }
 
 fn at(test: u8, host: u8) -> SocketAddr {
@@ -167,7 +172,7 @@ async fn messages_to_one_peer_arrive_in_order() {
     let mut target = start(at(4, 2), RequestMode::FanOut).await;
     for batch in 0..5 {
         for n in 0..60 {
-            source.net.send(at(4, 2), release(batch * 60 + n));
+            source.net.send(called(at(4, 2)), release(batch * 60 + n));
         }
         for n in 0..60 {
             assert_eq!(target.hears_message().await, release(batch * 60 + n));
@@ -179,17 +184,17 @@ async fn messages_to_one_peer_arrive_in_order() {
 async fn a_peer_that_is_down_is_told_of_and_one_that_comes_back_is_reached_again() {
     let mut source = start(at(5, 1), RequestMode::FanOut).await;
     for round in 0..3 {
-        source.net.send(at(5, 2), release(10 * round + 1));
+        source.net.send(called(at(5, 2)), release(10 * round + 1));
         let (to, counter, why) = source.hears_undelivered().await;
         assert_eq!((to, counter), (at(5, 2), 10 * round + 1));
         assert!(why.contains("refused"), "{why}");
         let mut target = start(at(5, 2), RequestMode::FanOut).await;
-        source.net.send(at(5, 2), release(10 * round + 2));
+        source.net.send(called(at(5, 2)), release(10 * round + 2));
         assert_eq!(target.hears_message().await, release(10 * round + 2));
         target.net.stop().await;
         // Down and up again between two messages: nothing is lost.
         let mut target = start(at(5, 2), RequestMode::FanOut).await;
-        source.net.send(at(5, 2), release(10 * round + 3));
+        source.net.send(called(at(5, 2)), release(10 * round + 3));
         assert_eq!(target.hears_message().await, release(10 * round + 3));
         target.net.stop().await;
     }
@@ -203,9 +208,9 @@ async fn a_peer_that_never_answers_delays_nothing_beyond_the_deadline() {
     let mut well = start(at(6, 3), RequestMode::FanOut).await;
     let began = Instant::now();
     for n in 0..5 {
-        source.net.send(at(6, 2), release(n));
+        source.net.send(called(at(6, 2)), release(n));
     }
-    source.net.send(at(6, 3), release(9));
+    source.net.send(called(at(6, 3)), release(9));
     assert_eq!(well.hears_message().await, release(9));
     assert!(began.elapsed() < DELIVERY_MAX);
     for n in 0..5 {
@@ -223,7 +228,7 @@ async fn a_full_queue_is_told_of_at_once() {
     let _silent = TcpListener::bind(at(7, 2)).await.unwrap();
     // All are sent before the peer's task has had a turn, so exactly the queue's 64 wait.
     for n in 0..70 {
-        source.net.send(at(7, 2), release(n));
+        source.net.send(called(at(7, 2)), release(n));
     }
     for n in 64..70 {
         let (_, counter, why) = source.hears_undelivered().await;
@@ -237,7 +242,7 @@ async fn a_busy_agent_holds_its_peers_back_and_loses_nothing_it_took() {
     let _target = Net::start(settings(at(8, 2).ip(), RequestMode::FanOut), sender).await.unwrap();
     let mut source = start(at(8, 1), RequestMode::FanOut).await;
     for n in 0..3 {
-        source.net.send(at(8, 2), release(n));
+        source.net.send(called(at(8, 2)), release(n));
     }
     // One is taken in; for the next there is no place until its deadline.
     let (_, counter, _) = source.hears_undelivered().await;
@@ -319,7 +324,7 @@ async fn garbled_calls_are_told_of_and_life_goes_on() {
     assert!(why.ends_with("it does not begin as HTTP/2"), "{why}");
 
     let source = start(peer, RequestMode::FanOut).await;
-    source.net.send(us, release(3));
+    source.net.send(called(us), release(3));
     assert_eq!(agent.hears_message().await, release(3));
 }
 
@@ -350,7 +355,7 @@ async fn what_is_too_long_stays_with_its_sender() {
     let (unpaid, measured) = (0, false);
     let confirmation = Confirmation { epoch, definition, copy, unpaid, measured };
     let confirmation = Body::Confirmation(Box::new(confirmation));
-    source.net.send(at(11, 2), message(1, confirmation));
+    source.net.send(called(at(11, 2)), message(1, confirmation));
     let (_, _, why) = source.hears_undelivered().await;
     assert_eq!(why, "definition.start: 20000, at most 16384");
 
@@ -384,7 +389,7 @@ async fn ipv6_works_by_fan_out() {
     let mut agent = start(here, RequestMode::FanOut).await;
     agent.net.cast(&request(0), &[here]);
     assert_eq!(agent.hears_message().await, request(0));
-    agent.net.send(here, release(1));
+    agent.net.send(called(here), release(1));
     assert_eq!(agent.hears_message().await, release(1));
 }
 

@@ -1,13 +1,14 @@
 //! Agents with keys, on loopback: what a host of the cluster may say, and what strangers, forgers and the revoked may not. Addresses
 //! of its own in 127.79.0.0/16.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent::clock::unix_seconds;
-use agent::net::{Authentication, GOSSIP_MAX, Heard, Net, NetSettings, RequestMode, join};
+use agent::net::{Authentication, GOSSIP_MAX, Heard, Net, NetSettings, RequestMode, To, join};
 use decide::membership::inventory::Inventory;
 use decide::units::{HostId, MoveId};
 use decide::wire::message::{Body, Message};
@@ -29,6 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn at(test: u8, host: u8) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 79, test, host)), PORT)
+}
+
+fn to(test: u8, host: u8) -> To {
+    To { host: HostId(u128::from(host)), at: at(test, host) }
 }
 
 fn now() -> Unix {
@@ -144,7 +149,7 @@ async fn hosts_of_a_cluster_speak_with_each_other() {
     let cluster = Cluster::new(1);
     let (mut one, mut two) = (cluster.agent(1, 1).await, cluster.agent(2, 1).await);
     for counter in 0..20 {
-        one.net.send(at(1, 2), release(1, counter));
+        one.net.send(to(1, 2), release(1, counter));
         assert_eq!(two.hears().await, Heard::Message(release(1, counter)));
     }
     two.net.gossip(at(1, 1), &[5; GOSSIP_MAX]);
@@ -160,12 +165,12 @@ async fn hosts_of_a_cluster_speak_with_each_other() {
 async fn nobody_speaks_in_the_name_of_another_host() {
     let cluster = Cluster::new(2);
     let (mut one, mut two) = (cluster.agent(1, 1).await, cluster.agent(2, 1).await);
-    one.net.send(at(2, 2), release(3, 1));
+    one.net.send(to(2, 2), release(3, 1));
     let (three, is) = (HostId(3), HostId(1));
     let words = format!("in the name of host {three}, by the certificate of host {is}: not taken");
     assert_eq!(two.hears_bad().await, words);
     assert_eq!(one.hears_undelivered().await, format!("refused: {words}"));
-    one.net.send(at(2, 2), release(1, 2));
+    one.net.send(to(2, 2), release(1, 2));
     assert_eq!(two.hears().await, Heard::Message(release(1, 2)));
 }
 
@@ -176,15 +181,15 @@ async fn hosts_of_other_clusters_the_expired_and_agents_without_keys_get_nowhere
     let other_ca = "its certificate is of another CA than this cluster's";
 
     let mut stranger = other.agent(2, 1).await;
-    stranger.net.send(at(3, 1), release(2, 1));
+    stranger.net.send(to(3, 1), release(2, 1));
     assert_eq!(stranger.hears_undelivered().await, other_ca);
     assert!(one.hears_bad().await.starts_with("a connection: "));
-    one.net.send(at(3, 2), release(1, 1));
+    one.net.send(to(3, 2), release(1, 1));
     assert_eq!(one.hears_undelivered().await, other_ca);
 
     let late = cluster.keys_of(3, Unix(now().0 - LIFE.as_secs() - 1));
     let mut late = cluster.with(3, late, 1).await;
-    late.net.send(at(3, 1), release(3, 1));
+    late.net.send(to(3, 1), release(3, 1));
     assert!(one.hears_bad().await.contains("its certificate has expired"));
     let why = late.hears_undelivered().await;
     assert!(why.contains("expired") || why.contains("Expired"), "{why}");
@@ -192,7 +197,7 @@ async fn hosts_of_other_clusters_the_expired_and_agents_without_keys_get_nowhere
     let (sender, heard) = mpsc::channel(16);
     let clear = Net::start(settings(at(3, 4), Authentication::None, "none".into()), sender).await;
     let mut clear = Agent { net: clear.expect("it starts"), heard, keys: cluster.keys(4) };
-    clear.net.send(at(3, 1), release(4, 1));
+    clear.net.send(to(3, 1), release(4, 1));
     let why = one.hears_bad().await;
     assert!(why.contains("it does not speak TLS: its agent has no keys"), "{why}");
     clear.hears_undelivered().await;
@@ -201,7 +206,7 @@ async fn hosts_of_other_clusters_the_expired_and_agents_without_keys_get_nowhere
     assert!(why.ends_with("version 1, this agent speaks 2: its agent has no keys"), "{why}");
     one.net.gossip(at(3, 4), b"hello");
     assert!(clear.hears_bad().await.contains("this agent runs without keys"));
-    one.net.send(at(3, 4), release(1, 2));
+    one.net.send(to(3, 4), release(1, 2));
     assert!(clear.hears_bad().await.contains("it does not begin as HTTP/2"));
     one.hears_undelivered().await;
 }
@@ -210,18 +215,18 @@ async fn hosts_of_other_clusters_the_expired_and_agents_without_keys_get_nowhere
 async fn a_revoked_host_is_shut_out_on_connections_that_are_open_too() {
     let cluster = Cluster::new(4);
     let (mut one, mut two) = (cluster.agent(1, 1).await, cluster.agent(2, 1).await);
-    two.net.send(at(4, 1), release(2, 1));
+    two.net.send(to(4, 1), release(2, 1));
     assert_eq!(one.hears().await, Heard::Message(release(2, 1)));
     cluster.authority.revoke(HostId(2), now()).expect("revoked");
     cluster.update(1, &one.keys);
-    two.net.send(at(4, 1), release(2, 2));
+    two.net.send(to(4, 1), release(2, 2));
     let words = format!("the certificate of host {} is revoked", HostId(2));
     assert_eq!(one.hears_bad().await, words);
     assert_eq!(two.hears_undelivered().await, format!("refused: {words}"));
     two.net.gossip(at(4, 1), b"hello");
     let why = one.hears_bad().await;
     assert_eq!(why, format!("a datagram of host {}, which is revoked", HostId(2)));
-    one.net.send(at(4, 2), release(1, 3));
+    one.net.send(to(4, 2), release(1, 3));
     assert_eq!(one.hears_undelivered().await, "its certificate is revoked");
 }
 
@@ -269,8 +274,46 @@ async fn noise_and_silence_are_told_and_life_goes_on() {
     let mut silent = TcpStream::connect(at(6, 1)).await.expect("connected");
     let _ = timeout(PATIENCE, silent.read_to_end(&mut Vec::new())).await.expect("it is closed");
     assert!(one.hears_bad().await.contains("a connection that says nothing"));
-    two.net.send(at(6, 1), release(2, 1));
+    two.net.send(to(6, 1), release(2, 1));
     assert_eq!(one.hears().await, Heard::Message(release(2, 1)));
+}
+
+#[tokio::test]
+async fn of_one_address_few_connections_are_open_before_it_is_known_whose_they_are() {
+    let cluster = Cluster::new(9);
+    let (mut one, two) = (cluster.agent(1, 1).await, cluster.agent(2, 1).await);
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(TcpStream::connect(at(9, 1)).await.expect("connected"));
+    }
+    // One more is closed at once; the others when they have said nothing for too long.
+    let mut more = TcpStream::connect(at(9, 1)).await.expect("connected");
+    let _ = timeout(PATIENCE, more.read_to_end(&mut Vec::new())).await.expect("it is closed");
+    let waits = silent.iter().all(|open| {
+        open.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
+    assert!(waits, "those before are still listened to");
+    two.net.send(to(9, 1), release(2, 1));
+    assert_eq!(one.hears().await, Heard::Message(release(2, 1)));
+}
+
+#[tokio::test]
+async fn a_message_goes_to_the_host_that_it_is_for_and_to_no_other_at_its_address() {
+    let cluster = Cluster::new(10);
+    let (mut one, mut two) = (cluster.agent(1, 1).await, cluster.agent(2, 1).await);
+    one.net.send(To { host: HostId(3), at: at(10, 2) }, release(1, 1));
+    let why = one.hears_undelivered().await;
+    let expected = format!(
+        "host {} answers at {}, not host {}: have two hosts one address?",
+        HostId(2),
+        at(10, 2),
+        HostId(3)
+    );
+    assert_eq!(why, expected);
+    one.net.fetch(HostId(3), at(10, 2));
+    assert_eq!(one.hears().await, Heard::Inventory { host: HostId(3), fetched: Err(expected) });
+    one.net.send(to(10, 2), release(1, 2));
+    assert_eq!(two.hears().await, Heard::Message(release(1, 2)));
 }
 
 #[tokio::test]
@@ -296,7 +339,7 @@ async fn a_new_host_joins_by_a_token_once_and_only_at_a_host_of_the_tokens_ca() 
     assert_eq!(identity.expect("a certificate").host, HostId(2));
     let keys = Arc::new(Keys::load(&cluster.keys_folder(2)).expect("loaded"));
     let two = cluster.with(2, keys, 1).await;
-    two.net.send(at(7, 1), release(2, 1));
+    two.net.send(to(7, 1), release(2, 1));
     assert_eq!(one.hears().await, Heard::Message(release(2, 1)));
 
     let used = "the token is unknown, used or over";

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use agent::net::{Authentication, Heard, Net, NetSettings, Place, RequestMode};
+use agent::net::{Authentication, Heard, Net, NetSettings, Place, RequestMode, To};
 use decide::units::{HostId, MoveId, VmId};
 use decide::usage::history::aged::{AgedHistory, AgedLevel, WholeHistory};
 use decide::usage::history::bucket::Bucket;
@@ -32,6 +32,11 @@ const PORT: u16 = 7789;
 const PATIENCE: Duration = Duration::from_secs(10);
 const VM: VmId = VmId(7);
 const MOVE: MoveId = MoveId { host: HostId(1), incarnation: 1, counter: 5 };
+
+/// Without keys nobody proves who it is.
+fn called(at: SocketAddr) -> To {
+    To { host: HostId(2), at }
+}
 
 fn at(test: u8, host: u8) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 78, test, host)), PORT)
@@ -63,14 +68,14 @@ impl Agent {
     /// Nothing was heard before this release, which comes after all that was sent before.
     async fn hears_nothing_before(&mut self, source: &Agent, to: SocketAddr) {
         let release = Message { from: HostId(1), move_id: MOVE, body: Body::Release };
-        source.net.send(to, release.clone());
+        source.net.send(called(to), release.clone());
         assert_eq!(self.hears().await, Heard::Message(release));
     }
 
     fn sends(&self, to: SocketAddr, whole: &WholeHistory) {
         let (reply, stored) = oneshot::channel();
         reply.send(whole.levels.clone()).expect("it is awaited");
-        self.net.send_history(to, message(whole), VM, stored);
+        self.net.send_history(called(to), message(whole), VM, stored);
     }
 }
 
@@ -175,7 +180,7 @@ async fn a_history_arrives_whole_with_what_is_stored_of_it() {
     // What is stored is not told: what is in memory goes alone.
     let (reply, stored) = oneshot::channel();
     drop(reply);
-    source.net.send_history(at(1, 2), message(&whole()), VM, stored);
+    source.net.send_history(called(at(1, 2)), message(&whole()), VM, stored);
     let alone = WholeHistory { levels: Vec::new(), ..whole() };
     assert_eq!(target.hears().await, heard(&alone));
 }

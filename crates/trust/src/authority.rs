@@ -128,10 +128,11 @@ impl Authority {
         life: Duration,
         now: Unix,
     ) -> anyhow::Result<(Grant, Wanted)> {
+        let _alone = folder::lock(&self.folder)?;
         self.sign_as(request, life, now, now)
     }
 
-    /// The same, with `issued` as the second that a revocation goes by.
+    /// The same, with `issued` as the second that a revocation goes by, for whoever has locked the folder.
     pub(crate) fn sign_as(
         &self,
         request: &str,
@@ -175,11 +176,13 @@ impl Authority {
     }
 
     /// Revokes all certificates of a host that were issued until now, and makes the next cluster key, since it knows the others.
-    /// Gives the list's number.
+    /// Tokens that are open could be in its hands, so they end. Gives the list's number.
     ///
     /// # Errors
     /// If the list cannot be written.
     pub fn revoke(&self, host: HostId, now: Unix) -> anyhow::Result<u64> {
+        let _alone = folder::lock(&self.folder)?;
+        self.end_tokens()?;
         let before = self.revoked()?;
         let mut all: Vec<(HostId, Unix)> =
             before.hosts().filter(|(other, _)| *other != host).collect();
@@ -208,7 +211,7 @@ impl Authority {
         let signed = list.signed_by(&self.issuer).context("signing the list of revocations")?;
         folder::write(&self.folder, REVOKED, signed.der())?;
         // Made later than what is revoked: a host that is let in again is heard under it.
-        grant::rotate(&self.folder, Unix(until.0 + 1))?;
+        grant::rotate_alone(&self.folder, Unix(until.0 + 1))?;
         Ok(version)
     }
 

@@ -16,6 +16,12 @@ pub(crate) fn make(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("making the folder {}", folder.display()))
 }
 
+/// Keeps others from changing a folder until what this gives is dropped: an agent and a command, or two commands. Waits for them.
+pub(crate) fn lock(folder: &Path) -> anyhow::Result<File> {
+    let locked = File::open(folder).and_then(|open| open.lock().map(|()| open));
+    locked.with_context(|| format!("locking the folder {}", folder.display()))
+}
+
 /// Replaces a file as a whole; it is on disk when this returns.
 pub(crate) fn write(folder: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let (file, half) = (folder.join(name), folder.join(format!("{name}.new")));
@@ -38,6 +44,14 @@ pub(crate) fn write(folder: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<(
         File::open(folder)?.sync_all()
     };
     write().with_context(|| format!("writing {}", file.display()))
+}
+
+/// Puts one file in the place of another; that is on disk when this returns.
+pub(crate) fn rename(folder: &Path, from: &str, to: &str) -> anyhow::Result<()> {
+    let (from, to) = (folder.join(from), folder.join(to));
+    fs::rename(&from, &to)
+        .and_then(|()| File::open(folder)?.sync_all())
+        .with_context(|| format!("renaming {} to {}", from.display(), to.display()))
 }
 
 /// A file that may be known to all.

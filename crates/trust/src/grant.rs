@@ -88,22 +88,22 @@ impl Grant {
     /// If it is not for this folder's key, or of another CA than the folder's. Nothing has changed then.
     pub fn install(&self, into: &Path, now: Unix) -> anyhow::Result<Option<Identity>> {
         let ca = self.ca()?;
+        let _alone = folder::lock(into)?;
+        settle(into)?;
         let own = self.certificate.as_deref().map(|pem| own(into, pem, &ca)).transpose()?;
         let before = (version(into)?, ring(into)?.map(|ring| ring.newest()));
-        self.merge(into, now)?;
+        self.merge_alone(into, now)?;
         let after = (version(into)?, ring(into)?.map(|ring| ring.newest()));
         if before.1.is_some() && after.0 > before.0 && after.1 == before.1 {
             // The CA was elsewhere, and did not know how far the keys here have come.
-            rotate(into, now)?;
+            rotate_alone(into, now)?;
         }
-        if let (Some(Own { key, .. }), Some(pem)) = (&own, &self.certificate) {
-            // Until both are there the two do not belong together, which whoever reads them is told.
-            folder::write(into, HOST_KEY, key.as_bytes())?;
+        if let Some(pem) = self.certificate.as_ref().filter(|_| own.is_some()) {
             folder::write(into, HOST_CERTIFICATE, pem.as_bytes())?;
-            // It is now in force; there may have been none.
-            let _ = std::fs::remove_file(into.join(NEXT_KEY));
+            // Where this is cut off, the key that waits is known by the certificate.
+            settle(into)?;
         }
-        Ok(own.map(|own| own.identity))
+        Ok(own)
     }
 
     /// Brings a folder of keys up to this, as far as this is newer; says whether it was.
@@ -111,6 +111,12 @@ impl Grant {
     /// # Errors
     /// If it is of another CA than the folder's, or not signed by that. Nothing has changed then.
     pub fn merge(&self, into: &Path, now: Unix) -> anyhow::Result<bool> {
+        let _alone = folder::lock(into)?;
+        settle(into)?;
+        self.merge_alone(into, now)
+    }
+
+    fn merge_alone(&self, into: &Path, now: Unix) -> anyhow::Result<bool> {
         let ca = self.ca()?;
         let known = into.join(CA_CERTIFICATE).exists();
         if known {
@@ -198,6 +204,12 @@ pub(crate) fn ring(folder: &Path) -> anyhow::Result<Option<Ring>> {
 /// # Errors
 /// If it cannot be read or written.
 pub fn rotate(folder: &Path, now: Unix) -> anyhow::Result<u32> {
+    let _alone = folder::lock(folder)?;
+    rotate_alone(folder, now)
+}
+
+/// The same, for whoever has locked the folder.
+pub(crate) fn rotate_alone(folder: &Path, now: Unix) -> anyhow::Result<u32> {
     let next = ring(folder)?.context("there are no cluster keys")?.next(now)?;
     let bytes = serde_json::to_vec(&next).context("writing cluster keys")?;
     folder::write(folder, CLUSTER_KEYS, &bytes)?;
@@ -212,13 +224,32 @@ fn parts(file: &Path) -> anyhow::Result<(&Path, &str)> {
     Ok((folder.unwrap_or(Path::new(".")), name))
 }
 
-/// A certificate and the key in the folder that it is for.
-struct Own {
-    identity: Identity,
-    key: String,
+/// Puts the key that waits in its place, if the certificate that is there is for it.
+pub(crate) fn settle(folder: &Path) -> anyhow::Result<()> {
+    let (next, certificate) = (folder.join(NEXT_KEY), folder.join(HOST_CERTIFICATE));
+    if !next.exists() || !certificate.exists() {
+        return Ok(());
+    }
+    let text = folder::text(folder, HOST_CERTIFICATE)?;
+    let at = || certificate.display().to_string();
+    let der = CertificateDer::from_pem_slice(text.as_bytes()).with_context(at)?;
+    let (_, read) = X509Certificate::from_der(&der)
+        .map_err(|_malformed| anyhow::anyhow!("{} cannot be read", at()))?;
+    if is_for(&read, &folder::secret_text(folder, NEXT_KEY)?, &next)? {
+        folder::rename(folder, NEXT_KEY, HOST_KEY)?;
+    }
+    Ok(())
 }
 
-fn own(folder: &Path, pem: &str, ca: &[u8]) -> anyhow::Result<Own> {
+/// Whether a certificate is for the key of this file.
+fn is_for(certificate: &X509Certificate<'_>, key: &str, file: &Path) -> anyhow::Result<bool> {
+    let pair = KeyPair::from_pem(key)
+        .map_err(|_reason| anyhow::anyhow!("{} is no key", file.display()))?;
+    Ok(pair.public_key_raw() == &*certificate.public_key().subject_public_key.data)
+}
+
+/// The host of a certificate that a CA has signed for a key in the folder.
+fn own(folder: &Path, pem: &str, ca: &[u8]) -> anyhow::Result<Identity> {
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
         .context("the host's certificate in the grant")?;
     let identity = Identity::of(&certificate)?;
@@ -234,11 +265,8 @@ fn own(folder: &Path, pem: &str, ca: &[u8]) -> anyhow::Result<Own> {
         if !folder.join(name).exists() {
             continue;
         }
-        let key = folder::secret_text(folder, name)?;
-        let pair = KeyPair::from_pem(&key)
-            .map_err(|_reason| anyhow::anyhow!("{} is no key", folder.join(name).display()))?;
-        if pair.public_key_raw() == &*read.public_key().subject_public_key.data {
-            return Ok(Own { identity, key });
+        if is_for(&read, &folder::secret_text(folder, name)?, &folder.join(name))? {
+            return Ok(identity);
         }
     }
     anyhow::bail!(

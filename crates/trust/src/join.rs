@@ -127,6 +127,7 @@ impl Authority {
             "a token holds for {} hours at most",
             TOKEN_LIFE_MAX.as_secs() / 3600
         );
+        let _alone = folder::lock(self.folder())?;
         let tokens = self.folder().join(TOKENS);
         folder::make(&tokens)?;
         let mut open = 0;
@@ -164,6 +165,7 @@ impl Authority {
         from: IpAddr,
         now: Unix,
     ) -> anyhow::Result<(Grant, Wanted)> {
+        let _alone = folder::lock(self.folder())?;
         let tokens = self.folder().join(TOKENS);
         let id = to_hex(&token.id);
         let unknown = "the token is unknown, used or over: ask for another, by `evenkeel ca token`";
@@ -193,7 +195,16 @@ impl Authority {
                 wanted.host
             );
         }
-        self.sign(request, LIFE, now)
+        self.sign_as(request, LIFE, now, now)
+    }
+
+    /// Ends all tokens that are open.
+    pub(crate) fn end_tokens(&self) -> anyhow::Result<()> {
+        let tokens = self.folder().join(TOKENS);
+        for entry in fs::read_dir(&tokens).into_iter().flatten() {
+            fs::remove_file(entry?.path()).context("taking away a token")?;
+        }
+        Ok(())
     }
 
     /// Signs anew for a host that came with the certificate of `identity`.
@@ -201,6 +212,7 @@ impl Authority {
     /// # Errors
     /// If the request is for another host, or for other addresses.
     pub fn renew(&self, identity: &Identity, request: &str, now: Unix) -> anyhow::Result<Grant> {
+        let _alone = folder::lock(self.folder())?;
         ensure!(
             !self.is_revoked(identity.host, identity.issued)?,
             "the certificate of host {} is revoked",

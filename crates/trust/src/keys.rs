@@ -12,7 +12,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, ensure};
 use ring::digest::{SHA256, digest};
-use ring::hkdf::Prk;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -24,8 +23,9 @@ use rustls::{RootCertStore, crypto};
 
 use crate::folder;
 use crate::identity::{Identity, Unix};
+use crate::request::NEXT_KEY;
 use crate::revoked::Revoked;
-use crate::ring::{Ring, SPREADS};
+use crate::ring::{Ring, Root, SPREADS};
 
 /// The host's private key (PKCS#8, PEM).
 pub const HOST_KEY: &str = "host.key";
@@ -54,7 +54,7 @@ pub struct Held {
     /// What is the same on all hosts, by a hash: two hosts with the same one have nothing to tell each other.
     pub mark: [u8; 32],
     newest: u32,
-    roots: BTreeMap<u32, (Unix, Prk)>,
+    roots: BTreeMap<u32, Root>,
     pub(crate) ca: CertificateDer<'static>,
     pub(crate) certified: Arc<CertifiedKey>,
     /// The same, and the CA's certificate with it, for hosts that do not know it yet.
@@ -116,12 +116,17 @@ impl Keys {
         );
         let same = read.certified.cert == before.certified.cert
             && read.mark == before.mark
-            && read.roots.keys().eq(before.roots.keys());
+            && lots(&read).eq(lots(&before));
         if !same {
             *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
         }
         Ok(!same)
     }
+}
+
+/// Which keys are held.
+fn lots(held: &Held) -> impl Iterator<Item = (u32, [u8; 8])> {
+    held.roots.iter().map(|(epoch, root)| (*epoch, root.lot))
 }
 
 impl Held {
@@ -134,15 +139,9 @@ impl Held {
         };
         let ca = certificate(CA_CERTIFICATE)?;
         let own = certificate(HOST_CERTIFICATE)?;
-        let key = folder::secret_text(folder, HOST_KEY)?;
-        // The reason would not tell more, and could quote the key.
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-            .map_err(|_reason| anyhow::anyhow!("{}: no private key in PEM", place(HOST_KEY)))?;
         let identity = Identity::of(&own).with_context(|| place(HOST_CERTIFICATE))?;
         let provider = provider();
-        let certified = CertifiedKey::from_der(vec![own], key, &provider).with_context(|| {
-            format!("{} and {} do not belong together", place(HOST_KEY), place(HOST_CERTIFICATE))
-        })?;
+        let certified = certified(folder, &own, &provider)?;
         let ring: Ring = serde_json::from_slice(&folder::read_secret(folder, CLUSTER_KEYS)?)
             .with_context(|| place(CLUSTER_KEYS))?;
         ring.check().with_context(|| place(CLUSTER_KEYS))?;
@@ -194,14 +193,35 @@ impl Held {
     /// The epoch that seals: a new key only once it has come to all hosts, by its age.
     pub(crate) fn seals(&self, now: Unix) -> u32 {
         let old = |made: &Unix| made.0.saturating_add(SPREADS) <= now.0;
-        let spread = self.roots.iter().rev().find(|(_, (made, _))| old(made));
+        let spread = self.roots.iter().rev().find(|(_, root)| old(&root.made));
         spread.or_else(|| self.roots.first_key_value()).map_or(self.newest, |(epoch, _)| *epoch)
     }
 
-    /// What the keys of single senders in an epoch are derived from, and when its key was made.
-    pub(crate) fn root(&self, epoch: u32) -> Option<&(Unix, Prk)> {
+    /// What the keys of single senders in an epoch are derived from.
+    pub(crate) fn root(&self, epoch: u32) -> Option<&Root> {
         self.roots.get(&epoch)
     }
+}
+
+/// The certificate with its key. Whoever was cut off between writing the one and the other has left the key where it waited.
+fn certified(
+    folder: &Path,
+    certificate: &CertificateDer<'static>,
+    provider: &CryptoProvider,
+) -> anyhow::Result<CertifiedKey> {
+    let with = |name: &str| {
+        let file = folder.join(name).display().to_string();
+        let key = folder::secret_text(folder, name)?;
+        // The reason would not tell more, and could quote the key.
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .map_err(|_reason| anyhow::anyhow!("{file}: no private key in PEM"))?;
+        let both = CertifiedKey::from_der(vec![certificate.clone()], key, provider);
+        both.with_context(|| {
+            let certificate = folder.join(HOST_CERTIFICATE).display().to_string();
+            format!("{file} and {certificate} do not belong together")
+        })
+    };
+    with(HOST_KEY).or_else(|why| with(NEXT_KEY).map_err(|_no_better| why))
 }
 
 /// The cryptography that is used.

@@ -12,8 +12,8 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, PublicKey, SanType,
 };
 
-use crate::folder;
 use crate::identity::{of_uri, uri};
+use crate::{folder, grant};
 
 /// The key that waits for its certificate.
 pub(crate) const NEXT_KEY: &str = "host.key.next";
@@ -42,6 +42,9 @@ pub struct Wanted {
 pub fn make(folder: &Path, wanted: &Wanted) -> anyhow::Result<String> {
     wanted.check()?;
     folder::make(folder)?;
+    let _alone = folder::lock(folder)?;
+    // A key that waits for no certificate any more must not be lost to the next.
+    grant::settle(folder)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("making a key")?;
     let params = wanted.params()?;
     let request = params.serialize_request(&key).and_then(|request| request.pem());

@@ -30,6 +30,17 @@ const USE: &[u8] = b"evenkeel datagrams, version 2";
 #[derive(Clone, PartialEq, Eq)]
 struct Key([u8; KEY]);
 
+/// What the keys of single senders are derived from.
+#[derive(Clone)]
+pub(crate) struct Root {
+    /// When its cluster key was made.
+    pub(crate) made: Unix,
+    /// Tells two keys of one epoch apart, and nothing else of them.
+    pub(crate) lot: [u8; 8],
+    /// Itself.
+    pub(crate) prk: Prk,
+}
+
 /// One cluster key, and since when there is it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,9 +152,14 @@ impl Ring {
         Ok(())
     }
 
-    /// What the keys of single senders are derived from, by epoch, and when each key was made.
-    pub(crate) fn roots(&self) -> BTreeMap<u32, (Unix, Prk)> {
-        let root = |kept: &Kept| (kept.made, Salt::new(HKDF_SHA256, USE).extract(&kept.key.0));
+    /// What the keys of single senders are derived from, by epoch.
+    pub(crate) fn roots(&self) -> BTreeMap<u32, Root> {
+        let root = |kept: &Kept| {
+            let mut lot = [0; 8];
+            lot.copy_from_slice(&digest(&SHA256, &kept.key.0).as_ref()[..8]);
+            let prk = Salt::new(HKDF_SHA256, USE).extract(&kept.key.0);
+            Root { made: kept.made, lot, prk }
+        };
         self.keys.iter().map(|(epoch, kept)| (*epoch, root(kept))).collect()
     }
 }
@@ -175,7 +191,8 @@ mod tests {
         }
         let roots = ring.roots();
         assert_eq!(roots.keys().copied().collect::<Vec<_>>(), (13..=20).collect::<Vec<_>>());
-        assert_eq!(roots[&13].0, Unix(13));
+        assert_eq!(roots[&13].made, Unix(13));
+        assert_ne!(roots[&13].lot, roots[&14].lot);
         let text = serde_json::to_string(&ring).unwrap();
         assert_eq!(serde_json::from_str::<Ring>(&text).unwrap(), ring);
     }

@@ -90,7 +90,8 @@ pub struct Sealer {
     life: Life,
     last: u64,
     epoch: u32,
-    key: Option<LessSafeKey>,
+    /// And which of that epoch's it is.
+    key: Option<([u8; 8], LessSafeKey)>,
 }
 
 impl fmt::Debug for Sealer {
@@ -120,17 +121,18 @@ impl Sealer {
         kind: u8,
         content: &[u8],
     ) -> Vec<u8> {
-        let epoch = held.seals(now);
+        // Never with an earlier key again: whoever heard it under the later one would not.
+        let epoch = held.seals(now).max(held.root(self.epoch).map_or(0, |_held| self.epoch));
         let micros = u64::try_from(running.as_micros()).unwrap_or(u64::MAX);
         self.last = micros.max(self.last + 1);
         let head = Head { epoch, sender: self.host, life: self.life, number: self.last };
         let bytes = head.bytes();
-        let key = match &mut self.key {
-            Some(key) if self.epoch == epoch => key,
+        let root = held.root(epoch).expect("a key that seals is held");
+        let (_, key) = match &mut self.key {
+            Some(key) if (self.epoch, key.0) == (epoch, root.lot) => key,
             other => {
                 self.epoch = epoch;
-                let (_, root) = held.root(epoch).expect("a key that seals is held");
-                other.insert(head.key(root))
+                other.insert((root.lot, head.key(&root.prk)))
             }
         };
         let mut sealed = Vec::with_capacity(OVERHEAD + content.len());
@@ -162,10 +164,13 @@ pub struct Opener {
     senders: BTreeMap<HostId, Sender>,
 }
 
+/// What a sender's key is derived from: the cluster key, by its epoch and lot, and the life.
+type Of = (u32, [u8; 8], Life);
+
 struct Sender {
     window: Window,
     /// Absent until the first datagram after a restart.
-    key: Option<(u32, Life, LessSafeKey)>,
+    key: Option<(Of, LessSafeKey)>,
 }
 
 impl fmt::Debug for Sender {
@@ -236,19 +241,19 @@ impl Opener {
         let head = Head::read(datagram)?;
         let newest = held.newest();
         let root = held.root(head.epoch);
-        let (made, root) = root.ok_or(Refused::Key { epoch: head.epoch, newest })?;
-        if held.revoked.shuts_out(head.sender, *made) {
+        let root = root.ok_or(Refused::Key { epoch: head.epoch, newest })?;
+        if held.revoked.shuts_out(head.sender, root.made) {
             return Err(Refused::Revoked(head.sender));
         }
-        let crowded = self.senders.len() >= SENDERS_MAX;
+        let of = (head.epoch, root.lot, head.life);
         let known = self.senders.get_mut(&head.sender);
         let mut content = datagram[HEAD..].to_vec();
         let cached = known.as_ref().and_then(|sender| sender.key.as_ref());
-        let cached = cached.filter(|(epoch, life, _)| (*epoch, *life) == (head.epoch, head.life));
+        let cached = cached.filter(|(cached, _)| *cached == of);
         let mut derived = None;
         let key = match cached {
-            Some((_, _, key)) => key,
-            None => derived.insert(head.key(root)),
+            Some((_, key)) => key,
+            None => derived.insert(head.key(&root.prk)),
         };
         let aad = Aad::from(&datagram[..HEAD]);
         let length = key
@@ -260,16 +265,22 @@ impl Opener {
         let stale = |why| Refused::Stale(head.sender, why);
         match known {
             Some(sender) => {
-                sender.window.take(head.life, head.number).map_err(stale)?;
+                sender.window.take(head.epoch, head.life, head.number).map_err(stale)?;
                 if let Some(key) = derived {
-                    sender.key = Some((head.epoch, head.life, key));
+                    sender.key = Some((of, key));
                 }
             }
-            None if crowded => return Err(Refused::Crowded),
             None => {
-                let mut window = Window::new(head.life);
-                window.take(head.life, head.number).map_err(stale)?;
-                let key = derived.map(|key| (head.epoch, head.life, key));
+                if self.senders.len() >= SENDERS_MAX {
+                    // Nothing that these ever sealed can be opened any more.
+                    self.senders.retain(|_, sender| held.root(sender.window.life().0).is_some());
+                }
+                if self.senders.len() >= SENDERS_MAX {
+                    return Err(Refused::Crowded);
+                }
+                let mut window = Window::new(head.epoch, head.life);
+                window.take(head.epoch, head.life, head.number).map_err(stale)?;
+                let key = derived.map(|key| (of, key));
                 self.senders.insert(head.sender, Sender { window, key });
             }
         }

@@ -230,3 +230,58 @@ fn nothing_that_is_shown_of_keys_holds_a_secret() {
         }
     }
 }
+
+#[test]
+fn who_was_cut_off_between_certificate_and_key_goes_on_with_both() {
+    let bed = Bed::new();
+    let ca = bed.ca();
+    let keys = bed.granted(&ca, 1);
+    let folder = bed.at("keys1");
+    let before = fs::read(folder.join(HOST_KEY)).expect("read");
+    let (grant, _) = ca.sign(&bed.request(1), LIFE, Unix(NOW.0 + 60)).expect("signed");
+    let next = fs::read(folder.join("host.key.next")).expect("read");
+    grant.install(&folder, NOW).expect("installed");
+    assert!(!folder.join("host.key.next").exists());
+    assert_eq!(fs::read(folder.join(HOST_KEY)).expect("read"), next);
+
+    // The certificate was written, and the key not yet put in its place.
+    fs::write(folder.join("host.key.next"), next.clone()).expect("written");
+    fs::set_permissions(folder.join("host.key.next"), fs::Permissions::from_mode(0o600))
+        .expect("set");
+    fs::write(folder.join(HOST_KEY), before).expect("written");
+    assert!(keys.reload().expect("read anew"));
+    assert_eq!(keys.held().identity.issued, Unix(NOW.0 + 60));
+    // A request that is made then does not take its place.
+    bed.request(1);
+    assert_eq!(fs::read(folder.join(HOST_KEY)).expect("read"), next);
+    assert_eq!(Keys::load(&folder).expect("loaded").held().identity.issued, Unix(NOW.0 + 60));
+}
+
+#[test]
+fn of_many_that_change_a_folder_at_once_each_counts() {
+    let bed = Bed::new();
+    let ca = bed.ca();
+    bed.granted(&ca, 1);
+    let folder = bed.at("keys1");
+    std::thread::scope(|all| {
+        for _ in 0..4 {
+            let rotate = || {
+                (0..5).for_each(|_| assert!(trust::grant::rotate(&folder, NOW).expect("made") > 1))
+            };
+            all.spawn(rotate);
+        }
+    });
+    assert_eq!(Keys::load(&folder).expect("loaded").held().newest(), 21);
+}
+
+#[test]
+fn a_token_that_was_given_out_before_a_revocation_lets_nobody_in() {
+    let bed = Bed::new();
+    let ca = bed.ca();
+    bed.granted(&ca, 1);
+    let from = "10.0.0.1".parse().expect("an address");
+    let token = ca.offer(std::time::Duration::from_secs(60), Some(from), NOW).expect("a token");
+    ca.revoke(HostId(1), NOW).expect("revoked");
+    let refused = why(ca.enrol(&token, &bed.request(1), from, NOW));
+    assert!(refused.contains("the token is unknown, used or over"), "{refused}");
+}

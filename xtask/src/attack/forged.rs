@@ -98,7 +98,7 @@ async fn told_by_thief(bed: &Bed, to: usize, id: &str, body: Body) -> anyhow::Re
     let source = Keys::load(&bed.keys(bed.at))?.held().identity.host;
     let move_id = move_id(id, source).unwrap_or(MoveId { host: from, incarnation: 1, counter: 1 });
     let (keys, heard) = (bed.stolen(third)?, bed.folder("heard")?.join("heard.json"));
-    let agent = bed.agent(to);
+    let agent = bed.to(to)?;
     bed.outside(async || {
         let mallory = Mallory::start(&keys, heard).await?;
         mallory.net.send(agent, Message { from, move_id, body });

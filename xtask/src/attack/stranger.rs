@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::clock::unix_seconds;
-use agent::net::{Authentication, Heard, Net, NetSettings, RequestMode};
+use agent::net::{Authentication, Heard, Net, NetSettings, RequestMode, To};
 use anyhow::{Context, bail, ensure};
 use decide::units::HostId;
 use decide::wire::message::Message;
@@ -55,6 +55,12 @@ impl Bed {
         (self.cluster.host(host).address(), PORT).into()
     }
 
+    /// The same, and who is to answer there.
+    pub(super) fn to(&self, host: usize) -> anyhow::Result<To> {
+        let id = Keys::load(&self.keys(host))?.held().identity.host;
+        Ok(To { host: id, at: self.agent(host) })
+    }
+
     /// Keys for this host id at the client's address, signed by that CA at that time.
     pub(super) fn signed(&self, ca: &Path, host: HostId, then: Unix) -> anyhow::Result<PathBuf> {
         let folder = self.folder("keys")?;
@@ -85,7 +91,7 @@ impl Bed {
 
     /// Sends this, as an agent with those keys; gives why it was not taken.
     pub(super) fn sent(&self, keys: &Path, to: usize, message: Message) -> anyhow::Result<String> {
-        let (to, heard) = (self.agent(to), self.folder("heard")?.join("heard.json"));
+        let (to, heard) = (self.to(to)?, self.folder("heard")?.join("heard.json"));
         self.outside(async || {
             let mut agent = Mallory::start(keys, heard).await?;
             agent.net.send(to, message);

@@ -4,11 +4,10 @@
 //!
 //! **Invariant:** nothing is read before TLS is agreed on, and no connection outlives [`Limits::whole`](super::Limits).
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,7 +17,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -26,6 +24,7 @@ use trust::keys::Keys;
 
 use super::gate::Limits;
 use super::peer::Peer;
+use crate::connections::Connections;
 
 /// Bytes of a request's head.
 const HEAD_MAX: usize = 16 * 1024;
@@ -73,15 +72,15 @@ impl TlsListener {
         limits: Limits,
         stop: impl Future<Output = ()>,
     ) -> JoinSet<()> {
-        let places = Places::new(limits);
+        let open = Connections::new(limits.connections, limits.connections_per_address);
         let mut connections = JoinSet::new();
         tokio::pin!(stop);
         loop {
             let permit = tokio::select! {
                 () = &mut stop => return connections,
-                permit = Arc::clone(&places.all).acquire_owned() => permit,
+                permit = open.room() => permit,
             };
-            let Ok(permit) = permit else { return connections };
+            let Some(permit) = permit else { return connections };
             let accepted = tokio::select! {
                 () = &mut stop => return connections,
                 accepted = self.listener.accept() => accepted,
@@ -90,7 +89,7 @@ impl TlsListener {
             while connections.try_join_next().is_some() {}
             match accepted {
                 Ok((stream, address)) => {
-                    let Some(place) = places.take(address.ip(), permit) else { continue };
+                    let Some(place) = open.open(address.ip(), permit) else { continue };
                     let acceptor = self.acceptor.clone();
                     let router = router.clone();
                     connections.spawn(async move {
@@ -128,48 +127,4 @@ async fn connection(
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     Ok(served.await?)
-}
-
-/// Who is connected: so many in all, and so many of one address.
-struct Places {
-    all: Arc<Semaphore>,
-    per_address: usize,
-    by: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
-}
-
-/// One place, free again when dropped.
-struct Place {
-    address: IpAddr,
-    by: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Places {
-    fn new(limits: Limits) -> Places {
-        let all = Arc::new(Semaphore::new(limits.connections));
-        Places { all, per_address: limits.connections_per_address, by: Arc::default() }
-    }
-
-    /// None: this address has as many as it may have.
-    fn take(&self, address: IpAddr, permit: OwnedSemaphorePermit) -> Option<Place> {
-        let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = by.entry(address).or_default();
-        if *taken >= self.per_address {
-            return None;
-        }
-        *taken += 1;
-        Some(Place { address, by: Arc::clone(&self.by), _permit: permit })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = by.get_mut(&self.address) {
-            *taken -= 1;
-            if *taken == 0 {
-                by.remove(&self.address);
-            }
-        }
-    }
 }

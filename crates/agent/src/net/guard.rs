@@ -21,7 +21,6 @@ use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 use tonic::codegen::{BoxFuture, Service, http};
@@ -36,6 +35,7 @@ use super::DELIVERY_MAX;
 use super::joining::{self, JOIN_MAX};
 use super::seal::{self, Kind};
 use crate::clock::unix_seconds;
+use crate::connections::{Connections, Open};
 
 /// How often what was heard of each sender is kept: less than [`AHEAD`].
 const KEPT_EVERY: Duration = Duration::from_secs(1);
@@ -72,8 +72,8 @@ pub(super) struct Keyed {
     authority: PathBuf,
     server: Arc<ServerConfig>,
     joined: Arc<ServerConfig>,
-    /// New hosts that may be spoken with.
-    joins: Arc<Semaphore>,
+    /// New hosts that are spoken with.
+    joins: Connections,
     connector: TlsConnector,
     began: Instant,
     sealer: Mutex<Sealer>,
@@ -101,7 +101,7 @@ impl Guard {
         };
         let server = tls::server(&keys).context("using the keys for TLS")?;
         let joined = tls::joined(&keys).context("using the keys for TLS")?;
-        let joins = Arc::new(Semaphore::new(joining::JOINS_MAX));
+        let joins = Connections::new(joining::JOINS_MAX, joining::JOINS_PER_ADDRESS);
         let connector = tls::client(&keys).context("using the keys for TLS")?.into();
         let marks = Marks::read(&heard).unwrap_or_else(|error| {
             tracing::warn!("{error:#}; going on without");
@@ -170,8 +170,14 @@ impl Guard {
         }
     }
 
-    /// A channel to a peer, sent from this host's own address. It connects when first used, and again after a loss.
-    pub(super) fn dial(&self, from: IpAddr, to: SocketAddr) -> Result<Channel> {
+    /// A channel to a peer, sent from this host's own address. It connects when first used, and again after a loss. With keys a
+    /// host of the cluster must answer at that address, and this one if one is named.
+    pub(super) fn dial(
+        &self,
+        from: IpAddr,
+        to: SocketAddr,
+        host: Option<HostId>,
+    ) -> Result<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{to}"))
             .with_context(|| format!("the address {to}"))?
             .connect_timeout(DELIVERY_MAX);
@@ -182,7 +188,7 @@ impl Guard {
             }
             Guard::Keyed(keyed) => {
                 let connector = keyed.connector.clone();
-                Ok(endpoint.connect_with_connector_lazy(Dialer { from, to, connector }))
+                Ok(endpoint.connect_with_connector_lazy(Dialer { from, to, host, connector }))
             }
         }
     }
@@ -203,9 +209,9 @@ impl Guard {
                 Ok(Some(Stream::Clear(stream)))
             }
             Guard::Keyed(keyed) => {
-                let shaken = timeout(DELIVERY_MAX, keyed.shaken(stream)).await;
+                let shaken = timeout(DELIVERY_MAX, keyed.shaken(stream, from)).await;
                 let (stream, joins) = shaken.context("a connection that says nothing")??;
-                if joins {
+                if let Some(_place) = joins {
                     let spoken = timeout(JOIN_MAX, keyed.join(stream, from)).await;
                     spoken.context("a new host that says nothing more")??;
                     return Ok(None);
@@ -259,22 +265,29 @@ impl Guard {
 }
 
 impl Keyed {
-    /// The connection after its handshake, and whether it is a new host's.
-    async fn shaken(&self, stream: TcpStream) -> Result<(server::TlsStream<TcpStream>, bool)> {
+    /// The connection after its handshake, and the place that it takes if it is a new host's.
+    async fn shaken(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+    ) -> Result<(server::TlsStream<TcpStream>, Option<Open>)> {
         let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
         let begun = begun.map_err(|error| explained(&error)).context("a connection")?;
         let joins = {
             let mut spoken = begun.client_hello().alpn().into_iter().flatten();
             spoken.any(|spoken| spoken == tls::JOIN)
         };
+        let place = joins.then(|| {
+            self.joins.try_open(from.ip()).context("a new host while others join: try again")
+        });
+        let place = place.transpose()?;
         let config = if joins { &self.joined } else { &self.server };
         let shaken = begun.into_stream(Arc::clone(config)).await;
         let stream = shaken.map_err(|error| explained(&error)).context("a connection")?;
-        Ok((stream, joins))
+        Ok((stream, place))
     }
 
     async fn join(&self, stream: server::TlsStream<TcpStream>, from: SocketAddr) -> Result<()> {
-        let _place = self.joins.try_acquire().context("a new host while others join")?;
         let keys = Arc::clone(&self.keys);
         let joined = joining::serve(stream, from, keys, &self.authority).await;
         let wanted = joined.context("a new host was not let in")?;
@@ -380,7 +393,26 @@ impl AsyncWrite for Stream {
 struct Dialer {
     from: IpAddr,
     to: SocketAddr,
+    /// Who must answer.
+    host: Option<HostId>,
     connector: TlsConnector,
+}
+
+impl Dialer {
+    async fn dial(self) -> io::Result<client::TlsStream<TcpStream>> {
+        let Dialer { from, to, host, connector } = self;
+        let stream = connect(from, to).await?;
+        let shaken = connector.connect(tls::name(to.ip()), stream).await;
+        let stream = shaken.map_err(|error| io::Error::other(explained(&error).to_string()))?;
+        let peer = tls::peer(stream.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
+        match host.filter(|host| *host != peer.host) {
+            Some(host) => Err(io::Error::other(format!(
+                "host {} answers at {to}, not host {host}: have two hosts one address?",
+                peer.host
+            ))),
+            None => Ok(stream),
+        }
+    }
 }
 
 /// Connects from this host's own address.
@@ -402,13 +434,8 @@ impl Service<http::Uri> for Dialer {
     }
 
     fn call(&mut self, _uri: http::Uri) -> Self::Future {
-        let Dialer { from, to, connector } = self.clone();
-        Box::pin(async move {
-            let stream = connect(from, to).await?;
-            let shaken = connector.connect(tls::name(to.ip()), stream).await;
-            let stream = shaken.map_err(|error| io::Error::other(explained(&error).to_string()))?;
-            Ok(TokioIo::new(stream))
-        })
+        let dialer = self.clone();
+        Box::pin(async move { Ok(TokioIo::new(dialer.dial().await?)) })
     }
 }
 

@@ -29,13 +29,16 @@ use trust::keys::Keys;
 use trust::request::Wanted;
 use trust::tls;
 
+use super::DELIVERY_MAX;
 use super::guard::explained;
 use crate::clock::unix_seconds;
 
 /// How long all of it may take.
 pub(super) const JOIN_MAX: Duration = Duration::from_secs(10);
 /// New hosts that are spoken with at once.
-pub(super) const JOINS_MAX: usize = 4;
+pub(super) const JOINS_MAX: usize = 16;
+/// Of them at one address.
+pub(super) const JOINS_PER_ADDRESS: usize = 2;
 /// Bytes of what a new host says.
 const ASKED_MAX: u64 = 32 * 1024;
 /// Bytes of what it is answered.
@@ -67,7 +70,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Wanted> {
     let mut asked = Vec::new();
     let mut limited = (&mut stream).take(ASKED_MAX);
-    limited.read_to_end(&mut asked).await.context("what a new host says")?;
+    let said = timeout(DELIVERY_MAX, limited.read_to_end(&mut asked)).await;
+    said.context("a new host that says nothing")?.context("what a new host says")?;
     let authority = authority.to_owned();
     let judged = spawn_blocking(move || judge(&asked, from.ip(), &keys, &authority)).await;
     let judged = judged.unwrap_or_else(|panicked| Err(panicked.into()));

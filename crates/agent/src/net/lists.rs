@@ -5,11 +5,10 @@
 //! **Invariant:** what is given out is what the agent knew when its last event was over, never older.
 //! **Invariant:** each fetch is answered once, by [`Heard::Inventory`], within [`DELIVERY_MAX`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use decide::membership::inventory::Inventory;
-use decide::units::HostId;
 use decide::wire::limits::MESSAGE_MAX;
 use decide::wire::proto;
 use tokio::sync::mpsc;
@@ -17,7 +16,7 @@ use tokio::time::timeout;
 
 use super::guard::Guard;
 use super::service::peer_client::PeerClient;
-use super::{DELIVERY_MAX, Heard};
+use super::{DELIVERY_MAX, Heard, To};
 
 /// This host's own list, which the server gives out and the agent's loop replaces.
 #[derive(Clone, Debug, Default)]
@@ -34,16 +33,15 @@ impl Own {
     }
 }
 
-/// Fetches the list of the host at `at`, and tells it or why there is none.
+/// Fetches the list of a host, and tells it or why there is none.
 pub(super) async fn fetch(
     from: IpAddr,
     guard: Guard,
-    host: HostId,
-    at: SocketAddr,
+    To { host, at }: To,
     heard: mpsc::Sender<Heard>,
 ) {
     let asked = async {
-        let channel = guard.dial(from, at).map_err(|error| format!("{error:#}"))?;
+        let channel = guard.dial(from, at, Some(host)).map_err(|error| format!("{error:#}"))?;
         let mut peer = PeerClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
         let answer = peer.inventory(proto::InventoryRequest {}).await;
         let form = answer.map_err(|status| super::peers::cause(&status))?.into_inner();

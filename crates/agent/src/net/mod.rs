@@ -33,6 +33,7 @@ use tokio::task::{JoinHandle, JoinSet};
 mod datagram;
 mod gate;
 mod guard;
+mod handshakes;
 mod joining;
 mod lists;
 mod parts;
@@ -118,6 +119,15 @@ impl fmt::Display for RequestMode {
             RequestMode::FanOut => "fan-out",
         })
     }
+}
+
+/// A host, and where it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct To {
+    /// Who must answer there, by its certificate.
+    pub host: HostId,
+    /// Its agent's address.
+    pub at: SocketAddr,
 }
 
 /// What the network brought.
@@ -223,7 +233,7 @@ impl Net {
 
     /// Queues a message for one peer. If it has not arrived after [`DELIVERY_MAX`], or cannot be queued,
     /// [`Heard::Undelivered`] says so.
-    pub fn send(&self, to: SocketAddr, message: Message) {
+    pub fn send(&self, to: To, message: Message) {
         self.peers.send(to, message);
     }
 
@@ -231,7 +241,7 @@ impl Net {
     /// says so in time. A peer of the version before gets the message alone.
     pub fn send_history(
         &self,
-        to: SocketAddr,
+        to: To,
         message: Message,
         vm: VmId,
         stored: oneshot::Receiver<Vec<AgedLevel>>,
@@ -259,7 +269,8 @@ impl Net {
 
     /// Fetches the VMs of a host; [`Heard::Inventory`] follows. The caller sees to it that few are under way at once.
     pub fn fetch(&self, host: HostId, at: SocketAddr) {
-        let fetching = lists::fetch(self.from, self.guard.clone(), host, at, self.heard.clone());
+        let to = To { host, at };
+        let fetching = lists::fetch(self.from, self.guard.clone(), to, self.heard.clone());
         tokio::spawn(fetching);
     }
 

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use tonic::{Code, Status};
 
 use super::guard::{self, Guard};
 use super::service::peer_client::PeerClient;
-use super::{DELIVERY_MAX, Heard, parts, undelivered};
+use super::{DELIVERY_MAX, Heard, To, parts, undelivered};
 
 /// Messages that may wait for one peer: several times what all moves of a host say at once.
 const QUEUE_MAX: usize = 64;
@@ -110,7 +110,7 @@ impl Form {
     }
 }
 
-type Queues = Mutex<BTreeMap<SocketAddr, mpsc::Sender<Queued>>>;
+type Queues = Mutex<BTreeMap<To, mpsc::Sender<Queued>>>;
 
 /// All peers that were spoken to lately.
 #[derive(Clone, Debug)]
@@ -128,13 +128,13 @@ impl Peers {
         Peers { from, guard, heard, queues: Arc::default(), runtime: Handle::current() }
     }
 
-    pub(super) fn send(&self, to: SocketAddr, message: Message) {
+    pub(super) fn send(&self, to: To, message: Message) {
         self.queue(to, message, None);
     }
 
     pub(super) fn send_history(
         &self,
-        to: SocketAddr,
+        to: To,
         message: Message,
         vm: VmId,
         stored: oneshot::Receiver<Vec<AgedLevel>>,
@@ -156,15 +156,15 @@ impl Peers {
         });
     }
 
-    fn queue(&self, to: SocketAddr, message: Message, stored: Option<(VmId, Vec<AgedLevel>)>) {
+    fn queue(&self, to: To, message: Message, stored: Option<(VmId, Vec<AgedLevel>)>) {
         if let Err(bad) = limits::check(&message) {
-            return undelivered(&self.heard, to, message, bad.to_string());
+            return undelivered(&self.heard, to.at, message, bad.to_string());
         }
         let queued = Queued { message, stored, deadline: Instant::now() + DELIVERY_MAX };
         let mut queues = lock(&self.queues);
         if !queues.contains_key(&to) && queues.len() >= PEERS_MAX {
             let why = format!("{PEERS_MAX} peers are being spoken to already");
-            return undelivered(&self.heard, to, queued.message, why);
+            return undelivered(&self.heard, to.at, queued.message, why);
         }
         let queue = queues.entry(to).or_insert_with(|| self.open(to));
         let (queued, why) = match queue.try_send(queued) {
@@ -177,10 +177,10 @@ impl Peers {
                 (queued, "the agent is stopping".to_owned())
             }
         };
-        undelivered(&self.heard, to, queued.message, why);
+        undelivered(&self.heard, to.at, queued.message, why);
     }
 
-    fn open(&self, to: SocketAddr) -> mpsc::Sender<Queued> {
+    fn open(&self, to: To) -> mpsc::Sender<Queued> {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let guard = self.guard.clone();
         let line = Line { from: self.from, guard, to, client: None, revocations: 0, worked: false };
@@ -214,8 +214,8 @@ async fn speak(
         };
         if let Err(why) = line.deliver(&mut queued).await {
             let Queued { message, .. } = queued;
-            tracing::debug!(to = %line.to, move_id = %message.move_id, body = message.body.name(), why, "undelivered");
-            if heard.send(Heard::Undelivered { to: line.to, message, why }).await.is_err() {
+            tracing::debug!(to = %line.to.at, move_id = %message.move_id, body = message.body.name(), why, "undelivered");
+            if heard.send(Heard::Undelivered { to: line.to.at, message, why }).await.is_err() {
                 return;
             }
         }
@@ -226,7 +226,7 @@ async fn speak(
 struct Line {
     from: IpAddr,
     guard: Guard,
-    to: SocketAddr,
+    to: To,
     /// The list of revocations by which that was connected.
     revocations: u64,
     client: Option<PeerClient<Channel>>,
@@ -280,7 +280,8 @@ impl Line {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let channel = self.guard.dial(self.from, self.to).map_err(|error| format!("{error:#}"))?;
+        let channel = self.guard.dial(self.from, self.to.at, Some(self.to.host));
+        let channel = channel.map_err(|error| format!("{error:#}"))?;
         Ok(self.client.insert(PeerClient::new(channel)).clone())
     }
 
@@ -305,7 +306,7 @@ pub(super) fn cause(status: &Status) -> String {
     }
 }
 
-fn lock(queues: &Queues) -> MutexGuard<'_, BTreeMap<SocketAddr, mpsc::Sender<Queued>>> {
+fn lock(queues: &Queues) -> MutexGuard<'_, BTreeMap<To, mpsc::Sender<Queued>>> {
     // A panic of another thread leaves the map whole: each change is one call.
     queues.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -29,6 +29,7 @@ use tonic::transport::server::Connected;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::guard::{Caller, Guard, Stream};
+use super::handshakes::Handshakes;
 use super::lists::Own;
 use super::parts::{self, Places};
 use super::service::peer_server::{Peer, PeerServer};
@@ -84,20 +85,31 @@ pub(super) async fn serve(
     }
 }
 
-/// Takes connections in while there are slots, for ever.
+/// Takes connections in, for ever. Those that are too many are closed at once: who is there must not wait for who says nothing.
 async fn accept(
     listener: TcpListener,
     guard: &Guard,
     welcomed: &mpsc::Sender<io::Result<Connection>>,
     heard: &mpsc::Sender<Heard>,
 ) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+    let (slots, handshakes) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Handshakes::new());
+    loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let taken_in =
-                    take_in(stream, from, slot, guard.clone(), welcomed.clone(), heard.clone());
-                tokio::spawn(taken_in);
+                let Some(begun) = handshakes.begin(from.ip()) else {
+                    tracing::debug!(%from, "too many connections of strangers");
+                    continue;
+                };
+                let (slots, handshakes) = (Arc::clone(&slots), handshakes.clone());
+                let (guard, welcomed, heard) = (guard.clone(), welcomed.clone(), heard.clone());
+                tokio::spawn(async move {
+                    let greeted = greeted(stream, from, &guard, &slots).await;
+                    if matches!(greeted, Ok(Some(_))) {
+                        handshakes.proven(from.ip());
+                    }
+                    drop(begun);
+                    pass_on(greeted, from, &welcomed, &heard).await;
+                });
             }
             // Out of file descriptors, mostly: trying again at once would only burn the processor.
             Err(error) => {
@@ -108,19 +120,16 @@ async fn accept(
     }
 }
 
-/// Passes a connection on if who opened it is welcome and speaks HTTP/2. Whoever says nothing for a while, or goes away
-/// again, loses the slot.
-async fn take_in(
+/// The connection, if who opened it is welcome and speaks HTTP/2, and there is a slot. Whoever says nothing for a while, or goes
+/// away again, gets none.
+async fn greeted(
     stream: TcpStream,
     from: SocketAddr,
-    slot: OwnedSemaphorePermit,
-    guard: Guard,
-    welcomed: mpsc::Sender<io::Result<Connection>>,
-    heard: mpsc::Sender<Heard>,
-) {
-    let greeted = async {
-        let Some(stream) = guard.welcome(stream, from).await? else { return Ok(None) };
-        let Stream::Clear(clear) = &stream else { return Ok(Some(stream)) };
+    guard: &Guard,
+    slots: &Arc<Semaphore>,
+) -> anyhow::Result<Option<Connection>> {
+    let Some(stream) = guard.welcome(stream, from).await? else { return Ok(None) };
+    if let Stream::Clear(clear) = &stream {
         let mut first = [0; PREFACE.len()];
         let said = tokio::time::timeout(DELIVERY_MAX, clear.peek(&mut first)).await;
         let length = said.context("a connection that says nothing")?.context("a connection")?;
@@ -128,12 +137,25 @@ async fn take_in(
             PREFACE.starts_with(&first[..length]),
             "a connection that is not of this protocol: it does not begin as HTTP/2"
         );
-        Ok((length > 0).then_some(stream))
-    };
-    // Nobody listens on either channel only if the agent is stopping.
-    match greeted.await {
-        Ok(Some(stream)) => {
-            let _ = welcomed.send(Ok(Connection { stream, _slot: slot })).await;
+        if length == 0 {
+            return Ok(None);
+        }
+    }
+    let slot = Arc::clone(slots).try_acquire_owned();
+    let slot = slot.with_context(|| format!("{CONNECTIONS_MAX} connections are open already"))?;
+    Ok(Some(Connection { stream, _slot: slot }))
+}
+
+/// Nobody listens on either channel only if the agent is stopping.
+async fn pass_on(
+    greeted: anyhow::Result<Option<Connection>>,
+    from: SocketAddr,
+    welcomed: &mpsc::Sender<io::Result<Connection>>,
+    heard: &mpsc::Sender<Heard>,
+) {
+    match greeted {
+        Ok(Some(connection)) => {
+            let _ = welcomed.send(Ok(connection)).await;
         }
         Ok(None) => {}
         Err(why) => {

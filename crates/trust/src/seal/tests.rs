@@ -97,10 +97,16 @@ fn after_a_rotation_old_keys_open_until_they_have_retired() {
     assert_eq!(yet[5..9], 1_u32.to_be_bytes());
     let late = sealed(&mut sealer, &bed.keys, 5, b"late");
     assert_eq!(late[5..9], 2_u32.to_be_bytes());
-    assert!(opener.open(&bed.keys.held(), &late).is_ok());
     assert!(opener.open(&bed.keys.held(), &early[0]).is_ok());
-    let again = opener.open(&bed.keys.held(), &early[0]);
-    assert_eq!(again, Err(Refused::Stale(HostId(9), Stale::Again)));
+    assert!(opener.open(&bed.keys.held(), &late).is_ok());
+    for old in &early {
+        let why = opener.open(&bed.keys.held(), old);
+        assert_eq!(why, Err(Refused::Stale(HostId(9), Stale::Retired)));
+    }
+    // Nor does the sender go back to an earlier key, if its clock does.
+    let back = sealer.seal(&bed.keys.held(), at, 2, b"set back");
+    assert_eq!(back[5..9], 2_u32.to_be_bytes());
+    assert!(opener.open(&bed.keys.held(), &back).is_ok());
     let update = bed.authority.update().unwrap();
     update.merge(bed.keys.folder(), Unix(NOW.0 + RETIRES)).unwrap();
     assert!(bed.keys.reload().unwrap());
@@ -173,6 +179,14 @@ fn no_more_senders_are_kept_than_a_cluster_has_hosts() {
     }
     let why = opener.open(&bed.keys.held(), &from(SENDERS_MAX));
     assert_eq!(why, Err(Refused::Crowded));
+    // Names that a thief made up are forgotten with the key that it had.
+    grant::rotate(&bed.folder.path().join("ca"), NOW).unwrap();
+    bed.update();
+    let update = bed.authority.update().unwrap();
+    update.merge(bed.keys.folder(), Unix(NOW.0 + RETIRES)).unwrap();
+    assert!(bed.keys.reload().unwrap());
+    assert!(opener.open(&bed.keys.held(), &from(SENDERS_MAX)).is_ok());
+    assert_eq!(opener.marks(0).0.len(), 1);
 }
 
 proptest! {
