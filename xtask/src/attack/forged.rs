@@ -1,6 +1,7 @@
 //! Hosts of the cluster that say what is not theirs to say: stolen keys, before they are revoked.
 
 use anyhow::{Context, ensure};
+use api::{EventFilter, Step};
 use decide::migrate::hypervisor::{CopyParameters, Endpoint, Needs, RunState, VmDefinition};
 use decide::units::{BitsPerSec, Cost, Epoch, HostId, JournalId, Mib, MoveId};
 use decide::wire::message::{Body, Confirmation, JournalMark, Message, Standing};
@@ -50,24 +51,32 @@ pub(super) async fn run(bed: &mut Bed) -> anyhow::Result<()> {
     .await?;
     bed.case("forged: that the VM runs elsewhere already", async |bed| {
         let (at, to) = (bed.at, (bed.at + 1) % 3);
-        let id = bed.held(at, "readiness", to).await?;
-        bed.cluster.signal_agent(at, Signal::CONT)?;
+        // The source has handed over, and the true target is kept from saying what came of it.
+        let id = bed.held(to, "running", to).await?;
         let epoch = Epoch { number: 1000, owner: thief(bed, at, to)?.1 };
         let standing = Standing::Running;
         let standing =
             Body::Standing { vm: bed.guest.plan.vm(), epoch, standing, journal: Some(JOURNAL) };
-        told_by_thief(bed, at, &id, standing).await?;
+        let said = told_by_thief(bed, at, &id, standing).await;
+        let view = bed.cluster.api(at).one_move(&id).await;
+        bed.cluster.signal_agent(to, Signal::CONT)?;
+        said?;
+        ensure!(!view?.ended, "the source believed it");
         bed.arrived(&id, to).await?;
         Ok("the source waited for the true one".to_owned())
     })
     .await?;
     bed.case("forged: readiness, with another place to send the memory to", async |bed| {
         let (at, to) = (bed.at, (bed.at + 1) % 3);
-        let id = bed.held(at, "confirmation", to).await?;
-        bed.cluster.signal_agent(at, Signal::CONT)?;
+        // The true target has read the history, and is kept from saying that it is ready.
+        let id = bed.held(to, "usage-history", to).await?;
         let endpoint = Endpoint { uri: "tcp:198.18.1.1:49152".to_owned(), multifd: false };
         let readiness = Body::Readiness { cost: Cost::percent(1), endpoint, journal: JOURNAL };
-        told_by_thief(bed, at, &id, readiness).await?;
+        let said = told_by_thief(bed, at, &id, readiness).await;
+        let copies = steps(bed, at, 0, Some(&id), Step::Copy).await;
+        bed.cluster.signal_agent(to, Signal::CONT)?;
+        said?;
+        ensure!(copies? == 0, "the source began to copy");
         bed.arrived(&id, to).await?;
         Ok("the source waited for the true one".to_owned())
     })
@@ -75,14 +84,31 @@ pub(super) async fn run(bed: &mut Bed) -> anyhow::Result<()> {
     bed.case("forged: a usage history for a VM that was never confirmed", async |bed| {
         let to = (bed.at + 1) % 3;
         let id = "0-1-1".to_owned();
+        let before = bed.newest(to).await?;
         let history = Body::History(Box::default());
         told_by_thief(bed, to, &id, history).await?;
+        let read = steps(bed, to, before, None, Step::UsageHistory).await?;
+        ensure!(read == 0, "it was read");
         let api = bed.cluster.api(to);
         let known = api.vms().await?.into_iter().any(|vm| vm.name == VM);
         ensure!(!known, "it is known there now");
         Ok("nothing came of it".to_owned())
     })
     .await
+}
+
+/// How often a host has told of this step, of a move or of any.
+async fn steps(
+    bed: &Bed,
+    host: usize,
+    after: u64,
+    id: Option<&str>,
+    step: Step,
+) -> anyhow::Result<usize> {
+    let (after, move_id) = (Some(after), id.map(str::to_owned));
+    let filter = EventFilter { after, move_id, limit: Some(1000), ..EventFilter::default() };
+    let all = bed.cluster.api(host).events(&filter).await?;
+    Ok(all.iter().filter(|event| event.step == step).count())
 }
 
 /// The host that is neither, and its id: its keys were stolen.
