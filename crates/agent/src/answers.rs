@@ -17,6 +17,7 @@ use crate::cluster;
 use crate::draining;
 use crate::exclusions;
 use crate::http::{About, Backend, EventQuery, until_events};
+use crate::metrics::Looked;
 use crate::said::Said;
 use crate::steering::{Question, Steering, gone};
 use crate::{histories, views, why};
@@ -112,6 +113,18 @@ impl Answers {
 impl Backend for Answers {
     async fn status(&self) -> Result<Status, Problem> {
         self.look(|at_work| views::status(at_work)).await
+    }
+
+    async fn metrics(&self) -> Result<String, Problem> {
+        let looked = self.look(|at_work| Looked {
+            totals: at_work.totals.clone(),
+            status: views::status(at_work),
+            hosts: views::hosts(at_work),
+            vms: views::vms(at_work),
+        });
+        looked.await?.text().map_err(|error| {
+            Problem::new(500, "no-metrics", format!("{error:#}"), "look into the agent's log")
+        })
     }
 
     async fn hosts(&self) -> Result<Vec<HostView>, Problem> {

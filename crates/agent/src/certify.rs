@@ -26,7 +26,6 @@ use crate::clock::{date, unix_seconds};
 use crate::config::Config;
 use crate::local;
 use crate::net::join;
-use crate::run::Command;
 
 const DAY: u64 = 24 * 3600;
 /// Days that a host's certificate may hold.
@@ -143,6 +142,22 @@ pub struct Join {
     /// A file with the token on its first line; `-`: standard input. As an argument it would show in lists of processes.
     #[arg(long)]
     token_file: PathBuf,
+}
+
+/// What to do about keys.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The cluster's certificate authority, on the machine of whoever runs the cluster.
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// This host's keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Gets this host its keys from a host of the cluster that has the CA.
+    #[command(
+        after_help = "Example:\n  evenkeel join 198.18.0.1 --token-file /run/user/1000/token    as `evenkeel ca token` gave it there"
+    )]
+    Join(Join),
 }
 
 /// Does it; gives what to print.

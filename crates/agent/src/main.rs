@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use agent::certify;
-use agent::run::{Args, admitted, check, run};
+use agent::doctor::{self, Verdict};
+use agent::run::{Args, Command, admitted, check, run};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
@@ -14,8 +15,10 @@ const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(command) = &args.command {
-        return certified(certify::run(command, &args.config));
+    match &args.command {
+        Some(Command::Doctor { json }) => return examined(&args, *json),
+        Some(Command::Certify(command)) => return certified(certify::run(command, &args.config)),
+        None => {}
     }
     if args.check {
         return checked(&args.config);
@@ -42,6 +45,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What was found goes to standard output; the exit code says whether an agent could run.
+fn examined(args: &Args, json: bool) -> ExitCode {
+    let found = doctor::examine(args);
+    let text = match json {
+        true => serde_json::to_string_pretty(&found).unwrap_or_default(),
+        false => doctor::table(&found),
+    };
+    let _ = writeln!(std::io::stdout(), "{text}");
+    let wrong = found.iter().any(|one| one.verdict == Verdict::Wrong);
+    if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// What is wrong with the file goes to standard error, that nothing is to standard output.

@@ -22,11 +22,12 @@ use trust::keys::{CA_CERTIFICATE, HOST_CERTIFICATE, HOST_KEY, Keys};
 use trust::window::Life;
 
 use crate::answers::Answers;
-use crate::certify::{CaCommand, Join, KeysCommand};
+use crate::certify;
 use crate::clock::{Clock, unix_seconds};
 use crate::config::{Config, RequestMode};
 use crate::hold::Hold;
 use crate::http::{self, Admitted, ApiSocket, Doors, Gate, Limits, TlsListener};
+use crate::metrics::Totals;
 use crate::net::{self, Authentication, Net, NetSettings, seal};
 use crate::recording::Recording;
 use crate::reload::Reload;
@@ -72,17 +73,16 @@ pub struct Args {
 /// What to do instead of running, and to end.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// The cluster's certificate authority, on the machine of whoever runs the cluster.
-    #[command(subcommand)]
-    Ca(CaCommand),
-    /// This host's keys.
-    #[command(subcommand)]
-    Keys(KeysCommand),
-    /// Gets this host its keys from a host of the cluster that has the CA.
-    #[command(
-        after_help = "Example:\n  evenkeel join 198.18.0.1 --token-file /run/user/1000/token    as `evenkeel ca token` gave it there"
-    )]
-    Join(Join),
+    /// Keys and certificates.
+    #[command(flatten)]
+    Certify(certify::Command),
+    /// Whether this machine has what an agent needs, and how to mend what it has not; exit code 1 if something is wrong.
+    #[command(after_help = "Example:\n  evenkeel doctor")]
+    Doctor {
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Looks for mistakes in the configuration file, for people: each on a line of its own. Gives none if there are none.
@@ -111,7 +111,7 @@ pub fn admitted(args: &Args) -> Result<(Config, Option<Arc<Keys>>), Vec<String>>
 }
 
 /// The keys to go by, or none where the operator accepts that and no stranger can come.
-fn keys(args: &Args, config: &Config) -> anyhow::Result<Option<Arc<Keys>>> {
+pub(crate) fn keys(args: &Args, config: &Config) -> anyhow::Result<Option<Arc<Keys>>> {
     let (folder, address) = (config.keys(), config.host.address);
     let there = folder.join(HOST_CERTIFICATE).exists();
     if args.insecure {
@@ -224,8 +224,19 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
     let told = Arc::clone(&events);
     let said = Said::within(&config.host.state);
     let drain = Arc::clone(&said.drain);
-    let hands =
-        Hands { net, hypervisor, journal, history, events: told, newest, recording, hold, drain };
+    let totals = Totals::new()?;
+    let hands = Hands {
+        net,
+        hypervisor,
+        journal,
+        history,
+        events: told,
+        newest,
+        recording,
+        hold,
+        drain,
+        totals,
+    };
     let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request, hands);
     steering.carry_out(actions);
     said.resume(&mut steering).await?;

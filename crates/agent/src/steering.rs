@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use api::{Event as Told, Problem};
+use api::{Event as Told, Problem, Step};
 use decide::host::story::Note;
 use decide::host::{Action, Ask, Event, Host};
 use decide::policy::rules::hours::LocalTimes;
@@ -24,6 +24,7 @@ use crate::clock::{CYCLE, Clock, local_times};
 use crate::history::{Order, Orders};
 use crate::hold::Hold;
 use crate::journal::{Write, Written};
+use crate::metrics::Totals;
 use crate::net::{Heard, Net, To};
 use crate::noise::Noise;
 use crate::planned::Shown;
@@ -59,6 +60,8 @@ pub(crate) struct Steering {
     asked: u64,
     /// The plan whose numbers hold.
     pub(crate) shown: Shown,
+    /// What is counted for metrics.
+    pub(crate) totals: Totals,
 }
 
 impl std::fmt::Debug for Steering {
@@ -89,6 +92,7 @@ pub(crate) struct Hands {
     pub(crate) hold: Option<Hold>,
     pub(crate) drain: draining::Shared,
     pub(crate) recording: Recording,
+    pub(crate) totals: Totals,
 }
 
 impl Steering {
@@ -99,8 +103,18 @@ impl Steering {
         request: String,
         hands: Hands,
     ) -> Steering {
-        let Hands { net, hypervisor, journal, history, events, newest, recording, hold, drain } =
-            hands;
+        let Hands {
+            net,
+            hypervisor,
+            journal,
+            history,
+            events,
+            newest,
+            recording,
+            hold,
+            drain,
+            totals,
+        } = hands;
         let (noise, listed, replies, asked) = (Noise::default(), None, BTreeMap::new(), 0);
         Steering {
             host,
@@ -123,6 +137,7 @@ impl Steering {
             replies,
             asked,
             shown: Shown::default(),
+            totals,
         }
     }
 
@@ -332,6 +347,7 @@ impl Steering {
                 event.reason
             );
         }
+        self.count(notes, &told);
         let records: Vec<Vec<u8>> =
             told.iter().filter_map(|event| serde_json::to_vec(event).ok()).collect();
         match self.events.note(&records) {
@@ -339,6 +355,17 @@ impl Steering {
                 self.newest.send_replace(first + records.len() as u64 - 1);
             }
             Err(error) => tracing::error!(%error, "events could not be kept"),
+        }
+    }
+
+    fn count(&self, notes: &[Note], told: &[Told]) {
+        self.totals.told(told.iter());
+        let done = notes.iter().zip(told).filter(|(_, told)| told.step == Step::Done);
+        for id in done.filter_map(|(note, _)| note.move_id) {
+            let left = self.host.stories().rev().find(|story| story.move_id == id);
+            if let Some(story) = left.filter(|_| id.host == self.host.id()) {
+                self.totals.left(&views::one_move(self, story));
+            }
         }
     }
 

@@ -33,23 +33,23 @@ const API_SECTION: &str = "[api]\nlisten = \"{address}:8443\"\n";
 /// What `--json` has of a case.
 #[derive(Serialize)]
 pub(super) struct Row {
-    case: String,
+    name: String,
     /// Whether it was refused in the way that it must be.
     pub(super) refused: bool,
     /// By what that was seen, or what went wrong.
     seen: String,
     agents_alive: bool,
-    vm_untouched: bool,
+    vm_touched: bool,
     pub(super) ok: bool,
     seconds: f64,
 }
 
 impl Row {
     pub(super) fn line(&self) -> String {
-        let Row { case, seen, seconds, ok, .. } = self;
+        let Row { name, seen, seconds, ok, .. } = self;
         let verdict = if *ok { "refused" } else { "WRONG" };
         let short: String = seen.chars().take(if *ok { 90 } else { 2000 }).collect();
-        format!("{verdict:<8} {case:<64} {seconds:>5.1} s  {short}")
+        format!("{verdict:<8} {name:<64} {seconds:>5.1} s  {short}")
     }
 }
 
@@ -129,11 +129,11 @@ impl Bed {
             seen += &format!("; {wrong:#}");
         }
         let row = Row {
-            case: name.to_owned(),
+            name: name.to_owned(),
             refused: done.is_ok(),
             seen,
             agents_alive: alive.is_ok(),
-            vm_untouched: untouched.is_ok(),
+            vm_touched: untouched.is_err(),
             ok: done.is_ok() && alive.is_ok() && untouched.is_ok(),
             seconds: (began.elapsed().as_secs_f64() * 10.0).round() / 10.0,
         };

@@ -49,6 +49,11 @@ pub(super) async fn run(bed: &mut Bed) -> anyhow::Result<()> {
         Ok("the target waited for the true one".to_owned())
     })
     .await?;
+    by_targets(bed).await
+}
+
+/// What only the chosen target may say, and what only a source may to it.
+async fn by_targets(bed: &mut Bed) -> anyhow::Result<()> {
     bed.case("forged: that the VM runs elsewhere already", async |bed| {
         let (at, to) = (bed.at, (bed.at + 1) % 3);
         // The source has handed over, and the true target is kept from saying what came of it.

@@ -18,7 +18,6 @@ use lab::hosts::{BRIDGE, Network};
 use lab::sandbox;
 use serde::{Deserialize, Serialize};
 
-use crate::ci::{cargo, root};
 use crate::demo::prepare;
 use crate::{print, say};
 
@@ -97,11 +96,8 @@ impl Monitor {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
         if sandbox::outside() {
             sandbox::allowed()?;
-            say("building the cycle and the agent for release");
             for what in [["drivers", "--example", "cycle"], ["agent", "--bin", "evenkeeld"]] {
-                let build = [&["build", "--quiet", "--release", "-p"], &what[..]].concat();
-                let status = cargo(&build).status().context("running cargo")?;
-                ensure!(status.success(), "{} cannot be built (see above)", what[2]);
+                prepare::release(&what)?;
             }
         }
         prepare::in_sandbox(async || self.inside().await)
@@ -124,16 +120,12 @@ impl Monitor {
     }
 }
 
-fn released(program: &str) -> PathBuf {
-    root().join("target/release").join(program)
-}
-
 /// Runs the example in a network of its own.
 fn cycle() -> anyhow::Result<Cycle> {
     let output = Command::new("unshare")
         .args(["--net", "--mount", "sh", "-c"])
         .arg("mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf && exec \"$0\"")
-        .arg(released("examples/cycle"))
+        .arg(prepare::released("examples/cycle"))
         .output()
         .context("running unshare")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
@@ -144,7 +136,8 @@ fn cycle() -> anyhow::Result<Cycle> {
 async fn agent(figures: &mut Figures) -> anyhow::Result<()> {
     say(&format!("an agent with {VMS} VMs, which are stand-ins"));
     let config = "[mode]\nbalance = \"off\"\n";
-    let mut cluster = Cluster::start(Network::new(1)?, &released("evenkeeld"), config).await?;
+    let mut cluster =
+        Cluster::start(Network::new(1)?, &prepare::released("evenkeeld"), config).await?;
     let mut stand_ins = StandIns(Vec::new());
     for number in 1..=VMS {
         stand_ins.0.push(stand_in(&cluster, number)?);

@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use lab::sandbox::{self, Entered};
 
+use crate::ci::{cargo, root};
 use crate::say;
 
 /// The exit code for a command line that asks for what there is not.
@@ -75,6 +76,20 @@ fn end_at_ctrl_c() -> anyhow::Result<()> {
 #[expect(clippy::exit, reason = "there is nothing to tidy up: all ends with this process")]
 fn exit(code: i32) -> ! {
     process::exit(code)
+}
+
+/// Builds a crate's program for release.
+pub(crate) fn release(what: &[&str; 3]) -> anyhow::Result<()> {
+    say(&format!("building {} for release", what[2]));
+    let build = [&["build", "--quiet", "--release", "-p"], &what[..]].concat();
+    let status = cargo(&build).status().context("running cargo")?;
+    ensure!(status.success(), "{} cannot be built (see above)", what[2]);
+    Ok(())
+}
+
+/// A program that was built so, by its path under the folder of release builds.
+pub(crate) fn released(program: &str) -> PathBuf {
+    root().join("target/release").join(program)
 }
 
 /// The agent, as [`in_sandbox`] built it.

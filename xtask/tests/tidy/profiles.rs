@@ -1,7 +1,7 @@
 //! Which test binary belongs to which profile of nextest.
 //!
 //! Profile `default` takes all but a list, `real` that list: so none is left out and none runs twice, if both lists are
-//! the same and hold just what needs root, QEMU or namespaces.
+//! the same and hold just what needs root, QEMU, namespaces or a download.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,12 @@ use serde_json::Value;
 
 use crate::tree::File;
 
-/// What only a test that needs root, QEMU or namespaces says.
-const MARKS: [&str; 3] = [
+/// What only a test that needs root, QEMU, namespaces or a download says.
+const MARKS: [&str; 4] = [
     concat!("sand", "box::test("),
     concat!("Command::new(\"un", "share\")"),
     concat!("\"qemu-", "system-"),
+    concat!("setup::prom", "tool("),
 ];
 
 pub(crate) fn check(config: &str, metadata: &Value, files: &[File]) -> Vec<String> {

@@ -75,6 +75,8 @@ pub enum About {
 pub trait Backend: Clone + Send + Sync + 'static {
     /// The local agent in one look.
     fn status(&self) -> impl Future<Output = Result<Status, Problem>> + Send;
+    /// Figures for Prometheus, in its text form.
+    fn metrics(&self) -> impl Future<Output = Result<String, Problem>> + Send;
     /// The hosts that it knows.
     fn hosts(&self) -> impl Future<Output = Result<Vec<HostView>, Problem>> + Send;
     /// The VMs on its host.

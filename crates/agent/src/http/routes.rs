@@ -14,7 +14,9 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::handler::Handler;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Json, Router};
 
@@ -81,6 +83,7 @@ impl<B: Backend> Routes<B> {
 fn routes<B: Backend>() -> Routes<B> {
     Routes { router: Router::new(), table: Vec::new() }
         .get("/healthz", LOOK, healthz::<B>)
+        .get("/metrics", LOOK, metrics::<B>)
         .get("/v1/status", LOOK, status::<B>)
         .get("/v1/hosts", LOOK, hosts::<B>)
         .get("/v1/vms", LOOK, vms::<B>)
@@ -136,6 +139,12 @@ pub(super) fn router<B: Backend>(gate: Arc<Gate>, backend: B) -> Router {
 async fn healthz<B: Backend>(State(backend): State<B>) -> Result<&'static str, Refused> {
     backend.status().await?;
     Ok("ok\n")
+}
+
+/// In version 0.0.4 of the text form, which every Prometheus reads.
+async fn metrics<B: Backend>(State(backend): State<B>) -> Result<impl IntoResponse, Refused> {
+    let text = backend.metrics().await?;
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 
 async fn status<B: Backend>(State(backend): State<B>) -> Answer<Status> {

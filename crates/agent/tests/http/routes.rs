@@ -49,6 +49,14 @@ async fn problem(served: &Served, method: &str, path: &str, kind: &str, body: &s
 }
 
 #[tokio::test]
+async fn metrics_are_text_that_prometheus_reads() {
+    let served = Served::start().await;
+    let (status, kind, body) = raw(&served, "GET", "/metrics", "text/plain", "").await;
+    assert_eq!((status, &*kind), (200, "text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(body, "# HELP up It is.\n");
+}
+
+#[tokio::test]
 async fn what_the_backend_answers_reaches_the_client() {
     let served = Served::start().await;
     served.backend.note(MOVE);

@@ -4,6 +4,7 @@
 //! once do the work once. When all is there nothing is touched and no network is needed.
 
 mod accelerator;
+mod debian;
 mod initramfs;
 mod kernel;
 mod packages;
@@ -98,6 +99,20 @@ pub fn run(say: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
     report.kernel = kernel::release(&lab);
     report.ready = true;
     Ok(report)
+}
+
+/// Where `promtool` is, which judges metrics, rules and queries as Prometheus does; fetched if it is not there yet.
+pub fn promtool() -> anyhow::Result<PathBuf> {
+    let lab = folder::lab()?;
+    let _one_at_a_time = folder::lock(&lab, "setup.lock")?;
+    packages::program(&lab, "prometheus", "usr/bin/promtool").context("getting promtool")
+}
+
+/// Makes a folder with a clean Debian, as root: its essential packages, and those in `more`.
+pub fn debian(root: &Path, more: &[&str]) -> anyhow::Result<()> {
+    let lab = folder::lab()?;
+    let _one_at_a_time = folder::lock(&lab, "setup.lock")?;
+    debian::make(&lab, root, more).context("making a Debian folder")
 }
 
 /// Runs setup for a test or a demo: an error unless guests can be started afterwards.

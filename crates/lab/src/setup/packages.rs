@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -113,6 +113,31 @@ impl Apt {
         }
         command
     }
+}
+
+/// One program of a package that is downloaded and unpacked, but not installed: it is `lab`'s from then on.
+pub(super) fn program(lab: &Path, package: &str, path: &str) -> anyhow::Result<PathBuf> {
+    let name = Path::new(path).file_name().context("a program has a name")?;
+    let (program, work) = (lab.join(name), lab.join("package.work"));
+    if program.is_file() {
+        return Ok(program);
+    }
+    clear(&work)?;
+    fs::create_dir(&work)?;
+    let apt = Apt::prepare(lab)?;
+    finish(apt.command("apt-get").args(["download", package]).current_dir(&work))?;
+    let archive = fs::read_dir(&work)?.next().context("apt-get downloaded nothing")??.path();
+    finish(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(work.join("root")))?;
+    fs::rename(work.join("root").join(path), &program)
+        .with_context(|| format!("{package} has no {path}"))?;
+    clear(&work)?;
+    clear(&lab.join("apt"))?;
+    Ok(program)
+}
+
+/// The machine's own Debian sources.
+pub(super) fn sources() -> anyhow::Result<&'static Path> {
+    Ok(debian_sources()?.0)
 }
 
 fn debian_sources() -> anyhow::Result<(&'static Path, String)> {

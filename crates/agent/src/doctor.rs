@@ -1,0 +1,422 @@
+//! `evenkeeld doctor`: whether this machine has what an agent needs, and how to mend what it has not.
+//!
+//! It changes nothing, and asks the agent nothing, so it says the same whether that runs or not. What it cannot know (whether a
+//! switch passes multicast) it says.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+
+use crate::clock::{date, unix_seconds};
+use crate::config::{Config, RequestMode};
+use crate::local;
+use crate::run::{Args, keys};
+
+/// How long another host, or this machine's own multicast, may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Less than this on the disk with the journal is soon too little.
+const FREE_MIN: u64 = 256 << 20;
+/// Certificates are renewed long before.
+const ENDS_SOON: u64 = 7 * 24 * 3600;
+/// Of capabilities(7): their bits in `CapEff`.
+const CAPABILITIES: [(&str, u32); 3] = [("NET_ADMIN", 12), ("PERFMON", 38), ("BPF", 39)];
+
+/// How it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// As it must be.
+    Ok,
+    /// An agent runs, and something is missed.
+    Doubtful,
+    /// No agent can run so.
+    Wrong,
+}
+
+/// What was found about one thing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub about: &'static str,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub seen: String,
+    /// What to do; empty where nothing is to be done.
+    pub mend: String,
+}
+
+/// What a check gives: what was seen, or that and what to do.
+type Seen = Result<String, Bad>;
+
+/// Something that is not as it should be.
+struct Bad {
+    verdict: Verdict,
+    seen: String,
+    mend: String,
+}
+
+fn wrong(seen: impl Into<String>, mend: &str) -> Bad {
+    Bad { verdict: Verdict::Wrong, seen: seen.into(), mend: mend.to_owned() }
+}
+
+fn doubtful(seen: impl Into<String>, mend: &str) -> Bad {
+    Bad { verdict: Verdict::Doubtful, seen: seen.into(), mend: mend.to_owned() }
+}
+
+/// Looks at everything, what everything else rests on first.
+#[must_use]
+pub fn examine(args: &Args) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut note = |about, seen: Seen| {
+        found.push(match seen {
+            Ok(seen) => Finding { about, verdict: Verdict::Ok, seen, mend: String::new() },
+            Err(Bad { verdict, seen, mend }) => Finding { about, verdict, seen, mend },
+        });
+    };
+    note("machine id", machine_id());
+    note("hypervisor", hypervisor());
+    note(
+        "processor",
+        device(
+            "/dev/kvm",
+            "guests run without KVM, many times slower: load kvm_intel or kvm_amd, and let the agent's user into the group kvm",
+        ),
+    );
+    note(
+        "taps",
+        device(
+            "/dev/net/tun",
+            "no VM can come to this host: modprobe tun, and let the agent's user open it",
+        ),
+    );
+    note("bridges", bridges());
+    note("capabilities", capabilities());
+    note("counters", counters());
+    note("clock", clock());
+    let config = match Config::read(&args.config) {
+        Ok((config, None)) => {
+            note("configuration", Ok(args.config.display().to_string()));
+            config
+        }
+        Ok((config, Some(words))) => {
+            note("configuration", Err(doubtful(words, "balancing would be poor: change it")));
+            config
+        }
+        Err(mistakes) => {
+            let mend = "docs/operating.md has every key; nothing that rests on it was looked at";
+            note("configuration", Err(wrong(mistakes.join("; "), mend)));
+            return found;
+        }
+    };
+    note("address", address(config.host.address));
+    note("ports", ports(&config));
+    note("agent", agent(&config.host.api));
+    note("keys", of_keys(args, &config));
+    note("state", state(&config.host.state));
+    note("uplink", uplink(config.host.uplink.as_deref()));
+    note("requests", requests(&config));
+    note("other hosts", others(&config));
+    found
+}
+
+/// The findings as a table for people.
+#[must_use]
+pub fn table(found: &[Finding]) -> String {
+    let mut lines = Vec::new();
+    for Finding { about, verdict, seen, mend } in found {
+        let word = match verdict {
+            Verdict::Ok => "ok",
+            Verdict::Doubtful => "doubtful",
+            Verdict::Wrong => "WRONG",
+        };
+        lines.push(format!("{word:<9} {about:<14} {seen}"));
+        if !mend.is_empty() {
+            lines.push(format!("{:<24} → {mend}", ""));
+        }
+    }
+    lines.join("\n")
+}
+
+fn machine_id() -> Seen {
+    let id = local::machine_id()
+        .map_err(|error| wrong(format!("{error:#}"), "it is what a host's id is made of"))?;
+    Ok(format!("host {}", local::host_id(&id)))
+}
+
+fn hypervisor() -> Seen {
+    let mend = "apt install qemu-system-x86: without it no VM can come to this host";
+    let said = Command::new("qemu-system-x86_64").arg("--version").output();
+    let said = said.map_err(|error| wrong(format!("qemu-system-x86_64: {error}"), mend))?;
+    let words = String::from_utf8_lossy(&said.stdout).into_owned();
+    Ok(words.lines().next().unwrap_or_default().to_owned())
+}
+
+fn device(path: &'static str, mend: &str) -> Seen {
+    let opened = fs::OpenOptions::new().read(true).write(true).open(path);
+    opened.map_err(|error| doubtful(format!("{path}: {error}"), mend))?;
+    Ok(path.to_owned())
+}
+
+fn bridges() -> Seen {
+    let mut names = Vec::new();
+    for entry in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
+        if entry.path().join("bridge").is_dir() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    if names.is_empty() {
+        let mend = "VMs come to a bridge that has the same name on all hosts: make one";
+        return Err(doubtful("none", mend));
+    }
+    Ok(names.join(", "))
+}
+
+fn capabilities() -> Seen {
+    let mend = "start the agent by its unit, or as root";
+    let status = fs::read_to_string("/proc/self/status")
+        .map_err(|error| doubtful(error.to_string(), mend))?;
+    let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = bits.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let missing = CAPABILITIES.iter().filter(|(_, bit)| bits >> bit & 1 == 0);
+    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
+    if missing.is_empty() {
+        return Ok("all that an agent uses".to_owned());
+    }
+    let seen = format!("whoever asks has not {}", missing.join(", "));
+    Err(doubtful(
+        seen,
+        "the unit gives them to the agent; run this as root to look at the machine alone",
+    ))
+}
+
+fn counters() -> Seen {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let mend = "frames are counted anew after each start of the agent: mount -t bpf bpf /sys/fs/bpf (systemd does)";
+    if mounts.lines().any(|line| line.split(' ').nth(2) == Some("bpf")) {
+        return Ok("a bpffs is mounted".to_owned());
+    }
+    Err(doubtful("no bpffs is mounted", mend))
+}
+
+/// Certificates and tokens have ends.
+fn clock() -> Seen {
+    let said = Command::new("timedatectl")
+        .args(["show", "--property=NTPSynchronized", "--value"])
+        .output();
+    match said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned()).as_deref() {
+        Ok("yes") => Ok("synchronised".to_owned()),
+        Ok("no") => Err(doubtful(
+            "not synchronised",
+            "certificates and tokens go by it: install chrony or systemd-timesyncd",
+        )),
+        _unknown => Err(doubtful(
+            "not known: timedatectl does not say",
+            "see to it that something keeps the clock right",
+        )),
+    }
+}
+
+fn address(address: IpAddr) -> Seen {
+    let bound = UdpSocket::bind((address, 0));
+    bound.map_err(|error| {
+        wrong(
+            format!("{address}: {error}"),
+            "host.address must be one of this machine's: ip address",
+        )
+    })?;
+    Ok(address.to_string())
+}
+
+fn ports(config: &Config) -> Seen {
+    let at = config.address();
+    match TcpListener::bind(at) {
+        Ok(_free) => Ok(format!("{at} is free")),
+        Err(error)
+            if error.kind() == ErrorKind::AddrInUse
+                && UnixStream::connect(&config.host.api).is_ok() =>
+        {
+            Ok(format!("{at}, by the agent"))
+        }
+        Err(error) => Err(wrong(
+            format!("{at}: {error}"),
+            "something else listens there: ss -ltnp, or another host.port on all hosts",
+        )),
+    }
+}
+
+fn agent(socket: &Path) -> Seen {
+    let answers = UnixStream::connect(socket);
+    answers.map_err(|error| {
+        doubtful(
+            format!("{}: {error}", socket.display()),
+            "systemctl enable --now evenkeeld; then its log",
+        )
+    })?;
+    Ok(format!("listens on {}", socket.display()))
+}
+
+fn of_keys(args: &Args, config: &Config) -> Seen {
+    let held = keys(args, config).map_err(|error| wrong(format!("{error:#}"), "see above"))?;
+    let Some(held) = held else {
+        return Err(doubtful("none, as --insecure says", "for tests only"));
+    };
+    let ends = held.held().identity.ends.0;
+    let seen = format!("certificate until {}", date(ends));
+    if ends < u64::from(unix_seconds()) + ENDS_SOON {
+        let mend = "no host could renew it: start one that has the CA's key, or run `evenkeel keys request` here";
+        return Err(doubtful(seen, mend));
+    }
+    Ok(seen)
+}
+
+fn state(folder: &Path) -> Seen {
+    let shown = folder.display();
+    let mend = "host.state must be on a disk that outlives a restart, and the agent's user's";
+    let found = rustix::fs::statfs(folder);
+    let found = found.map_err(|error| {
+        doubtful(format!("{shown}: {error}"), "the unit makes it at its first start")
+    })?;
+    let magic = u64::try_from(found.f_type).unwrap_or(0);
+    // TMPFS_MAGIC and RAMFS_MAGIC of statfs(2).
+    if [0x0102_1994, 0x8584_58f6].contains(&magic) {
+        return Err(wrong(format!("{shown} is in memory"), mend));
+    }
+    let free = found.f_bavail.saturating_mul(u64::try_from(found.f_bsize).unwrap_or(0));
+    let seen = format!("{shown}, {} MiB free", free >> 20);
+    if free < FREE_MIN {
+        return Err(doubtful(
+            seen,
+            "moves are refused when there is no room for their records: make some",
+        ));
+    }
+    Ok(seen)
+}
+
+fn uplink(name: Option<&str>) -> Seen {
+    let mend = "host.uplink is the card that the VMs' bridge goes out by: without it the card's own load and losses are not seen";
+    let name = name.ok_or_else(|| doubtful("none is named", mend))?;
+    if Path::new("/sys/class/net").join(name).exists() {
+        return Ok(name.to_owned());
+    }
+    Err(doubtful(format!("there is no {name}"), mend))
+}
+
+fn requests(config: &Config) -> Seen {
+    let mend = "cluster.request = \"fan-out\" needs no multicast";
+    match (config.cluster.request, config.host.address) {
+        (RequestMode::Multicast, IpAddr::V4(address)) => {
+            let group = *config.cluster.group.ip();
+            let heard = hears_itself(address, group);
+            heard.map_err(|error| doubtful(format!("multicast to {group}: {error:#}"), mend))?;
+            Ok(format!(
+                "multicast to {group}; whether the switches pass it, `evenkeel hosts` and `why` tell"
+            ))
+        }
+        (RequestMode::Multicast, IpAddr::V6(_)) => {
+            Err(wrong("multicast, and an IPv6 address", mend))
+        }
+        (RequestMode::Broadcast, _) => Ok("broadcast".to_owned()),
+        (RequestMode::FanOut, _) => Ok("fan-out".to_owned()),
+    }
+}
+
+/// Sends to the group from this address, and hears it there: on a port of its own, so the agent hears nothing.
+fn hears_itself(address: Ipv4Addr, group: Ipv4Addr) -> anyhow::Result<()> {
+    let ear = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("a socket")?;
+    ear.join_multicast_v4(&group, &address).context("joining the group")?;
+    ear.set_read_timeout(Some(PATIENCE))?;
+    let mouth = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
+    mouth.bind(&SocketAddr::from((address, 0)).into())?;
+    mouth.set_multicast_if_v4(&address)?;
+    mouth.set_multicast_loop_v4(true)?;
+    mouth.set_multicast_ttl_v4(0)?;
+    let port = ear.local_addr()?.port();
+    let word = b"evenkeel doctor";
+    mouth.send_to(word, &SocketAddr::from((group, port)).into()).context("sending")?;
+    let mut came = [0; 32];
+    let (length, _) = ear.recv_from(&mut came).context("nothing came back")?;
+    ensure!(&came[..length] == word, "something else came");
+    Ok(())
+}
+
+fn others(config: &Config) -> Seen {
+    let seeds = config
+        .seeds()
+        .map_err(|error| wrong(format!("{error:#}"), "cluster.seeds are addresses"))?;
+    let own = config.address();
+    let seeds: Vec<SocketAddr> = seeds.into_iter().filter(|seed| *seed != own).collect();
+    if seeds.is_empty() {
+        return Ok("none is named in cluster.seeds".to_owned());
+    }
+    let silent = seeds.iter().filter(|seed| TcpStream::connect_timeout(seed, PATIENCE).is_err());
+    let silent: Vec<String> = silent.map(ToString::to_string).collect();
+    if silent.is_empty() {
+        return Ok(format!("all {} of cluster.seeds answer", seeds.len()));
+    }
+    let seen = format!("no connection to {}", silent.join(", "));
+    Err(doubtful(seen, "is its agent running, and do TCP and UDP to that port pass the firewalls?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of<'a>(found: &'a [Finding], about: &str) -> &'a Finding {
+        found.iter().find(|one| one.about == about).unwrap_or_else(|| panic!("{about}: {found:?}"))
+    }
+
+    fn args(folder: &Path, text: &str) -> Args {
+        let config = folder.join("evenkeel.toml");
+        fs::write(&config, text).unwrap();
+        Args { command: None, config, insecure: false, check: false }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_to_do_and_the_rest_is_looked_at_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        fs::create_dir(&state).unwrap();
+        let text = format!(
+            "[cluster]\nname = \"c\"\nrequest = \"fan-out\"\nseeds = [\"127.0.0.9:9\"]\n[host]\naddress = \"127.0.0.1\"\nport = 7999\n\
+             state = {state:?}\nuplink = \"none0\"\napi = \"/nowhere/api.sock\"\n"
+        );
+        let found = examine(&args(folder.path(), &text));
+        assert_eq!(of(&found, "configuration").verdict, Verdict::Ok);
+        assert_eq!(of(&found, "address").verdict, Verdict::Ok);
+        let keys = of(&found, "keys");
+        assert_eq!(keys.verdict, Verdict::Wrong);
+        assert!(keys.seen.contains("evenkeel join"), "{keys:?}");
+        assert_eq!(of(&found, "uplink").seen, "there is no none0");
+        assert!(of(&found, "other hosts").seen.contains("127.0.0.9:9"));
+        assert!(of(&found, "agent").mend.contains("systemctl"));
+        let text = table(&found);
+        assert!(text.contains("WRONG     keys"), "{text}");
+        let mends = found.iter().filter(|one| one.verdict != Verdict::Ok);
+        assert!(mends.clone().count() > 3 && mends.into_iter().all(|one| !one.mend.is_empty()));
+    }
+
+    #[test]
+    fn a_file_with_a_mistake_and_an_address_of_another_machine_are_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let found = examine(&args(folder.path(), "[cluster]\nnam = \"c\"\n"));
+        assert_eq!(found.last().unwrap().about, "configuration");
+        assert_eq!(found.last().unwrap().verdict, Verdict::Wrong);
+        let text = "[cluster]\nname = \"c\"\n[host]\naddress = \"192.0.2.1\"\n";
+        let found = examine(&args(folder.path(), text));
+        assert_eq!(of(&found, "address").verdict, Verdict::Wrong);
+    }
+
+    #[test]
+    fn multicast_is_heard_on_loopback() {
+        hears_itself(Ipv4Addr::LOCALHOST, Ipv4Addr::new(239, 255, 79, 77)).unwrap();
+    }
+}
