@@ -94,6 +94,10 @@ pub(crate) enum Command {
         all: bool,
     },
 
+    /// Hosts, VMs and moves, live on the terminal: sort, filter, scroll.
+    #[command(after_help = "Example:\n  evenkeel top")]
+    Top,
+
     /// Who sends how much to whom on this host, the most first; a mean over the last ten seconds.
     #[command(after_help = TRAFFIC_HELP)]
     Traffic,
@@ -201,6 +205,22 @@ pub(crate) enum Command {
         what: ConfigCommand,
     },
 
+    /// Print what a shell needs to complete command lines.
+    #[command(
+        after_help = "Example:\n  evenkeel completion bash > /etc/bash_completion.d/evenkeel"
+    )]
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+
+    /// Write pages for `man`; for packages.
+    #[command(hide = true)]
+    Man {
+        /// The folder, which is made if it is not there.
+        folder: PathBuf,
+    },
+
     /// Keys and certificates, by `evenkeeld`.
     #[command(flatten)]
     Daemon(DaemonCommand),
@@ -229,6 +249,14 @@ pub(crate) enum DaemonCommand {
             value_name = "ARGS", required = true, num_args = 1.., trailing_var_arg = true,
             allow_hyphen_values = true
         )]
+        args: Vec<OsString>,
+    },
+
+    /// Whether this machine has what an agent needs, and how to mend what it has not, by `evenkeeld`.
+    #[command(after_help = "Example:\n  evenkeel doctor", disable_help_flag = true)]
+    Doctor {
+        /// Arguments; `--help` lists them.
+        #[arg(value_name = "ARGS", num_args = 0.., trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
 

@@ -26,11 +26,13 @@ mod events;
 mod exclusions;
 mod history;
 mod moving;
+mod pages;
 mod program;
 mod reaching;
 mod screen;
 mod show;
 mod tokens;
+mod top;
 
 /// The agent said no, or the move was not made.
 const REFUSED: u8 = 1;
@@ -58,20 +60,7 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Hosts => {
             screen.show(&client.hosts().await?, |hosts, look| show::hosts(hosts, look))?
         }
-        Command::Vms { vm: None, all: false } => {
-            screen.show(&client.vms().await?, |vms, look| show::vms(vms, look))?
-        }
-        Command::Vms { vm: Some(wanted), .. } => {
-            let found =
-                client.vms().await?.into_iter().find(|vm| [&vm.name, &vm.id].contains(&&wanted));
-            let vm = found.with_context(|| {
-                format!("no VM {wanted:?} on this host; `evenkeel vms` lists them")
-            })?;
-            screen.show(&vm, show::vm)?
-        }
-        Command::Vms { vm: None, all: true } => {
-            screen.show(&client.inventory().await?, |vms, look| show::all_vms(vms, look))?
-        }
+        Command::Vms { vm, all } => vms(&client, &mut screen, vm, all).await?,
         Command::Traffic => {
             screen.show(&client.traffic().await?, |flows, look| show::traffic(flows, look))?
         }
@@ -107,6 +96,9 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Config { what: ConfigCommand::Check { file } } => {
             return Ok(program::config_check(file));
         }
+        Command::Top => top::run(&client).await?,
+        Command::Completion { shell } => pages::completion(shell)?,
+        Command::Man { folder } => pages::man(&folder)?,
         Command::Daemon(command) => return Ok(program::of_agent(command)),
         Command::Lab { args } => match Dump::of(&args) {
             Some(wanted) => return dump::run(&client, wanted).await,
@@ -114,6 +106,25 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         },
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn vms(
+    client: &Client,
+    screen: &mut Screen,
+    vm: Option<String>,
+    all: bool,
+) -> anyhow::Result<()> {
+    let Some(wanted) = vm else {
+        return match all {
+            true => screen.show(&client.inventory().await?, |vms, look| show::all_vms(vms, look)),
+            false => screen.show(&client.vms().await?, |vms, look| show::vms(vms, look)),
+        };
+    };
+    let mut vms = client.vms().await?.into_iter();
+    let found = vms.find(|vm| [&vm.name, &vm.id].contains(&&wanted));
+    let vm = found
+        .with_context(|| format!("no VM {wanted:?} on this host; `evenkeel vms` lists them"))?;
+    screen.show(&vm, show::vm)
 }
 
 async fn why(

@@ -24,6 +24,7 @@ pub(crate) fn of_agent(command: DaemonCommand) -> ExitCode {
     let (words, args) = match command {
         DaemonCommand::Ca { args } => (&["ca"][..], args),
         DaemonCommand::Join { args } => (&["join"][..], args),
+        DaemonCommand::Doctor { args } => (&["doctor"][..], args),
         DaemonCommand::Keys { args } => (&["keys"][..], args),
         DaemonCommand::Host(HostCommand::Revoke { args }) => (&["ca", "revoke"][..], args),
     };

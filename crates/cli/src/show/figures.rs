@@ -4,7 +4,7 @@
 pub(super) const TIME_WIDTH: u16 = 19;
 
 /// Percent, with one decimal.
-pub(super) fn percent(value: f64) -> String {
+pub(crate) fn percent(value: f64) -> String {
     format!("{value:.1} %")
 }
 
@@ -14,12 +14,12 @@ pub(super) fn cost(percent: f64) -> String {
 }
 
 /// A count per second, for a column whose header has the unit.
-pub(super) fn count(value: u64) -> String {
+pub(crate) fn count(value: u64) -> String {
     scaled(value, 1000, &["", "k", "M", "G", "T"], "")
 }
 
 /// Bits per second.
-pub(super) fn bits_per_second(value: u64) -> String {
+pub(crate) fn bits_per_second(value: u64) -> String {
     scaled(value, 1000, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"], " ")
 }
 
@@ -34,7 +34,7 @@ pub(super) fn bytes_per_second(value: u64) -> String {
 }
 
 /// Memory given in MiB.
-pub(super) fn mib(value: u64) -> String {
+pub(crate) fn mib(value: u64) -> String {
     bytes(value.saturating_mul(1024 * 1024))
 }
 

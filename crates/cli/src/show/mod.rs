@@ -29,7 +29,7 @@ mod best;
 mod drain;
 mod events;
 mod exclusions;
-mod figures;
+pub(crate) mod figures;
 mod history;
 mod plan;
 mod plot;

@@ -10,4 +10,5 @@ mod follow;
 mod lab;
 mod lists;
 mod moves;
+mod pages;
 mod trouble;
