@@ -8,6 +8,7 @@ mod bench;
 mod bpf;
 mod ci;
 mod demo;
+mod dist;
 mod faults;
 mod model;
 mod mutants;
@@ -43,6 +44,9 @@ enum Task {
     /// Show a flooded VM leave its host by itself, on three hosts made of namespaces
     #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --keep")]
     Demo(demo::Demo),
+    /// Make the Debian package, in target/dist
+    #[command(after_help = "Example: cargo xtask dist --json")]
+    Dist(dist::Dist),
     /// Break something in each phase of a move, and hold what becomes of the VM against a table
     #[command(
         after_help = "Examples:\n  cargo xtask faults --json\n  cargo xtask faults --phase ready --fault 'target cut off'"
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Task::Bench(task) => task.run(),
         Task::Bpf(task) => task.run(),
         Task::Demo(task) => task.run(),
+        Task::Dist(task) => task.run(),
         Task::Faults(task) => task.run(),
         Task::Model(task) => task.run(),
         Task::Mutants(task) => task.run(),

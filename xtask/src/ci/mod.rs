@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   setup ─▶ fmt ─▶ clippy ─▶ tests ─▶ swarm ─▶ doc ─▶ real
-//!     ─▶ (with --full: demo ─▶ bench move ─▶ faults ─▶ builds ─▶ model ─▶ mutants)
+//!     ─▶ (with --full: demo ─▶ bench move ─▶ faults ─▶ builds ─▶ dist ─▶ model ─▶ mutants)
 //! ```
 //!
 //! **Invariant:** nothing is skipped silently: what cannot run here is named, and its phase fails.

@@ -90,6 +90,11 @@ pub(super) const FULL: &[Phase] = &[
         run: |_| same_in_both_builds(),
     },
     Phase {
+        name: "dist",
+        what: "the package in a clean Debian folder",
+        run: |_| finish(cargo(&["xtask", "dist", "--check", "--json"])),
+    },
+    Phase {
         name: "model",
         what: "the machines of a move under every order of events",
         run: |_| finish(cargo(&["xtask", "model", "--json"])),

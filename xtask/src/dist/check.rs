@@ -1,0 +1,295 @@
+//! `cargo xtask dist --check`: the package in a clean Debian folder: installed, started, upgraded, removed, purged.
+//!
+//! The folder is made by `mmdebstrap` (of Debian's package, unpacked but not installed) and holds no more than Debian's essential
+//! packages and what ours needs. There is no systemd running in it: what the scripts tell systemd is not tried, all else is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use lab::wait;
+use serde::Serialize;
+
+use crate::say;
+
+const STARTS_MAX: Duration = Duration::from_secs(30);
+/// What dpkg, and the user that is made, leave at all times.
+const LEFT: &[&str] =
+    &["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/var/", "/dev/", "/run/"];
+
+/// The agent has a user of its own.
+const AS_AGENT: [&str; 4] = ["runuser", "-u", "evenkeel", "--"];
+
+/// How one step went.
+#[derive(Serialize)]
+pub(super) struct Row {
+    step: &'static str,
+    pub(super) ok: bool,
+    /// What was seen, or what went wrong.
+    seen: String,
+}
+
+impl Row {
+    pub(super) fn line(&self) -> String {
+        let verdict = if self.ok { "ok" } else { "FAILED" };
+        format!("{verdict:<7} {:<60} {}", self.step, self.seen)
+    }
+}
+
+/// Goes through all steps, each from where the one before has left it, until one fails.
+pub(super) fn run(packages: [&Path; 2], folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let mut clean = Clean::make(folder)?;
+    let [first, later] = packages;
+    let before = clean.files()?;
+    let mut rows = Vec::new();
+    let mut step = |step: &'static str, done: anyhow::Result<String>| {
+        let row =
+            Row { step, ok: done.is_ok(), seen: done.unwrap_or_else(|error| format!("{error:#}")) };
+        say(&row.line());
+        let ok = row.ok;
+        rows.push(row);
+        ok
+    };
+    let _all_or_until_one_fails = step("installed", clean.installed(first))
+        && step("without a configuration of its own it does not start", clean.refuses_to_start())
+        && step("set up and started, it answers /healthz", clean.starts())
+        && step("its metrics are what promtool accepts", clean.metrics())
+        && step(
+            "upgraded, with its state and what was changed in its configuration",
+            clean.upgraded(later),
+        )
+        && step("removed, with its state kept", clean.removed())
+        && step("purged, with nothing left", clean.purged(&before));
+    Ok(rows)
+}
+
+/// A Debian folder.
+struct Clean {
+    root: PathBuf,
+    agent: Option<Child>,
+    host: String,
+}
+
+impl Clean {
+    fn make(folder: &Path) -> anyhow::Result<Clean> {
+        let root = folder.join("root");
+        if root.exists() {
+            fs::remove_dir_all(&root).with_context(|| format!("removing {}", root.display()))?;
+        }
+        say("making a clean Debian folder");
+        lab::setup::debian(&root, &["systemd", "libgcc-s1"])?;
+        Ok(Clean { root, agent: None, host: String::new() })
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// What a command in it says.
+    fn said(&self, words: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new("chroot");
+        command
+            .arg(&self.root)
+            .args(words)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        let output = command.env("DEBIAN_FRONTEND", "noninteractive").output();
+        let output = output.context("running chroot")?;
+        let all = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&all).into_owned();
+        ensure!(output.status.success(), "{}: {} {text}", words.join(" "), output.status);
+        Ok(text)
+    }
+
+    fn dpkg(&self, package: &Path) -> anyhow::Result<()> {
+        let there = self.at("/tmp/evenkeel.deb");
+        fs::copy(package, &there).with_context(|| there.display().to_string())?;
+        self.said(&["dpkg", "--install", "--force-confold", "/tmp/evenkeel.deb"])?;
+        Ok(fs::remove_file(there)?)
+    }
+
+    fn installed(&self, package: &Path) -> anyhow::Result<String> {
+        self.dpkg(package)?;
+        let version = self.said(&["evenkeel", "--version"])?;
+        for program in ["evenkeeld", "evenkeel-sim"] {
+            self.said(&[program, "--version"]).or_else(|_| self.said(&[program, "--help"]))?;
+        }
+        let users = fs::read_to_string(self.at("/etc/passwd"))?;
+        ensure!(
+            users.lines().any(|line| line.starts_with("evenkeel:")),
+            "there is no user evenkeel"
+        );
+        for file in ["usr/share/man/man1/evenkeel-why.1.gz", "usr/share/man/man8/evenkeeld.8.gz"] {
+            ensure!(self.at(file).is_file(), "there is no {file}");
+        }
+        Ok(version.trim().to_owned())
+    }
+
+    /// As shipped it has no keys, and an address that is an example.
+    fn refuses_to_start(&self) -> anyhow::Result<String> {
+        let said = Command::new("timeout")
+            .args(["20", "chroot"])
+            .arg(&self.root)
+            .arg("evenkeeld")
+            .output();
+        let said = said.context("running chroot")?;
+        let words = String::from_utf8_lossy(&said.stderr).into_owned();
+        ensure!(said.status.code() == Some(2), "{}: {words}", said.status);
+        ensure!(
+            words.contains("ca init") && words.contains("join"),
+            "no word of what to do: {words}"
+        );
+        Ok(words.lines().next().unwrap_or_default().trim().to_owned())
+    }
+
+    fn starts(&mut self) -> anyhow::Result<String> {
+        let file = self.at("/etc/evenkeel/evenkeel.toml");
+        let text = fs::read_to_string(&file)?;
+        let text = text
+            .replace("address = \"198.18.0.1\"", "address = \"127.0.0.1\"")
+            .replace("# request = \"multicast\"", "request = \"fan-out\"");
+        fs::write(&file, text)?;
+        self.said(&["evenkeel", "config", "check"])?;
+        let init = ["evenkeel", "ca", "init", "--cluster", "example", "--own"];
+        self.said(&[&AS_AGENT[..], &init].concat())?;
+        // As the unit does.
+        self.said(&[
+            "install",
+            "-d",
+            "-m",
+            "750",
+            "-o",
+            "evenkeel",
+            "-g",
+            "evenkeel",
+            "/run/evenkeel",
+        ])?;
+        self.start()?;
+        self.host = self.field("host_id")?;
+        Ok(format!("host {}", self.host))
+    }
+
+    /// Starts the agent in namespaces of its own, and waits until it answers.
+    fn start(&mut self) -> anyhow::Result<()> {
+        let script = "ip link set lo up && mount -t proc proc $0/proc && mount -t sysfs sysfs $0/sys && \
+                      mount --rbind /dev $0/dev && exec chroot --userspec evenkeel:evenkeel $0 evenkeeld";
+        let log = fs::File::create(self.at("/var/log/evenkeeld.log"))?;
+        let mut command = Command::new("unshare");
+        command.args([
+            "--net",
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ]);
+        command.args(["sh", "-c", script]).arg(&self.root);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        self.agent = Some(child.context("running unshare")?);
+        let healthy =
+            |answer: &String| answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let answers = runtime.block_on(wait::until(STARTS_MAX, "it answers", || {
+            Ok(self.asked("/healthz").ok().filter(healthy).map(drop))
+        }));
+        let log = fs::read_to_string(self.at("/var/log/evenkeeld.log"))?;
+        answers.with_context(|| format!("its log: {log}"))
+    }
+
+    fn stop(&mut self) -> anyhow::Result<()> {
+        let Some(mut agent) = self.agent.take() else { return Ok(()) };
+        agent.kill()?;
+        agent.wait()?;
+        Ok(())
+    }
+
+    /// What the agent answers over its socket, head and body.
+    fn asked(&self, path: &str) -> anyhow::Result<String> {
+        // A socket's address is short: by the folder that is open, whatever its path.
+        let folder = fs::File::open(self.at("/run/evenkeel"))?;
+        let number = std::os::fd::AsRawFd::as_raw_fd(&folder);
+        let mut stream = UnixStream::connect(format!("/proc/self/fd/{number}/api.sock"))?;
+        stream.set_read_timeout(Some(STARTS_MAX))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    fn field(&self, name: &str) -> anyhow::Result<String> {
+        let answer = self.asked("/v1/status")?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+        let body: serde_json::Value = serde_json::from_str(body)?;
+        let field = body.get(name).and_then(serde_json::Value::as_str);
+        Ok(field.with_context(|| format!("no {name} in {body}"))?.to_owned())
+    }
+
+    fn metrics(&self) -> anyhow::Result<String> {
+        let answer = self.asked("/metrics")?;
+        let (_, text) = answer.split_once("\r\n\r\n").context("no body")?;
+        let mut promtool = Command::new(lab::setup::promtool()?);
+        let promtool = promtool.args(["check", "metrics"]).stdin(Stdio::piped());
+        let mut promtool = promtool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // Dropped at once: that is the end of what it reads.
+        promtool.stdin.take().context("a pipe")?.write_all(text.as_bytes())?;
+        let said = promtool.wait_with_output()?;
+        let words = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+        ensure!(said.status.success(), "{words}");
+        Ok(format!("{} lines", text.lines().count()))
+    }
+
+    fn upgraded(&mut self, package: &Path) -> anyhow::Result<String> {
+        self.dpkg(package)?;
+        // Without systemd nobody has restarted it: so it goes on, and the new one takes over from it.
+        ensure!(self.field("host_id")? == self.host, "another host id");
+        self.stop()?;
+        self.start()?;
+        ensure!(self.field("host_id")? == self.host, "another host id");
+        let text = fs::read_to_string(self.at("/etc/evenkeel/evenkeel.toml"))?;
+        ensure!(text.contains("address = \"127.0.0.1\""), "the configuration was replaced");
+        Ok(format!("still host {}", self.host))
+    }
+
+    fn removed(&mut self) -> anyhow::Result<String> {
+        self.stop()?;
+        self.said(&["dpkg", "--remove", "evenkeel"])?;
+        for gone in ["usr/bin/evenkeeld", "usr/lib/systemd/system/evenkeeld.service"] {
+            ensure!(!self.at(gone).exists(), "{gone} is still there");
+        }
+        for kept in ["var/lib/evenkeel/keys/host.key", "etc/evenkeel/evenkeel.toml"] {
+            ensure!(self.at(kept).exists(), "{kept} is gone");
+        }
+        Ok("keys and configuration are there".to_owned())
+    }
+
+    fn purged(&self, before: &BTreeSet<PathBuf>) -> anyhow::Result<String> {
+        self.said(&["dpkg", "--purge", "evenkeel"])?;
+        let after = self.files()?;
+        let ours =
+            |path: &&PathBuf| !LEFT.iter().any(|left| path.starts_with(left.trim_end_matches('/')));
+        let left: Vec<&PathBuf> = after.difference(before).filter(ours).collect();
+        ensure!(left.is_empty(), "left: {left:?}");
+        ensure!(!self.at("/var/lib/evenkeel").exists(), "its state is still there");
+        Ok(format!("{} files, as before", after.len()))
+    }
+
+    /// All files, as paths in the folder.
+    fn files(&self) -> anyhow::Result<BTreeSet<PathBuf>> {
+        let listed = self.said(&["find", "/", "-xdev", "-not", "-type", "d"])?;
+        Ok(listed.lines().map(PathBuf::from).collect())
+    }
+}
+
+impl Drop for Clean {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            say(&format!("stopping the agent: {error:#}"));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `cargo xtask dist`: packages, in `target/dist`.
+//!
+//! ```text
+//!   release builds, packaging/, man pages and completion by the programs themselves ─▶ a tree as installed ─▶ dpkg-deb
+//! ```
+//!
+//! By Debian's own tools (`dpkg-deb`, and `dpkg-shlibdeps` for what the programs need), so what is installed is what stands here.
+
+mod check;
+mod deb;
+mod pages;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use crate::ci::root;
+use crate::demo::prepare;
+use crate::{print, say};
+
+/// The programs, and the crates that make them.
+const PROGRAMS: [[&str; 2]; 3] =
+    [["agent", "evenkeeld"], ["cli", "evenkeel"], ["sim", "evenkeel-sim"]];
+
+/// Arguments of the task.
+#[derive(Args)]
+pub(crate) struct Dist {
+    /// Install, start, upgrade, remove and purge it in a clean Debian folder too; needs root
+    #[arg(long)]
+    check: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    packages: Vec<Package>,
+    /// How it went in a clean Debian folder, if that was asked for.
+    checks: Vec<check::Row>,
+    ok: bool,
+}
+
+#[derive(Serialize)]
+struct Package {
+    path: PathBuf,
+    bytes: u64,
+    files: usize,
+}
+
+impl Dist {
+    pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
+        for [of, program] in PROGRAMS {
+            prepare::release(&[of, "--bin", program])?;
+        }
+        let version = env!("CARGO_PKG_VERSION");
+        let folder = root().join("target/dist");
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let tree = folder.join("tree");
+        say("putting together what is installed");
+        let files = tree::make(&tree)?;
+        say("packing");
+        let path = deb::pack(&tree, &folder, version)?;
+        let bytes = std::fs::metadata(&path)?.len();
+        let checks = if self.check { checked(&tree, &folder, &path)? } else { Vec::new() };
+        let ok = checks.iter().all(|row| row.ok);
+        let report = Report { packages: vec![Package { path, bytes, files }], checks, ok };
+        let line = |package: &Package| {
+            let Package { path, bytes, files } = package;
+            format!("{}  {} KiB, {files} files", path.display(), bytes / 1024)
+        };
+        let lines: Vec<String> = report.packages.iter().map(line).collect();
+        let text =
+            if self.json { serde_json::to_string_pretty(&report)? } else { lines.join("\n") };
+        print(&text);
+        Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// The package and, for the upgrade, the same with a later version.
+fn checked(tree: &Path, folder: &Path, package: &Path) -> anyhow::Result<Vec<check::Row>> {
+    let later =
+        deb::pack(tree, &folder.join("later"), concat!(env!("CARGO_PKG_VERSION"), "+later"))?;
+    check::run([package, &later], folder)
+}
