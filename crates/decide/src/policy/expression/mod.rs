@@ -140,6 +140,8 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Truth(truth) => write!(f, "{truth}"),
+            // Digits alone would be read as a whole number, of which CEL knows none as large.
+            Value::Number(number) if number.abs() >= 1e16 => write!(f, "{number:?}"),
             Value::Number(number) => write!(f, "{number}"),
             Value::Text(text) => quoted(f, text),
             Value::Numbers(numbers) => write!(f, "{numbers:?}"),
