@@ -79,6 +79,8 @@ impl Samples {
     /// If the target does, is slow, or takes much memory; with the input, made smaller.
     pub fn damaged(self, mut target: impl FnMut(&[u8])) {
         assert!(!self.genuine.is_empty(), "nothing to begin with");
+        // Before the target sets one of its own.
+        panic::set_hook();
         self.genuine.iter().for_each(|sample| target(sample));
         let mut target = AssertUnwindSafe(target);
         let engine = Run { seed: variable("EVENKEEL_FUZZ_SEED", 1), time: time() };
@@ -115,7 +117,6 @@ where
     fn run(self, mut test: T, options: driver::Options) {
         let Run { seed, time } = self;
         eprintln!("EVENKEEL_FUZZ_SEED={seed} for {time:?}");
-        panic::set_hook();
         let forwarded = panic::forward_panic(false);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut drawn = vec![0; DRAWN];

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   setup ─▶ fmt ─▶ clippy ─▶ tests ─▶ swarm ─▶ doc ─▶ real
-//!     ─▶ (with --full: demo ─▶ bench move ─▶ faults ─▶ builds ─▶ model ─▶ mutants)
+//!     ─▶ (with --full: demo ─▶ bench move ─▶ faults ─▶ builds ─▶ model ─▶ mutants ─▶ fuzz)
 //! ```
 //!
 //! **Invariant:** nothing is skipped silently: what cannot run here is named, and its phase fails.
@@ -25,7 +25,7 @@ use crate::{print, say};
 /// Arguments of the task.
 #[derive(Args)]
 pub(crate) struct Ci {
-    /// The demo, `bench move`, `faults`, release builds, `model` and `mutants` too
+    /// The demo, `bench move`, `faults`, release builds, `model`, `mutants` and a minute of each fuzz target too
     #[arg(long)]
     full: bool,
     /// Print one JSON document

@@ -25,8 +25,8 @@ const NEXTEST: &str = "cargo-nextest@0.9.151";
 /// What everything is measured by.
 pub(super) const GATE: &[Phase] = FULL.split_at(8).0;
 
-/// The gate, then the demo, attacks, the benchmark of a move, all faults, what needs a release build, the model checks and the
-/// planted bugs.
+/// The gate, then the demo, attacks, the benchmark of a move, all faults, what needs a release build, the model checks, the
+/// planted bugs and more hostile input.
 pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "setup",
@@ -99,13 +99,30 @@ pub(super) const FULL: &[Phase] = &[
         what: "planted bugs that the checks must find",
         run: |_| finish(cargo(&["xtask", "mutants", "--json"])),
     },
+    Phase {
+        name: "fuzz",
+        what: "hostile input that nobody has seen before, a minute for each reader",
+        run: |_| fuzz(),
+    },
 ];
+
+/// All targets of hostile input.
+const TARGETS: &str = "binary(fuzz) | test(/(^|::)fuzz::/)";
 
 /// Seeds that nobody has seen before: the clock draws the first. A failure names its seed and the command that lives it again.
 fn swarm() -> anyhow::Result<()> {
     let first = jiff::Timestamp::now().as_millisecond().to_string();
     say(&format!("first seed {first}"));
     finish(cargo(&["run", "-p", "sim", "--", "swarm", "--seconds", "60", "--first-seed", &first]))
+}
+
+/// As the gate runs them, but longer and from another seed. A failure names it, and shows the input.
+fn fuzz() -> anyhow::Result<()> {
+    let seed = jiff::Timestamp::now().as_millisecond().to_string();
+    say(&format!("EVENKEEL_FUZZ_SEED={seed}"));
+    let mut targets = cargo(&["nextest", "run", "--workspace", "-E", TARGETS]);
+    targets.env("EVENKEEL_FUZZ_SECONDS", "60").env("EVENKEEL_FUZZ_SEED", seed);
+    finish(targets)
 }
 
 fn same_in_both_builds() -> anyhow::Result<()> {

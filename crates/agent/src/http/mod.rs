@@ -36,6 +36,8 @@ pub use self::tcp::TlsListener;
 
 mod access;
 mod audit;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 mod guesses;
 mod hold;
