@@ -14,17 +14,18 @@
 //!
 //! **Invariant:** the same seed gives the same inputs in the same order; a longer run only goes on.
 //! **Invariant:** an input on which the target takes more than [`EACH_MAX`] of processor time is a failure, and so is a process
-//! that ever took more than [`MEMORY_MAX`].
+//! that ever took more than [`MEMORY_MAX`]. One that does not come back at all within [`HANGS`] ends the process.
 
 #![expect(clippy::print_stderr, reason = "seeds and figures are read by people")]
 
 mod damage;
 
 use std::fmt::Debug;
-use std::fs;
 use std::ops::DerefMut;
 use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
+use std::{fs, process, thread};
 
 use bolero::bolero_engine::input::Bytes;
 use bolero::bolero_engine::{Failure, driver, panic};
@@ -37,6 +38,8 @@ use damage::Damage;
 
 /// The most processor time that a target may take for one input, in an unoptimised build.
 pub const EACH_MAX: Duration = Duration::from_secs(1);
+/// A target that is at one input for that long, by the clock, does not come back.
+pub const HANGS: Duration = Duration::from_secs(60);
 /// The most memory that the process of a target may ever have had, in KiB.
 pub const MEMORY_MAX: u64 = 768 * 1024;
 /// Random bytes that one input is made of.
@@ -121,6 +124,8 @@ where
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut drawn = vec![0; DRAWN];
         let begun = clock(ClockId::Monotonic);
+        let (comes_back, hangs) = mpsc::channel();
+        thread::spawn(move || watch(&hangs, HANGS, seed));
         let mut inputs = 0_u64;
         let took = loop {
             let took = clock(ClockId::Monotonic) - begun;
@@ -128,6 +133,8 @@ where
                 break took;
             }
             rng.fill_bytes(&mut drawn);
+            // The watch goes on for as long as this side is there.
+            let _ = comes_back.send(inputs);
             if let Err(error) = test.test(&mut Bytes::new(&drawn, &options)) {
                 let smaller = test.shrink(drawn.clone(), None, &options);
                 let failure = smaller.unwrap_or_else(|| {
@@ -145,6 +152,21 @@ where
         panic::forward_panic(forwarded);
         memory(inputs);
         eprintln!("{inputs} inputs, {:.0} a second", inputs as f64 / took.as_secs_f64());
+    }
+}
+
+/// Ends the process if no further input is begun for so long.
+fn watch(begun: &Receiver<u64>, hangs: Duration, seed: u64) {
+    let mut last = 0;
+    loop {
+        match begun.recv_timeout(hangs) {
+            Ok(input) => last = input,
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                eprintln!("input {last} from EVENKEEL_FUZZ_SEED={seed}: no end within {hangs:?}");
+                process::abort();
+            }
+        }
     }
 }
 
@@ -198,5 +220,23 @@ mod tests {
             while slow && clock(ClockId::ThreadCPUTime) - begun <= EACH_MAX {}
         });
         assert!(said.contains("it took 1."), "{said}");
+    }
+
+    #[test]
+    fn what_does_not_come_back_ends_and_says_at_which_input() {
+        const HERE: &str = "EVENKEEL_FUZZ_HANGS_HERE";
+        if std::env::var_os(HERE).is_some() {
+            let (begins, begun) = mpsc::channel();
+            begins.send(17).unwrap();
+            watch(&begun, Duration::from_millis(50), 1);
+        }
+        let itself = std::env::current_exe().unwrap();
+        let mut again = process::Command::new(itself);
+        let name = "tests::what_does_not_come_back_ends_and_says_at_which_input";
+        again.args([name, "--exact", "--nocapture"]).env(HERE, "");
+        let ended = again.output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(!ended.status.success());
+        assert!(said.contains("input 17 from EVENKEEL_FUZZ_SEED=1: no end within 50ms"), "{said}");
     }
 }
