@@ -51,7 +51,7 @@ pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "tests",
         what: "tests that need nothing but a processor",
-        run: |summaries| nextest("default", summaries),
+        run: |summaries| nextest(&["--profile", "default"], &[], summaries),
     },
     Phase { name: "swarm", what: "fresh seeds of the simulator, for a minute", run: |_| swarm() },
     Phase {
@@ -102,27 +102,15 @@ pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "fuzz",
         what: "hostile input that nobody has seen before, a minute for each reader",
-        run: |_| fuzz(),
+        run: crate::fuzz::for_a_minute,
     },
 ];
-
-/// All targets of hostile input.
-const TARGETS: &str = "binary(fuzz) | test(/(^|::)fuzz::/)";
 
 /// Seeds that nobody has seen before: the clock draws the first. A failure names its seed and the command that lives it again.
 fn swarm() -> anyhow::Result<()> {
     let first = jiff::Timestamp::now().as_millisecond().to_string();
     say(&format!("first seed {first}"));
     finish(cargo(&["run", "-p", "sim", "--", "swarm", "--seconds", "60", "--first-seed", &first]))
-}
-
-/// As the gate runs them, but longer and from another seed. A failure names it, and shows the input.
-fn fuzz() -> anyhow::Result<()> {
-    let seed = jiff::Timestamp::now().as_millisecond().to_string();
-    say(&format!("EVENKEEL_FUZZ_SEED={seed}"));
-    let mut targets = cargo(&["nextest", "run", "--workspace", "-E", TARGETS]);
-    targets.env("EVENKEEL_FUZZ_SECONDS", "60").env("EVENKEEL_FUZZ_SEED", seed);
-    finish(targets)
 }
 
 fn same_in_both_builds() -> anyhow::Result<()> {
@@ -158,7 +146,7 @@ fn real(summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
         let binaries = real_binaries(&config).join(", ");
         bail!("making network namespaces and taps needs root; not run: {binaries}. Use sudo");
     }
-    nextest("real", summaries)
+    nextest(&["--profile", "real"], &[], summaries)
 }
 
 /// The test binaries of profile `real`, as its filter names them.
@@ -168,10 +156,15 @@ fn real_binaries(config: &str) -> Vec<&str> {
     filter.split("binary_id(").skip(1).filter_map(|rest| rest.split(')').next()).collect()
 }
 
-/// Runs the tests of a profile and keeps the closing line.
-fn nextest(profile: &str, summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
-    let mut command =
-        cargo(&["nextest", "run", "--workspace", "--color", "never", "--profile", profile]);
+/// Runs tests, chosen by these arguments and told these variables, and keeps the closing line.
+pub(crate) fn nextest(
+    arguments: &[&str],
+    variables: &[(&str, u64)],
+    summaries: &mut Vec<Summary>,
+) -> anyhow::Result<()> {
+    let mut command = cargo(&["nextest", "run", "--workspace", "--color", "never"]);
+    command.args(arguments);
+    command.envs(variables.iter().map(|(name, value)| (name, value.to_string())));
     let mut running = command.stderr(Stdio::piped()).spawn().context("running cargo nextest")?;
     let lines = running.stderr.take().context("its standard error is a pipe")?;
     let mut closing = None;
