@@ -43,6 +43,7 @@ mod guesses;
 mod hold;
 mod peer;
 mod problem;
+mod refusals;
 mod routes;
 mod socket;
 mod tcp;
