@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod dist;
 mod faults;
+mod fuzz;
 mod model;
 mod mutants;
 mod setup;
@@ -52,6 +53,11 @@ enum Task {
         after_help = "Examples:\n  cargo xtask faults --json\n  cargo xtask faults --phase ready --fault 'target cut off'"
     )]
     Faults(faults::Faults),
+    /// Give damaged input to whatever reads what others write, for longer than the gate does
+    #[command(
+        after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz trust --seconds 3600\n  cargo xtask fuzz histories --seed 1 --json"
+    )]
+    Fuzz(fuzz::Fuzz),
     /// Check the machines of a move under every order of events, within budgets
     #[command(after_help = "Examples:\n  cargo xtask model\n  cargo xtask model --deep --json")]
     Model(model::Model),
@@ -75,6 +81,7 @@ fn main() -> ExitCode {
         Task::Demo(task) => task.run(),
         Task::Dist(task) => task.run(),
         Task::Faults(task) => task.run(),
+        Task::Fuzz(task) => task.run(),
         Task::Model(task) => task.run(),
         Task::Mutants(task) => task.run(),
         Task::StandIn(task) => task.run(),

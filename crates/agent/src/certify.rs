@@ -13,8 +13,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
+use decide::units::HostId;
 use trust::authority::{Authority, LIFE};
 use trust::grant::{self, Grant};
 use trust::identity::{Identity, Unix};
@@ -232,21 +233,61 @@ fn ca(command: &CaCommand, config: &Path) -> anyhow::Result<String> {
         CaCommand::Revoke { host, place } => {
             let ca = place.open()?;
             let host = ca.find(host)?;
-            let keys = own_keys(config);
-            keys.as_ref().map(|keys| ca.absorb(keys, now())).transpose()?;
-            let version = ca.revoke(host, now())?;
-            let next = match keys {
-                Some(keys) => {
-                    ca.update()?.merge(&keys, now())?;
-                    "in force here in seconds, on all hosts that can be reached within a minute"
-                }
-                None => "next: `evenkeel ca update`, and install that on any one host",
-            };
-            Ok(format!(
-                "host {host} is revoked, by list {version}, and there is a new cluster key\n{next}"
-            ))
+            revoke(&ca, &place.folder, host, own_keys(config).as_deref())
         }
     }
+}
+
+/// Revokes a host, and brings the list to this host's keys even if all else fails: that shuts the host out.
+fn revoke(
+    ca: &Authority,
+    folder: &Path,
+    host: HostId,
+    keys: Option<&Path>,
+) -> anyhow::Result<String> {
+    let mut wrong = Vec::new();
+    if let Some(keys) = keys
+        && let Err(why) = ca.absorb(keys, now())
+    {
+        let keys = keys.display();
+        wrong.push(format!(
+            "what {keys} holds was not taken over into {}: {why:#}",
+            folder.display()
+        ));
+    }
+    let before = grant::revocations(folder)?;
+    if let Err(why) = ca.revoke(host, now()) {
+        let signed = grant::revocations(folder).is_ok_and(|now| now > before);
+        ensure!(signed, "host {host} is not revoked, nothing was changed: {why:#}");
+        wrong.push(format!(
+            "there is no new cluster key, so it can still read datagrams, and seal some in the name of others: {why:#}"
+        ));
+    }
+    let version = grant::revocations(folder)?;
+    let mut done = format!("host {host} is revoked, by list {version}");
+    let carried = keys.map(|keys| {
+        grant::carry_revocations(folder, keys)?;
+        let there = grant::revocations(keys)?;
+        ensure!(there == version, "list {there} is there");
+        if wrong.is_empty() { ca.update()?.merge(keys, now()).map(drop) } else { Ok(()) }
+    });
+    let next = match &carried {
+        Some(Ok(())) => {
+            "in force here in seconds, on all hosts that can be reached within a minute"
+        }
+        Some(Err(why)) => {
+            let keys = keys.unwrap_or(Path::new("")).display();
+            wrong.push(format!("{keys} could not be brought up to it: {why:#}"));
+            "NOT in force: next `evenkeel ca update`, and install that on any one host"
+        }
+        None => "next: `evenkeel ca update`, and install that on any one host",
+    };
+    if wrong.is_empty() {
+        done += ", and there is a new cluster key";
+        return Ok(format!("{done}\n{next}"));
+    }
+    let wrong = wrong.join("\n");
+    bail!("{done}\n{next}\nbut: {wrong}\nmend that, and run `evenkeel ca revoke {host}` again")
 }
 
 /// This host's folder of keys, if it has one.

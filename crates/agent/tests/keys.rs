@@ -126,6 +126,38 @@ fn from_a_new_ca_to_keys_on_a_host_and_its_revocation() {
     assert!(why.contains("a passphrase of 5 bytes is too short"), "{why}");
 }
 
+#[test]
+fn a_revocation_is_in_force_also_where_no_cluster_key_can_be_made_and_it_is_said_what_is_not_done()
+{
+    let bed = Bed::new();
+    let own = ["--config", "own.toml"];
+    let both = ["--folder", "ca", "--config", "own.toml"];
+    bed.gives(&["ca", "init", "--cluster", "prod", "--folder", "ca"]);
+    fs::write(bed.at("request"), bed.gives(&all("keys", &["request"], &own))).expect("written");
+    bed.gives(&all("ca", &["sign", "request", "--out", "grant"], &both));
+    let shown = bed.gives(&all("keys", &["install", "grant"], &own));
+    let host = word(&shown, "host ").to_owned();
+    let revoke = all("ca", &["revoke", &host], &both);
+    let in_force = || {
+        let shown = bed.gives(&all("keys", &["show"], &own));
+        (word(&shown, "cluster key").to_owned(), word(&shown, "revocations").to_owned())
+    };
+    let keys = bed.at("ca/cluster.keys");
+    let mode = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(&keys, mode).expect("it is there");
+    };
+    mode(0o644);
+    let why = bed.refuses(&revoke);
+    assert!(why.contains("is revoked, by list 1\nin force here in seconds"), "{why}");
+    assert!(why.contains("there is no new cluster key") && why.contains("(mode 644)"), "{why}");
+    assert!(why.contains(&format!("run `evenkeel ca revoke {host}` again")), "{why}");
+    assert_eq!(in_force(), ("1".to_owned(), "list 1".to_owned()));
+    mode(0o600);
+    bed.gives(&revoke);
+    assert_eq!(in_force(), ("2".to_owned(), "list 2".to_owned()));
+}
+
 fn no_secrets(shown: &str, keys: &Path) {
     let held = fs::read_to_string(keys.join("cluster.keys")).expect("read");
     let key = held.split('"').find(|part| part.len() == 64).expect("a key");

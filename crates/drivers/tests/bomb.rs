@@ -2,8 +2,8 @@
 
 #![expect(clippy::print_stdout, reason = "figures are read by people")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+mod measured;
+
 use std::time::Duration;
 
 use decide::units::Time;
@@ -16,45 +16,7 @@ use drivers::store::history::pack::{BLOCK_MAX, pack};
 use drivers::store::history::travel;
 use pco::standalone::{FileDecompressor, simple_decompress_into};
 
-/// What is allocated, and the most that ever was since it was last looked at.
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: all is `System`'s; what is counted besides allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        MOST.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        MOST.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-const KIB: usize = 1024;
-
-/// What `act` gives, and how many bytes it took at its most beyond those that were taken before.
-fn measured<T>(act: impl FnOnce() -> T) -> (T, usize) {
-    let before = NOW.load(Relaxed);
-    MOST.store(before, Relaxed);
-    let given = act();
-    (given, MOST.load(Relaxed) - before)
-}
+use measured::{KIB, measured};
 
 /// As the agent reads what has come.
 fn read(bytes: &[u8]) -> Result<WholeHistory, String> {

@@ -91,9 +91,9 @@ impl Grant {
         let _alone = folder::lock(into)?;
         settle(into)?;
         let own = self.certificate.as_deref().map(|pem| own(into, pem, &ca)).transpose()?;
-        let before = (version(into)?, ring(into)?.map(|ring| ring.newest()));
+        let before = (revocations(into)?, ring(into)?.map(|ring| ring.newest()));
         self.merge_alone(into, now)?;
-        let after = (version(into)?, ring(into)?.map(|ring| ring.newest()));
+        let after = (revocations(into)?, ring(into)?.map(|ring| ring.newest()));
         if before.1.is_some() && after.0 > before.0 && after.1 == before.1 {
             // The CA was elsewhere, and did not know how far the keys here have come.
             rotate_alone(into, now)?;
@@ -173,8 +173,11 @@ impl Grant {
     }
 }
 
-/// The number of the list of revocations in a folder; its signature was looked at when it came.
-fn version(folder: &Path) -> anyhow::Result<u64> {
+/// The number of the list of revocations in a folder of keys or of the CA, 0 where there is none.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn revocations(folder: &Path) -> anyhow::Result<u64> {
     let Some(list) = list(folder)? else { return Ok(0) };
     let ca = CertificateDer::from_pem_slice(folder::text(folder, CA_CERTIFICATE)?.as_bytes())
         .context("the CA's certificate")?;
@@ -197,6 +200,23 @@ pub(crate) fn ring(folder: &Path) -> anyhow::Result<Option<Ring>> {
         anyhow::Ok(ring)
     };
     read().map(Some).with_context(|| folder.join(CLUSTER_KEYS).display().to_string())
+}
+
+/// Brings the list of revocations of the CA's folder to a folder of keys, if it is newer than what is there; says whether it was.
+/// The cluster keys of neither are changed: what revokes must not wait for what is wrong with those.
+///
+/// # Errors
+/// If it cannot be read or written, or is of another CA.
+pub fn carry_revocations(authority: &Path, into: &Path) -> anyhow::Result<bool> {
+    let _alone = folder::lock(into)?;
+    let ca = folder::text(into, CA_CERTIFICATE)?;
+    let ca = CertificateDer::from_pem_slice(ca.as_bytes()).context("the CA's certificate")?;
+    let came = list(authority)?.unwrap_or_default();
+    let newer = Revoked::read(&came, &ca)?.version > revocations(into)?;
+    if newer {
+        folder::write(into, REVOKED, &came)?;
+    }
+    Ok(newer)
 }
 
 /// Makes the next cluster key in a folder of keys; those before still open, until they retire. Gives its epoch.

@@ -9,12 +9,13 @@
 //! No cryptography of ours: X.509 by `rcgen`, `rustls` and `x509-parser`, AEAD and HKDF by `ring`, passphrases by PKCS#8.
 //! docs/security.md says who holds what, and what a stolen host can do.
 //!
-//! **Boundary:** nothing here reads a clock or opens a socket; files are those of the keys folder and of the CA's.
+//! **Boundary:** nothing here reads a clock or opens a socket; files are those of the keys folder, of the CA's, and what was heard.
 //! **Invariant:** no secret is in a `Debug` form or an error.
 
 pub mod authority;
 mod folder;
 pub mod grant;
+pub mod heard;
 pub mod identity;
 pub mod join;
 pub mod keys;

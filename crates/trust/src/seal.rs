@@ -14,13 +14,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use decide::units::HostId;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::Prk;
@@ -179,43 +174,10 @@ impl fmt::Debug for Sender {
     }
 }
 
-/// What is kept of all senders over a restart.
+/// What is kept of all senders over a restart (`heard`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Marks(pub BTreeMap<HostId, Mark>);
-
-impl Marks {
-    /// What was kept in this file; none where it is not there.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn read(file: &Path) -> anyhow::Result<Marks> {
-        let text = match fs::read(file) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Marks::default()),
-            read => read.with_context(|| format!("reading {}", file.display()))?,
-        };
-        serde_json::from_slice(&text).with_context(|| {
-            let file = file.display();
-            format!("reading {file}: datagrams from before this start could be replayed once")
-        })
-    }
-
-    /// Replaces the file. It need not outlive a loss of power: what could be replayed then has been outlived.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
-        let half = file.with_extension("new");
-        let text = serde_json::to_vec(self).context("writing JSON")?;
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let write = || {
-            options.open(&half)?.write_all(&text)?;
-            fs::rename(&half, file)
-        };
-        write().with_context(|| format!("writing {}", file.display()))
-    }
-}
 
 impl Opener {
     /// One that goes on where another was.

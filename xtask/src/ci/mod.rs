@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   setup ─▶ fmt ─▶ clippy ─▶ tests ─▶ swarm ─▶ doc ─▶ real
-//!     ─▶ (with --full: demo ─▶ bench move ─▶ faults ─▶ builds ─▶ dist ─▶ model ─▶ mutants)
+//!     ─▶ (with --full: demo ─▶ attack ─▶ bench move ─▶ faults ─▶ builds ─▶ dist ─▶ model ─▶ mutants ─▶ fuzz)
 //! ```
 //!
 //! **Invariant:** nothing is skipped silently: what cannot run here is named, and its phase fails.
@@ -18,14 +18,14 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::Instant;
 
-pub(crate) use self::phases::{cargo, root};
-use self::summary::Summary;
+pub(crate) use self::phases::{cargo, nextest, root};
+pub(crate) use self::summary::{Summary, closing_lines};
 use crate::{print, say};
 
 /// Arguments of the task.
 #[derive(Args)]
 pub(crate) struct Ci {
-    /// The demo, `bench move`, `faults`, release builds, `model` and `mutants` too
+    /// The demo, `attack`, `bench move`, `faults`, release builds, `model`, `mutants` and a minute of each fuzz target too
     #[arg(long)]
     full: bool,
     /// Print one JSON document
@@ -55,7 +55,7 @@ impl Ci {
             ran.push(Ran { name: phase.name, took: began.elapsed(), outcome });
         }
         let ok = ran.iter().all(|phase| phase.outcome.is_ok());
-        let text = format!("{}\n\n{}", table(&ran), summary::closing_lines(&summaries));
+        let text = format!("{}\n\n{}", table(&ran), closing_lines(&summaries));
         if self.json {
             say(&text);
             print(&serde_json::to_string_pretty(&report(&ran, &summaries))?);

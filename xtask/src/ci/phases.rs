@@ -25,8 +25,8 @@ const NEXTEST: &str = "cargo-nextest@0.9.151";
 /// What everything is measured by.
 pub(super) const GATE: &[Phase] = FULL.split_at(8).0;
 
-/// The gate, then the demo, attacks, the benchmark of a move, all faults, what needs a release build, the model checks and the
-/// planted bugs.
+/// The gate, then the demo, attacks, the benchmark of a move, all faults, what needs a release build, the model checks, the
+/// planted bugs and more hostile input.
 pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "setup",
@@ -51,7 +51,7 @@ pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "tests",
         what: "tests that need nothing but a processor",
-        run: |summaries| nextest("default", summaries),
+        run: |summaries| nextest(&["--profile", "default"], &[], summaries),
     },
     Phase { name: "swarm", what: "fresh seeds of the simulator, for a minute", run: |_| swarm() },
     Phase {
@@ -104,6 +104,11 @@ pub(super) const FULL: &[Phase] = &[
         what: "planted bugs that the checks must find",
         run: |_| finish(cargo(&["xtask", "mutants", "--json"])),
     },
+    Phase {
+        name: "fuzz",
+        what: "hostile input that nobody has seen before, a minute for each reader",
+        run: crate::fuzz::for_a_minute,
+    },
 ];
 
 /// Seeds that nobody has seen before: the clock draws the first. A failure names its seed and the command that lives it again.
@@ -146,7 +151,7 @@ fn real(summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
         let binaries = real_binaries(&config).join(", ");
         bail!("making network namespaces and taps needs root; not run: {binaries}. Use sudo");
     }
-    nextest("real", summaries)
+    nextest(&["--profile", "real"], &[], summaries)
 }
 
 /// The test binaries of profile `real`, as its filter names them.
@@ -156,10 +161,15 @@ fn real_binaries(config: &str) -> Vec<&str> {
     filter.split("binary_id(").skip(1).filter_map(|rest| rest.split(')').next()).collect()
 }
 
-/// Runs the tests of a profile and keeps the closing line.
-fn nextest(profile: &str, summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
-    let mut command =
-        cargo(&["nextest", "run", "--workspace", "--color", "never", "--profile", profile]);
+/// Runs tests, chosen by these arguments and told these variables, and keeps the closing line.
+pub(crate) fn nextest(
+    arguments: &[&str],
+    variables: &[(&str, u64)],
+    summaries: &mut Vec<Summary>,
+) -> anyhow::Result<()> {
+    let mut command = cargo(&["nextest", "run", "--workspace", "--color", "never"]);
+    command.args(arguments);
+    command.envs(variables.iter().map(|(name, value)| (name, value.to_string())));
     let mut running = command.stderr(Stdio::piped()).spawn().context("running cargo nextest")?;
     let lines = running.stderr.take().context("its standard error is a pipe")?;
     let mut closing = None;

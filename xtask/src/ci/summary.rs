@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// What a test run ended with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     /// The line itself.
     #[serde(skip)]
     line: String,
@@ -49,7 +49,7 @@ pub(super) fn sum(summaries: &[Summary]) -> Summary {
 }
 
 /// The closing line of each run, and the sums alone on the last.
-pub(super) fn closing_lines(summaries: &[Summary]) -> String {
+pub(crate) fn closing_lines(summaries: &[Summary]) -> String {
     let sum = sum(summaries);
     let lines = summaries.iter().map(|one| one.line.clone());
     let last = format!("{} passed, {} failed", sum.passed, sum.failed);

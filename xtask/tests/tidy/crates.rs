@@ -7,19 +7,27 @@ use serde_json::Value;
 use crate::tree::File;
 
 /// Whom of ours each crate may depend on; a crate that is not here may not be.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("agent", &["drivers", "api", "decide", "trust"]),
     ("api", &[]),
     ("cli", &["api"]),
     ("decide", &[]),
     ("drivers", &["decide"]),
+    ("fuzz", &[]),
     ("lab", &["drivers", "api", "decide"]),
     ("sim", &["decide"]),
     ("trust", &["decide"]),
     ("xtask", &["agent", "lab", "sim", "drivers", "api", "decide", "trust"]),
 ];
 /// The same for their tests only.
-const ARROWS_OF_TESTS: [(&str, &str); 2] = [("agent", "lab"), ("agent", "sim")];
+const ARROWS_OF_TESTS: [(&str, &str); 6] = [
+    ("agent", "fuzz"),
+    ("agent", "lab"),
+    ("agent", "sim"),
+    ("decide", "fuzz"),
+    ("drivers", "fuzz"),
+    ("trust", "fuzz"),
+];
 
 /// What would let the world into `decide`.
 const WORLD: [&str; 5] = ["tokio", "mio", "socket2", "getrandom", "chrono"];

@@ -26,6 +26,7 @@ use super::audit::{Audit, Call};
 use super::guesses::{Guesses, WINDOW};
 use super::peer::{Admitted, Peer, Process, user};
 use super::problem::{Refused, too_large};
+use super::refusals::{By, Line, Refusals};
 use super::routes::{Needs, Route};
 use super::tokens::{Tokens, Wrong};
 use crate::clock::unix_seconds;
@@ -38,6 +39,7 @@ pub struct Gate {
     pub(super) tokens: Tokens,
     pub(super) audit: Arc<Audit>,
     guesses: Mutex<Guesses>,
+    refusals: Arc<Mutex<Refusals>>,
 }
 
 /// What a connection may take. Each wait has its end, so that whoever is slow holds nothing up for long.
@@ -131,6 +133,7 @@ impl Gate {
             tokens,
             audit,
             guesses: Guesses::new(limits.wrong_tokens).into(),
+            refusals: Arc::default(),
         })
     }
 
@@ -139,8 +142,7 @@ impl Gate {
     }
 
     fn guesses(&self) -> MutexGuard<'_, Guesses> {
-        // Counts at most; a panic of another thread leaves them usable.
-        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.guesses)
     }
 
     fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Box<Stopped>> {
@@ -229,12 +231,33 @@ impl Gate {
         })
     }
 
+    /// Whether a call has a line of its own: of what was refused to one caller only the first of each minute have.
+    fn has_line(&self, call: &Call) -> bool {
+        let known = call.who.uid.is_some() || call.who.token.is_some();
+        if !known || !(400..500).contains(&call.status) {
+            return true;
+        }
+        let line = lock(&self.refusals).refused(&call.who, Instant::now());
+        if let Line::Counted(Some((at, by))) = &line {
+            tokio::spawn(tell_more(
+                Arc::clone(&self.refusals),
+                Arc::clone(&self.audit),
+                (*at, by.clone()),
+                call.who.clone(),
+            ));
+        }
+        line == Line::Own
+    }
+
     /// Notes a call, then lets its answer go.
-    async fn noted(&self, mut call: Call, answer: Response) -> Response {
+    pub(super) async fn noted(&self, mut call: Call, answer: Response) -> Response {
         call.status = answer.status().as_u16();
+        if !self.has_line(&call) {
+            return answer;
+        }
         let audit = Arc::clone(&self.audit);
         let noted = tokio::task::spawn_blocking(move || {
-            call.who.name = call.who.name.take().or_else(|| call.who.uid.and_then(user));
+            call.who = named(call.who);
             audit.note(call)
         });
         match noted.await.unwrap_or_else(|error| Err(error.into())) {
@@ -256,6 +279,37 @@ impl Gate {
                 Refused::from(Problem::new(500, "not-noted", title, hint)).into_response()
             }
         }
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Counts at most; a panic of another thread leaves them usable.
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// With the user's name, which may have to be looked up.
+fn named(who: Who) -> Who {
+    let name = who.name.or_else(|| who.uid.and_then(user));
+    Who { name, ..who }
+}
+
+/// When the minute is over, says how many refused calls had no line of their own.
+async fn tell_more(
+    refusals: Arc<Mutex<Refusals>>,
+    audit: Arc<Audit>,
+    (at, by): (Instant, By),
+    who: Who,
+) {
+    tokio::time::sleep_until(at).await;
+    let more = lock(&refusals).more(&by);
+    let noted = tokio::task::spawn_blocking(move || {
+        let of = if by == By::Others { "others".to_owned() } else { named(who).to_string() };
+        audit.remark(format!(
+            "{more} more calls of {of} were refused within a minute, and are not noted one by one"
+        ))
+    });
+    if let Err(error) = noted.await.unwrap_or_else(|error| Err(error.into())) {
+        tracing::error!("the audit log: {error:#}");
     }
 }
 

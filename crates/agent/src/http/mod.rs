@@ -36,11 +36,14 @@ pub use self::tcp::TlsListener;
 
 mod access;
 mod audit;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 mod guesses;
 mod hold;
 mod peer;
 mod problem;
+mod refusals;
 mod routes;
 mod socket;
 mod tcp;

@@ -45,8 +45,8 @@ pub(super) struct Datagrams {
 
 /// What each receiver has.
 #[derive(Clone)]
-struct Ear {
-    guard: Guard,
+pub(super) struct Ear {
+    pub(super) guard: Guard,
     gate: Arc<Mutex<Gate>>,
     heard: mpsc::Sender<Heard>,
 }
@@ -58,8 +58,7 @@ impl Datagrams {
         heard: &mpsc::Sender<Heard>,
         receivers: &mut JoinSet<()>,
     ) -> Result<Datagrams> {
-        let gate = Arc::new(Mutex::new(Gate::new(Instant::now())));
-        let ear = Ear { guard: guard.clone(), gate, heard: heard.clone() };
+        let ear = Ear::new(guard, heard);
         let here = SocketAddr::new(settings.address, settings.port);
         let own = open(here, false)?;
         let all = match settings.request {
@@ -129,6 +128,11 @@ impl Datagrams {
 }
 
 impl Ear {
+    pub(super) fn new(guard: &Guard, heard: &mpsc::Sender<Heard>) -> Ear {
+        let gate = Arc::new(Mutex::new(Gate::new(Instant::now())));
+        Ear { guard: guard.clone(), gate, heard: heard.clone() }
+    }
+
     /// What a datagram says; nothing if it is one of too many.
     fn understand(&self, from: SocketAddr, datagram: &[u8]) -> Option<Heard> {
         let now = Instant::now();
@@ -152,7 +156,7 @@ impl Ear {
         }
     }
 
-    fn opened(&self, from: SocketAddr, datagram: &[u8]) -> Result<Heard> {
+    pub(super) fn opened(&self, from: SocketAddr, datagram: &[u8]) -> Result<Heard> {
         ensure!(datagram.len() <= DATAGRAM_MAX, "a datagram of more than {DATAGRAM_MAX} bytes");
         let (sender, kind, bytes) = self.guard.open(from, datagram)?;
         if kind == Kind::Gossip {

@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::transport::{Channel, Endpoint};
+use trust::heard::Heard;
 use trust::identity::{Identity, Unix};
 use trust::keys::Keys;
 use trust::seal::{Marks, Opener, Sealer};
@@ -78,7 +79,7 @@ pub(super) struct Keyed {
     began: Instant,
     sealer: Mutex<Sealer>,
     opener: Mutex<Opener>,
-    heard: PathBuf,
+    heard: Arc<Heard>,
 }
 
 impl std::fmt::Debug for Keyed {
@@ -103,7 +104,8 @@ impl Guard {
         let joined = tls::joined(&keys).context("using the keys for TLS")?;
         let joins = Connections::new(joining::JOINS_MAX, joining::JOINS_PER_ADDRESS);
         let connector = tls::client(&keys).context("using the keys for TLS")?.into();
-        let marks = Marks::read(&heard).unwrap_or_else(|error| {
+        let heard = Arc::new(Heard::new(heard));
+        let marks = heard.read().unwrap_or_else(|error| {
             tracing::warn!("{error:#}; going on without");
             Marks::default()
         });
@@ -247,16 +249,11 @@ impl Guard {
     /// Keeps what was heard of each sender, now and then, for ever.
     pub(super) async fn keep(self) {
         let Guard::Keyed(keyed) = self else { return };
-        let mut kept = Marks::default();
         loop {
             tokio::time::sleep(KEPT_EVERY).await;
             let marks = lock(&keyed.opener).marks(AHEAD);
-            if marks == kept {
-                continue;
-            }
-            kept = marks.clone();
-            let file = keyed.heard.clone();
-            let written = tokio::task::spawn_blocking(move || marks.write(&file)).await;
+            let heard = Arc::clone(&keyed.heard);
+            let written = tokio::task::spawn_blocking(move || heard.keep(marks)).await;
             if let Ok(Err(error)) = written {
                 tracing::warn!("{error:#}: datagrams could be replayed after a restart");
             }
@@ -303,7 +300,9 @@ pub(super) struct Keeper(pub(super) Guard);
 impl Drop for Keeper {
     fn drop(&mut self) {
         let Guard::Keyed(keyed) = &self.0 else { return };
-        if let Err(error) = lock(&keyed.opener).marks(0).write(&keyed.heard) {
+        // A write that is still under way ends before.
+        let marks = lock(&keyed.opener).marks(0);
+        if let Err(error) = keyed.heard.close(marks) {
             tracing::warn!("{error:#}: datagrams could be replayed after the next start");
         }
     }

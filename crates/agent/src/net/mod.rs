@@ -31,6 +31,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 mod datagram;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 mod guard;
 mod handshakes;

@@ -25,7 +25,7 @@ use tonic::{Status, Streaming};
 use super::Heard;
 
 /// Histories that are held at once; further senders wait.
-const AT_ONCE_MAX: usize = 4;
+pub(super) const AT_ONCE_MAX: usize = 4;
 /// The form of the bytes.
 const FORM: u32 = 1;
 
@@ -36,6 +36,13 @@ pub(super) struct Places(Arc<Semaphore>);
 impl Default for Places {
     fn default() -> Places {
         Places(Arc::new(Semaphore::new(AT_ONCE_MAX)))
+    }
+}
+
+#[cfg(test)]
+impl Places {
+    pub(super) fn free(&self) -> usize {
+        self.0.available_permits()
     }
 }
 

@@ -100,7 +100,7 @@ impl Spread {
     }
 }
 
-fn read(grant: &[u8]) -> Result<Grant, String> {
+pub(super) fn read(grant: &[u8]) -> Result<Grant, String> {
     serde_json::from_slice(grant).map_err(|_shows_nothing| "what came is no grant".to_owned())
 }
 

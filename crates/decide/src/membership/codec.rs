@@ -23,6 +23,9 @@ pub const DATAGRAM_BYTES_MAX: usize = 1200;
 pub(super) const FOCA_BYTES_MAX: NonZeroUsize =
     NonZeroUsize::new(DATAGRAM_BYTES_MAX - 2).expect("a datagram is longer than two bytes");
 
+/// The least that a member takes of it.
+pub(super) const MEMBER_BYTES_MIN: usize = 16 + 7 + 4 + 8 + 1 + 2 + 1;
+
 const VERSION: u8 = 1;
 const KIND_FOCA: u8 = 0;
 const KIND_OUTLIVED: u8 = 1;
@@ -106,6 +109,22 @@ impl Frame<'_> {
 pub(super) fn sender(mut foca_data: &[u8]) -> Result<Identity, Malformed> {
     let sender = get_identity(&mut foca_data)?;
     if sender.peer.host == HostId(0) { Err(Malformed::Unknown("sender")) } else { Ok(sender) }
+}
+
+/// Whom a datagram tells of, its sender first; as foca lays it out.
+pub(super) fn tells_of(mut foca_data: &[u8]) -> Result<Vec<HostId>, Malformed> {
+    let data = &mut foca_data;
+    let mut all = vec![get_identity(data)?.peer.host];
+    data.try_get_u16()?;
+    get_identity(data)?;
+    if get_message(data)? != Message::Broadcast && data.remaining() >= 2 {
+        for _ in 0..data.get_u16() {
+            all.push(get_identity(data)?.peer.host);
+            data.try_get_u16()?;
+            data.try_get_u8()?;
+        }
+    }
+    Ok(all)
 }
 
 /// foca's view of the above, for the host with this id; says which hosts it has read of. Most datagrams bring digests only.

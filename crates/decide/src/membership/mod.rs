@@ -10,6 +10,7 @@
 //! **Invariant:** each `HostId` has one view, that of its latest life.
 //! **Invariant:** the same seed and the same calls give the same outputs, bit for bit.
 //! **Invariant:** no datagram, whatever its bytes, stops the machine, and none it sends exceeds `DATAGRAM_BYTES_MAX`.
+//! **Invariant:** no more than [`HOSTS_MAX`] hosts are known, whatever datagrams tell of.
 //! **Boundary:** foca stays inside; its hosts, states and timers are not seen outside.
 
 mod calls;
@@ -50,6 +51,9 @@ use twice::Twice;
 pub use codec::DATAGRAM_BYTES_MAX;
 pub use digest::{BadDigest, DIGEST_BYTES_MAX, Digest, Driver, Headroom};
 pub use timings::Timings;
+
+/// Hosts that are known at once, gone ones included: a flood of invented ones ends there. No cluster has as many.
+pub const HOSTS_MAX: usize = 16_384;
 
 /// A host as it presents itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,6 +255,7 @@ impl Membership {
         match Frame::read(bytes).map_err(|why| bad(why.to_string()))? {
             Frame::Foca(data) => {
                 let sender = codec::sender(data).map_err(|why| bad(why.to_string()))?;
+                self.has_room_for(data).map_err(bad)?;
                 if self.admit(&sender, out) {
                     if !self.stands_well(&sender) {
                         self.link.stirred.insert(sender.peer.host);
@@ -388,6 +393,22 @@ impl Membership {
         let effects =
             Effects { here, now: self.now, timers: &mut self.timers, link: &mut self.link, out };
         (&mut self.foca, effects)
+    }
+
+    /// Whether a datagram tells of no more hosts than may be known.
+    fn has_room_for(&self, data: &[u8]) -> Result<(), String> {
+        // As many as one datagram can tell of.
+        if self.known.len() < HOSTS_MAX - DATAGRAM_BYTES_MAX / codec::MEMBER_BYTES_MIN {
+            return Ok(());
+        }
+        let all = codec::tells_of(data).map_err(|why| why.to_string())?;
+        let known = |host: &HostId| *host == self.me || self.known.contains_key(host);
+        match all.iter().find(|host| !known(host)) {
+            Some(host) => {
+                Err(format!("it tells of host {host}, and {HOSTS_MAX} are known or nearly"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether foca shall have this sender's datagram: not our own, nor one of a life that is over.

@@ -16,7 +16,7 @@ use super::identity::Identity;
 use crate::units::HostId;
 
 /// Authors remembered at most, so that a flood of invented ones ends somewhere.
-const AUTHORS_MAX: usize = 16_384;
+const AUTHORS_MAX: usize = super::HOSTS_MAX;
 
 /// The bytes to spread.
 pub(super) fn record(me: &Identity, number: u64, digest: &Digest) -> Vec<u8> {

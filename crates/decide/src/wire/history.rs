@@ -152,6 +152,10 @@ impl TryFrom<proto::Quarters> for AgedQuarters {
         // Before they are unpacked.
         limits::check_quarters(it.rows.len() / 16)?;
         let rows = from_bytes(&it.rows).ok_or(BadMessage::Malformed("history.quarters.rows"))?;
+        if rows.is_empty() {
+            // Nothing has no age, or two histories with the same in them would differ.
+            return Ok(AgedQuarters::default());
+        }
         Ok(AgedQuarters { newest_age: Duration::from_micros(newest_age), rows })
     }
 }

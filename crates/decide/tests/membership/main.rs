@@ -1,5 +1,6 @@
 //! Membership as a cluster lives through it: joining, dying, coming back, splitting, losing datagrams, being written to by strangers.
 
+mod flood;
 mod net;
 
 use std::net::SocketAddr;

@@ -341,6 +341,18 @@ pub(crate) fn move_records() -> impl Strategy<Value = MoveRecord> {
     )
 }
 
+/// What is sent on has none of it.
+#[test]
+fn no_quarters_have_no_age() {
+    use prost::Message as _;
+    let quarters = wire::proto::Quarters { newest_age_us: Some(900_000_000), rows: Vec::new() };
+    let history = wire::proto::History { quarters: Some(quarters), ..Default::default() };
+    let whole = wire::proto::WholeHistory { recent: history.encode_to_vec(), ..Default::default() };
+    let read = wire::decode_history(&whole.encode_to_vec()).unwrap();
+    assert_eq!(read.recent, AgedHistory::default());
+    assert_eq!(wire::decode_history(&wire::encode_history(&read)), Ok(read));
+}
+
 proptest! {
     #[test]
     fn every_message_comes_in_as_it_went_out(from in host(), move_id in move_id(), body in body()) {

@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use decide::migrate::hypervisor::{
-    CopyParameters, HypervisorCommand as C, HypervisorReport as R, RunState, Seen, Sighting,
+    CopyParameters, Endpoint, HypervisorCommand as C, HypervisorReport as R, RunState, Seen,
+    Sighting,
 };
 use decide::units::VmId;
 use drivers::hypervisor::Hypervisor;
@@ -84,6 +85,29 @@ async fn a_vm_that_an_operator_paused_arrives_paused() {
     assert_eq!(b.looks(vm).await, Seen::Paused);
     b.by_hand(vm, "cont");
     assert_eq!(b.sighting().await, Sighting::RunStateChanged(vm, RunState::Running));
+}
+
+/// A target's word goes into QEMU's `migrate`, which would also run a program or write a file.
+#[tokio::test]
+async fn a_copy_goes_to_a_tcp_address_and_to_nothing_else_that_a_target_names() {
+    let (mut a, vm) = (Host::start("named"), VmId(0x1c));
+    a.run_and_find(vm, None).await;
+    let written = a.dir.join("written");
+    for uri in [
+        format!("exec:cat > {}", written.display()),
+        format!("file:{}", written.display()),
+        format!("unix:{}", written.display()),
+        "tcp:localhost:49152".to_owned(),
+    ] {
+        let endpoint = Endpoint { uri: uri.clone(), multifd: false };
+        match a.ask(vm, C::StartCopy(endpoint, FAST)).await {
+            R::CopyFailed(why, Seen::Running) => {
+                assert!(why.contains("is no tcp:ADDRESS:PORT: nothing is sent there"), "{why}");
+            }
+            other => panic!("{uri}: {other:?}"),
+        }
+    }
+    assert!(!written.exists(), "a target has had something written here");
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub(super) fn sealed(line: &AuditLine) -> (String, String) {
 ///
 /// # Errors
 /// Why it is none.
-pub(super) fn read(bytes: &[u8]) -> Result<AuditLine, &'static str> {
+pub(in crate::http) fn read(bytes: &[u8]) -> Result<AuditLine, &'static str> {
     let text = str::from_utf8(bytes).map_err(|_binary| "it is no text")?;
     let line: AuditLine = serde_json::from_str(text).map_err(|_malformed| "it cannot be read")?;
     let open = text.strip_suffix("\"}").and_then(|text| text.strip_suffix(&*line.hash));

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //!   audit.log    newest lines ──▶ 16 MiB ──▶ audit.log.1 (replaces the one before)
+//!       ▲                                      once the next line is on disk
+//!   audit.log.new    that line
 //! ```
 //!
 //! The chain of lines (`chain`) goes on over both, and over restarts. A line that a crash cut off was never answered for: it is
 //! taken away at the next start, and a line says so.
 //!
+//! **Invariant:** a line that cannot be written takes no other with it, also where it would have been the first of the next file.
 //! **Invariant:** a call is answered only when its line is on disk; where that fails the answer says so, and no other call that
 //! changes something is carried out before the log can be written again.
 
@@ -26,6 +29,8 @@ pub(super) mod chain;
 
 const FILE: &str = "audit.log";
 const OLDER: &str = "audit.log.1";
+/// The next file, until it takes its place.
+const NEXT: &str = "audit.log.new";
 /// No line is longer: its parts are cut before.
 const LINE_MAX: u64 = 32 * 1024;
 /// Of a path.
@@ -70,6 +75,7 @@ impl Audit {
     /// It cannot be read or written.
     pub(super) fn open(folder: &Path, size_max: u64) -> anyhow::Result<Audit> {
         let file = folder.join(FILE);
+        take_up(folder).with_context(|| format!("reading {}", folder.display()))?;
         let (mended, torn) = mend(&file).with_context(|| format!("reading {}", file.display()))?;
         let end = match mended {
             Some(end) => end,
@@ -103,6 +109,14 @@ impl Audit {
             end.lost += 1;
         }
         noted
+    }
+
+    /// Appends a line of the agent's own.
+    ///
+    /// # Errors
+    /// As `note`.
+    pub(super) fn remark(&self, what: String) -> anyhow::Result<()> {
+        self.note(remark(what))
     }
 
     /// Whether the next call can be noted, as far as is known.
@@ -154,14 +168,14 @@ impl Audit {
     fn append(&self, line: &[u8], size: u64) -> std::io::Result<u64> {
         let path = self.folder.join(FILE);
         let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        let full = size > 0 && size.saturating_add(length) > self.size_max;
-        if full {
-            fs::rename(&path, self.folder.join(OLDER))?;
+        if size > 0 && size.saturating_add(length) > self.size_max {
+            self.rotate(line)?;
+            return Ok(length);
         }
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
         let found = file.metadata()?.len();
         // Somebody took the file away, or a write before this one was cut off.
-        let begins = if full { 0 } else { size.min(found) };
+        let begins = size.min(found);
         if found > begins {
             file.set_len(begins)?;
         }
@@ -171,6 +185,22 @@ impl Audit {
             File::open(&self.folder)?.sync_all()?;
         }
         Ok(begins + length)
+    }
+
+    /// Begins the next file with this line. On a full disk that is where it ends: nothing was renamed yet.
+    fn rotate(&self, line: &[u8]) -> std::io::Result<()> {
+        let [path, older, next] = [FILE, OLDER, NEXT].map(|name| self.folder.join(name));
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        file.write_all(line)?;
+        file.sync_all()?;
+        match fs::rename(&path, older) {
+            // Somebody took it away, or an attempt before this one came as far as here.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
+        fs::rename(&next, &path)?;
+        File::open(&self.folder)?.sync_all()
     }
 
     /// Lines that `filter` picks, and whether all of them fit together. `now` in milliseconds since 1970.
@@ -231,6 +261,16 @@ fn cut(mut text: String, max: usize) -> String {
         text.push('…');
     }
     text
+}
+
+/// Goes on with a rotation that a crash cut off between its two renamings, and ends one that did not come as far.
+fn take_up(folder: &Path) -> std::io::Result<()> {
+    let [path, next] = [FILE, NEXT].map(|name| folder.join(name));
+    let taken_up = if path.exists() { fs::remove_file(next) } else { fs::rename(next, path) };
+    match taken_up {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// How a file ends.

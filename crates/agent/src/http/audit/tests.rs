@@ -109,6 +109,69 @@ fn it_is_rotated_once_it_is_full_and_the_chain_goes_on() {
     assert_eq!((view.check.broken.clone(), view.newest_seq), (None, 10));
 }
 
+/// What the test below has done by a process that may write no file beyond 512 bytes, as on a full disk.
+#[test]
+fn a_full_disk_when_it_is_rotated_takes_no_line_away() {
+    const HERE: &str = "EVENKEEL_TEST_AUDIT_FOLDER";
+    const SIZE_MAX: u64 = 2000;
+    let long = || Call { what: "x".repeat(900), ..call("/long") };
+    if let Some(folder) = std::env::var_os(HERE) {
+        let audit = Audit::open(Path::new(&folder), SIZE_MAX).unwrap();
+        for _ in 0..3 {
+            audit.note(long()).unwrap_err();
+        }
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let audit = || Audit::open(folder.path(), SIZE_MAX).unwrap();
+    for number in 1..=9 {
+        audit().note(call(&format!("/{number}"))).unwrap();
+    }
+    let size = |name: &str| fs::metadata(folder.path().join(name)).unwrap().len();
+    assert!(size(FILE) + 1300 > SIZE_MAX && size(OLDER) > 1000, "the next line begins a file");
+    let before = seen(&audit());
+    let limited = "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"";
+    let name = "http::audit::tests::a_full_disk_when_it_is_rotated_takes_no_line_away";
+    let mut again = std::process::Command::new("sh");
+    again.args(["-c", limited]).arg(std::env::current_exe().unwrap()).args([name, "--exact"]);
+    let ended = again.env(HERE, folder.path()).output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let after = audit();
+    let view = seen(&after);
+    assert_eq!(view.check.broken.clone(), None);
+    assert_eq!((paths(&view), view.check.first_seq), (paths(&before), before.check.first_seq));
+    after.note(long()).unwrap();
+    let view = seen(&after);
+    assert_eq!((view.newest_seq, view.check.broken.clone()), (10, None));
+    assert!(!folder.path().join(NEXT).exists());
+}
+
+#[test]
+fn a_rotation_that_a_crash_cut_off_is_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, older, next] = [FILE, OLDER, NEXT].map(|name| folder.path().join(name));
+    for path in ["/a", "/b"] {
+        open(&folder).note(call(path)).unwrap();
+    }
+    let both = fs::read_to_string(&file).unwrap();
+    let (first, second) = both.split_at(both.find('\n').unwrap() + 1);
+    // Between the two renamings, the line on disk or torn; and before the first.
+    for (torn, lines) in [(0, 2), (9, 2)] {
+        let _ = fs::remove_file(&file);
+        fs::write(&older, first).unwrap();
+        fs::write(&next, &second[..second.len() - torn]).unwrap();
+        let view = seen(&open(&folder));
+        assert_eq!((view.lines.len(), view.check.broken.clone()), (lines, None), "{torn}");
+        assert!(!next.exists());
+    }
+    fs::write(&file, first).unwrap();
+    fs::remove_file(&older).unwrap();
+    fs::write(&next, second).unwrap();
+    let view = seen(&open(&folder));
+    assert_eq!((paths(&view), view.check.broken.clone()), (vec!["/a"], None));
+    assert!(!next.exists());
+}
+
 #[test]
 fn a_log_that_cannot_be_written_lets_nothing_through_until_it_can() {
     let folder = tempfile::tempdir().unwrap();

@@ -178,7 +178,8 @@ impl Check<'_> {
     fn literal(&self, literal: &LiteralValue, at: usize) -> Result<Part, Fault> {
         let (node, kind) = match literal {
             LiteralValue::Boolean(truth) => (Value::Truth(*truth.inner()), Type::Truth),
-            LiteralValue::Double(number) => (Value::Number(*number.inner()), Type::Number),
+            // There is one zero: that with a sign would be shown, and read again, as another number.
+            LiteralValue::Double(number) => (Value::Number(0.0 + number.inner()), Type::Number),
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "who writes that many digits means about that many"

@@ -10,7 +10,7 @@
 //! **Invariant:** no text makes the check panic, or use more than half a megabyte of stack.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -140,13 +140,41 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Truth(truth) => write!(f, "{truth}"),
+            // Digits alone would be read as a whole number, of which CEL knows none as large.
+            Value::Number(number) if number.abs() >= 1e16 => write!(f, "{number:?}"),
             Value::Number(number) => write!(f, "{number}"),
-            Value::Text(text) => write!(f, "{text:?}"),
+            Value::Text(text) => quoted(f, text),
             Value::Numbers(numbers) => write!(f, "{numbers:?}"),
-            Value::Texts(texts) => write!(f, "{texts:?}"),
+            Value::Texts(texts) => {
+                f.write_str("[")?;
+                for (index, text) in texts.iter().enumerate() {
+                    f.write_str(if index == 0 { "" } else { ", " })?;
+                    quoted(f, text)?;
+                }
+                f.write_str("]")
+            }
             Value::Map(map) => write!(f, "{map:?}"),
         }
     }
+}
+
+/// A text as it is written in an expression, all on one line.
+fn quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_char('"')?;
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => write!(f, "\\{letter}")?,
+            '\n' => f.write_str("\\n")?,
+            '\r' => f.write_str("\\r")?,
+            '\t' => f.write_str("\\t")?,
+            // What cannot be seen.
+            _ if letter != '\'' && letter.escape_debug().len() > 1 => {
+                write!(f, "\\U{:08x}", u32::from(letter))?;
+            }
+            _ => f.write_char(letter)?,
+        }
+    }
+    f.write_char('"')
 }
 
 /// What is wrong with a text.

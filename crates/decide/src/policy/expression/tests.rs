@@ -54,6 +54,28 @@ fn known() -> Known {
     ]))
 }
 
+/// It is shown to people, who may copy it.
+#[test]
+fn what_was_understood_can_be_read_again_and_is_the_same() {
+    for text in [
+        "vm.cpu < 18446744073709551616.0 || vm.cpu > -9.3e18",
+        "vm.cpu in [1e300, 5e-324, 0.1, 9223372036854775807, 12345678901234567]",
+        "vm.name == '\u{ad}\u{200b}\u{7f}\u{0}\\n\\t\\r\"\\\'\\\\é'",
+        "vm.name in ['\u{2028}', 'b']",
+        "-vm.cpu < -.0 || vm.cpu > -0.0 || vm.cpu < -0",
+    ] {
+        let understood = truth(text).unwrap().understood();
+        let again = truth(&understood).map(|again| again.understood());
+        assert_eq!(again, Ok(understood), "of {text:?}");
+    }
+    let values = [1e15, 1e16, -1e16, 9.2e18, f64::MAX, f64::MIN_POSITIVE, 0.1 + 0.2];
+    for value in values {
+        let shown = Value::Number(value).to_string();
+        let read = truth(&format!("vm.cpu == {shown}")).unwrap();
+        assert!(read.holds(&Known(BTreeMap::from([("vm.cpu", Value::Number(value))]))).unwrap());
+    }
+}
+
 #[test]
 fn what_is_right_is_understood() {
     told(
@@ -361,10 +383,7 @@ fn what_cannot_be_computed_fails_in_words() {
     assert_eq!(fails("1 / host.cpu_used > 2"), "1 / host.cpu_used divides by zero");
     assert_eq!(fails("vm.memory_gib > 2"), "vm.memory_gib is not known");
     assert_eq!(fails("vm.tags.zone == 'a'"), "vm.tags[\"zone\"] is not there");
-    assert_eq!(
-        fails("1e300 * 1e300 * vm.cpu > 1"),
-        "1e300 * 1e300 is too large a number".replace("1e300", &1e300_f64.to_string())
-    );
+    assert_eq!(fails("1e300 * 1e300 * vm.cpu > 1"), "1e300 * 1e300 is too large a number");
 }
 
 #[test]

@@ -42,7 +42,7 @@ const POLLING: &str = "guest-stats-polling-interval";
 
 /// What may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Question {
+pub(super) enum Question {
     /// Which threads run vCPUs.
     Threads,
     /// What devices there are in one of [`DEVICES`].
@@ -171,7 +171,7 @@ impl Figures {
     }
 
     /// Takes an answer; none where QEMU has nothing to say, or says no.
-    fn take(&mut self, question: Question, answer: Option<&Value>) {
+    pub(super) fn take(&mut self, question: Question, answer: Option<&Value>) {
         match question {
             Question::Threads => {
                 self.told.vcpu_threads = parsed(answer).map_or(Vec::new(), threads)

@@ -73,7 +73,7 @@ async fn look(process: Process, ends: Ends) {
             "a handshake of its copy that does not end cannot be broken off: {error}"
         );
     }
-    let mut waits: Option<(i32, Instant)> = None;
+    let mut waits: Option<((i32, SocketAddr), Instant)> = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(at) = process.waits_at(ends) else {

@@ -21,6 +21,8 @@ mod adopt;
 mod copy;
 mod definition;
 mod figures;
+#[cfg(test)]
+mod fuzz;
 mod handshake;
 mod incoming;
 mod left;

@@ -151,30 +151,35 @@ impl Process {
         std::fs::read_to_string(format!("/proc/{}/syscall", self.pid())).map(drop)
     }
 
-    /// The connection of these at which its main thread waits for the other side, by its descriptor there.
-    pub(super) fn waits_at(&self, ends: Ends) -> Option<i32> {
+    /// The connection of these at which its main thread waits for the other side: its descriptor there, and that side, since a
+    /// descriptor is soon given to the next connection.
+    pub(super) fn waits_at(&self, ends: Ends) -> Option<(i32, SocketAddr)> {
         // Number and arguments of the system call (proc(5)); those that wait at a connection have it as their first argument.
         let call = std::fs::read_to_string(format!("/proc/{}/syscall", self.pid())).ok()?;
         let first = call.split_ascii_whitespace().nth(1)?.strip_prefix("0x")?;
         let descriptor = i32::from_str_radix(first, 16).ok()?;
-        self.connection(descriptor, ends).ok().map(|_connection| descriptor)
+        self.connection(descriptor, ends).ok().map(|(_connection, there)| (descriptor, there))
     }
 
-    /// Shuts down a connection of it, if it is one of these.
-    pub(super) fn shut_down(&self, descriptor: i32, ends: Ends) -> io::Result<()> {
-        let connection = self.connection(descriptor, ends)?;
+    /// Shuts down a connection of it, if it is that one, and one of these.
+    pub(super) fn shut_down(&self, at: (i32, SocketAddr), ends: Ends) -> io::Result<()> {
+        let (connection, there) = self.connection(at.0, ends)?;
+        if there != at.1 {
+            return Err(io::Error::other("it ended by itself"));
+        }
         rustix::net::shutdown(&connection, Shutdown::Both).map_err(io::Error::from)
     }
 
-    /// A descriptor of its connection, beside its own.
-    fn connection(&self, descriptor: i32, ends: Ends) -> io::Result<OwnedFd> {
+    /// A descriptor of its connection, beside its own, and the other side.
+    fn connection(&self, descriptor: i32, ends: Ends) -> io::Result<(OwnedFd, SocketAddr)> {
         let other = || io::Error::other("no connection of the copy");
         let pidfd = self.handle.get_ref();
         let connection = pidfd_getfd(pidfd, descriptor, PidfdGetfdFlags::empty())?;
         let there = rustix::net::getpeername(&connection)?.ok_or_else(other)?;
         let here = rustix::net::getsockname(&connection)?;
         let address = |it: SocketAddrAny| SocketAddr::try_from(it).map_err(|_unix| other());
-        if ends.are(address(here)?, address(there)?) { Ok(connection) } else { Err(other()) }
+        let there = address(there)?;
+        if ends.are(address(here)?, there) { Ok((connection, there)) } else { Err(other()) }
     }
 
     /// Kills it and waits until that is proven.
@@ -304,5 +309,26 @@ mod tests {
         assert_eq!(child.ended().await, "was killed by signal 9");
         assert!(Process::find(&socket).unwrap().is_none());
         std::fs::remove_file(log("found")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_the_connection_that_was_seen_is_shut_down_and_not_the_next_with_its_descriptor() {
+        use std::io::Read;
+        use std::net::{TcpListener, TcpStream};
+        use std::os::fd::AsRawFd;
+        let itself = i32::try_from(std::process::id()).unwrap();
+        let itself = Process::open(itself).unwrap().expect("it runs");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, peer) = listener.accept().unwrap();
+        let another = SocketAddr::new(peer.ip(), peer.port() ^ 1);
+        let ends = Ends::At(ours.local_addr().unwrap().port(), 0);
+        itself.shut_down((ours.as_raw_fd(), another), ends).expect_err("it is another's");
+        theirs.set_nonblocking(true).unwrap();
+        let open = theirs.read(&mut [0]).unwrap_err().kind();
+        assert_eq!(open, io::ErrorKind::WouldBlock);
+        theirs.set_nonblocking(false).unwrap();
+        itself.shut_down((ours.as_raw_fd(), peer), ends).unwrap();
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
     }
 }

@@ -281,7 +281,7 @@ fn dispatch(line: &[u8], waiting: &Mutex<Waiting>, events: &mpsc::Sender<Event>)
 
 /// One line from QEMU.
 #[derive(Debug, PartialEq)]
-enum Line {
+pub(super) enum Line {
     Greeting { out_of_band: bool },
     Event(Event),
     Answer(u64, Result<Value, String>),
@@ -289,7 +289,7 @@ enum Line {
 }
 
 impl Line {
-    fn parse(line: &[u8]) -> Result<Line, serde_json::Error> {
+    pub(super) fn parse(line: &[u8]) -> Result<Line, serde_json::Error> {
         #[derive(Deserialize)]
         struct Raw {
             #[serde(rename = "QMP")]

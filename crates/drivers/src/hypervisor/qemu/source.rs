@@ -9,6 +9,8 @@
 //!
 //! **Invariant:** a copy that is cancelled comes to an end, also when nothing that is sent arrives, or it is said that QEMU
 //! does not end it.
+//! **Invariant:** where a copy goes is the target's word: QEMU is told it only as a TCP address, since it would also run programs
+//! (`exec:`) or write files (`file:`).
 //! **Invariant:** nothing here sends `cont`: at a failure or cancel QEMU lets the guest run on by itself.
 
 use std::time::Duration;
@@ -122,6 +124,13 @@ impl VmTask {
         endpoint: Endpoint,
         copy: CopyParameters,
     ) -> Result<Option<Handshakes>, String> {
+        // Before QEMU is told anything of it.
+        let to = tls::socket(&endpoint.uri).ok_or_else(|| {
+            format!(
+                "{:?}, where the target waits, is no tcp:ADDRESS:PORT: nothing is sent there",
+                endpoint.uri
+            )
+        })?;
         let (status, migration) = self.settle().await?;
         if self.paths.stage() == Stage::Incoming
             || [Status::Inmigrate, Status::Postmigrate].contains(&status)
@@ -144,11 +153,11 @@ impl VmTask {
         if endpoint.multifd && !multifd {
             return Err("the target waits for several connections, which this side cannot, or shall not, make".to_owned());
         }
-        self.begin_encryption(copy.encrypted, Peer::At(&endpoint.uri)).await?;
+        self.begin_encryption(copy.encrypted, Peer::At(to.ip())).await?;
         self.drop_old_events();
-        let to = tls::socket(&endpoint.uri).filter(|_| copy.encrypted);
-        let handshakes = to.and_then(|to| self.look_after_handshakes(Ends::To(to)));
-        let begun = self.migrate(endpoint.uri).await;
+        let encrypted = copy.encrypted.then_some(Ends::To(to));
+        let handshakes = encrypted.and_then(|ends| self.look_after_handshakes(ends));
+        let begun = self.migrate(format!("tcp:{to}")).await;
         if begun.is_err() {
             self.end_what_is_left().await;
         }

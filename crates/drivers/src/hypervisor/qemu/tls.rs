@@ -16,9 +16,10 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use decide::units::HostId;
 
@@ -54,6 +55,9 @@ impl CopyKeys {
     /// Makes the folder as QEMU wants it, or leaves it if it is so. No list of revocations is among them: GnuTLS looks for serial
     /// numbers, and ours means all that a host was given until then.
     fn link(&self) -> io::Result<()> {
+        // All VMs' tasks have the same folder.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         fs::set_permissions(&self.dir, Permissions::from_mode(0o700))?;
         let links = [
@@ -87,9 +91,9 @@ fn remove(file: &Path) -> io::Result<()> {
 
 /// Who must be at the other end.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Peer<'a> {
-    /// For the source: whoever listens there.
-    At(&'a str),
+pub(super) enum Peer {
+    /// For the source: whoever listens there, and has a certificate that names it.
+    At(IpAddr),
     /// For the target: that host.
     Is(HostId),
 }
@@ -99,7 +103,7 @@ impl VmTask {
     pub(super) async fn begin_encryption(
         &mut self,
         encrypted: bool,
-        peer: Peer<'_>,
+        peer: Peer,
     ) -> Result<(), String> {
         self.end_encryption().await?;
         if !encrypted {
@@ -113,7 +117,7 @@ impl VmTask {
         made.map_err(|why| format!("its copy cannot be encrypted: {why}"))
     }
 
-    async fn make_encryption(&mut self, peer: Peer<'_>) -> Result<(), String> {
+    async fn make_encryption(&mut self, peer: Peer) -> Result<(), String> {
         let keys = self.place.config.keys.clone().ok_or("this host has no keys for it")?;
         let place = keys.dir.display().to_string();
         keys.link().map_err(|error| format!("making {place}: {error}"))?;
@@ -131,9 +135,9 @@ impl VmTask {
         })
         .await?;
         let parameters = match peer {
-            Peer::At(uri) => {
-                let address = address(uri).ok_or_else(|| format!("{uri} has no address"))?;
-                SetTls { tls_creds: CREDENTIALS, tls_hostname: address.to_owned(), tls_authz: "" }
+            Peer::At(address) => {
+                let tls_hostname = address.to_string();
+                SetTls { tls_creds: CREDENTIALS, tls_hostname, tls_authz: "" }
             }
             Peer::Is(host) => {
                 let identity = (keys.subject)(host);
@@ -181,15 +185,9 @@ impl VmTask {
     }
 }
 
-/// Address and port in `tcp:ADDRESS:PORT`.
+/// Address and port in `tcp:ADDRESS:PORT`, and nothing else: no name, no option, no other way to send.
 pub(super) fn socket(uri: &str) -> Option<SocketAddr> {
-    uri.strip_prefix("tcp:")?.parse().ok()
-}
-
-/// The address in `tcp:ADDRESS:PORT`, as a certificate names it.
-fn address(uri: &str) -> Option<&str> {
-    let (address, _port) = uri.strip_prefix("tcp:")?.rsplit_once(':')?;
-    Some(address.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(address))
+    uri.strip_prefix("tcp:")?.parse().ok().filter(|to: &SocketAddr| to.port() != 0)
 }
 
 #[cfg(test)]
@@ -197,12 +195,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_of_an_endpoint_is_found() {
-        assert_eq!(address("tcp:198.18.0.2:49152"), Some("198.18.0.2"));
-        assert_eq!(address("tcp:[fd00::2]:49152"), Some("fd00::2"));
+    fn a_copy_goes_to_an_address_and_a_port_and_nowhere_else() {
+        assert_eq!(socket("tcp:198.18.0.2:49152"), "198.18.0.2:49152".parse().ok());
         assert_eq!(socket("tcp:[fd00::2]:49152"), "[fd00::2]:49152".parse().ok());
-        for none in ["unix:/run/x", "tcp:198.18.0.2", ""] {
-            assert_eq!(address(none), None, "{none}");
+        for none in [
+            "",
+            "exec:touch /tmp/here",
+            "file:/tmp/here",
+            "fd:3",
+            "unix:/run/x",
+            "rdma:198.18.0.2:49152",
+            "198.18.0.2:49152",
+            "tcp:198.18.0.2",
+            "tcp:198.18.0.2:0",
+            "tcp:host2:49152",
+            "tcp:198.18.0.2:49152,to=9",
+            "tcp:198.18.0.2:49152 ",
+            "TCP:198.18.0.2:49152",
+        ] {
             assert_eq!(socket(none), None, "{none}");
         }
     }
@@ -248,5 +258,29 @@ mod tests {
         remove(&files.dir.join("client-key.pem")).unwrap();
         assert_eq!(files.link().unwrap_err().kind(), io::ErrorKind::NotFound);
         fs::remove_dir_all(&base).unwrap();
+    }
+
+    #[test]
+    fn the_folder_for_qemu_is_made_by_several_vms_at_once() {
+        let base = tempfile::tempdir().unwrap();
+        let file = |name: &str| base.path().join(name);
+        for name in ["a", "b"] {
+            fs::write(file(name), name).unwrap();
+        }
+        let files = |name: &str| CopyKeys {
+            ca: file(name),
+            certificate: file(name),
+            key: file(name),
+            dir: file("qemu-tls"),
+            subject: |host| format!("CN={host}"),
+        };
+        // Each time other files than before, so that links are to be replaced.
+        let make = || (0..300).try_for_each(|turn| files(["a", "b"][turn % 2]).link());
+        let made = std::thread::scope(|scope| {
+            [(); 4].map(|()| scope.spawn(make)).map(|one| one.join().unwrap())
+        });
+        for made in made {
+            made.unwrap();
+        }
     }
 }
