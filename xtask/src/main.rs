@@ -12,6 +12,7 @@ mod faults;
 mod model;
 mod mutants;
 mod setup;
+mod web;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,9 @@ enum Task {
     /// Install and build what test guests need
     #[command(after_help = "Example: cargo xtask setup --json")]
     Setup(setup::Setup),
+    /// Build the dashboard, which the next build of evenkeeld takes in; or go through it in a browser, on three hosts with real VMs
+    #[command(after_help = "Examples:\n  cargo xtask web\n  cargo xtask web --test --json")]
+    Web(web::Web),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Task::Mutants(task) => task.run(),
         Task::StandIn(task) => task.run(),
         Task::Setup(task) => task.run(),
+        Task::Web(task) => task.run(),
     };
     match done {
         Ok(code) => code,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest,
     ClusterView, DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView,
-    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem,
-    Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Overview, Plan,
+    Problem, Report, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use decide::host::{self, Ask};
 use decide::units::{HostId, MoveId, VmId};
@@ -17,6 +17,8 @@ use crate::cluster;
 use crate::draining;
 use crate::exclusions;
 use crate::http::{About, Backend, EventQuery, until_events};
+use crate::net::{Looked, Looks};
+use crate::overview::{self, Reports};
 use crate::said::Said;
 use crate::steering::{Question, Steering, gone};
 use crate::{histories, views, why};
@@ -33,6 +35,7 @@ pub(crate) struct Answers {
     events: Arc<Events>,
     newest: watch::Receiver<u64>,
     pub(crate) said: Said,
+    reports: Reports,
 }
 
 impl Answers {
@@ -41,8 +44,9 @@ impl Answers {
         events: Arc<Events>,
         newest: watch::Receiver<u64>,
         said: Said,
+        looks: Looks,
     ) -> Answers {
-        Answers { questions, events, newest, said }
+        Answers { questions, events, newest, said, reports: Reports::new(looks) }
     }
 
     pub(crate) async fn look<T: Send + 'static>(
@@ -152,6 +156,35 @@ impl Backend for Answers {
         self.look(|at_work| cluster::known(&at_work.host, at_work.clock.now())).await
     }
 
+    async fn report(&self) -> Result<Report, Problem> {
+        let newest = *self.newest.borrow();
+        self.look(move |at_work| overview::report(at_work, newest)).await
+    }
+
+    async fn overview(&self) -> Result<Overview, Problem> {
+        let (own, seen) = (self.report().await?, self.hosts().await?);
+        Ok(self.reports.overview(own, seen).await)
+    }
+
+    async fn at(&self, host: String, path: String) -> Result<Looked, Problem> {
+        let wanted = host.clone();
+        let address = self.look(move |at_work| {
+            let to = find_host(at_work, &wanted)?;
+            let peer = at_work.host.membership().hosts().find(|view| view.peer.host == to);
+            Ok(peer.map(|view| view.peer.address))
+        });
+        let unreachable = |why: String| {
+            let title = format!("the agent of {host} does not answer: {why}");
+            let hint = format!(
+                "`evenkeel hosts` tells when {host} was heard last; look whether it and its agent run"
+            );
+            Problem::new(502, "host-unreachable", title, hint)
+        };
+        let address =
+            address.await??.ok_or_else(|| unreachable("it is not known any more".to_owned()))?;
+        self.reports.looks.ask(address, &path).await.map_err(unreachable)
+    }
+
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
         self.look(|at_work| views::moves(at_work)).await
     }
@@ -246,8 +279,8 @@ impl Backend for Answers {
         self.look(move |at_work| views::best_hosts(at_work, &request)).await?
     }
 
-    async fn plan(&self) -> Result<Plan, Problem> {
-        self.look(views::plan).await
+    async fn plan(&self, numbered: bool) -> Result<Plan, Problem> {
+        self.look(move |at_work| views::plan(at_work, numbered)).await
     }
 
     async fn shown_plan(&self) -> Result<Plan, Problem> {
@@ -255,7 +288,7 @@ impl Backend for Answers {
     }
 
     async fn apply(&self, request: ApplyRequest) -> Result<Applied, Problem> {
-        let plan = self.plan().await?;
+        let plan = self.plan(false).await?;
         let (host, nothing) = (plan.host, plan.held.filter(|_| plan.moves.is_empty()));
         let all = request.vms.is_empty();
         let wanted: Vec<String> = match all {

@@ -28,6 +28,7 @@ mod local;
 mod monitoring;
 pub mod net;
 mod noise;
+mod overview;
 mod planned;
 mod recording;
 mod reload;
