@@ -11,5 +11,6 @@ export default defineConfig({
     cssCodeSplit: false,
   },
   esbuild: { jsx: "automatic", jsxImportSource: "preact" },
-  server: { proxy: { "/v1": process.env.EVENKEEL_AGENT ?? "http://localhost:8080" } },
+  // To work on the page beside a live agent: EVENKEEL_AGENT=https://198.18.0.1:8443 npx vite
+  server: { proxy: { "/v1": { target: process.env.EVENKEEL_AGENT ?? "http://localhost:8080", secure: false } } },
 });

@@ -26,7 +26,7 @@ export function age(seconds: number): string {
   return `${Math.round(seconds / 86_400)} days`;
 }
 
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 
 /** An RFC 3339 time as this person's clock shows it; with the day if it is not today's. */

@@ -212,12 +212,11 @@ impl Stage {
             );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        let mut tokens = Vec::new();
-        for role in [Role::Operator, Role::Viewer] {
+        let token = async |role: Role| -> anyhow::Result<String> {
             let wish = TokenRequest { name: format!("a {role}"), role, days: 1 };
-            tokens.push(cluster.api(0).make_token(&wish).await?.token);
-        }
-        let tokens = <[String; 2]>::try_from(tokens).map_err(|_| anyhow::anyhow!("two tokens"))?;
+            Ok(cluster.api(0).make_token(&wish).await?.token)
+        };
+        let tokens = [token(Role::Operator).await?, token(Role::Viewer).await?];
         Ok(Stage { cluster, _guests: started, _floods: floods, tokens })
     }
 
@@ -230,12 +229,12 @@ impl Stage {
         say(&format!("going through {} in a browser", self.url()));
         let [operator, viewer] = &self.tokens;
         let mut node = self.cluster.network.client().command("node");
-        node.args(["--test", "--test-concurrency=1", "tests/"])
+        node.args(["--test", "tests/dashboard.test.mjs"])
             .current_dir(web())
             .env("EVENKEEL_URL", self.url())
             .env("EVENKEEL_OPERATOR", operator)
             .env("EVENKEEL_VIEWER", viewer)
-            .env("EVENKEEL_SOCKET", self.cluster.host(0).path(api::SOCKET))
+            .env("EVENKEEL_AGENT_3", self.cluster.agent_pid(2).unwrap_or_default().to_string())
             .env("EVENKEEL_SCREENSHOTS", web().join("../target/screenshots"));
         let output = node.output().context("starting node")?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

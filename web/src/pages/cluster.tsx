@@ -18,6 +18,7 @@ export function ClusterPage() {
   const field = useRef<HTMLDivElement>(null);
   const [filter, setFilter] = useState("");
   if (!seen) return null;
+  const largest = Math.max(1, ...seen.hosts.flatMap((host) => (host.report?.vms ?? []).map((vm) => vm.memory_mib)));
   const under_way = allMoves(seen).filter((move) => !move.ended);
   const wanted = filter.trim().toLowerCase();
   const hosts = seen.hosts.filter((host) => wanted === "" || matches(host, wanted));
@@ -33,7 +34,7 @@ export function ClusterPage() {
       {under_way.length > 0 && <UnderWay moves={under_way} />}
       <div class="hosts" ref={field}>
         {hosts.map((host) => (
-          <HostCard key={host.seen.id} host={host} wanted={wanted} />
+          <HostCard key={host.seen.id} host={host} wanted={wanted} largest={largest} />
         ))}
         <Arrows field={field} moves={under_way} />
       </div>
@@ -74,9 +75,17 @@ function UnderWay({ moves }: { moves: MoveView[] }) {
   );
 }
 
-function HostCard({ host, wanted }: { host: OverviewHost; wanted: string }) {
+/** A side of the largest VM's tile, in pixels: smaller where there are many. */
+function tileMost(vms: number): number {
+  if (vms <= 8) return 88;
+  return vms <= 24 ? 60 : 44;
+}
+const TILE_LEAST = 26;
+
+function HostCard({ host, wanted, largest }: { host: OverviewHost; wanted: string; largest: number }) {
   const { seen, report } = host;
   const vms = report?.vms ?? [];
+  const most = tileMost(vms.length);
   const kind = !reachable(host) ? "card gone" : seen.hot ? "card hot" : "card";
   return (
     <section class={kind} data-host={seen.name} aria-labelledby={`host-${seen.id}`}>
@@ -92,7 +101,7 @@ function HostCard({ host, wanted }: { host: OverviewHost; wanted: string }) {
       {report ? (
         <ul class="tiles">
           {vms.map((vm) => (
-            <Tile key={vm.id} vm={vm} dim={wanted !== "" && !`${vm.name} ${seen.name}`.toLowerCase().includes(wanted)} />
+            <Tile key={vm.id} vm={vm} size={Math.round(Math.max(TILE_LEAST, most * Math.sqrt(vm.memory_mib / largest)))} dim={wanted !== "" && !`${vm.name} ${seen.name}`.toLowerCase().includes(wanted)} />
           ))}
         </ul>
       ) : (
@@ -104,9 +113,8 @@ function HostCard({ host, wanted }: { host: OverviewHost; wanted: string }) {
 
 /** Drawn anew only if something of it that is shown has changed. */
 const Tile = memo(
-  ({ vm, dim }: { vm: VmTile; dim: boolean }) => {
+  ({ vm, size, dim }: { vm: VmTile; size: number; dim: boolean }) => {
     const step = load(vm.cpu_percent);
-    const size = Math.round(Math.min(96, Math.max(26, Math.sqrt(vm.memory_mib) * 0.9)));
     const words = `${vm.name}: ${vm.state}, ${LOADS[step]} (CPU ${percent(vm.cpu_percent)}), ${mib(vm.memory_mib)}${vm.excluded ? ", excluded" : ""}${vm.trouble ? `, ${vm.trouble}` : ""}`;
     const kind = `tile load-${step}${vm.trouble || vm.state === "down" ? " bad" : ""}${dim ? " dim" : ""}${vm.state === "moving" ? " moving" : ""}`;
     return (
@@ -122,6 +130,7 @@ const Tile = memo(
   },
   (a, b) =>
     a.dim === b.dim &&
+    a.size === b.size &&
     a.vm.name === b.vm.name &&
     a.vm.state === b.vm.state &&
     a.vm.memory_mib === b.vm.memory_mib &&

@@ -1,6 +1,7 @@
 // A chart over time: drag to zoom, double-click to see all again; the figures under the pointer stand in its legend.
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import uPlot from "uplot";
+import { clock } from "../words";
 import "uplot/dist/uPlot.min.css";
 
 export interface Line {
@@ -27,16 +28,29 @@ function ink(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim() || "gray";
 }
 
+const CLOCKS: [number, Intl.DateTimeFormat][] = [
+  [1800, new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" })],
+  [2 * 86_400, new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" })],
+  [Infinity, new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" })],
+];
+
+/** Times on an axis: no finer than its length asks for. */
+function times(_chart: uPlot, ticks: number[]): string[] {
+  const length = (ticks[ticks.length - 1] ?? 0) - (ticks[0] ?? 0);
+  const format = CLOCKS.find(([most]) => length <= most)?.[1];
+  return ticks.map((tick) => format?.format(tick * 1000) ?? "");
+}
+
 function options({ lines, words }: Props, width: number): uPlot.Options {
   const quiet = ink("--quiet");
   const axis = { stroke: quiet, grid: { stroke: ink("--line"), width: 1 }, ticks: { stroke: ink("--line"), width: 1 } };
   return {
     width,
     height: HEIGHT,
-    scales: { y: { range: (_chart, _least, most) => [0, Math.max(1, most * 1.1)] } },
-    axes: [axis, { ...axis, size: 84, values: (_chart, ticks) => ticks.map((tick) => words(tick)) }],
+    scales: { y: { range: (_chart, _least, most) => [0, Math.max(2, most * 1.1)] } },
+    axes: [{ ...axis, values: times, space: 90 }, { ...axis, size: 84, values: (_chart, ticks) => ticks.map((tick) => words(tick)) }],
     series: [
-      {},
+      { label: "at", value: (_chart: uPlot, at: number | null) => (at === null ? "–" : clock(new Date(at * 1000).toISOString())) },
       ...lines.map((line, n) => ({
         label: line.name,
         stroke: ink(INKS[n % INKS.length] ?? "--ink-1"),
