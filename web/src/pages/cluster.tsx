@@ -119,7 +119,7 @@ const Tile = memo(
     const kind = `tile load-${step}${vm.trouble || vm.state === "down" ? " bad" : ""}${dim ? " dim" : ""}${vm.state === "moving" ? " moving" : ""}`;
     return (
       <li>
-        <a class={kind} href={link.vm(vm.id)} title={words} aria-label={words} style={{ width: `${size}px`, height: `${size}px` }}>
+        <a class={kind} data-vm={vm.id} href={link.vm(vm.id)} title={words} aria-label={words} style={{ width: `${size}px`, height: `${size}px` }}>
           <span aria-hidden="true">
             {vm.trouble ? "!" : SIGNS[step]}
             {size >= 40 ? ` ${vm.name}` : ""}
@@ -171,12 +171,15 @@ function Arrows({ field, moves }: { field: { current: HTMLDivElement | null }; m
   );
 }
 
+/** From the VM's tile to the foot of the target's card, below what is written there. */
 function arrow(within: HTMLElement, move: MoveView): Arrow | null {
-  const card = (name: string | null) => within.querySelector(`[data-host="${CSS.escape(name ?? "")}"] h2`)?.getBoundingClientRect();
-  const [from, to, all] = [card(move.from), card(move.to), within.getBoundingClientRect()];
+  const card = (name: string | null) => within.querySelector(`[data-host="${CSS.escape(name ?? "")}"]`);
+  const source = card(move.from);
+  const from = (source?.querySelector(`[data-vm="${CSS.escape(move.vm_id)}"]`) ?? source)?.getBoundingClientRect();
+  const [to, all] = [card(move.to)?.getBoundingClientRect(), within.getBoundingClientRect()];
   if (!from || !to) return null;
   const [x, y] = [from.left + from.width / 2 - all.left, from.bottom - all.top];
   const [u, v] = [to.left + to.width / 2 - all.left, to.bottom - all.top];
-  const bend = Math.max(30, Math.abs(u - x) / 6);
-  return { id: move.id, path: `M${x} ${y} Q${(x + u) / 2} ${Math.max(y, v) + bend} ${u} ${v + 4}` };
+  const bend = Math.max(40, Math.abs(u - x) / 6);
+  return { id: move.id, path: `M${x} ${y} Q${(x + u) / 2} ${Math.max(y, v) + bend} ${u} ${v}` };
 }

@@ -6,7 +6,7 @@ import { EVENTS_KEPT, events, me, overview } from "../live";
 import { HostLink } from "../parts/notes";
 import { link } from "../route";
 import { use } from "../signal";
-import { clock, percent, plain } from "../words";
+import { clock, plain } from "../words";
 
 /** Of another host at once. */
 const ASKED = 100;
@@ -73,7 +73,6 @@ function Row({ event }: { event: Event }) {
           </>
         )}
         {event.peer && event.peer !== event.host ? ` ↔ ${event.peer}` : ""}: {event.reason}
-        {event.cost_percent !== null && ` (${percent(event.cost_percent)})`}
         {event.move_id && (
           <>
             {" "}

@@ -12,27 +12,28 @@ import { use } from "../signal";
 import { bytes, clock, milliseconds, percent, plain } from "../words";
 import { paid, Standing } from "./moves";
 
-/** What each step is called in a story, and its sign. */
-const STEPS: Partial<Record<Step, [string, string]>> = {
-  monitoring: ["◉", "Something was short"],
-  "vm-policy": ["?", "This VM should leave"],
-  request: ["⇉", "Who can take it?"],
-  acceptance: ["✓", "Yes"],
-  refusal: ["✕", "No"],
-  choice: ["★", "The target is chosen"],
-  confirmation: ["→", "The target was told"],
-  release: ["↩", "The others were told"],
-  "usage-history": ["≡", "Its usage history"],
-  readiness: ["✓", "The target is ready"],
-  copy: ["▤", "Its memory is copied"],
-  "switch-over": ["‖", "It stands still for the last round"],
-  "hand-over": ["⇄", "Ownership passes"],
-  running: ["▶", "It runs at the target"],
-  done: ["✓", "Done"],
-  "pay-back": ["=", "What it has brought"],
-  abandoned: ["✕", "Not made: the VM stays"],
-  undo: ["↶", "Undone"],
-  alarm: ["!", "A person is needed"],
+/** The sign of each step, and what it is called: at the source, where `peer` is the target, and at the target, which is `here`. */
+type Name = (peer: string, here: string) => string;
+const STEPS: Partial<Record<Step, [string, Name, Name?]>> = {
+  monitoring: ["◉", () => "What the monitor saw"],
+  "vm-policy": ["?", () => "This VM should leave"],
+  request: ["⇉", () => "Who can take it?", (_, here) => `${here} is asked`],
+  acceptance: ["✓", (peer) => `${peer} says yes`, (_, here) => `${here} keeps room for it`],
+  refusal: ["✕", (peer) => `${peer} says no`, (_, here) => `${here} says no`],
+  choice: ["★", (peer) => `${peer} is chosen`],
+  confirmation: ["→", (peer) => `${peer} is told`, (_, here) => `${here} hears that it was chosen`],
+  release: ["↩", (peer) => `${peer} is told that it was not chosen`, (_, here) => `${here} gives the room free`],
+  "usage-history": ["≡", (peer) => `Its usage history goes to ${peer}`, (_, here) => `${here} reads its usage history`],
+  readiness: ["✓", (peer) => `${peer} has said that it is ready`, (_, here) => `${here} is ready`],
+  copy: ["▤", () => "Its memory is copied"],
+  "switch-over": ["‖", () => "It stands still for the last round"],
+  "hand-over": ["⇄", (peer) => `Ownership passes to ${peer}`, (_, here) => `${here} owns it`],
+  running: ["▶", (peer) => `It was seen running at ${peer}`, (_, here) => `It runs at ${here}`],
+  done: ["✓", () => "Done"],
+  "pay-back": ["=", () => "What it has brought"],
+  abandoned: ["✕", () => "Not made: the VM stays"],
+  undo: ["↶", () => "Undone"],
+  alarm: ["!", () => "A person is needed"],
 };
 
 export function MovePage({ id }: { id: string }) {
@@ -63,7 +64,7 @@ export function MovePage({ id }: { id: string }) {
       <h2>What happened</h2>
       <ol class="story">
         {story.map((event) => (
-          <Told key={`${event.host} ${event.seq}`} event={event} began={view.began} chosen={view.to} />
+          <Told key={`${event.host} ${event.seq}`} event={event} move={view} />
         ))}
       </ol>
       {here.problem && <ProblemNote problem={here.problem} />}
@@ -129,26 +130,19 @@ function Fact({ name, value }: { name: string; value: string }) {
   );
 }
 
-function Told({ event, began, chosen }: { event: Event; began: string; chosen: string | null }) {
-  const [sign, title] = STEPS[event.step] ?? ["·", plain(event.step)];
-  const after = Date.parse(event.time) - Date.parse(began);
-  const peer = event.peer && event.peer !== event.host ? event.peer : null;
-  const won = event.step === "acceptance" && peer !== null && peer === chosen;
-  const kind = `step ${event.step}${won ? " won" : ""}`;
+function Told({ event, move }: { event: Event; move: MoveView }) {
+  const [sign, atSource, atTarget] = STEPS[event.step] ?? ["·", () => plain(event.step)];
+  const after = Date.parse(event.time) - Date.parse(move.began);
+  const peer = event.peer ?? "the others";
+  const title = event.host === move.from ? atSource(peer, event.host) : (atTarget ?? atSource)(peer, event.host);
+  const won = event.step === "acceptance" && event.host === move.from && event.peer === move.to;
   return (
-    <li class={kind}>
+    <li class={`step ${event.step}${won ? " won" : ""}`}>
       <span class="sign" aria-hidden="true">
         {sign}
       </span>
       <div>
-        <strong>{title}</strong>
-        {peer && (
-          <>
-            {" "}
-            {event.step === "request" ? "to" : "·"} {peer}
-          </>
-        )}
-        {won && <span class="badge good">chosen</span>}
+        <strong>{title}</strong> {won && <span class="badge good">chosen</span>}{" "}
         {event.cost_percent !== null && <span class="badge">{percent(event.cost_percent)} of pressure</span>}
         <div>{event.reason}</div>
         <div class="quiet">

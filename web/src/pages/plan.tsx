@@ -36,8 +36,7 @@ function OfHost({ host }: { host: string }) {
         {data && (data.moves.length > 0 ? ` would move ${data.moves.length}` : " would move nothing")}
       </h2>
       {plan.problem && <ProblemNote problem={plan.problem} />}
-      {data?.held && <p>Not by itself: {data.held}</p>}
-      {data && <p class="quiet">{data.moves.length > 0 ? `No more after these: ${data.end}` : data.end}</p>}
+      {data && <Held plan={data} />}
       <ol>
         {data?.moves.map((move) => (
           <li key={move.vm_id}>
@@ -76,6 +75,16 @@ function OfHost({ host }: { host: string }) {
   );
 }
 
+function Held({ plan }: { plan: Plan }) {
+  if (plan.moves.length === 0) return <p>{plan.held ?? plan.end}</p>;
+  return (
+    <>
+      {plan.held && <p>Not by itself: {plan.held}</p>}
+      <p class="quiet">No more after these: {plan.end}</p>
+    </>
+  );
+}
+
 function Planned({ move }: { move: PlannedMove }) {
   const to = move.likely ? (
     <>
@@ -95,7 +104,7 @@ function Planned({ move }: { move: PlannedMove }) {
         {move.relief_percent === null ? "a rule asks for it" : `relieves ${percent(move.relief_percent)} of pressure here`}
         {move.cost_percent !== null && `, costs ${percent(move.cost_percent)} there`}, copies {mib(move.memory_mib)}
         {move.copy_ms === null ? ", which would not end as fast as it writes to its memory" : ` in ${milliseconds(move.copy_ms)} at the most`}
-        {move.downtime_ms !== null && `, stands still for ${milliseconds(move.downtime_ms)}`}
+        {move.downtime_ms !== null && `, stands still for ${move.downtime_ms === 0 ? "a moment" : milliseconds(move.downtime_ms)}`}
       </div>
     </>
   );

@@ -80,7 +80,7 @@ function Shown({ flows }: { flows: FlowView[] }) {
 
 function Cell({ flow, most }: { flow: FlowView | undefined; most: number }) {
   if (!flow) return <td class="none">·</td>;
-  const step = Math.min(STEPS, 1 + Math.floor((STEPS * Math.log1p(flow.bits_per_second)) / Math.log1p(most)));
+  const step = Math.max(1, Math.ceil(STEPS * Math.sqrt(flow.bits_per_second / most)));
   return (
     <td class={`heat-${step}`} title={`${flow.from} → ${flow.to}: ${packets(flow.packets_per_second)}`}>
       {bits(flow.bits_per_second)}

@@ -39,20 +39,38 @@ export function MoveDialog({ vm, close }: { vm: VmView; close: () => void }) {
           </option>
         ))}
       </select>
-      {why.data && (
-        <div class="note" aria-live="polite">
-          <strong>What is in the way: {why.data.verdict}</strong>
-          {why.data.because.length > 0 && (
-            <ul>
-              {why.data.because.map((line) => (
-                <li key={line}>{line}</li>
-              ))}
-            </ul>
-          )}
-        </div>
-      )}
+      {why.data && <InTheWay why={why.data} to={to} />}
       {why.problem && <ProblemNote problem={why.problem} />}
     </Dialog>
+  );
+}
+
+/** How the agent marks what a person's move passes over. */
+const PASSED_OVER = "(not by hand)";
+
+function InTheWay({ why, to }: { why: Why; to: string }) {
+  const stands = why.because.filter((line) => !line.includes(PASSED_OVER));
+  const passed = why.because.filter((line) => line.includes(PASSED_OVER));
+  const list = (lines: string[]) => (
+    <ul>
+      {lines.map((line) => (
+        <li key={line}>{line}</li>
+      ))}
+    </ul>
+  );
+  return (
+    <div class={stands.length > 0 ? "note bad" : "note"} aria-live="polite">
+      <strong>
+        {stands.length > 0 ? "In the way, also of a move by hand:" : `Nothing that is known keeps a person from moving it to ${to}.`}
+      </strong>
+      {stands.length > 0 && list(stands)}
+      {passed.length > 0 && (
+        <details>
+          <summary>Why it does not go there by itself</summary>
+          {list(passed)}
+        </details>
+      )}
+    </div>
   );
 }
 
