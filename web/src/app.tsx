@@ -144,20 +144,46 @@ function Answer({ seen }: { seen: Overview | null }) {
   const silent = seen.hosts.filter((host) => !reachable(host)).map((host) => host.seen.name);
   const hot = seen.hosts.filter((host) => host.seen.hot && reachable(host)).map((host) => host.seen.name);
   const moving = allMoves(seen).filter((move) => !move.ended).length;
-  const sentences = [
-    silent.length > 0 ? `✕ ${silent.join(", ")} ${silent.length > 1 ? "do" : "does"} not answer.` : "",
-    hot.length > 0 ? `▲ ${hot.join(", ")} ${hot.length > 1 ? "are" : "is"} hot.` : "No host is hot.",
-    moving > 0 ? `${count(moving, "move is", "moves are")} under way.` : "Nothing is being moved.",
-  ];
   const bad = alarms.length > 0 || silent.length > 0;
   return (
     <section class={bad ? "answer bad" : hot.length > 0 ? "answer warm" : "answer good"} aria-live="polite" aria-label="In short">
-      <strong>{sentences.filter(Boolean).join(" ")}</strong>
+      <strong>
+        {silent.length > 0 && (
+          <>
+            ✕ <Names hosts={silent} /> {silent.length > 1 ? "do" : "does"} not answer.{" "}
+          </>
+        )}
+        {hot.length > 0 ? (
+          <>
+            ▲ <Names hosts={hot} /> {hot.length > 1 ? "are" : "is"} hot.
+          </>
+        ) : (
+          "No host is hot."
+        )}{" "}
+        {moving > 0 ? <a href="#/moves">{count(moving, "move is", "moves are")} under way.</a> : "Nothing is being moved."}
+      </strong>
       {alarms.map(({ host, alarm }) => (
         <div key={host + alarm}>
           ! <a href={link.host(host)}>{host}</a>: {alarm}
         </div>
       ))}
     </section>
+  );
+}
+
+/** Of a few; how many more there are. */
+const NAMED = 8;
+
+function Names({ hosts }: { hosts: string[] }) {
+  return (
+    <>
+      {hosts.slice(0, NAMED).map((name, n) => (
+        <>
+          {n > 0 && ", "}
+          <a href={link.host(name)}>{name}</a>
+        </>
+      ))}
+      {hosts.length > NAMED && ` and ${hosts.length - NAMED} more`}
+    </>
   );
 }

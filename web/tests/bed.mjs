@@ -64,8 +64,8 @@ export async function asked(page, path, token = OPERATOR) {
   return { status: answer.status(), body: await answer.json() };
 }
 
-export async function shot(page, name) {
-  await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });
+export async function shot(page, name, fullPage = true) {
+  await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage });
 }
 
 /** Serious and critical faults by axe-core, one line each. */

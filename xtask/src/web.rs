@@ -103,6 +103,10 @@ impl Web {
         let stage = Stage::set().await.context("setting the stage")?;
         let tests = stage.tests();
         if self.keep {
+            match &tests {
+                Ok(said) => say(said),
+                Err(error) => say(&format!("{error:#}")),
+            }
             say(&stage.ways_in());
             std::future::pending::<()>().await;
         }

@@ -58,7 +58,7 @@ fn all() -> String {
     one::<LeftVm>(&mut text);
     one::<StoppedVm>(&mut text);
     one::<Problem>(&mut text);
-    text
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 #[test]

@@ -8,19 +8,19 @@ export type Role = "viewer" | "operator" | "admin";
 /**
  * `GET /v1/me`: who asks, as the agent knows it.
  */
-export type Me = { 
+export type Me = {
 /**
  * For people: `anna (token 1a2b3c4d)`, `root (uid 0)`.
  */
-who: string, 
+who: string,
 /**
  * What is allowed.
  */
-role: Role, 
+role: Role,
 /**
  * Whether it came over the unix socket, where more is allowed.
  */
-here: boolean, 
+here: boolean,
 /**
  * Name of the host that answers: what changes something is asked of the VM's own host.
  */
@@ -29,19 +29,19 @@ host: string, };
 /**
  * `GET /v1/overview`: every host that is known, with what it reports of itself, as of a second or two ago.
  */
-export type Overview = { 
+export type Overview = {
 /**
  * Name of the host that answers.
  */
-host: string, 
+host: string,
 /**
  * Its id.
  */
-host_id: string, 
+host_id: string,
 /**
  * Name of the cluster.
  */
-cluster: string, 
+cluster: string,
 /**
  * The host that answers first, then the others by name.
  */
@@ -50,19 +50,19 @@ hosts: Array<OverviewHost>, };
 /**
  * A host: what is known of it, and what it reported when it was asked last.
  */
-export type OverviewHost = { 
+export type OverviewHost = {
 /**
  * As `GET /v1/hosts` has it.
  */
-seen: HostView, 
+seen: HostView,
 /**
  * What it reported last; absent: nothing since the answering agent was first asked for an overview.
  */
-report: Report | null, 
+report: Report | null,
 /**
  * How old that is, in seconds.
  */
-report_age_seconds: number | null, 
+report_age_seconds: number | null,
 /**
  * Why it did not report when it was asked last; absent: it did, or the answer is still awaited.
  */
@@ -71,19 +71,19 @@ problem: string | null, };
 /**
  * `GET /v1/report`: a host, its VMs and its moves, short enough to be asked for every other second.
  */
-export type Report = { 
+export type Report = {
 /**
  * The host in one look.
  */
-status: Status, 
+status: Status,
 /**
  * Its VMs, by name.
  */
-vms: Array<VmTile>, 
+vms: Array<VmTile>,
 /**
  * Moves from or to it, newest first: all that are under way, and the newest [`ENDED_REPORTED`] that have ended.
  */
-moves: Array<MoveView>, 
+moves: Array<MoveView>,
 /**
  * Number of its newest event; 0: there is none.
  */
@@ -92,43 +92,43 @@ newest_event: number, };
 /**
  * A VM in short; `GET /v1/vms` tells all.
  */
-export type VmTile = { 
+export type VmTile = {
 /**
  * Its name.
  */
-name: string, 
+name: string,
 /**
  * Its UUID.
  */
-id: string, 
+id: string,
 /**
  * `running`, `paused`, `moving`, `released`, `down`.
  */
-state: string, 
+state: string,
 /**
  * Memory at full size, in MiB.
  */
-memory_mib: number, 
+memory_mib: number,
 /**
  * Processor use, percent of one core.
  */
-cpu_percent: number, 
+cpu_percent: number,
 /**
  * Packets sent per second.
  */
-sent_packets_per_second: number, 
+sent_packets_per_second: number,
 /**
  * Packets received per second.
  */
-received_packets_per_second: number, 
+received_packets_per_second: number,
 /**
  * Bits per second, both directions.
  */
-bits_per_second: number, 
+bits_per_second: number,
 /**
  * Whether it is left where it is, by hand or by a rule.
  */
-excluded: boolean, 
+excluded: boolean,
 /**
  * What is wrong with it, if anything.
  */
@@ -137,71 +137,71 @@ trouble: string | null, };
 /**
  * `GET /v1/status`: the local agent in one look.
  */
-export type Status = { 
+export type Status = {
 /**
  * Version of the agent.
  */
-version: string, 
+version: string,
 /**
  * Name of the cluster.
  */
-cluster: string, 
+cluster: string,
 /**
  * This host's name.
  */
-host: string, 
+host: string,
 /**
  * This host's id.
  */
-host_id: string, 
+host_id: string,
 /**
  * `off`, `recommend` or `automatic`.
  */
-balance: string, 
+balance: string,
 /**
  * Whether this host may begin balancing moves, where `balance` allows it: a person may switch them off.
  */
-balancer_on: boolean, 
+balancer_on: boolean,
 /**
  * How requests go out: `multicast`, `broadcast` or `fan-out`.
  */
-request: string, 
+request: string,
 /**
  * Hosts that answer, this one included.
  */
-hosts_alive: number, 
+hosts_alive: number,
 /**
  * Hosts known, this one included.
  */
-hosts_known: number, 
+hosts_known: number,
 /**
  * VMs on this host.
  */
-vms: number, 
+vms: number,
 /**
  * Moves under way from or to this host.
  */
-moves_under_way: number, 
+moves_under_way: number,
 /**
  * Whether this host is hot, and by which threshold.
  */
-hot: string | null, 
+hot: string | null,
 /**
  * Bytes per second read from this host's disks and written to them, where the kernel tells.
  */
-disk_bytes_per_second: number | null, 
+disk_bytes_per_second: number | null,
 /**
  * The configured uplink, while it exists.
  */
-uplink: UplinkView | null, 
+uplink: UplinkView | null,
 /**
  * Why nothing is being moved now, or what is.
  */
-doing: string, 
+doing: string,
 /**
  * What of the configuration file, as it was read last, is not in force: a mistake, or what waits for a restart.
  */
-config: string | null, 
+config: string | null,
 /**
  * What needs a person, most urgent first.
  */
@@ -210,27 +210,27 @@ alarms: Array<string>, };
 /**
  * The network card that the VMs' bridge goes out by, and what its driver says of it.
  */
-export type UplinkView = { 
+export type UplinkView = {
 /**
  * Its name.
  */
-name: string, 
+name: string,
 /**
  * Name of its driver; where it is no device of its own, its kind, such as `bond`.
  */
-driver: string | null, 
+driver: string | null,
 /**
  * Its speed, where the driver tells: in one direction, or in both together at half duplex.
  */
-speed_bits_per_second: number | null, 
+speed_bits_per_second: number | null,
 /**
  * `half` or `full`.
  */
-duplex: string | null, 
+duplex: string | null,
 /**
  * Whether it has a link.
  */
-up: boolean | null, 
+up: boolean | null,
 /**
  * Its queues that lose something, where the driver tells; of the last ten seconds that were measured.
  */
@@ -239,15 +239,15 @@ losing_queues: Array<QueueView>, };
 /**
  * A queue of the uplink that loses something.
  */
-export type QueueView = { 
+export type QueueView = {
 /**
  * `rx` (the host receives) or `tx`, and its number: `rx-3`.
  */
-queue: string, 
+queue: string,
 /**
  * Packets that its hardware dropped, per second.
  */
-drops_per_second: number, 
+drops_per_second: number,
 /**
  * How often there was no memory for a packet that came, per second.
  */
@@ -256,59 +256,59 @@ failed_allocations_per_second: number, };
 /**
  * One of `GET /v1/hosts`: what this agent knows of a host.
  */
-export type HostView = { 
+export type HostView = {
 /**
  * Its name.
  */
-name: string, 
+name: string,
 /**
  * Its id.
  */
-id: string, 
+id: string,
 /**
  * Where its agent is reached.
  */
-address: string, 
+address: string,
 /**
  * `alive`, `suspect` or `gone`.
  */
-state: string, 
+state: string,
 /**
  * Whether it is the host that answers.
  */
-local: boolean, 
+local: boolean,
 /**
  * Age of what follows, in seconds; absent: that host has said nothing yet, and what follows means nothing.
  */
-age_seconds: number | null, 
+age_seconds: number | null,
 /**
  * Processor use, percent of all cores.
  */
-cpu_percent: number, 
+cpu_percent: number,
 /**
  * Memory that guests have at full size, percent.
  */
-memory_percent: number, 
+memory_percent: number,
 /**
  * Packets per second at the taps.
  */
-packets_per_second: number, 
+packets_per_second: number,
 /**
  * Bits per second at the taps.
  */
-bits_per_second: number, 
+bits_per_second: number,
 /**
  * VMs there.
  */
-vms: number, 
+vms: number,
 /**
  * Whether it is hot.
  */
-hot: boolean, 
+hot: boolean,
 /**
  * Memory that it could still give to guests, in MiB; absent: it does not say.
  */
-room_mib: number | null, 
+room_mib: number | null,
 /**
  * What it is able to: its driver, `kvm`, `tcg`, `program` (it counts in the kernel, at its taps).
  */
@@ -317,91 +317,91 @@ able: Array<string>, };
 /**
  * One of `GET /v1/vms`: a VM on this host.
  */
-export type VmView = { 
+export type VmView = {
 /**
  * Its name.
  */
-name: string, 
+name: string,
 /**
  * Its UUID.
  */
-id: string, 
+id: string,
 /**
  * The host it is on.
  */
-host: string, 
+host: string,
 /**
  * `running`, `paused`, `moving`, `released`, `down`.
  */
-state: string, 
+state: string,
 /**
  * How often ownership has passed.
  */
-epoch: number, 
+epoch: number,
 /**
  * Memory at full size, in MiB.
  */
-memory_mib: number, 
+memory_mib: number,
 /**
  * Processor use, percent of one core.
  */
-cpu_percent: number, 
+cpu_percent: number,
 /**
  * That of its vCPUs alone, where they can be told apart; the rest is emulation, and a copy while one is made.
  */
-vcpu_percent: number | null, 
+vcpu_percent: number | null,
 /**
  * What its vCPUs wanted and did not get, percent of one core.
  */
-cpu_wait_percent: number | null, 
+cpu_wait_percent: number | null,
 /**
  * Memory in use inside the guest, page cache not counted, in MiB, where its balloon tells.
  */
-guest_memory_mib: number | null, 
+guest_memory_mib: number | null,
 /**
  * How fast it writes to its memory, as last measured, in MiB per second.
  */
-dirty_mib_per_second: number | null, 
+dirty_mib_per_second: number | null,
 /**
  * Bytes per second read from its disks and written to them, where it has some.
  */
-disk_bytes_per_second: number | null, 
+disk_bytes_per_second: number | null,
 /**
  * Requests per second to its disks.
  */
-disk_requests_per_second: number | null, 
+disk_requests_per_second: number | null,
 /**
  * What it was given of this host when it arrived, where `[share]` allows it.
  */
-share: ShareView | null, 
+share: ShareView | null,
 /**
  * Packets sent per second.
  */
-sent_packets_per_second: number, 
+sent_packets_per_second: number,
 /**
  * Packets received per second.
  */
-received_packets_per_second: number, 
+received_packets_per_second: number,
 /**
  * Bits per second, both directions.
  */
-bits_per_second: number, 
+bits_per_second: number,
 /**
  * Seconds of usage history that are kept for it.
  */
-history_seconds: number, 
+history_seconds: number,
 /**
  * What it is expected to ask in the next hour; absent where less than a quarter of an hour is known of it.
  */
-next_hour: NextHourView | null, 
+next_hour: NextHourView | null,
 /**
  * How long it is left where it is, by hand or by a rule, if it is.
  */
-excluded: string | null, 
+excluded: string | null,
 /**
  * The rules that hold of it, one each, as they were understood from the settings and its tags.
  */
-rules: Array<string>, 
+rules: Array<string>,
 /**
  * What is wrong with it, if anything.
  */
@@ -410,19 +410,19 @@ trouble: string | null, };
 /**
  * What a VM is expected to ask in the next hour, by its usage history; made anew every five minutes.
  */
-export type NextHourView = { 
+export type NextHourView = {
 /**
  * Processor time used and waited for, mean of the hour, percent of one core.
  */
-cpu_mean_percent: number, 
+cpu_mean_percent: number,
 /**
  * The same, mean of the hour's highest quarter: nine of ten hours stay below.
  */
-cpu_peak_percent: number, 
+cpu_peak_percent: number,
 /**
  * Bits per second, both directions, mean of the hour.
  */
-mean_bits_per_second: number, 
+mean_bits_per_second: number,
 /**
  * The same, mean of the hour's highest quarter.
  */
@@ -431,19 +431,19 @@ peak_bits_per_second: number, };
 /**
  * What a VM was given of its host.
  */
-export type ShareView = { 
+export type ShareView = {
 /**
  * Weight of its processor time beside others with one: 1 to 10,000, 100 is usual.
  */
-cpu_weight: number | null, 
+cpu_weight: number | null,
 /**
  * The most that its tap lets it receive, in bits per second.
  */
-receives_bits_per_second_max: number | null, 
+receives_bits_per_second_max: number | null,
 /**
  * What it was reckoned from.
  */
-why: string, 
+why: string,
 /**
  * What of it could not be done, and why.
  */
@@ -453,27 +453,27 @@ trouble: string | null, };
  * One of `GET /v1/traffic`: who sends how much to whom on this host, the most first; a mean over the last ten seconds. At
  * least one end is a VM here, and pairs that sent nothing are left out.
  */
-export type FlowView = { 
+export type FlowView = {
 /**
  * The sender: a VM's name, or `outside`: another machine, or the host itself.
  */
-from: string, 
+from: string,
 /**
  * The sender's UUID, if it is a VM.
  */
-from_id: string | null, 
+from_id: string | null,
 /**
  * The receiver: a VM's name, `outside`, or `many`: broadcast and multicast.
  */
-to: string, 
+to: string,
 /**
  * The receiver's UUID, if it is a VM.
  */
-to_id: string | null, 
+to_id: string | null,
 /**
  * Packets per second, as they are on the wire.
  */
-packets_per_second: number, 
+packets_per_second: number,
 /**
  * Bits per second, headers counted.
  */
@@ -482,91 +482,91 @@ bits_per_second: number, };
 /**
  * One of `GET /v1/moves`: a move from or to this host, newest first.
  */
-export type MoveView = { 
+export type MoveView = {
 /**
  * Its id.
  */
-id: string, 
+id: string,
 /**
  * The VM's name.
  */
-vm: string, 
+vm: string,
 /**
  * The VM's UUID.
  */
-vm_id: string, 
+vm_id: string,
 /**
  * Name of the source.
  */
-from: string, 
+from: string,
 /**
  * Name of the chosen target, once there is one.
  */
-to: string | null, 
+to: string | null,
 /**
  * `asking`, `confirmed`, `ready`, `copying`, `switching-over`, `handing-over`, `done`, `abandoned`, …
  */
-phase: string, 
+phase: string,
 /**
  * Why the VM should leave.
  */
-reason: string, 
+reason: string,
 /**
  * What stands against it that a person overrides, one sentence each.
  */
-overridden: Array<string>, 
+overridden: Array<string>,
 /**
  * When it began.
  */
-began: string, 
+began: string,
 /**
  * Whether it has ended.
  */
-ended: boolean, 
+ended: boolean,
 /**
  * How it ended.
  */
-outcome: string | null, 
+outcome: string | null,
 /**
  * Acceptances so far.
  */
-acceptances: number, 
+acceptances: number,
 /**
  * Refusals so far.
  */
-refusals: number, 
+refusals: number,
 /**
  * Sent so far.
  */
-copied_bytes: number, 
+copied_bytes: number,
 /**
  * To send in all, as far as is known.
  */
-total_bytes: number, 
+total_bytes: number,
 /**
  * Rounds of the copy.
  */
-rounds: number, 
+rounds: number,
 /**
  * Whether the copy is encrypted; absent: it has not come to one, or the agent was started anew since.
  */
-encrypted: boolean | null, 
+encrypted: boolean | null,
 /**
  * From the start of the copy until the VM was seen running at the target, in milliseconds.
  */
-total_ms: number | null, 
+total_ms: number | null,
 /**
  * From the pause at the source until the VM was seen running at the target, in milliseconds.
  */
-downtime_ms: number | null, 
+downtime_ms: number | null,
 /**
  * What the source was to be rid of by it, percent of pressure; absent: not a move of the policy's, or not from here.
  */
-promised_percent: number | null, 
+promised_percent: number | null,
 /**
  * The same by what the VM asked once it was measured at its new host.
  */
-measured_percent: number | null, 
+measured_percent: number | null,
 /**
  * Whether that paid: at least half of what was promised, and the source not hot again.
  */
@@ -575,15 +575,15 @@ paid: boolean | null, };
 /**
  * `POST /v1/moves`: move a VM now, by hand.
  */
-export type MoveRequest = { 
+export type MoveRequest = {
 /**
  * Name or UUID of a VM on this host.
  */
-vm: string, 
+vm: string,
 /**
  * Name or id of the only host to ask; absent: all are asked.
  */
-to: string | null, 
+to: string | null,
 /**
  * Override what rules say of where the VM may be; never room, what a host must offer, or who owns the VM.
  */
@@ -592,11 +592,11 @@ force?: boolean, };
 /**
  * Answer to `POST /v1/moves`.
  */
-export type MoveStarted = { 
+export type MoveStarted = {
 /**
  * The move, to be followed under `/v1/moves/{id}`.
  */
-move_id: string, 
+move_id: string,
 /**
  * What stands against it that it overrides, one sentence each: exclusions, and rules where it was forced.
  */
@@ -605,39 +605,39 @@ overridden: Array<string>, };
 /**
  * One of `GET /v1/events`: something that was decided or seen. A move's events tell its whole story.
  */
-export type Event = { 
+export type Event = {
 /**
  * Counts this host's events.
  */
-seq: number, 
+seq: number,
 /**
  * When.
  */
-time: string, 
+time: string,
 /**
  * The host that noted it.
  */
-host: string, 
+host: string,
 /**
  * The move it belongs to.
  */
-move_id: string | null, 
+move_id: string | null,
 /**
  * The VM it is about, by name where known.
  */
-vm: string | null, 
+vm: string | null,
 /**
  * What happened: a [`Step`] in kebab case.
  */
-step: Step, 
+step: Step,
 /**
  * Why, in words.
  */
-reason: string, 
+reason: string,
 /**
  * The other host, where there is one, by name.
  */
-peer: string | null, 
+peer: string | null,
 /**
  * A cost or relief that was judged, percent of pressure.
  */
@@ -651,19 +651,19 @@ export type Step = "monitoring" | "vm-policy" | "request" | "acceptance" | "refu
 /**
  * `GET /v1/why/{vm or move}`: why it moved, or why it does not.
  */
-export type Why = { 
+export type Why = {
 /**
  * What was asked about.
  */
-about: string, 
+about: string,
 /**
  * The answer in one sentence.
  */
-verdict: string, 
+verdict: string,
 /**
  * What was read and weighed, one line each.
  */
-because: Array<string>, 
+because: Array<string>,
 /**
  * The events that tell the story, oldest first.
  */
@@ -672,19 +672,19 @@ events: Array<Event>, };
 /**
  * `GET /v1/plan`: what would be moved from this host now. Nothing is done, and no other host asked.
  */
-export type Plan = { 
+export type Plan = {
 /**
  * This host's name.
  */
-host: string, 
+host: string,
 /**
  * What would be moved, one after another: each is judged as if those before it had been made.
  */
-moves: Array<PlannedMove>, 
+moves: Array<PlannedMove>,
 /**
  * Why nothing is moved, or not by itself; absent: the first is about to be moved.
  */
-held: string | null, 
+held: string | null,
 /**
  * Why no more follow.
  */
@@ -693,68 +693,68 @@ end: string, };
 /**
  * One move that would be made.
  */
-export type PlannedMove = { 
+export type PlannedMove = {
 /**
  * Its place in the plan, from 1. If it was asked for `numbered`, `GET /v1/plan/shown` tells what it means, for ten minutes.
  */
-number: number, 
+number: number,
 /**
  * The VM's name.
  */
-vm: string, 
+vm: string,
 /**
  * The VM's UUID.
  */
-vm_id: string, 
+vm_id: string,
 /**
  * Name of the source.
  */
-from: string, 
+from: string,
 /**
  * The hosts that would be asked, where their own figures say already which are best: the best first. Empty: no one knows
  * before they have answered.
  */
-to: Array<string>, 
+to: Array<string>,
 /**
  * How many would be asked, in words.
  */
-asked: string, 
+asked: string,
 /**
  * Who would take it at the least cost, by what hosts said of themselves last; absent: nobody has the room, by that.
  */
-likely: string | null, 
+likely: string | null,
 /**
  * What it would cost there, percent of pressure.
  */
-cost_percent: number | null, 
+cost_percent: number | null,
 /**
  * What asks for it: a threshold, in figures, or a rule.
  */
-reason: string, 
+reason: string,
 /**
  * Why this VM; absent: the rule names it.
  */
-choice: string | null, 
+choice: string | null,
 /**
  * What this host would be rid of, percent of pressure; absent: a rule asks, at any cost.
  */
-relief_percent: number | null, 
+relief_percent: number | null,
 /**
  * What the copy would cost, percent of pressure.
  */
-copy_cost_percent: number, 
+copy_cost_percent: number,
 /**
  * The size of its memory, in MiB.
  */
-memory_mib: number, 
+memory_mib: number,
 /**
  * How long the copy would take at the most; absent: it would not end, as fast as the VM writes to its memory.
  */
-copy_ms: number | null, 
+copy_ms: number | null,
 /**
  * How long the VM would stand still for the last round; the hand-over comes on top. Absent: not known.
  */
-downtime_ms: number | null, 
+downtime_ms: number | null,
 /**
  * Since when it is recommended.
  */
@@ -763,7 +763,7 @@ recommended: string | null, };
 /**
  * `POST /v1/plan/apply`: begin what is planned, as far as it still holds.
  */
-export type ApplyRequest = { 
+export type ApplyRequest = {
 /**
  * Names or UUIDs of VMs on this host; empty: all that are planned.
  */
@@ -772,15 +772,15 @@ vms: Array<string>, };
 /**
  * Answer to `POST /v1/plan/apply`.
  */
-export type Applied = { 
+export type Applied = {
 /**
  * This host's name.
  */
-host: string, 
+host: string,
 /**
  * What came of each VM.
  */
-vms: Array<AppliedVm>, 
+vms: Array<AppliedVm>,
 /**
  * Why there was nothing to apply, where no VM was named and none was planned.
  */
@@ -789,15 +789,15 @@ nothing: string | null, };
 /**
  * What came of one VM: its move has begun, or it was refused.
  */
-export type AppliedVm = { 
+export type AppliedVm = {
 /**
  * As it was named.
  */
-vm: string, 
+vm: string,
 /**
  * The move, to be followed under `/v1/moves/{id}`.
  */
-move_id: string | null, 
+move_id: string | null,
 /**
  * What does not hold, or not any more.
  */
@@ -806,31 +806,31 @@ refused: string | null, };
 /**
  * How a VM or a host did over time.
  */
-export type HistoryView = { 
+export type HistoryView = {
 /**
  * Its name.
  */
-name: string, 
+name: string,
 /**
  * Its id.
  */
-id: string, 
+id: string,
 /**
  * The host it is on.
  */
-host: string, 
+host: string,
 /**
  * The length of a point, in seconds.
  */
-step_seconds: number, 
+step_seconds: number,
 /**
  * When each point began, oldest first.
  */
-at: Array<string>, 
+at: Array<string>,
 /**
  * The metrics, each with as many figures as there are points.
  */
-metrics: Array<Series>, 
+metrics: Array<Series>,
 /**
  * Where a VM was before, oldest first.
  */
@@ -839,27 +839,27 @@ past: Array<StayView>, };
 /**
  * One metric over time, to one percent.
  */
-export type Series = { 
+export type Series = {
 /**
  * `cpu`, `cpu-wait`, `memory`, `sent-packets`, `received-packets`, `sent-bits`, `received-bits`, `dropped`, `disk`, `dirty`.
  */
-metric: string, 
+metric: string,
 /**
  * `mcores` (thousandths of a core), `MiB`, `packets/s`, `bit/s`, `bytes/s` or `MiB/s`.
  */
-unit: string, 
+unit: string,
 /**
  * The least of each point.
  */
-min: Array<number>, 
+min: Array<number>,
 /**
  * The mean.
  */
-mean: Array<number>, 
+mean: Array<number>,
 /**
  * The most.
  */
-max: Array<number>, 
+max: Array<number>,
 /**
  * What was not exceeded for 95 of 100 seconds.
  */
@@ -868,19 +868,19 @@ p95: Array<number>, };
 /**
  * A stay of a VM on another host.
  */
-export type StayView = { 
+export type StayView = {
 /**
  * The host's name then.
  */
-host: string, 
+host: string,
 /**
  * Its id.
  */
-host_id: string, 
+host_id: string,
 /**
  * The move that ended it.
  */
-move_id: string, 
+move_id: string,
 /**
  * When that was.
  */
@@ -889,7 +889,7 @@ ended: string, };
 /**
  * `POST /v1/vms/{vm}/exclude`: leave a VM on this host where it is; balancing and rules pass it over.
  */
-export type ExcludeRequest = { 
+export type ExcludeRequest = {
 /**
  * For so long; absent: for good.
  */
@@ -899,31 +899,31 @@ for_seconds: number | null, };
  * Answer to `POST /v1/vms/{vm}/exclude` and `/include`, and one of `GET /v1/exclusions`: the VMs that are excluded by hand on
  * this host. Kept over restarts of the agent.
  */
-export type Exclusion = { 
+export type Exclusion = {
 /**
  * The VM's name.
  */
-vm: string, 
+vm: string,
 /**
  * The VM's UUID.
  */
-vm_id: string, 
+vm_id: string,
 /**
  * This host's name. Its exclusions hold here alone: they do not go with a VM.
  */
-host: string, 
+host: string,
 /**
  * Whether the VM is on this host.
  */
-here: boolean, 
+here: boolean,
 /**
  * Whether it is excluded by hand.
  */
-excluded: boolean, 
+excluded: boolean,
 /**
  * Until when; absent: for good.
  */
-until: string | null, 
+until: string | null,
 /**
  * What `[rules]` say besides, if they exclude it.
  */
@@ -932,15 +932,15 @@ rule: string | null, };
 /**
  * `GET /v1/balancer`, and the answer to `POST /v1/balancer`: whether this host begins balancing moves.
  */
-export type Balancer = { 
+export type Balancer = {
 /**
  * This host's name.
  */
-host: string, 
+host: string,
 /**
  * Whether it may begin them, where `balance` allows it. Kept over restarts of the agent.
  */
-on: boolean, 
+on: boolean,
 /**
  * `off`, `recommend` or `automatic`: what the configuration says.
  */
@@ -949,27 +949,27 @@ balance: string, };
 /**
  * `GET /v1/drain`, and the answer to `POST /v1/drain`: how a drain goes. Kept over restarts of the agent.
  */
-export type DrainView = { 
+export type DrainView = {
 /**
  * This host's name.
  */
-host: string, 
+host: string,
 /**
  * Whether it is being drained.
  */
-draining: boolean, 
+draining: boolean,
 /**
  * The agent has only just begun to look: VMs may be here that it has not found yet.
  */
-looking: boolean, 
+looking: boolean,
 /**
  * The VMs that have left since the drain began, also after it was ended.
  */
-left: Array<LeftVm>, 
+left: Array<LeftVm>,
 /**
  * The VMs that are here and are to leave, in the order in which they would.
  */
-here: Array<LeavingVm>, 
+here: Array<LeavingVm>,
 /**
  * VMs that are defined here and do not run: they stay.
  */
@@ -978,27 +978,27 @@ stopped: Array<StoppedVm>, };
 /**
  * A VM that is to leave.
  */
-export type LeavingVm = { 
+export type LeavingVm = {
 /**
  * Its name.
  */
-vm: string, 
+vm: string,
 /**
  * Its UUID.
  */
-vm_id: string, 
+vm_id: string,
 /**
  * Memory at full size, in MiB.
  */
-memory_mib: number, 
+memory_mib: number,
 /**
  * `moving`; `next`: its turn comes; `waits`: it is tried again by itself; `stays`: until a person sees to it.
  */
-state: string, 
+state: string,
 /**
  * The move that is under way.
  */
-move_id: string | null, 
+move_id: string | null,
 /**
  * What it waits for, or what keeps it.
  */
@@ -1007,19 +1007,19 @@ why: string | null, };
 /**
  * A VM that left a host while it was drained.
  */
-export type LeftVm = { 
+export type LeftVm = {
 /**
  * Its name.
  */
-vm: string, 
+vm: string,
 /**
  * Its UUID.
  */
-vm_id: string, 
+vm_id: string,
 /**
  * Name of the host that it went to.
  */
-to: string, 
+to: string,
 /**
  * Name of the host that lists it now; that it went to, where none does.
  */
@@ -1028,11 +1028,11 @@ at: string, };
 /**
  * A VM that is defined on a host and does not run.
  */
-export type StoppedVm = { 
+export type StoppedVm = {
 /**
  * Its name; its UUID where its definition does not say.
  */
-vm: string, 
+vm: string,
 /**
  * Its UUID.
  */
@@ -1041,19 +1041,19 @@ vm_id: string, };
 /**
  * Any refusal of the API: RFC 9457's problem details.
  */
-export type Problem = { 
+export type Problem = {
 /**
  * HTTP status.
  */
-status: number, 
+status: number,
 /**
  * Stable code in kebab case, for programs.
  */
-code: string, 
+code: string,
 /**
  * What is wrong.
  */
-title: string, 
+title: string,
 /**
  * What to do about it.
  */

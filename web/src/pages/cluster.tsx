@@ -65,7 +65,7 @@ function UnderWay({ moves }: { moves: MoveView[] }) {
   return (
     <section class="under-way" aria-label="Moves under way">
       {moves.map((move) => (
-        <a key={move.id} class="moving" href={link.move(move.id, move.from)}>
+        <a key={move.id} class="move-line" href={link.move(move.id, move.from)}>
           <strong>{move.vm}</strong> {move.from} → {move.to ?? "?"}
           <Progress part={progress(move)} name={`copied of ${move.vm}`} />
           <span class="quiet">{plain(move.phase)}</span>

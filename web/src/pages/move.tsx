@@ -2,11 +2,11 @@
 import { useState } from "preact/hooks";
 import { named, post } from "../api/client";
 import type { Event, MoveView, Step } from "../api/types";
-import { allMoves, findHost, may, progress, via } from "../cluster";
+import { allMoves, findHost, may, via } from "../cluster";
 import { useAsk } from "../ask";
 import { me, overview, refresh } from "../live";
 import { Dialog } from "../parts/dialog";
-import { HostLink, ProblemNote, Progress, Waiting } from "../parts/notes";
+import { HostLink, ProblemNote, Waiting } from "../parts/notes";
 import { link, route } from "../route";
 import { use } from "../signal";
 import { bytes, clock, milliseconds, percent, plain } from "../words";
@@ -95,7 +95,6 @@ function Head({ move, host }: { move: MoveView; host: string }) {
         {move.downtime_ms !== null && <Fact name="Stood still" value={milliseconds(move.downtime_ms)} />}
         {move.promised_percent !== null && <Fact name="Did it pay" value={paid(move)} />}
       </dl>
-      {!move.ended && <Progress part={progress(move)} name="copied" />}
       {!move.ended && may(who, "operator", host) && (
         <button type="button" onClick={() => setAsking(true)}>
           Cancel this move…

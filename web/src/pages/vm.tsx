@@ -69,8 +69,49 @@ function Known({ id, name, host }: { id: string; name: string; host: OverviewHos
         </ul>
       )}
       {why.problem && <ProblemNote problem={why.problem} />}
+      <WhyNot id={id} name={name} at={at} />
       <Past view={history.data} />
     </>
+  );
+}
+
+/** What keeps it from another host, and the least that would have to change. */
+function WhyNot({ id, name, at }: { id: string; name: string; at: string }) {
+  const who = use(me);
+  const others = (use(overview)?.hosts ?? []).map((host) => host.seen.name).filter((host) => host !== at);
+  const [to, setTo] = useState("");
+  const why = useAsk<Why>(to ? `/v1/why/${named(id)}?to=${named(to)}` : null, via(who, at), 5000);
+  if (others.length === 0) return null;
+  return (
+    <section aria-labelledby="why-not">
+      <h2 id="why-not">Why it is not elsewhere</h2>
+      <label>
+        What would have to change for it to go to{" "}
+        <select value={to} onChange={(event) => setTo(event.currentTarget.value)}>
+          <option value="">choose a host</option>
+          {others.map((host) => (
+            <option key={host}>{host}</option>
+          ))}
+        </select>
+      </label>
+      <div aria-live="polite">
+        {why.data && (
+          <>
+            <p>
+              <strong>
+                {name} to {to}: {why.data.verdict}
+              </strong>
+            </p>
+            <ul>
+              {why.data.because.map((line) => (
+                <li key={line}>{line}</li>
+              ))}
+            </ul>
+          </>
+        )}
+        {why.problem && <ProblemNote problem={why.problem} />}
+      </div>
+    </section>
   );
 }
 

@@ -51,7 +51,7 @@ export function Progress({ part, name }: { part: number | null; name: string }) 
 /** What is to be known of a host before its figures are believed. */
 export function HostState({ host }: { host: OverviewHost }) {
   if (reachable(host)) {
-    return host.seen.hot ? <span class="badge hot">▲ hot</span> : <span class="badge">in order</span>;
+    return host.seen.hot ? <span class="badge hot">▲ hot</span> : <span class="badge">not hot</span>;
   }
   const old = host.report_age_seconds ?? host.seen.age_seconds;
   const since = old === null ? "nothing is known of it" : `what is shown is ${age(old)} old`;

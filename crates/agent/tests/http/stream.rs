@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -95,4 +96,27 @@ async fn a_stream_ends_after_its_time_so_that_a_revoked_token_sees_no_more() {
     while stream.frame().await.is_some() {}
     let took = began.elapsed();
     assert!(took <= STREAM_MAX + Duration::from_secs(1) && took >= STREAM_MAX / 2, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_viewer_that_takes_nothing_is_dropped_and_its_place_is_free() {
+    let served = Served::start().await;
+    // More than a socket and a queue hold.
+    (0..3000).for_each(|_| served.backend.note(MOVE));
+    let mut deaf = Vec::new();
+    for _ in 0..STREAMS_MAX {
+        let mut stream = UnixStream::connect(&served.socket).await.unwrap();
+        let request =
+            "GET /v1/events?after=0 HTTP/1.1\r\nhost: a\r\naccept: text/event-stream\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.readable().await.unwrap();
+        deaf.push(stream);
+    }
+    assert_eq!(asked(&served, "", None).await.status(), 503, "all places are taken");
+    tokio::time::pause();
+    tokio::time::advance(STREAM_MAX / 4).await;
+    tokio::time::resume();
+    let again = async { while asked(&served, "", None).await.status() != 200 {} };
+    timeout(PATIENCE, again).await.expect("they are dropped before a stream's time is over");
+    drop(deaf);
 }
