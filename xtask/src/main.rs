@@ -14,6 +14,7 @@ mod fuzz;
 mod model;
 mod mutants;
 mod setup;
+mod web;
 
 use std::process::ExitCode;
 
@@ -70,6 +71,9 @@ enum Task {
     /// Install and build what test guests need
     #[command(after_help = "Example: cargo xtask setup --json")]
     Setup(setup::Setup),
+    /// Build the dashboard, which the next build of evenkeeld takes in; or go through it in a browser, on three hosts with real VMs
+    #[command(after_help = "Examples:\n  cargo xtask web\n  cargo xtask web --test --json")]
+    Web(web::Web),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +90,7 @@ fn main() -> ExitCode {
         Task::Mutants(task) => task.run(),
         Task::StandIn(task) => task.run(),
         Task::Setup(task) => task.run(),
+        Task::Web(task) => task.run(),
     };
     match done {
         Ok(code) => code,

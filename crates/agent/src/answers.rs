@@ -5,8 +5,8 @@ use std::sync::Arc;
 use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest,
     ClusterView, DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView,
-    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem,
-    Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Overview, Plan,
+    Problem, Report, Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use decide::host::{self, Ask};
 use decide::units::{HostId, MoveId, VmId};
@@ -17,7 +17,9 @@ use crate::cluster;
 use crate::draining;
 use crate::exclusions;
 use crate::http::{About, Backend, EventQuery, until_events};
-use crate::metrics::Looked;
+use crate::metrics;
+use crate::net::{Looked, Looks, To};
+use crate::overview::{self, Reports};
 use crate::said::Said;
 use crate::steering::{Question, Steering, gone};
 use crate::{histories, views, why};
@@ -34,6 +36,7 @@ pub(crate) struct Answers {
     events: Arc<Events>,
     newest: watch::Receiver<u64>,
     pub(crate) said: Said,
+    reports: Reports,
 }
 
 impl Answers {
@@ -42,8 +45,9 @@ impl Answers {
         events: Arc<Events>,
         newest: watch::Receiver<u64>,
         said: Said,
+        looks: Looks,
     ) -> Answers {
-        Answers { questions, events, newest, said }
+        Answers { questions, events, newest, said, reports: Reports::new(looks) }
     }
 
     pub(crate) async fn look<T: Send + 'static>(
@@ -116,7 +120,7 @@ impl Backend for Answers {
     }
 
     async fn metrics(&self) -> Result<String, Problem> {
-        let looked = self.look(|at_work| Looked {
+        let looked = self.look(|at_work| metrics::Looked {
             totals: at_work.totals.clone(),
             status: views::status(at_work),
             hosts: views::hosts(at_work),
@@ -163,6 +167,35 @@ impl Backend for Answers {
 
     async fn cluster(&self) -> Result<ClusterView, Problem> {
         self.look(|at_work| cluster::known(&at_work.host, at_work.clock.now())).await
+    }
+
+    async fn report(&self) -> Result<Report, Problem> {
+        let newest = *self.newest.borrow();
+        self.look(move |at_work| overview::report(at_work, newest)).await
+    }
+
+    async fn overview(&self) -> Result<Overview, Problem> {
+        let (own, seen) = (self.report().await?, self.hosts().await?);
+        Ok(self.reports.overview(own, seen).await)
+    }
+
+    async fn at(&self, host: String, path: String) -> Result<Looked, Problem> {
+        let wanted = host.clone();
+        let called = self.look(move |at_work| {
+            let to = find_host(at_work, &wanted)?;
+            let peer = at_work.host.membership().hosts().find(|view| view.peer.host == to);
+            Ok(peer.map(|view| To { host: to, at: view.peer.address }))
+        });
+        let unreachable = |why: String| {
+            let title = format!("the agent of {host} does not answer: {why}");
+            let hint = format!(
+                "`evenkeel hosts` tells when {host} was heard last; look whether it and its agent run"
+            );
+            Problem::new(502, "host-unreachable", title, hint)
+        };
+        let called =
+            called.await??.ok_or_else(|| unreachable("it is not known any more".to_owned()))?;
+        self.reports.looks.ask(called, &path).await.map_err(unreachable)
     }
 
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
@@ -259,8 +292,8 @@ impl Backend for Answers {
         self.look(move |at_work| views::best_hosts(at_work, &request)).await?
     }
 
-    async fn plan(&self) -> Result<Plan, Problem> {
-        self.look(views::plan).await
+    async fn plan(&self, numbered: bool) -> Result<Plan, Problem> {
+        self.look(move |at_work| views::plan(at_work, numbered)).await
     }
 
     async fn shown_plan(&self) -> Result<Plan, Problem> {
@@ -268,7 +301,7 @@ impl Backend for Answers {
     }
 
     async fn apply(&self, request: ApplyRequest) -> Result<Applied, Problem> {
-        let plan = self.plan().await?;
+        let plan = self.plan(false).await?;
         let (host, nothing) = (plan.host, plan.held.filter(|_| plan.moves.is_empty()));
         let all = request.vms.is_empty();
         let wanted: Vec<String> = match all {

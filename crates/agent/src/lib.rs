@@ -31,6 +31,7 @@ mod metrics;
 mod monitoring;
 pub mod net;
 mod noise;
+mod overview;
 mod planned;
 mod recording;
 mod reload;

@@ -202,7 +202,7 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
     let net_settings = net_settings(&config, keys.as_ref(), opened.incarnation)?;
     let request = net_settings.request.to_string();
     let net = Net::start(net_settings, net_heard).await?;
-    let spread = net.spread();
+    let (spread, looks) = (net.spread(), net.looks());
     let api = doors(&config, keys.as_ref()).await?;
 
     let (start, journal) = start(&config, &machine_id, opened, keys.is_some()).await?;
@@ -253,7 +253,8 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
     let (seeds, authority, lot) = (config.seeds()?, config.host.ca, local::lot()?);
     let renewal = keys.map(|keys| Renewal { keys, spread, seeds, authority, name, lot });
     let asking = questions.downgrade();
-    let answers = Answers::new(questions, Arc::clone(&events), newest_seen, said);
+    let answers = Answers::new(questions, Arc::clone(&events), newest_seen, said, looks.clone());
+    looks.answer_by(http::looker(Arc::clone(&api.1), answers.clone()));
     let (journal, history) = (journal_thread, history_thread);
     Ok(Agent { steering, ears, asking, answers, api, events, journal, history, recorder, renewal })
 }

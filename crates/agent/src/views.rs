@@ -139,15 +139,17 @@ pub(crate) fn best_hosts(
     Ok(host.best_hosts(at_work.clock.now(), &wish).into_iter().map(view).collect())
 }
 
-/// What would be moved from here now: from here on its numbers mean this.
-pub(crate) fn plan(at_work: &mut Steering) -> Plan {
+/// What would be moved from here now; if `numbered`, from here on its numbers mean this.
+pub(crate) fn plan(at_work: &mut Steering, numbered: bool) -> Plan {
     let now = at_work.clock.now();
     let plan = at_work.host.plan(now);
-    let numbered = (1..).zip(plan.moves);
-    let moves = numbered.map(|(n, planned)| planned_move(at_work, n, planned)).collect();
+    let counted = (1..).zip(plan.moves);
+    let moves = counted.map(|(n, planned)| planned_move(at_work, n, planned)).collect();
     let host = at_work.host.name().to_owned();
     let plan = Plan { host, moves, held: plan.held, end: plan.end };
-    at_work.shown.keep(now, &plan);
+    if numbered {
+        at_work.shown.keep(now, &plan);
+    }
     plan
 }
 

@@ -13,6 +13,7 @@ pub const AUDIT_MAX: u32 = 1000;
 
 /// What a token is good for; each role may do all that the one before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// May look.
@@ -32,6 +33,7 @@ impl fmt::Display for Role {
 
 /// `POST /v1/tokens`: make a token. Over the unix socket alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// Whose it is, or what it is for: 1 to 64 bytes, for people.
@@ -44,6 +46,7 @@ pub struct TokenRequest {
 
 /// Answer to `POST /v1/tokens`: the only time that the token itself is told.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct TokenMade {
     /// What is sent as `Authorization: Bearer …`. A secret.
     pub token: String,
@@ -60,6 +63,7 @@ impl fmt::Debug for TokenMade {
 
 /// One of `GET /v1/tokens`, and the answer to `POST /v1/tokens/{id}/revoke`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct TokenView {
     /// Names it; no secret.
     pub id: String,
@@ -77,6 +81,7 @@ pub struct TokenView {
 
 /// What is asked of `GET /v1/audit`, as its query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditFilter {
     /// Only lines of so many seconds back from now.
@@ -89,6 +94,7 @@ pub struct AuditFilter {
 
 /// `GET /v1/audit`: what was asked of this agent that could change something.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct AuditView {
     /// Its lines, oldest first.
     pub lines: Vec<AuditLine>,
@@ -102,6 +108,7 @@ pub struct AuditView {
 
 /// What was asked of an agent, by whom, and what came of it: one line of the audit log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct AuditLine {
     /// Counts the lines from 1.
     pub seq: u64,
@@ -129,6 +136,7 @@ pub struct AuditLine {
 
 /// Who asked: a user of the host, or whoever holds a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Who {
     /// A user of the host, by the kernel's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -155,6 +163,7 @@ impl fmt::Display for Who {
 
 /// Whether the lines of an audit log fit together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct AuditCheck {
     /// Lines that were gone through.
     pub lines: u64,

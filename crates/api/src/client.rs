@@ -24,9 +24,9 @@ pub use self::remote::Remote;
 use crate::{
     Applied, ApplyRequest, AuditFilter, AuditView, Balancer, BalancerRequest, BestHost,
     BestHostRequest, ClusterView, DrainRequest, DrainView, Event, EventFilter, ExcludeRequest,
-    Exclusion, FOLLOW_MAX, FlowView, HistoryFilter, HistoryView, HostView, MoveRequest,
-    MoveStarted, MoveView, Plan, Problem, Resolve, Status, TokenMade, TokenRequest, TokenView,
-    Unsettled, VmPlace, VmView, Why,
+    Exclusion, FOLLOW_MAX, FlowView, HistoryFilter, HistoryView, HostView, Me, MoveRequest,
+    MoveStarted, MoveView, Overview, Plan, Problem, Report, Resolve, Status, TokenMade,
+    TokenRequest, TokenView, Unsettled, VmPlace, VmView, Why,
 };
 
 mod remote;
@@ -126,6 +126,30 @@ impl Client {
     /// The hosts that the agent knows.
     pub async fn hosts(&self) -> Result<Vec<HostView>, ClientError> {
         self.get("/v1/hosts").await
+    }
+
+    /// Every host with what it reports of itself, asked by the agent.
+    pub async fn overview(&self) -> Result<Overview, ClientError> {
+        self.get("/v1/overview").await
+    }
+
+    /// The agent's host, its VMs and moves in short.
+    pub async fn report(&self) -> Result<Report, ClientError> {
+        self.get("/v1/report").await
+    }
+
+    /// What the agent of another host, by its name or id, answers a viewer who asks for this path and query.
+    pub async fn get_at<T: DeserializeOwned>(
+        &self,
+        host: &str,
+        path: &str,
+    ) -> Result<T, ClientError> {
+        self.get(&format!("/v1/at/{}{path}", plain(host))).await
+    }
+
+    /// Who asks, as the agent knows it.
+    pub async fn me(&self) -> Result<Me, ClientError> {
+        self.get("/v1/me").await
     }
 
     /// The VMs on the agent's host.
@@ -254,9 +278,14 @@ impl Client {
         self.post("/v1/best-host", request).await
     }
 
-    /// What would be moved from the agent's host now.
+    /// What would be moved from the agent's host now; nothing changes by it.
     pub async fn plan(&self) -> Result<Plan, ClientError> {
         self.get("/v1/plan").await
+    }
+
+    /// The same, to be shown to a person: from now on its numbers mean these moves.
+    pub async fn numbered_plan(&self) -> Result<Plan, ClientError> {
+        self.get("/v1/plan?numbered=true").await
     }
 
     /// The plan that the agent showed last, whose numbers still hold.

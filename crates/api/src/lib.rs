@@ -14,6 +14,7 @@ pub mod client;
 pub mod cluster;
 mod history;
 mod operations;
+mod overview;
 mod plan;
 
 pub use access::{
@@ -26,7 +27,8 @@ pub use operations::{
     BestHost, BestHostRequest, DrainRequest, DrainView, ExcludeRequest, Exclusion, LeavingVm,
     LeftVm, StoppedVm,
 };
-pub use plan::{Applied, AppliedVm, ApplyRequest, PLAN_SHOWN_MAX, Plan, PlannedMove};
+pub use overview::{ENDED_REPORTED, Me, Overview, OverviewHost, Report, VmTile};
+pub use plan::{Applied, AppliedVm, ApplyRequest, PLAN_SHOWN_MAX, Plan, PlanFilter, PlannedMove};
 
 /// Where an agent listens unless told otherwise.
 pub const SOCKET: &str = "/run/evenkeel/api.sock";
@@ -38,9 +40,15 @@ pub const EVENTS: u32 = 100;
 pub const EVENTS_MAX: u32 = 1000;
 /// How long the agent holds an answer back while there is no event to tell.
 pub const FOLLOW_MAX: Duration = Duration::from_secs(10);
+/// How long a stream of `GET /v1/events` (`accept: text/event-stream`) goes on before it ends, to be resumed by `last-event-id`: so
+/// long, at the most, a token that was revoked still sees events.
+pub const STREAM_MAX: Duration = Duration::from_secs(50);
+/// Streams of events that an agent serves at once.
+pub const STREAMS_MAX: usize = 32;
 
 /// `GET /v1/status`: the local agent in one look.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Status {
     /// Version of the agent.
     pub version: String,
@@ -80,6 +88,7 @@ pub struct Status {
 
 /// The network card that the VMs' bridge goes out by, and what its driver says of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct UplinkView {
     /// Its name.
     pub name: String,
@@ -97,6 +106,7 @@ pub struct UplinkView {
 
 /// A queue of the uplink that loses something.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct QueueView {
     /// `rx` (the host receives) or `tx`, and its number: `rx-3`.
     pub queue: String,
@@ -108,6 +118,7 @@ pub struct QueueView {
 
 /// One of `GET /v1/hosts`: what this agent knows of a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct HostView {
     /// Its name.
     pub name: String,
@@ -141,6 +152,7 @@ pub struct HostView {
 
 /// One of `GET /v1/inventory`: a VM of this or of another host, as that host listed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct VmPlace {
     /// Its name.
     pub name: String,
@@ -162,6 +174,7 @@ pub struct VmPlace {
 
 /// One of `GET /v1/vms`: a VM on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct VmView {
     /// Its name.
     pub name: String,
@@ -212,6 +225,7 @@ pub struct VmView {
 /// One of `GET /v1/traffic`: who sends how much to whom on this host, the most first; a mean over the last ten seconds. At
 /// least one end is a VM here, and pairs that sent nothing are left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct FlowView {
     /// The sender: a VM's name, or `outside`: another machine, or the host itself.
     pub from: String,
@@ -229,6 +243,7 @@ pub struct FlowView {
 
 /// What a VM is expected to ask in the next hour, by its usage history; made anew every five minutes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct NextHourView {
     /// Processor time used and waited for, mean of the hour, percent of one core.
     pub cpu_mean_percent: f64,
@@ -242,6 +257,7 @@ pub struct NextHourView {
 
 /// What a VM was given of its host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ShareView {
     /// Weight of its processor time beside others with one: 1 to 10,000, 100 is usual.
     pub cpu_weight: Option<u32>,
@@ -255,6 +271,7 @@ pub struct ShareView {
 
 /// One of `GET /v1/moves`: a move from or to this host, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct MoveView {
     /// Its id.
     pub id: String,
@@ -306,6 +323,7 @@ pub struct MoveView {
 
 /// One of `GET /v1/events`: something that was decided or seen. A move's events tell its whole story.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Event {
     /// Counts this host's events.
     pub seq: u64,
@@ -329,6 +347,7 @@ pub struct Event {
 
 /// The steps of the method, and what else is worth noting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// The monitor saw a threshold crossed.
@@ -390,6 +409,7 @@ impl fmt::Display for Step {
 
 /// What is asked of `GET /v1/events`, as its query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]
 pub struct EventFilter {
     /// Only events with a greater `seq`, the oldest `limit` of them; absent: the newest `limit` of all.
@@ -405,6 +425,7 @@ pub struct EventFilter {
 
 /// `POST /v1/moves`: move a VM now, by hand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct MoveRequest {
     /// Name or UUID of a VM on this host.
@@ -418,6 +439,7 @@ pub struct MoveRequest {
 
 /// Answer to `POST /v1/moves`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct MoveStarted {
     /// The move, to be followed under `/v1/moves/{id}`.
     pub move_id: String,
@@ -428,6 +450,7 @@ pub struct MoveStarted {
 
 /// `GET /v1/balancer`, and the answer to `POST /v1/balancer`: whether this host begins balancing moves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Balancer {
     /// This host's name.
     pub host: String,
@@ -439,6 +462,7 @@ pub struct Balancer {
 
 /// `POST /v1/balancer`: switch it on or off, on this host alone. Moves that are under way go on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct BalancerRequest {
     /// Whether it shall be on.
@@ -447,6 +471,7 @@ pub struct BalancerRequest {
 
 /// `GET /v1/moves/{id}/resolve`: what is known of a move that may need a person to end it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Unsettled {
     /// The move.
     pub move_id: String,
@@ -462,6 +487,7 @@ pub struct Unsettled {
 
 /// One decision, and whether it may be taken now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Choice {
     /// The decision.
     pub decision: Decision,
@@ -471,6 +497,7 @@ pub struct Choice {
 
 /// What a person decides of a move that cannot be settled without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum Decision {
     /// The VM is this host's, and may run here.
@@ -481,6 +508,7 @@ pub enum Decision {
 
 /// `POST /v1/moves/{id}/resolve`: end a move that cannot be settled without a person.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct Resolve {
     /// What was decided.
@@ -492,6 +520,7 @@ pub struct Resolve {
 
 /// What is asked of `GET /v1/why/{vm}`, as its query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]
 pub struct WhyFilter {
     /// Name or id of another host: what keeps the VM from going there. The first obstacle is the verdict, each with the least
@@ -501,6 +530,7 @@ pub struct WhyFilter {
 
 /// `GET /v1/why/{vm or move}`: why it moved, or why it does not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Why {
     /// What was asked about.
     pub about: String,
@@ -514,6 +544,7 @@ pub struct Why {
 
 /// Any refusal of the API: RFC 9457's problem details.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Problem {
     /// HTTP status.
     pub status: u16,
@@ -543,3 +574,6 @@ impl fmt::Display for Problem {
         write!(f, "{} ({})\n  {}", self.title, self.code, self.hint)
     }
 }
+
+#[cfg(test)]
+mod typescript;

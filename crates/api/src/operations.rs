@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /v1/vms/{vm}/exclude`: leave a VM on this host where it is; balancing and rules pass it over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct ExcludeRequest {
     /// For so long; absent: for good.
@@ -13,6 +14,7 @@ pub struct ExcludeRequest {
 /// Answer to `POST /v1/vms/{vm}/exclude` and `/include`, and one of `GET /v1/exclusions`: the VMs that are excluded by hand on
 /// this host. Kept over restarts of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Exclusion {
     /// The VM's name.
     pub vm: String,
@@ -32,6 +34,7 @@ pub struct Exclusion {
 
 /// `POST /v1/drain`: have all VMs leave this host and none come, or end that. Moves that are under way go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     /// Whether it shall be drained.
@@ -42,6 +45,7 @@ pub struct DrainRequest {
 
 /// `GET /v1/drain`, and the answer to `POST /v1/drain`: how a drain goes. Kept over restarts of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct DrainView {
     /// This host's name.
     pub host: String,
@@ -60,6 +64,7 @@ pub struct DrainView {
 
 /// A VM that left a host while it was drained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct LeftVm {
     /// Its name.
     pub vm: String,
@@ -73,6 +78,7 @@ pub struct LeftVm {
 
 /// A VM that is to leave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct LeavingVm {
     /// Its name.
     pub vm: String,
@@ -90,6 +96,7 @@ pub struct LeavingVm {
 
 /// A VM that is defined on a host and does not run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct StoppedVm {
     /// Its name; its UUID where its definition does not say.
     pub vm: String,
@@ -99,6 +106,7 @@ pub struct StoppedVm {
 
 /// `POST /v1/best-host`: which host would take a VM that is yet to be started. Nothing is done, and nobody asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct BestHostRequest {
     /// Its name, by which `[rules]` may know it.
@@ -116,6 +124,7 @@ pub struct BestHostRequest {
 /// One of the answer to `POST /v1/best-host`: the best first, those that cannot take the VM last. By what is known at this host,
 /// without a reservation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct BestHost {
     /// The host's name.
     pub host: String,

@@ -7,8 +7,19 @@ use serde::{Deserialize, Serialize};
 /// The numbers of a plan hold for so long after it was shown last.
 pub const PLAN_SHOWN_MAX: Duration = Duration::from_mins(10);
 
+/// What is asked of `GET /v1/plan`, as its query.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(default, deny_unknown_fields)]
+pub struct PlanFilter {
+    /// Its numbers shall mean these moves from now on, in `GET /v1/plan/shown`: for whoever shows it to a person who then names
+    /// numbers. A look without it changes nothing.
+    pub numbered: bool,
+}
+
 /// `GET /v1/plan`: what would be moved from this host now. Nothing is done, and no other host asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Plan {
     /// This host's name.
     pub host: String,
@@ -22,8 +33,9 @@ pub struct Plan {
 
 /// One move that would be made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PlannedMove {
-    /// Its place in the plan, from 1. `GET /v1/plan/shown` tells what it means, for ten minutes.
+    /// Its place in the plan, from 1. If it was asked for `numbered`, `GET /v1/plan/shown` tells what it means, for ten minutes.
     pub number: u32,
     /// The VM's name.
     pub vm: String,
@@ -60,6 +72,7 @@ pub struct PlannedMove {
 
 /// `POST /v1/plan/apply`: begin what is planned, as far as it still holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct ApplyRequest {
     /// Names or UUIDs of VMs on this host; empty: all that are planned.
@@ -68,6 +81,7 @@ pub struct ApplyRequest {
 
 /// Answer to `POST /v1/plan/apply`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Applied {
     /// This host's name.
     pub host: String,
@@ -79,6 +93,7 @@ pub struct Applied {
 
 /// What came of one VM: its move has begun, or it was refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct AppliedVm {
     /// As it was named.
     pub vm: String,

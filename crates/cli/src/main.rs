@@ -70,7 +70,7 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         }
         Command::Events(wanted) => events::run(&client, &mut screen, wanted).await?,
         Command::Why { about, to } => screen.show(&why(&client, about, to).await?, show::why)?,
-        Command::Plan => screen.show(&client.plan().await?, show::plan)?,
+        Command::Plan => screen.show(&client.numbered_plan().await?, show::plan)?,
         Command::Apply { wanted, no_wait } => {
             return applying::run(&client, &mut screen, wanted, no_wait).await;
         }

@@ -342,6 +342,13 @@ impl Namespace {
         })
     }
 
+    /// A command that runs in its network.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = self.enter(&["-n"]);
+        command.arg(program.as_ref());
+        command
+    }
+
     fn enter(&self, kinds: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.pid().to_string()]).args(kinds).arg("--");

@@ -91,12 +91,16 @@ pub fn enter() -> anyhow::Result<Entered> {
 /// The body of a test named `name` (with its modules) that needs real guests: runs setup outside, then `body` inside.
 ///
 /// # Panics
-/// If `body` fails, or the sandbox cannot be made.
+/// If `body` fails, the sandbox cannot be made, or the test has another name: then nothing of it would run inside.
 pub fn test<F>(name: &str, body: impl FnOnce() -> F)
 where
     F: Future<Output = anyhow::Result<()>>,
 {
     let run = || -> anyhow::Result<()> {
+        // Where tests run one at a time they have the main thread, which does not know.
+        let thread = thread::current();
+        let is = thread.name().unwrap_or(name);
+        ensure!(is == name || is == "main", "this test is {is:?} and calls itself {name:?}");
         if outside() {
             setup::ensure(&mut |_step| {}).context("setup")?;
         }

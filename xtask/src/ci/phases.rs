@@ -25,8 +25,8 @@ const NEXTEST: &str = "cargo-nextest@0.9.151";
 /// What everything is measured by.
 pub(super) const GATE: &[Phase] = FULL.split_at(8).0;
 
-/// The gate, then the demo, attacks, the benchmark of a move, all faults, what needs a release build, the model checks, the
-/// planted bugs and more hostile input.
+/// The gate, then the demo, attacks, the dashboard, the benchmark of a move, all faults, what needs a release build, the model checks,
+/// the planted bugs and more hostile input.
 pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "setup",
@@ -73,6 +73,11 @@ pub(super) const FULL: &[Phase] = &[
         name: "attack",
         what: "what strangers and thieves try",
         run: |_| finish(cargo(&["xtask", "attack", "--json"])),
+    },
+    Phase {
+        name: "web",
+        what: "the dashboard in a browser, on three hosts with real VMs",
+        run: |_| finish(cargo(&["xtask", "web", "--test", "--json"])),
     },
     Phase {
         name: "bench",

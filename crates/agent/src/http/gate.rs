@@ -7,13 +7,14 @@
 //!
 //! **Invariant:** what is not in the table of routes is for the unix socket alone; a request of which it is not known where it
 //! came from is refused. What was begun is noted even if whoever asked has gone away.
+//! **Invariant:** over the unix socket, which a person may forward to a browser, no page but the agent's own is answered.
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use api::{BODY_MAX, Problem, Role, Who};
+use api::{BODY_MAX, Me, Problem, Role, Who};
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
@@ -23,6 +24,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::{Instant, timeout};
 
 use super::audit::{Audit, Call};
+use super::browser;
 use super::guesses::{Guesses, WINDOW};
 use super::peer::{Admitted, Peer, Process, user};
 use super::problem::{Refused, too_large};
@@ -87,6 +89,13 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// As the API tells it, by the agent of this host.
+    pub(super) fn me(&self, host: String) -> Me {
+        let name = self.who.name.clone().or_else(|| self.who.uid.and_then(user));
+        let who = Who { name, ..self.who.clone() };
+        Me { who: who.to_string(), role: self.role, here: self.here, host }
+    }
+
     /// Lets this role and higher ones through.
     ///
     /// # Errors
@@ -147,14 +156,25 @@ impl Gate {
 
     fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Box<Stopped>> {
         match peer {
-            Peer::Unix(process) => self.user(process),
+            Peer::Unix(process) => self.user(process, headers),
             Peer::Tcp(address) => self.holder(address.ip(), headers),
+            Peer::Host(name) => {
+                let who = Who { name: Some(name.clone()), ..Who::default() };
+                Ok(Caller { who, role: Role::Viewer, here: false })
+            }
         }
     }
 
-    fn user(&self, process: &Process) -> Result<Caller, Box<Stopped>> {
+    fn user(&self, process: &Process, headers: &HeaderMap) -> Result<Caller, Box<Stopped>> {
         let mut who = Who { uid: process.uid, ..Who::default() };
         if self.admitted.admits(process) {
+            if browser::of_another_page(headers) {
+                let title = "a browser asks this for a page that is not the agent's own";
+                let hint =
+                    "Open the dashboard as http://localhost:PORT, by its address and not by a link";
+                let problem = Problem::new(403, "another-page", title, hint);
+                return Err(Box::new(Stopped { who, problem, retry: None, stranger: false }));
+            }
             return Ok(Caller { who, role: Role::Admin, here: true });
         }
         who.name = process.uid.and_then(user);
@@ -332,8 +352,12 @@ pub(super) async fn pass(
         what: String::new(),
         status: 0,
     };
+    let needs = needs(&table, &request);
+    if needs == Needs::Nothing && !changing && matches!(peer, Peer::Tcp(_)) {
+        return next.run(request).await;
+    }
     let caller = gate.caller(&peer, request.headers()).and_then(|caller| {
-        let may = admits(needs(&table, &request), &caller, &call);
+        let may = admits(needs, &caller, &call);
         may.map_err(|problem| Stopped {
             who: caller.who.clone(),
             problem,
@@ -394,6 +418,7 @@ fn needs(table: &[Route], request: &Request) -> Needs {
 fn admits(needs: Needs, caller: &Caller, call: &Call) -> Result<(), Problem> {
     let what = format!("{} {}", call.method, call.path);
     match needs {
+        Needs::Nothing => Ok(()),
         Needs::Role(role) => caller.needs(role, &what),
         Needs::Here if caller.here => Ok(()),
         Needs::Here => {
@@ -432,6 +457,7 @@ fn from(peer: &Peer) -> String {
         Peer::Tcp(address) => format!("tcp {address}"),
         Peer::Unix(Process { pid: Some(pid), .. }) => format!("unix pid {pid}"),
         Peer::Unix(_) => "unix".to_owned(),
+        Peer::Host(name) => name.clone(),
     }
 }
 

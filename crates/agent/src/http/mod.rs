@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   socket ─┐                ┌─▶ audit (what could change something)
-//!           ├─▶ gate (who?) ─┴─▶ routes ──▶ Backend (the agent's loop)
-//!   tcp ────┘    │                 │
+//!   tcp ────┼─▶ gate (who?) ─┴─▶ routes ──▶ Backend (the agent's loop)
+//!   looker ─┘    │                 │
 //!                └─────────────────┴─ whatever is wrong with a request ──▶ problem
 //! ```
 //!
-//! **Boundary:** only the types of the crate `api` cross it. What the routes do is read the request and write the
-//! answer; all else is the [`Backend`]'s.
+//! **Boundary:** only the types of the crate `api` cross it, and answers of other agents, as they came. What the routes do is
+//! read the request and write the answer; all else is the [`Backend`]'s. `page` has the dashboard's files.
 //!
 //! **Invariant:** every refusal, also of an unknown path or a garbled body, is a [`Problem`] with a stable code.
 
@@ -20,15 +20,17 @@ use anyhow::Context;
 use api::{
     Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, ClusterView,
     DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter,
-    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Problem, Resolve, Status,
-    Unsettled, VmPlace, VmView, Why,
+    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Overview, Plan, Problem, Report,
+    Resolve, Status, Unsettled, VmPlace, VmView, Why,
 };
 use tokio::sync::watch;
 
 use self::peer::Peer;
+use crate::net::Looked;
 
 pub use self::gate::{Gate, Limits};
 pub use self::hold::until_events;
+pub use self::looker::looker;
 pub use self::peer::Admitted;
 pub use self::routes::{Needs, Route, table};
 pub use self::socket::ApiSocket;
@@ -36,16 +38,20 @@ pub use self::tcp::TlsListener;
 
 mod access;
 mod audit;
+mod browser;
 #[cfg(test)]
 mod fuzz;
 mod gate;
 mod guesses;
 mod hold;
+mod looker;
+mod page;
 mod peer;
 mod problem;
 mod refusals;
 mod routes;
 mod socket;
+mod stream;
 mod tcp;
 mod tokens;
 
@@ -96,6 +102,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn inventory(&self) -> impl Future<Output = Result<Vec<VmPlace>, Problem>> + Send;
     /// The whole cluster as it knows it, with figures.
     fn cluster(&self) -> impl Future<Output = Result<ClusterView, Problem>> + Send;
+    /// Its host, its VMs and its moves in short.
+    fn report(&self) -> impl Future<Output = Result<Report, Problem>> + Send;
+    /// Every host that it knows, with what each reports of itself.
+    fn overview(&self) -> impl Future<Output = Result<Overview, Problem>> + Send;
+    /// What the agent of that host answers a viewer who asks for this path and query.
+    fn at(
+        &self,
+        host: String,
+        path: String,
+    ) -> impl Future<Output = Result<Looked, Problem>> + Send;
     /// The moves from or to its host, newest first.
     fn moves(&self) -> impl Future<Output = Result<Vec<MoveView>, Problem>> + Send;
     /// One move, by its id.
@@ -136,9 +152,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
         &self,
         request: BestHostRequest,
     ) -> impl Future<Output = Result<Vec<BestHost>, Problem>> + Send;
-    /// What would be moved from its host now.
-    fn plan(&self) -> impl Future<Output = Result<Plan, Problem>> + Send;
-    /// The plan that it showed last.
+    /// What would be moved from its host now; if `numbered`, its numbers mean that from now on.
+    fn plan(&self, numbered: bool) -> impl Future<Output = Result<Plan, Problem>> + Send;
+    /// The plan that it numbered last.
     fn shown_plan(&self) -> impl Future<Output = Result<Plan, Problem>> + Send;
     /// Begins what is planned, as far as it still holds.
     fn apply(&self, request: ApplyRequest)

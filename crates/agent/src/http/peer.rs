@@ -1,4 +1,5 @@
-//! Who is at the other end of a connection: on the unix socket by the kernel's word, on TCP no more than an address.
+//! Who is at the other end of a connection: on the unix socket by the kernel's word, on TCP no more than an address, of another host what its
+//! certificate says.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ pub(super) enum Peer {
     Unix(Process),
     /// Something somewhere.
     Tcp(SocketAddr),
+    /// Another host of the cluster, by its name for people: it asks for somebody who may look there.
+    Host(String),
 }
 
 /// A process, by the kernel's word (`SO_PEERCRED`, `SO_PEERGROUPS`); none, where it does not tell.

@@ -36,7 +36,7 @@ impl From<JsonRejection> for Refused {
 
 impl From<QueryRejection> for Refused {
     fn from(rejection: QueryRejection) -> Refused {
-        let hint = "Events take after=NUMBER, limit=NUMBER, move=ID and follow=true; audit since=SECONDS, limit=NUMBER and kept=HASH";
+        let hint = "Events take after=NUMBER, limit=NUMBER, move=ID and follow=true; a plan numbered=true; a history since=SECONDS, step=SECONDS and metric=NAME; audit since=SECONDS, limit=NUMBER and kept=HASH";
         Refused(Problem::new(rejection.status().as_u16(), "bad-query", rejection.body_text(), hint))
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn too_large() -> Problem {
 
 /// Answers what no route is there for.
 pub(super) async fn no_such_route(uri: Uri) -> Refused {
-    let hint = "The API's paths begin with /v1/: status, hosts, vms, moves, events, why";
+    let hint = "The API's paths begin with /v1/: overview, status, hosts, vms, moves, events, why";
     Refused(Problem::new(404, "no-such-route", format!("there is nothing at {}", uri.path()), hint))
 }
 

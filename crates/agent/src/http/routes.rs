@@ -5,24 +5,25 @@ use std::time::Duration;
 
 use api::{
     Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, ClusterView,
-    DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter,
-    HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Plan, Resolve, Role, Status,
-    Unsettled, VmPlace, VmView, Why, WhyFilter,
+    DrainRequest, DrainView, ExcludeRequest, Exclusion, FlowView, HistoryFilter, HistoryView,
+    HostView, Me, MoveRequest, MoveStarted, MoveView, Overview, Plan, PlanFilter, Report, Resolve,
+    Role, Status, Unsettled, VmPlace, VmView, Why, WhyFilter,
 };
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::handler::Handler;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Json, Router};
 
 use super::gate::{Caller, Gate, Passage, pass};
 use super::problem::{Refused, no_such_method, no_such_route};
-use super::{About, Backend, EventQuery, access};
+use super::stream::{self, Streams};
+use super::{About, Backend, EventQuery, access, looker, page};
 
 pub(super) type Answer<T> = Result<Json<T>, Refused>;
 pub(super) type Accepted<T> = Result<(StatusCode, Json<T>), Refused>;
@@ -35,6 +36,8 @@ pub enum Needs {
     Role(Role),
     /// That it is asked over the unix socket.
     Here,
+    /// Nothing over TCP: the dashboard's own files, in which nothing of this cluster stands. Over the unix socket what all needs.
+    Nothing,
 }
 
 /// One route, as the table has it.
@@ -82,8 +85,14 @@ impl<B: Backend> Routes<B> {
 /// All routes, and what each needs; docs/security.md has this table too. Starting a forced move needs more: see [`start_move`].
 fn routes<B: Backend>() -> Routes<B> {
     Routes { router: Router::new(), table: Vec::new() }
+        .get("/", Needs::Nothing, page::index)
+        .get("/assets/{file}", Needs::Nothing, page::asset)
         .get("/healthz", LOOK, healthz::<B>)
         .get("/metrics", LOOK, metrics::<B>)
+        .get("/v1/me", LOOK, me::<B>)
+        .get("/v1/report", LOOK, report::<B>)
+        .get("/v1/overview", LOOK, overview::<B>)
+        .get("/v1/at/{host}/{*path}", LOOK, at::<B>)
         .get("/v1/status", LOOK, status::<B>)
         .get("/v1/hosts", LOOK, hosts::<B>)
         .get("/v1/vms", LOOK, vms::<B>)
@@ -131,6 +140,7 @@ pub(super) fn router<B: Backend>(gate: Arc<Gate>, backend: B) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(Extension(Streams::default()))
         .layer(from_fn_with_state(Passage { gate, table: table.into() }, pass))
         .with_state(backend)
 }
@@ -153,6 +163,34 @@ async fn status<B: Backend>(State(backend): State<B>) -> Answer<Status> {
 
 async fn hosts<B: Backend>(State(backend): State<B>) -> Answer<Vec<HostView>> {
     Ok(Json(backend.hosts().await?))
+}
+
+async fn me<B: Backend>(
+    State(backend): State<B>,
+    Extension(caller): Extension<Caller>,
+) -> Answer<Me> {
+    Ok(Json(caller.me(backend.status().await?.host)))
+}
+
+async fn report<B: Backend>(State(backend): State<B>) -> Answer<Report> {
+    Ok(Json(backend.report().await?))
+}
+
+async fn overview<B: Backend>(State(backend): State<B>) -> Answer<Overview> {
+    Ok(Json(backend.overview().await?))
+}
+
+/// Passes a look on to another host's agent, and its answer back as it is.
+async fn at<B: Backend>(
+    State(backend): State<B>,
+    named: Result<Path<(String, String)>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, Refused> {
+    let Path((host, _path)) = named?;
+    // As it was written, still encoded: what follows `/v1/at/HOST`.
+    let whole = uri.path_and_query().map_or("", |path| path.as_str());
+    let rest = whole.splitn(5, '/').nth(4).unwrap_or_default();
+    Ok(looker::answer(backend.at(host, format!("/{rest}")).await?))
 }
 
 async fn vms<B: Backend>(State(backend): State<B>) -> Answer<Vec<VmView>> {
@@ -198,14 +236,22 @@ async fn one_move<B: Backend>(State(backend): State<B>, id: Named) -> Answer<Mov
     Ok(Json(backend.one_move(id).await?))
 }
 
+/// In one document, or as a stream where that is what is accepted.
 async fn events<B: Backend>(
     State(backend): State<B>,
+    Extension(streams): Extension<Streams>,
+    headers: HeaderMap,
     filter: Result<Query<EventFilter>, QueryRejection>,
-) -> Answer<Vec<Event>> {
+) -> Result<Response, Refused> {
     let Query(EventFilter { after, limit, move_id, follow }) = filter?;
     let limit = limit.unwrap_or(EVENTS).clamp(1, EVENTS_MAX) as usize;
     let wait = if follow { FOLLOW_MAX } else { Duration::ZERO };
-    Ok(Json(backend.events(EventQuery { after, limit, move_id, wait }).await?))
+    let mut query = EventQuery { after, limit, move_id, wait };
+    if stream::wanted(&headers) {
+        query.after = stream::last_id(&headers)?.or(query.after);
+        return Ok(streams.begin(backend, query).await?);
+    }
+    Ok(Json(backend.events(query).await?).into_response())
 }
 
 async fn why_nothing<B: Backend>(State(backend): State<B>) -> Answer<Why> {
@@ -274,8 +320,12 @@ async fn best_host<B: Backend>(
     Ok(Json(backend.best_host(request).await?))
 }
 
-async fn plan<B: Backend>(State(backend): State<B>) -> Answer<Plan> {
-    Ok(Json(backend.plan().await?))
+async fn plan<B: Backend>(
+    State(backend): State<B>,
+    filter: Result<Query<PlanFilter>, QueryRejection>,
+) -> Answer<Plan> {
+    let Query(PlanFilter { numbered }) = filter?;
+    Ok(Json(backend.plan(numbered).await?))
 }
 
 async fn shown_plan<B: Backend>(State(backend): State<B>) -> Answer<Plan> {

@@ -328,6 +328,17 @@ pub(super) struct Caller {
     pub(super) peer: Option<Arc<Identity>>,
 }
 
+impl Caller {
+    /// For people.
+    pub(super) fn name(&self) -> String {
+        match (&self.peer, self.from) {
+            (Some(peer), _) => format!("host {}", peer.host),
+            (None, Some(from)) => format!("the host at {}", from.ip()),
+            (None, None) => "another host".to_owned(),
+        }
+    }
+}
+
 /// A connection that was let in.
 #[derive(Debug)]
 pub(super) enum Stream {

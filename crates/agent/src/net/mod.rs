@@ -7,6 +7,7 @@
 //!                 └── no answer in time ──▶ Heard::Undelivered, at the sender
 //!   send_history ── the same queue ─▶ rpc History, a stream ─▶ Heard::History or BadHistory
 //!   fetch ── a connection of its own ─▶ rpc Inventory ─▶ Heard::Inventory, at the asker
+//!   looks ── the same ─▶ rpc Get ─▶ what that host's API answers a viewer
 //! ```
 //!
 //! **Invariant:** nothing that arrives stops an agent: what cannot be used becomes [`Heard::Bad`].
@@ -38,6 +39,7 @@ mod guard;
 mod handshakes;
 mod joining;
 mod lists;
+mod looks;
 mod parts;
 mod peers;
 pub mod seal;
@@ -50,6 +52,7 @@ pub use guard::Authentication;
 use guard::{Guard, Keeper};
 pub use joining::join;
 use lists::Own;
+pub use looks::{Looked, Looker, Looks};
 pub use parts::Place;
 use peers::Peers;
 use spread::Answering;
@@ -198,6 +201,7 @@ pub struct Net {
     from: IpAddr,
     guard: Guard,
     keeper: Keeper,
+    looks: Looks,
     heard: mpsc::Sender<Heard>,
     /// The receivers of datagrams; they end when this is dropped.
     receivers: JoinSet<()>,
@@ -226,11 +230,24 @@ impl Net {
         let own = Own::default();
         let from = settings.address;
         let answering = Answering::new(guard.clone(), authority);
-        let serving =
-            serve::serve(listener, guard.clone(), answering, heard.clone(), own.clone(), stopped);
+        let looks = Looks::new(from, guard.clone());
+        let services = serve::Services { own: own.clone(), answering, looks: looks.clone() };
+        let serving = serve::serve(listener, guard.clone(), services, heard.clone(), stopped);
         let server = tokio::spawn(serving);
         let keeper = Keeper(guard.clone());
-        Ok(Net { datagrams, peers, own, from, guard, keeper, heard, receivers, stopping, server })
+        Ok(Net {
+            datagrams,
+            peers,
+            own,
+            from,
+            guard,
+            keeper,
+            looks,
+            heard,
+            receivers,
+            stopping,
+            server,
+        })
     }
 
     /// Queues a message for one peer. If it has not arrived after [`DELIVERY_MAX`], or cannot be queued,
@@ -255,6 +272,12 @@ impl Net {
     #[must_use]
     pub fn spread(&self) -> Spread {
         Spread::new(self.from, self.guard.clone())
+    }
+
+    /// What asks the APIs of other hosts, and answers them.
+    #[must_use]
+    pub fn looks(&self) -> Looks {
+        self.looks.clone()
     }
 
     /// Sends a request to all: one datagram, or one to each of `known` in fan-out. What could not be sent comes back

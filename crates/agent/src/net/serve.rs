@@ -31,6 +31,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::guard::{Caller, Guard, Stream};
 use super::handshakes::Handshakes;
 use super::lists::Own;
+use super::looks::proto::look_server::LookServer;
+use super::looks::{self, Looks};
 use super::parts::{self, Places};
 use super::service::peer_server::{Peer, PeerServer};
 use super::spread::proto::trust_server::TrustServer;
@@ -48,20 +50,28 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long to wait after the kernel failed to hand over a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What is answered to other hosts beside messages.
+pub(super) struct Services {
+    pub(super) own: Own,
+    pub(super) answering: Answering,
+    pub(super) looks: Looks,
+}
+
 /// Serves until `stopped`, then lets calls that are under way end. The port is free from then on.
 pub(super) async fn serve(
     listener: TcpListener,
     guard: Guard,
-    answering: Answering,
+    services: Services,
     heard: mpsc::Sender<Heard>,
-    own: Own,
     stopped: oneshot::Receiver<()>,
 ) {
+    let Services { own, answering, looks } = services;
     let places = Places::default();
     let inbox = Inbox { heard: heard.clone(), guard: guard.clone(), own, places };
     let connected = heard.clone();
     let peer = PeerServer::new(inbox).max_decoding_message_size(MESSAGE_MAX);
     let trust = TrustServer::new(answering).max_decoding_message_size(spread::QUESTION_MAX);
+    let look = LookServer::new(looks).max_decoding_message_size(looks::QUESTION_MAX);
     let (welcomed, connections) = mpsc::channel(1);
     let serving = Server::builder()
         .timeout(DELIVERY_MAX)
@@ -69,7 +79,8 @@ pub(super) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(Reporting { inner: peer, heard: heard.clone() })
-        .add_service(Reporting { inner: trust, heard })
+        .add_service(Reporting { inner: trust, heard: heard.clone() })
+        .add_service(Reporting { inner: look, heard })
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), async {
             // Told to stop, or whoever would tell is gone: the same.
             let _ = stopped.await;

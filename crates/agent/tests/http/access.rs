@@ -219,6 +219,7 @@ fn the_table_in_the_docs_is_the_one_that_is_gone_by() {
         ("operator", Needs::Role(Role::Operator)),
         ("admin", Needs::Role(Role::Admin)),
         ("the unix socket", Needs::Here),
+        ("nothing over TCP", Needs::Nothing),
     ] {
         let of_row = table::<Fixed>().into_iter().filter(|route| route.needs == needs);
         let mut all: Vec<String> =

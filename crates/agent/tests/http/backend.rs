@@ -7,12 +7,14 @@ use agent::http::{
     About, Admitted, ApiSocket, Backend, Doors, EventQuery, Gate, Limits, TlsListener, serve,
     until_events,
 };
+use agent::net::Looked;
 use api::client::Client;
 use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, Choice,
     ClusterView, Decision, DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView,
-    HistoryFilter, HistoryView, HostView, LeavingVm, MoveRequest, MoveStarted, MoveView, Plan,
-    PlannedMove, Problem, Resolve, Status, Step, Unsettled, VmPlace, VmView, Why,
+    HistoryFilter, HistoryView, HostView, LeavingVm, MoveRequest, MoveStarted, MoveView, Overview,
+    Plan, PlannedMove, Problem, Report, Resolve, Status, Step, Unsettled, VmPlace, VmTile, VmView,
+    Why,
 };
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -228,6 +230,27 @@ pub(crate) fn one_move() -> MoveView {
     }
 }
 
+pub(crate) fn report() -> Report {
+    let vm = VmTile {
+        name: VM.to_owned(),
+        id: "00000000-0000-0000-0000-0000000000aa".to_owned(),
+        state: "running".to_owned(),
+        memory_mib: 1024,
+        cpu_percent: 12.5,
+        sent_packets_per_second: 10,
+        received_packets_per_second: 20,
+        bits_per_second: 9600,
+        excluded: false,
+        trouble: None,
+    };
+    Report { status: status(), vms: vec![vm], moves: vec![one_move()], newest_event: 7 }
+}
+
+pub(crate) fn overview() -> Overview {
+    let Status { host, host_id, cluster, .. } = status();
+    Overview { host, host_id, cluster, hosts: vec![] }
+}
+
 fn no_such_vm(name: &str) -> Problem {
     Problem::new(
         404,
@@ -312,9 +335,25 @@ impl Backend for Fixed {
         let about = format!("VM {vm} to {to}");
         Ok(Why { about, verdict: "it rests".to_owned(), because: vec![], events: vec![] })
     }
-    async fn plan(&self) -> Result<Plan, Problem> {
+    async fn report(&self) -> Result<Report, Problem> {
         self.count();
-        Ok(plan())
+        Ok(report())
+    }
+    async fn overview(&self) -> Result<Overview, Problem> {
+        self.count();
+        Ok(overview())
+    }
+    async fn at(&self, host: String, path: String) -> Result<Looked, Problem> {
+        self.count();
+        self.named(&host);
+        self.named(&path);
+        let kind = "application/json".to_owned();
+        Ok(Looked { status: 200, kind, body: b"[\"there\"]".to_vec() })
+    }
+    async fn plan(&self, numbered: bool) -> Result<Plan, Problem> {
+        self.count();
+        let end = if numbered { "numbered" } else { "not hot" };
+        Ok(Plan { end: end.to_owned(), ..plan() })
     }
     async fn shown_plan(&self) -> Result<Plan, Problem> {
         self.count();

@@ -5,6 +5,8 @@
 mod access;
 mod backend;
 mod follow;
+mod page;
 mod routes;
 mod socket;
+mod stream;
 mod tls;

@@ -3,7 +3,7 @@
 use api::client::ClientError;
 use api::{
     ApplyRequest, BODY_MAX, BalancerRequest, BestHostRequest, Decision, DrainRequest, EventFilter,
-    ExcludeRequest, MoveRequest, Problem, Resolve,
+    ExcludeRequest, MoveRequest, Problem, Resolve, Role,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 
 use crate::backend::{
-    MOVE, Served, VM, balancer, best_host, cluster, drain, event, exclusion, flow, one_move, plan,
-    status, unsettled,
+    MOVE, Served, VM, balancer, best_host, cluster, drain, event, exclusion, flow, one_move,
+    overview, plan, report, status, unsettled,
 };
 
 /// Sends what the client would not; gives status, content type and body.
@@ -72,6 +72,11 @@ async fn what_the_backend_answers_reaches_the_client() {
     assert_eq!(client.why_not(VM, "host2").await.unwrap().about, format!("VM {VM} to host2"));
     assert_eq!(client.cluster().await.unwrap(), cluster());
     assert_eq!(client.plan().await.unwrap(), plan());
+    assert_eq!(client.numbered_plan().await.unwrap().end, "numbered");
+    assert_eq!(client.report().await.unwrap(), report());
+    assert_eq!(client.overview().await.unwrap(), overview());
+    let me = client.me().await.unwrap();
+    assert_eq!((me.role, me.here, &*me.host), (Role::Admin, true, "host1"));
     assert_eq!(client.shown_plan().await.unwrap().end, "shown");
     let apply = ApplyRequest { vms: vec![VM.to_owned()] };
     assert_eq!(client.apply(&apply).await.unwrap().vms[0].move_id.as_deref(), Some(MOVE));
@@ -132,6 +137,11 @@ async fn names_arrive_as_they_were_written() {
     let request = MoveRequest { vm: odd.to_owned(), to: None, force: false };
     served.client.start_move(&request).await.unwrap_err();
     assert_eq!(served.backend.names(), [odd; 5]);
+    let passed_on = "/v1/at/host%202/v1/vms/a%2Fb/history?since=60&metric=cpu";
+    let (status, kind, body) = raw(&served, "GET", passed_on, "text/plain", "").await;
+    assert_eq!((status, &*kind, &body[..]), (200, "application/json", &b"[\"there\"]"[..]));
+    let names = served.backend.names();
+    assert_eq!(names[5..], ["host 2", "/v1/vms/a%2Fb/history?since=60&metric=cpu"]);
     let filter = EventFilter { move_id: Some(odd.to_owned()), ..EventFilter::default() };
     served.client.events(&filter).await.unwrap();
     assert_eq!(served.backend.queries()[0].move_id.as_deref(), Some(odd));
@@ -175,6 +185,8 @@ async fn each_mistake_has_its_code() {
         ("GET", "/v1/events?after=x", json, "", 400, "bad-query"),
         ("GET", "/v1/events?limit=-1", json, "", 400, "bad-query"),
         ("GET", "/v1/events?since=1", json, "", 400, "bad-query"),
+        ("GET", "/v1/plan?numbers=true", json, "", 400, "bad-query"),
+        ("POST", "/v1/at/host2/v1/moves", json, "{\"vm\": \"web\"}", 405, "no-such-method"),
         ("GET", "/v1/why/%FF", json, "", 400, "bad-path"),
     ] {
         let problem = problem(&served, method, path, kind, body).await;

@@ -149,6 +149,7 @@ fn needed(route: &Route) -> Option<Role> {
     match route.needs {
         Needs::Role(role) => Some(role),
         Needs::Here => None,
+        Needs::Nothing => Some(Role::Viewer),
     }
 }
 
@@ -176,7 +177,7 @@ async fn no_route_answers_without_a_token_that_holds_and_suffices() {
     let admin = &tokens[2].1;
     let all = table::<Fixed>();
     assert!(all.len() > 30 && all.iter().filter(|route| route.method != "GET").count() > 10);
-    for route in &all {
+    for route in all.iter().filter(|route| route.needs != Needs::Nothing) {
         let wrong = format!("{}{}", &admin[..admin.len() - 4], "zzzz");
         for (authorization, code) in [
             (None, "no-token"),
@@ -199,6 +200,11 @@ async fn no_route_answers_without_a_token_that_holds_and_suffices() {
             let refused = bed.refused(route, Some(&bearer(token))).await;
             assert_eq!(refused, (403, code.to_owned()), "{route:?} {role}");
         }
+    }
+    for route in all.iter().filter(|route| route.needs == Needs::Nothing) {
+        assert_eq!(route.method, "GET");
+        let (status, ..) = bed.asks(route, None).await;
+        assert_eq!(status, if route.path == "/" { 200 } else { 404 }, "{route:?}");
     }
     assert_eq!(bed.served.backend.asked(), 0, "nothing was asked of the agent");
 }

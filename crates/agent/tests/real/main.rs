@@ -14,6 +14,7 @@ mod histories;
 mod keys;
 mod least;
 mod moves;
+mod overview;
 mod recordings;
 mod refusals;
 mod restarts;

@@ -124,6 +124,25 @@ pub fn ensure(say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Installs the browser that the dashboard is tested in, where it is missing.
+///
+/// # Errors
+/// If it is missing and cannot be installed; without root: with the command that does it.
+pub fn browser(say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
+    let lab = folder::lab()?;
+    let _one_at_a_time = folder::lock(&lab, "setup.lock")?;
+    let missing = packages::missing_of(&packages::BROWSER)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(", ");
+    if !rustix::process::geteuid().is_root() {
+        bail!("missing: {names}; as root, run: {}", packages::by_hand(&missing));
+    }
+    say(&format!("installing {names}"));
+    packages::install(&lab, &missing).context("installing packages")
+}
+
 /// Runs a command to its end; an error carries what it printed.
 fn finish(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();

@@ -29,19 +29,27 @@ const NEEDED: [&str; 9] = [
 
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
 
-/// Those of the needed packages that are not installed.
+/// What a browser's tests need besides.
+pub(super) const BROWSER: [&str; 1] = ["chromium-headless-shell"];
+
+/// Those of the packages that every guest needs that are not installed.
 pub(super) fn missing() -> anyhow::Result<Vec<String>> {
+    missing_of(&NEEDED)
+}
+
+/// Those of these packages that are not installed.
+pub(super) fn missing_of(needed: &[&str]) -> anyhow::Result<Vec<String>> {
     // dpkg-query ends with 1 if it knows nothing of a package; what it does know it prints all the same.
     let output = Command::new("dpkg-query")
         .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
-        .args(NEEDED)
+        .args(needed)
         .output()
         .with_context(|| {
-            format!("asking dpkg-query (without Debian, install yourself: {})", NEEDED.join(" "))
+            format!("asking dpkg-query (without Debian, install yourself: {})", needed.join(" "))
         })?;
     let listing = String::from_utf8_lossy(&output.stdout).into_owned();
     let installed = |name: &str| listing.lines().any(|line| line == format!("{name} installed"));
-    Ok(NEEDED.into_iter().filter(|name| !installed(name)).map(str::to_owned).collect())
+    Ok(needed.iter().filter(|name| !installed(name)).map(|name| (*name).to_owned()).collect())
 }
 
 /// The command that a person would type as root.

@@ -1,0 +1,112 @@
+// What was decided and seen, newest first: this agent's as they come, the others' when their reports say that there are more.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { get, Refused } from "../api/client";
+import type { Event, Overview } from "../api/types";
+import { EVENTS_KEPT, events, me, overview } from "../live";
+import { HostLink } from "../parts/notes";
+import { link } from "../route";
+import { use } from "../signal";
+import { clock, plain } from "../words";
+
+/** Of another host at once. */
+const ASKED = 100;
+/** Rows that are drawn; more when asked for. */
+const DRAWN = 100;
+const SERIOUS = ["alarm", "abandoned", "undo", "vm-down", "bad-input"];
+
+export function EventsPage() {
+  const own = use(events);
+  const others = useOthers(use(overview), use(me)?.host ?? "");
+  const [text, setText] = useState("");
+  const [serious, setSerious] = useState(false);
+  const [drawn, setDrawn] = useState(DRAWN);
+  const wanted = text.trim().toLowerCase();
+  const all = [...own, ...others]
+    .filter((event) => !serious || SERIOUS.includes(event.step))
+    .filter((event) => wanted === "" || words(event).includes(wanted))
+    .sort((a, b) => b.time.localeCompare(a.time));
+  return (
+    <>
+      <h1>Events</h1>
+      <div class="row">
+        <label class="filter">
+          Find <input type="search" value={text} placeholder="VM, host, step, word" onInput={(event) => setText(event.currentTarget.value)} />
+        </label>
+        <label>
+          <input type="checkbox" checked={serious} onChange={(event) => setSerious(event.currentTarget.checked)} /> only what went wrong
+        </label>
+      </div>
+      {all.length === 0 && <p>{own.length === 0 ? "Nothing was noted yet." : "Nothing that was noted is like that."}</p>}
+      <ol class="events">
+        {all.slice(0, drawn).map((event) => (
+          <Row key={`${event.host} ${event.seq}`} event={event} />
+        ))}
+      </ol>
+      {all.length > drawn && (
+        <button type="button" onClick={() => setDrawn(drawn + DRAWN)}>
+          Show older ones
+        </button>
+      )}
+    </>
+  );
+}
+
+function words(event: Event): string {
+  return [event.host, event.vm, event.peer, event.step, event.reason].join(" ").toLowerCase();
+}
+
+function Row({ event }: { event: Event }) {
+  const bad = SERIOUS.includes(event.step);
+  return (
+    <li class={bad ? "event bad" : "event"}>
+      <time dateTime={event.time}>{clock(event.time)}</time>
+      <span class="badge">
+        {bad ? "! " : ""}
+        {plain(event.step)}
+      </span>
+      <span>
+        <HostLink name={event.host} />
+        {event.vm && (
+          <>
+            {" "}
+            <a href={link.vm(event.vm)}>{event.vm}</a>
+          </>
+        )}
+        {event.peer && event.peer !== event.host ? ` ↔ ${event.peer}` : ""}: {event.reason}
+        {event.move_id && (
+          <>
+            {" "}
+            <a href={link.move(event.move_id, event.host)}>move</a>
+          </>
+        )}
+      </span>
+    </li>
+  );
+}
+
+/** The newest of the other hosts: asked of those that have noted something since. */
+function useOthers(seen: Overview | null, own: string): Event[] {
+  const [kept, setKept] = useState<Event[]>([]);
+  const last = useRef(new Map<string, number>());
+  useEffect(() => {
+    for (const host of seen?.hosts ?? []) {
+      const { name } = host.seen;
+      const newest = host.report?.newest_event ?? 0;
+      const had = last.current.get(name);
+      if (name === own || host.problem !== null || newest === 0 || had === newest) continue;
+      last.current.set(name, newest);
+      const since = had === undefined ? `limit=${ASKED}` : `limit=${ASKED}&after=${had}`;
+      get<Event[]>(`/v1/events?${since}`, name)
+        .then((fresh) => {
+          setKept((before) => [...fresh.reverse(), ...before].slice(0, 4 * EVENTS_KEPT));
+        })
+        .catch((error: unknown) => {
+          // It is asked again with the next report.
+          if (had === undefined) last.current.delete(name);
+          else last.current.set(name, had);
+          if (!(error instanceof Refused)) throw error;
+        });
+    }
+  }, [seen]);
+  return kept;
+}
