@@ -21,17 +21,13 @@ mod adopt;
 mod copy;
 mod definition;
 mod figures;
-mod handshake;
 mod incoming;
 mod left;
 mod messages;
-mod private;
-mod process;
 mod qmp;
 mod reach;
 mod share;
 mod source;
-mod tap;
 mod tls;
 mod vm;
 
@@ -54,7 +50,7 @@ use tokio::time::MissedTickBehavior;
 use self::definition::{Definition, Paths};
 pub use self::tls::CopyKeys;
 use self::vm::{Order, VmTask};
-use super::{FromHypervisor, Hypervisor, Other, Watched};
+use super::{FromHypervisor, Hypervisor, Other, Watched, handshake, private, process, tap};
 
 /// How often the folder, and each VM's files in it, are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
