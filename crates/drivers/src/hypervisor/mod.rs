@@ -8,6 +8,8 @@
 
 #[cfg(feature = "qemu")]
 mod handshake;
+#[cfg(feature = "libvirt")]
+pub mod libvirt;
 #[cfg(feature = "qemu")]
 mod private;
 #[cfg(feature = "qemu")]

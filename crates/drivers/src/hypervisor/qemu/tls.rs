@@ -53,7 +53,7 @@ pub struct CopyKeys {
 impl CopyKeys {
     /// Makes the folder as QEMU wants it, or leaves it if it is so. No list of revocations is among them: GnuTLS looks for serial
     /// numbers, and ours means all that a host was given until then.
-    fn link(&self) -> io::Result<()> {
+    pub(in crate::hypervisor) fn link(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         fs::set_permissions(&self.dir, Permissions::from_mode(0o700))?;
         let links = [
