@@ -96,9 +96,20 @@ pub fn test<F>(name: &str, body: impl FnOnce() -> F)
 where
     F: Future<Output = anyhow::Result<()>>,
 {
+    test_with(false, name, body);
+}
+
+/// As [`test`]; where `with_libvirt`, guests can be domains of libvirt too.
+///
+/// # Panics
+/// As there.
+pub fn test_with<F>(with_libvirt: bool, name: &str, body: impl FnOnce() -> F)
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
     let run = || -> anyhow::Result<()> {
         if outside() {
-            setup::ensure(&mut |_step| {}).context("setup")?;
+            setup::ensure_with(with_libvirt, &mut |_step| {}).context("setup")?;
         }
         match enter_with([name, "--exact", "--nocapture"].map(OsString::from).to_vec())? {
             Entered::Inside => {

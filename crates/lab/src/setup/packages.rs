@@ -27,30 +27,32 @@ const NEEDED: [&str; 9] = [
     "systemd",
 ];
 
+/// For the driver of libvirt's domains: the daemon with its driver of QEMU, and virsh. Nothing to build against.
+const LIBVIRT: [&str; 3] = ["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients"];
+
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
 
 /// Those of the needed packages that are not installed.
-pub(super) fn missing() -> anyhow::Result<Vec<String>> {
+pub(super) fn missing(with_libvirt: bool) -> anyhow::Result<Vec<String>> {
+    let of_libvirt = LIBVIRT.iter().filter(|_| with_libvirt);
+    let needed: Vec<&str> = NEEDED.iter().chain(of_libvirt).copied().collect();
     // dpkg-query ends with 1 if it knows nothing of a package; what it does know it prints all the same.
     let output = Command::new("dpkg-query")
         .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
-        .args(NEEDED)
+        .args(&needed)
         .output()
         .with_context(|| {
-            format!("asking dpkg-query (without Debian, install yourself: {})", NEEDED.join(" "))
+            format!("asking dpkg-query (without Debian, install yourself: {})", needed.join(" "))
         })?;
     let listing = String::from_utf8_lossy(&output.stdout).into_owned();
     let installed = |name: &str| listing.lines().any(|line| line == format!("{name} installed"));
-    Ok(NEEDED.into_iter().filter(|name| !installed(name)).map(str::to_owned).collect())
+    Ok(needed.into_iter().filter(|name| !installed(name)).map(str::to_owned).collect())
 }
 
 /// The command that a person would type as root.
 pub(super) fn by_hand(missing: &[String]) -> String {
-    let suite = match preferred_suite() {
-        Some(suite) => format!("-t {suite} "),
-        None => String::new(),
-    };
-    format!("apt-get install --no-remove --no-install-recommends {suite}{}", missing.join(" "))
+    let wanted = wanted(missing, preferred_suite().as_deref());
+    format!("apt-get install --no-remove --no-install-recommends {}", wanted.join(" "))
 }
 
 /// Installs `missing`. Removes nothing: if something would have to go, it fails and says so.
@@ -61,11 +63,18 @@ pub(super) fn install(lab: &Path, missing: &[String]) -> anyhow::Result<()> {
     let mut command = apt.command("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive");
     command.args(["install", "--yes", "--no-remove", "--no-install-recommends"]);
-    if let Some(suite) = preferred_suite() {
-        command.args(["--target-release", &suite]);
-    }
-    finish(command.args(missing))?;
+    finish(command.args(wanted(missing, preferred_suite().as_deref())))?;
     clear(&lab.join("apt"))
+}
+
+/// QEMU and libvirt from the suite that is preferred, with what they alone need of it; all else as the machine has it.
+fn wanted(missing: &[String], suite: Option<&str>) -> Vec<String> {
+    let of_suite = |name: &str| name.starts_with("qemu") || name.starts_with("libvirt");
+    let named = |name: &String| match suite.filter(|_| of_suite(name)) {
+        Some(suite) => format!("{name}/{suite}"),
+        None => name.clone(),
+    };
+    missing.iter().map(named).collect()
 }
 
 /// apt with sources, lists and cache of its own, in the lab's folder.
@@ -163,6 +172,14 @@ fn backports(sources: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_qemu_and_libvirt_come_from_the_preferred_suite() {
+        let missing = ["qemu-system-x86", "gcc", "libvirt-daemon"].map(str::to_owned);
+        assert_eq!(wanted(&missing, None), missing);
+        let there = ["qemu-system-x86/s", "gcc", "libvirt-daemon/s"];
+        assert_eq!(wanted(&missing, Some("s")), there);
+    }
 
     #[test]
     fn backports_come_from_the_same_archive_but_not_from_security() {

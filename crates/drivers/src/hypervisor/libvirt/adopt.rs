@@ -16,7 +16,7 @@ const FORGOTTEN_AFTER: u32 = 30;
 impl VmTask {
     /// Looks at the domain: when libvirt says that it changed, and every two seconds.
     pub(super) async fn look_at_domain(&mut self) {
-        let Some(rpc) = self.place.shared().clone() else { return };
+        let Some(rpc) = self.place.shared() else { return };
         let state = match &self.domain {
             Some(domain) => match rpc.state(domain).await {
                 Ok(state) => Some(state),
@@ -36,9 +36,7 @@ impl VmTask {
             Some(_) if self.files.is_incoming() => self.look_at_forgotten("an incoming side").await,
             Some(_) if self.is_fenced() => self.look_at_forgotten("a copy that was left").await,
             // A migration that is not ours; or one whose move has not asked yet since we started.
-            Some(State::PausedByMigration) => {
-                self.look_at_forgotten("paused by a migration").await
-            }
+            Some(State::PausedByMigration) => self.look_at_forgotten("paused by a migration").await,
             Some(state) => self.look_at_active(&rpc, state).await,
         }
     }
@@ -56,8 +54,9 @@ impl VmTask {
         if !matches!(self.find_process(), Ok(false)) {
             return;
         }
-        if self.forget() {
-            let how = self.ended.take().unwrap_or("it ended while libvirt was away");
+        if self.forget() || self.gone {
+            self.gone = false;
+            let how = self.ended.take().unwrap_or("it ended, and libvirt has not said how");
             self.sight(Sighting::Gone(self.vm, how.to_owned())).await;
         }
         if let Err(error) = files::remove(&self.files.fenced) {
@@ -78,6 +77,13 @@ impl VmTask {
         let Some(domain) = self.domain.clone() else { return };
         let run = if state == State::Running { RunState::Running } else { RunState::Paused };
         self.keep_what_arrived(rpc).await;
+        // Of this there is no event.
+        if self.run_state.is_some()
+            && let Ok(autostart) = rpc.autostart(&domain).await
+        {
+            self.stale |= autostart != self.autostart;
+        }
+        self.gone = false;
         self.told_again = self.told_again.saturating_sub(1);
         match self.run_state {
             Some(before) if !self.stale && self.problem.is_none() && self.told_again == 0 => {
@@ -122,6 +128,7 @@ impl VmTask {
         let kept = rpc.kept(domain).await.map_err(lost)?;
         self.put_autostart_back().await;
         let autostart = rpc.autostart(domain).await.map_err(lost)?;
+        self.autostart = autostart;
         // What cannot be moved is watched all the same: the first step of a move says again why not.
         let (live, cookie) = match rpc.begin(domain, Flags::new(false, false)).await {
             Ok((cookie, live)) => (live, String::from_utf8_lossy(&cookie).into_owned()),

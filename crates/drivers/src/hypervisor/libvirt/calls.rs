@@ -124,6 +124,8 @@ impl Rpc {
         let mut reader = Reader(&answer);
         Ok(match (reader.word()?, reader.word()?) {
             (3, 2) => State::PausedByMigration,
+            // About to start.
+            (3, 11) => State::Off,
             (3, _) => State::Paused,
             (1 | 2 | 4 | 7, _) => State::Running,
             _ => State::Off,
@@ -247,15 +249,13 @@ impl Rpc {
     /// It may be called before the copy begins.
     pub(super) async fn finish(&self, name: &str, flags: Flags) -> Result<()> {
         let name = [("destination_name", Value::Text(name.to_owned()))];
-        let arguments =
-            Writer::default().parameters(&name).opaque(&[]).word(flags.0).word(0);
+        let arguments = Writer::default().parameters(&name).opaque(&[]).word(flags.0).word(0);
         self.call_for_ever(306, arguments).await.map(drop)
     }
 
     /// Last step, at the source: ends the copy that stayed; or, if `back`, lets it run on if it ran before.
     pub(super) async fn confirm(&self, of: &Domain, flags: Flags, back: bool) -> Result<()> {
-        let arguments =
-            of.write().parameters(&[]).opaque(&[]).word(flags.0).word(u32::from(back));
+        let arguments = of.write().parameters(&[]).opaque(&[]).word(flags.0).word(u32::from(back));
         self.call_within(Duration::from_secs(60), 307, arguments).await.map(drop)
     }
 

@@ -102,7 +102,7 @@ impl VmTask {
         if self.files.is_incoming() {
             self.end_incoming().await?;
         }
-        let rpc = self.place.shared().clone().ok_or("libvirt cannot be reached here")?;
+        let rpc = self.place.connected_soon().await.ok_or("libvirt cannot be reached here")?;
         let domains = rpc.domains().await.map_err(|error| error.to_string())?;
         if let Some(same) = domains.iter().find(|domain| domain.vm == self.vm) {
             let name = &same.name;
@@ -337,7 +337,8 @@ impl VmTask {
     /// Ends the incoming side, proves its process gone, and takes its mark away.
     async fn end_incoming(&mut self) -> Result<(), String> {
         self.following = Following::Nothing;
-        let there = self.find_process().map_err(|error| format!("/proc cannot be read: {error}"))?;
+        let there =
+            self.find_process().map_err(|error| format!("/proc cannot be read: {error}"))?;
         if there {
             let (rpc, domain) = self.reach().await.map_err(|error| error.to_string())?;
             let ended = rpc.destroy(&domain).await;

@@ -1,17 +1,18 @@
 //! What becomes of the copy that a move leaves behind at the source, and how it is taken back or ended.
 //!
 //! ```text
-//!   SourceCompleted ─▶ Fence: taps off, `.fenced` written, SIGSTOP ─▶ Discard: Confirm3, SIGKILL, undefined
-//!                                                                  └▶ TakeBack: SIGCONT, taps on, Confirm3 cancelled
+//!   SourceCompleted ─▶ Fence: taps off, held by libvirt's job, else SIGSTOP ─▶ Discard: Confirm3 or SIGKILL, undefined
+//!                                                                          └▶ TakeBack: Confirm3 cancelled, taps on
 //! ```
 //!
-//! While this driver holds the connection of the copy, libvirt lets nobody resume it; after a restart of either it would, and the guest
-//! would run twice. A process that is stopped by a signal obeys nobody.
+//! While this driver holds the connection of the copy, libvirt itself lets nobody resume it, or change its domain. That ends with the
+//! connection, after a restart of either; then QEMU's process is stopped by a signal, and obeys nobody. It is not stopped before: libvirt, at the end of
+//! the connection, has something to say to it, and would wait with all that it does until it hears (seen with 11.3).
 //!
 //! libvirt ends it as a domain that has moved, so that it leaves alone what the target uses: owners and labels of disks. Where its
 //! job has ended with a connection, it can only be destroyed, and libvirt gives these back as after any end.
 //!
-//! **Invariant:** a copy that was released is stopped, its whole process, before that is said to be fenced.
+//! **Invariant:** a copy that was released can be let run by nobody but this driver before it is said to be fenced.
 //! **Invariant:** what runs is not discarded.
 
 use std::time::Duration;
@@ -35,6 +36,7 @@ const TOLD_MAX: Duration = Duration::from_secs(15);
 impl VmTask {
     pub(super) async fn fence(&mut self, move_id: MoveId) {
         let outcome = match self.take_off_bridges().await {
+            Ok(()) if self.is_held() => Ok(()),
             Ok(()) => self.stop_for_good().await,
             Err(why) => Err(why),
         };
@@ -42,6 +44,27 @@ impl VmTask {
             Ok(()) => self.report(move_id, HypervisorReport::Fenced).await,
             // Not fenced is not said to be: the order comes again.
             Err(why) => self.say_problem(format!("it cannot be fenced: {why}")).await,
+        }
+    }
+
+    /// Whether libvirt's own job holds it.
+    fn is_held(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.rpc.is_open())
+    }
+
+    /// A copy that libvirt held, and holds no more since it was started anew, is stopped now.
+    pub(super) async fn stay_fenced(&mut self) {
+        if self.held.is_none() || self.is_held() {
+            return;
+        }
+        self.held = None;
+        let stopped = match self.find_process() {
+            Ok(true) => self.stop_for_good().await,
+            Ok(false) => Ok(()),
+            Err(error) => Err(format!("/proc cannot be read: {error}")),
+        };
+        if let Err(why) = stopped {
+            self.say_problem(format!("it cannot be fenced any more: {why}")).await;
         }
     }
 
@@ -97,7 +120,9 @@ impl VmTask {
         }
         match self.end_and_undefine().await {
             Ok(()) => self.report(move_id, HypervisorReport::Discarded).await,
-            Err(why) => self.say_problem(format!("what was left of it cannot be ended: {why}")).await,
+            Err(why) => {
+                self.say_problem(format!("what was left of it cannot be ended: {why}")).await
+            }
         }
     }
 
@@ -126,13 +151,15 @@ impl VmTask {
         Ok(())
     }
 
-    /// Has libvirt end a QEMU that is stopped. libvirt asks it to end, which it would hear only if it went on; so it is killed as
+    /// Has libvirt end a QEMU. libvirt asks it to end; one that is stopped would hear that only if it went on, so it is killed as
     /// soon as libvirt has begun with it.
     async fn end_left(&mut self) -> Result<(), String> {
         let call = match &self.held {
             Some(Held { rpc, domain, flags }) => {
                 let (rpc, domain, flags) = (rpc.clone(), domain.clone(), *flags);
-                Call::begin(async move { ended(rpc.confirm(&domain, flags, false).await, || rpc.destroy(&domain)).await })
+                Call::begin(async move {
+                    ended(rpc.confirm(&domain, flags, false).await, || rpc.destroy(&domain)).await
+                })
             }
             None => {
                 let domain = self.reach().await.map_err(|error| error.to_string())?.1;
@@ -145,13 +172,17 @@ impl VmTask {
         while process.is_stopped() && !process.has_been_told_to_end() && Instant::now() < give_up {
             sleep(TOLD_PAUSE).await;
         }
-        if process.is_stopped() && !process.has_been_told_to_end() {
-            return Err("libvirt does not end it".to_owned());
+        if process.is_stopped() {
+            if !process.has_been_told_to_end() {
+                return Err("libvirt does not end it".to_owned());
+            }
+            let max = self.place.config.answer_max;
+            let killed = process.kill(max).await;
+            killed.map_err(|error| format!("its QEMU could not be ended: {error}"))?;
         }
-        let max = self.place.config.answer_max;
-        process.kill(max).await.map_err(|error| {
-            format!("QEMU's process {} could not be ended: {error}", process.pid())
-        })?;
+        if !process.gone_within(TOLD_MAX).await {
+            return Err("libvirt did not end it".to_owned());
+        }
         // libvirt has seen its end before the definition is removed.
         call.end_of().await.map_err(|error| error.to_string())
     }

@@ -30,8 +30,8 @@
 mod adopt;
 mod calls;
 mod definition;
-mod files;
 mod figures;
+mod files;
 mod incoming;
 mod left;
 mod rpc;
@@ -49,9 +49,9 @@ use std::time::Duration;
 use decide::migrate::hypervisor::{HypervisorCommand, Sighting};
 use decide::units::{MoveId, VmId};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::rpc::{ConnectError, Rpc};
 use self::vm::{Mail, VmTask};
@@ -117,7 +117,9 @@ impl Default for LibvirtConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum LibvirtError {
     /// It names no daemon of this host: mend the configuration.
-    #[error("the URI {0:?} names no libvirt of this host: write \"qemu:///system\", or \"qemu+unix:///system?socket=/run/libvirt/libvirt-sock\"")]
+    #[error(
+        "the URI {0:?} names no libvirt of this host: write \"qemu:///system\", or \"qemu+unix:///system?socket=/run/libvirt/libvirt-sock\""
+    )]
     Uri(String),
     /// The folder cannot be used: make it, or name another.
     #[error("the folder {dir} for libvirt's VMs cannot be used")]
@@ -128,7 +130,9 @@ pub enum LibvirtError {
         source: io::Error,
     },
     /// A QEMU that runs could not be told from one that does not: show this user all processes.
-    #[error("processes of other users are hidden in /proc, so that a VM could seem not to run: mount it without hidepid, and start the agent without ProtectProc")]
+    #[error(
+        "processes of other users are hidden in /proc, so that a VM could seem not to run: mount it without hidepid, and start the agent without ProtectProc"
+    )]
     Hidden(#[source] io::Error),
 }
 
@@ -180,7 +184,7 @@ impl Libvirt {
         private::folder(&config.dir)
             .map_err(|source| LibvirtError::Dir { dir: config.dir.clone(), source })?;
         let runtime = Handle::current();
-        let (roster, shared) = (Mutex::default(), Mutex::default());
+        let (roster, shared) = (Mutex::default(), watch::Sender::new(None));
         let place = Arc::new(Place { config, sockets, heard, runtime, roster, shared });
         let hub = place.runtime.spawn(Arc::clone(&place).hub()).abort_handle();
         Ok(Libvirt { place, hub })
@@ -243,7 +247,7 @@ struct Place {
     runtime: Handle,
     roster: Mutex<Roster>,
     /// The connection for events and short questions, while there is one.
-    shared: Mutex<Option<Rpc>>,
+    shared: watch::Sender<Option<Rpc>>,
 }
 
 impl Place {
@@ -251,8 +255,15 @@ impl Place {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shared(&self) -> MutexGuard<'_, Option<Rpc>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shared(&self) -> Option<Rpc> {
+        self.shared.borrow().clone()
+    }
+
+    /// The shared connection; a driver that has just started, or a daemon that has, is waited for a moment.
+    async fn connected_soon(&self) -> Option<Rpc> {
+        let mut shared = self.shared.subscribe();
+        let there = timeout(CONNECT_EVERY * 4, shared.wait_for(Option::is_some)).await;
+        there.ok()?.ok()?.clone()
     }
 
     fn entry(self: Arc<Self>, roster: &mut Roster, vm: VmId) -> &mut Entry {
@@ -296,7 +307,7 @@ impl Place {
                 let socket = self.socket().display();
                 format!("{socket}: libvirt cannot be used: {why}: start it, or name another by [hypervisor] uri")
             });
-            *self.shared() = None;
+            self.shared.send_replace(None);
             self.tell_all(|| Mail::Daemon(false));
             if let Some(why) = why
                 && said.as_ref() != Some(&why)
@@ -318,7 +329,7 @@ impl Place {
             return Err(rpc::RpcError::Refused { code: 0, message }.into());
         }
         rpc.register().await?;
-        *self.shared() = Some(rpc.clone());
+        self.shared.send_replace(Some(rpc.clone()));
         *said = None;
         tracing::info!(version, "connected to libvirt");
         self.tell_all(|| Mail::Daemon(true));

@@ -81,7 +81,9 @@ pub(super) enum ConnectError {
     #[error("{0}")]
     Absent(#[from] io::Error),
     /// It wants a password.
-    #[error("it asks for a password (SASL): let root in by its socket, with auth_unix_rw = \"none\" or \"polkit\"")]
+    #[error(
+        "it asks for a password (SASL): let root in by its socket, with auth_unix_rw = \"none\" or \"polkit\""
+    )]
     Password,
     /// It did not let this process in.
     #[error(transparent)]
@@ -134,6 +136,11 @@ impl Rpc {
         }
         rpc.call(CONNECT_OPEN, Writer::default().maybe(Some("qemu:///system")).word(0)).await?;
         Ok(rpc)
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn is_open(&self) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).open.is_some()
     }
 
     /// Calls a procedure and waits for its result, `answer_max` at most.

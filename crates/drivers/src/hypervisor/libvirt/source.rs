@@ -114,7 +114,9 @@ impl VmTask {
     ) -> Result<(Held, Call), String> {
         let text = |error: RpcError| error.to_string();
         if self.files.is_incoming() {
-            return Err("it is an incoming side here: only a VM that lives here can be copied".into());
+            return Err(
+                "it is an incoming side here: only a VM that lives here can be copied".into()
+            );
         }
         let listens: Listens = serde_json::from_str(&endpoint.uri)
             .map_err(|error| format!("the target's word is not understood: {error}"))?;
@@ -150,7 +152,8 @@ impl VmTask {
 
     /// Makes the folder of keys as libvirt's QEMU wants it.
     pub(super) fn link_keys(&self) -> Result<(), String> {
-        let keys = self.place.config.keys.as_ref().ok_or("this host has no keys to encrypt a copy")?;
+        let keys =
+            self.place.config.keys.as_ref().ok_or("this host has no keys to encrypt a copy")?;
         keys.link().map_err(|error| format!("making {}: {error}", keys.dir.display()))
     }
 
@@ -181,9 +184,15 @@ impl VmTask {
 
     async fn on_done(&mut self) {
         if let Ok((rpc, domain)) = self.reach().await
-            && let Ok(job) = rpc.job(&domain, true).await
-            && let Following::Out(leaving) = &mut self.following
+            // Its job goes on until the last step; it is over where that was done without us.
+            && let Ok(mut job) = rpc.job(&domain, false).await
         {
+            if !job.active
+                && let Ok(over) = rpc.job(&domain, true).await
+            {
+                job = over;
+            }
+            let Following::Out(leaving) = &mut self.following else { return };
             leaving.figures = figures(&job);
         }
         let Following::Out(leaving) = &mut self.following else { return };
@@ -374,9 +383,8 @@ impl VmTask {
             Err(error) if error.no_domain() => Ok(()),
             other => other.map_err(|error| error.to_string()),
         };
-        let done = set.and_then(|()| {
-            files::remove(&self.files.autostart).map_err(|error| error.to_string())
-        });
+        let done = set
+            .and_then(|()| files::remove(&self.files.autostart).map_err(|error| error.to_string()));
         if let Err(why) = done {
             tracing::warn!(vm = %self.vm, why, "its autostart is still off; it is tried again");
         }

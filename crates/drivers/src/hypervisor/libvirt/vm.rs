@@ -24,8 +24,8 @@ use super::files::Files;
 use super::incoming::Arriving;
 use super::rpc::{Rpc, RpcError};
 use super::source::{Held, Leaving};
-use crate::hypervisor::process::Process;
 use crate::hypervisor::FromHypervisor;
+use crate::hypervisor::process::Process;
 use crate::monitor::Told;
 
 /// How often the progress of a copy is asked for.
@@ -100,12 +100,16 @@ pub(super) struct VmTask {
     /// Present while the VM is adopted.
     pub(super) run_state: Option<RunState>,
     pub(super) problem: Option<String>,
+    /// Its process ended, which was not told yet.
+    pub(super) gone: bool,
     /// How its process ended, as libvirt said.
     pub(super) ended: Option<&'static str>,
     /// Looks at what a move left here since an order was last heard.
     pub(super) unasked: u32,
     /// Its definition is to be read again.
     pub(super) stale: bool,
+    /// Whether it is started with its host, as last read.
+    pub(super) autostart: bool,
     /// Looks in which it is told anew that it was found.
     pub(super) told_again: u32,
     /// By what libvirt holds the copy that was left.
@@ -131,9 +135,11 @@ impl VmTask {
             mail,
             run_state: None,
             problem: None,
+            gone: false,
             ended: None,
             unasked: 0,
             stale: false,
+            autostart: false,
             told_again: 0,
             held: None,
             told: Told::default(),
@@ -164,7 +170,10 @@ impl VmTask {
                 self.ended = change.ended.or(self.ended);
                 self.stale |= change.ended.is_none();
                 self.domain = Some(change.domain);
-                self.look_at_domain().await;
+                // How it ended comes last.
+                if !self.gone || self.ended.is_some() {
+                    self.look_at_domain().await;
+                }
             }
             Mail::Look(domain) => {
                 self.domain = domain;
@@ -245,6 +254,7 @@ impl VmTask {
     /// The daemon was away: whatever it said meanwhile was not heard.
     async fn on_daemon_back(&mut self) {
         self.stale = true;
+        self.stay_fenced().await;
         match &self.following {
             Following::Out(_) => self.find_out_leaving().await,
             Following::In(_) => self.find_out_arriving().await,
@@ -256,10 +266,17 @@ impl VmTask {
     async fn on_end(&mut self) {
         self.process = None;
         let adopted = self.forget();
-        let how = format!("QEMU ended: {}", self.ended.take().unwrap_or("libvirt has not said how"));
+        let how = "QEMU ended while libvirt was away".to_owned();
         match &self.following {
             Following::Out(_) => self.ended_leaving(how).await,
             Following::In(_) => self.ended_arriving(how).await,
+            Following::Nothing if adopted && self.place.shared().is_some() => {
+                self.gone = true;
+                // Else libvirt's word for how follows.
+                if self.ended.is_some() {
+                    self.look_at_domain().await;
+                }
+            }
             Following::Nothing if adopted => self.sight(Sighting::Gone(self.vm, how)).await,
             Following::Nothing => {}
         }
@@ -311,7 +328,7 @@ impl VmTask {
 
     /// The shared connection, and libvirt's name of the domain.
     pub(super) async fn reach(&mut self) -> Result<(Rpc, Domain), RpcError> {
-        let rpc = self.place.shared().clone().ok_or(RpcError::Lost)?;
+        let rpc = self.place.connected_soon().await.ok_or(RpcError::Lost)?;
         let domain = match &self.domain {
             Some(domain) => domain.clone(),
             None => rpc.lookup(self.vm).await?,

@@ -129,7 +129,11 @@ impl<'a> Reader<'a> {
     /// How many of at least four bytes each follow.
     pub(super) fn count(&mut self) -> Result<usize, Garbled> {
         let count = usize::try_from(self.word()?).unwrap_or(usize::MAX);
-        if count > self.0.len() / 4 { Err(Garbled("a list longer than its message")) } else { Ok(count) }
+        if count > self.0.len() / 4 {
+            Err(Garbled("a list longer than its message"))
+        } else {
+            Ok(count)
+        }
     }
 
     pub(super) fn opaque(&mut self) -> Result<&'a [u8], Garbled> {
