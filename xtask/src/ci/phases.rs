@@ -69,6 +69,7 @@ pub(super) const FULL: &[Phase] = &[
         what: "a VM that moves by itself",
         run: |_| finish(cargo(&["xtask", "demo", "--json"])),
     },
+    Phase { name: "libvirt", what: "tests on libvirt, and the demo on it", run: on_libvirt },
     Phase {
         name: "attack",
         what: "what strangers and thieves try",
@@ -123,6 +124,20 @@ fn same_in_both_builds() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What only a build with the driver of libvirt has.
+fn on_libvirt(summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
+    setup::ensure_with(true, &mut |step| say(step))?;
+    let features = ["--features", "agent/libvirt,drivers/libvirt,lab/libvirt"];
+    let of = ["-p", "agent", "-p", "drivers", "-p", "lab"];
+    let lints = [&["clippy"], &of[..], &features, &["--all-targets", "--", "-D", "warnings"]];
+    finish(cargo(&lints.concat()))?;
+    let only = ["-E", "binary_id(agent::libvirt) | binary_id(lab::libvirt)"];
+    nextest_with("real", &[&of[..], &features, &only].concat(), summaries)?;
+    let unit = ["-E", "test(hypervisor::libvirt) | test(config::)"];
+    nextest_with("default", &[&of[..], &features, &unit].concat(), summaries)?;
+    finish(cargo(&["xtask", "demo", "--driver", "libvirt", "--json"]))
+}
+
 fn install_nextest() -> anyhow::Result<()> {
     let mut version = cargo(&["nextest", "--version"]);
     let there = version.stderr(Stdio::null()).stdout(Stdio::null()).status();
@@ -153,8 +168,12 @@ fn real_binaries(config: &str) -> Vec<&str> {
 
 /// Runs the tests of a profile and keeps the closing line.
 fn nextest(profile: &str, summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
-    let mut command =
-        cargo(&["nextest", "run", "--workspace", "--color", "never", "--profile", profile]);
+    nextest_with(profile, &["--workspace"], summaries)
+}
+
+fn nextest_with(profile: &str, which: &[&str], summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
+    let mut command = cargo(&["nextest", "run", "--color", "never", "--profile", profile]);
+    command.args(which);
     let mut running = command.stderr(Stdio::piped()).spawn().context("running cargo nextest")?;
     let lines = running.stderr.take().context("its standard error is a pipe")?;
     let mut closing = None;

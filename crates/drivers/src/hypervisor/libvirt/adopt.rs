@@ -66,6 +66,9 @@ impl VmTask {
     }
 
     async fn look_at_forgotten(&mut self, what: &str) {
+        if self.held.is_some() {
+            return;
+        }
         self.unasked = self.unasked.saturating_add(1);
         if self.unasked == FORGOTTEN_AFTER {
             let name = self.domain.as_ref().map_or("", |domain| &domain.name).to_owned();
@@ -92,6 +95,8 @@ impl VmTask {
                     self.sight(Sighting::RunStateChanged(self.vm, run)).await;
                 }
             }
+            // libvirt answers no question about what it is just moving before that is over.
+            _ if leaves(rpc, &domain).await => {}
             _ => match self.adopt(rpc, &domain, run).await {
                 Ok(found) => {
                     self.problem = None;
@@ -190,6 +195,11 @@ impl VmTask {
             self.problem = Some(problem);
         }
     }
+}
+
+/// Whether libvirt moves it to elsewhere, for us or somebody else.
+async fn leaves(rpc: &Rpc, domain: &Domain) -> bool {
+    rpc.job(domain, false).await.is_ok_and(|job| job.active && job.leaves)
 }
 
 fn vm_definition(vm: VmId, definition: &Definition, start: String) -> VmDefinition {
