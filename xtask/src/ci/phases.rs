@@ -127,14 +127,11 @@ fn same_in_both_builds() -> anyhow::Result<()> {
 /// What only a build with the driver of libvirt has.
 fn on_libvirt(summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
     setup::ensure_with(true, &mut |step| say(step))?;
-    let features = ["--features", "agent/libvirt,drivers/libvirt,lab/libvirt"];
-    let of = ["-p", "agent", "-p", "drivers", "-p", "lab"];
-    let lints = [&["clippy"], &of[..], &features, &["--all-targets", "--", "-D", "warnings"]];
-    finish(cargo(&lints.concat()))?;
-    let only = ["-E", "binary_id(agent::libvirt) | binary_id(lab::libvirt)"];
-    nextest_with("real", &[&of[..], &features, &only].concat(), summaries)?;
-    let unit = ["-E", "test(hypervisor::libvirt) | test(config::)"];
-    nextest_with("default", &[&of[..], &features, &unit].concat(), summaries)?;
+    let features = ["--features", "agent/libvirt,lab/libvirt"];
+    let of = [&["-p", "agent", "-p", "drivers", "-p", "lab"], &features[..]].concat();
+    finish(cargo(&[&["clippy"], &of[..], &["--all-targets", "--", "-D", "warnings"]].concat()))?;
+    nextest_with("default", &[&of[..], &["--lib"]].concat(), summaries)?;
+    nextest_with("real", &[&of[..], &["--test", "libvirt"]].concat(), summaries)?;
     finish(cargo(&["xtask", "demo", "--driver", "libvirt", "--json"]))
 }
 
