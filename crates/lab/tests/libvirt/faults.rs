@@ -1,6 +1,6 @@
 //! Daemons and drivers that end in the middle of moves: one copy runs, and what is seen is soon what is there.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use decide::migrate::hypervisor::{
@@ -11,6 +11,7 @@ use drivers::hypervisor::Hypervisor;
 use lab::guests;
 use lab::libvirt::{self, Daemon, virsh};
 use lab::sandbox;
+use tokio::time::Instant;
 
 use crate::hosts::{FAST, Pair, empty, start_empty};
 

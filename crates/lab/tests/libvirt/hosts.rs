@@ -243,13 +243,9 @@ impl Bed {
 
     /// Waits until the VM is found, and nothing else is.
     pub(crate) async fn finds(&mut self, vm: VmId) -> anyhow::Result<(VmDefinition, RunState)> {
-        loop {
-            match self.sighting().await? {
-                Sighting::Found(definition, run) if definition.vm == vm => {
-                    return Ok((*definition, run));
-                }
-                other => bail!("{other:?}"),
-            }
+        match self.sighting().await? {
+            Sighting::Found(definition, run) if definition.vm == vm => Ok((*definition, run)),
+            other => bail!("{other:?}"),
         }
     }
 }
