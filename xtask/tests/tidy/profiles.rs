@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::tree::File;
 
 /// What only a test that needs root, QEMU or namespaces says.
-const MARKS: [&str; 3] = [
+const MARKS: [&str; 4] = [
     concat!("sand", "box::test("),
+    concat!("sand", "box::test_with("),
     concat!("Command::new(\"un", "share\")"),
     concat!("\"qemu-", "system-"),
 ];
