@@ -57,7 +57,7 @@ mod tests {
     fn shown() -> String {
         let keys: Vec<String> =
             keys_of_settings().iter().map(|key| format!("# {key} = ?\n")).collect();
-        format!("{}[api]\n[cluster]\n[history]\n[host]\n[record]\n", keys.concat())
+        format!("{}[api]\n[cluster]\n[history]\n[host]\n[hypervisor]\n[record]\n", keys.concat())
     }
 
     #[test]
