@@ -75,7 +75,8 @@ fn run(
 ) -> anyhow::Result<()> {
     say(&format!("EVENKEEL_FUZZ_SEED={seed} EVENKEEL_FUZZ_SECONDS={seconds}"));
     let filter = filter(target)?;
-    let arguments = ["--profile", "fuzz", "--success-output", "immediate", "-E", &filter];
+    let arguments =
+        ["--workspace", "--profile", "fuzz", "--success-output", "immediate", "-E", &filter];
     let variables = [("EVENKEEL_FUZZ_SEED", seed), ("EVENKEEL_FUZZ_SECONDS", seconds)];
     nextest(&arguments, &variables, summaries)
 }

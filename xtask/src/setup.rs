@@ -17,7 +17,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let report = setup::run(&mut |step| say(step))?;
+        let report = setup::run(true, &mut |step| say(step))?;
         print(&if self.json { serde_json::to_string_pretty(&report)? } else { table(&report) });
         Ok(if report.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -28,10 +28,11 @@ fn table(report: &Report) -> String {
     let listed =
         |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     let mut text = format!(
-        "installed    {}\nmissing      {}\nQEMU         {}\nguest kernel {}\naccelerator  {}",
+        "installed    {}\nmissing      {}\nQEMU         {}\nlibvirt      {}\nguest kernel {}\naccelerator  {}",
         listed(&report.installed),
         listed(&report.missing),
         shown(&report.qemu),
+        shown(&report.libvirt),
         shown(&report.kernel),
         shown(&report.accelerator),
     );

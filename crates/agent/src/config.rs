@@ -31,6 +31,9 @@ pub struct Config {
     pub cluster: Cluster,
     /// This host.
     pub host: Host,
+    /// What runs this host's VMs.
+    #[serde(default)]
+    pub hypervisor: Hypervisor,
     /// Whether the agent moves VMs by itself.
     #[serde(default)]
     pub mode: Mode,
@@ -147,6 +150,56 @@ pub struct Host {
     /// Takes no VM. Those that are here stay.
     #[serde(default)]
     pub maintenance: bool,
+}
+
+/// `[hypervisor]`: what runs this host's VMs. The same on all hosts: a VM moves only between hosts of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hypervisor {
+    /// Bare QEMU processes in the folder `host.qemu`, or domains of libvirt.
+    pub driver: Driver,
+    /// For libvirt: which daemon, one of this host. `qemu:///system`, or `qemu+unix:///system?socket=PATH`.
+    pub uri: String,
+}
+
+impl Default for Hypervisor {
+    fn default() -> Hypervisor {
+        Hypervisor { driver: Driver::default(), uri: "qemu:///system".to_owned() }
+    }
+}
+
+/// What runs this host's VMs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// QEMU processes, by QMP.
+    #[default]
+    Qemu,
+    /// Domains of libvirt.
+    Libvirt,
+}
+
+impl Hypervisor {
+    /// Whether this agent can drive it; else the key that is wrong, why, and what to write.
+    #[cfg(feature = "libvirt")]
+    fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
+        let instead =
+            "write \"qemu:///system\", or \"qemu+unix:///system?socket=/run/libvirt/libvirt-sock\"";
+        let checked = drivers::hypervisor::libvirt::check_uri(&self.uri);
+        let wrong = format!("{:?} names no libvirt of this host", self.uri);
+        checked.map_err(|_wrong| ("hypervisor.uri", wrong, instead))
+    }
+
+    /// Whether this agent can drive it; else the key that is wrong, why, and what to write.
+    #[cfg(not(feature = "libvirt"))]
+    fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
+        if self.driver == Driver::Qemu {
+            return Ok(());
+        }
+        let wrong = "this evenkeeld was built without the driver of libvirt".to_owned();
+        let instead = "build it with `--features libvirt`, or write \"qemu\"";
+        Err(("hypervisor.driver", wrong, instead))
+    }
 }
 
 /// `[api]`: who may use the HTTP API, besides root over the unix socket `host.api`.
@@ -300,6 +353,9 @@ impl Config {
             let instead = "write \"198.18.0.2\" or \"198.18.0.2:7946\"";
             file::mistake_at(text, "cluster.seeds", wrong.to_string(), instead)
         })?;
+        self.hypervisor
+            .check()
+            .map_err(|(key, wrong, instead)| file::mistake_at(text, key, wrong, instead))?;
         let named = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
         let of_api = &self.api.group;
         if of_api.is_empty() || of_api.len() > 32 || !of_api.chars().all(named) {
@@ -411,6 +467,24 @@ mod tests {
     }
 
     const LEAST: &str = "[cluster]\nname = \"c\"\n[host]\naddress = \"198.18.0.1\"\n";
+
+    #[test]
+    fn a_hypervisor_that_this_agent_cannot_drive_is_named_with_what_to_write() {
+        assert_eq!(read(LEAST).unwrap().hypervisor.driver, Driver::Qemu);
+        let of = |uri: &str| {
+            read(&format!("{LEAST}[hypervisor]\ndriver = \"libvirt\"\nuri = \"{uri}\"\n"))
+        };
+        if cfg!(feature = "libvirt") {
+            assert_eq!(of("qemu:///system").unwrap().hypervisor.driver, Driver::Libvirt);
+            let why = of("qemu+ssh://host2/system").unwrap_err();
+            assert!(why.contains("hypervisor.uri") && why.contains("qemu:///system"), "{why}");
+        } else {
+            let why = of("qemu:///system").unwrap_err();
+            assert!(why.contains("built without the driver of libvirt"), "{why}");
+        }
+        let why = read(&format!("{LEAST}[hypervisor]\ndriver = \"xen\"\n")).unwrap_err();
+        assert!(why.contains("xen") && why.contains("libvirt"), "{why}");
+    }
 
     #[test]
     fn the_least_that_must_be_said() {

@@ -11,8 +11,8 @@ use decide::wire;
 use drivers::store::{Entry, Journal, StoreError};
 use tokio::sync::mpsc;
 
-/// Room kept on disk for the records of one move, and of what follows from it.
-const ROOM_PER_MOVE: u64 = 64 * 1024;
+/// Room kept on disk for the records of one move, and of what follows from it: four times the longest definition (`START_MAX`).
+const ROOM_PER_MOVE: u64 = 256 * 1024;
 /// Between two tries to reread a journal that cannot be read.
 const REREAD: Duration = Duration::from_millis(500);
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::config::Driver;
 use anyhow::{Context, bail};
 use decide::placement::admission::Offered;
 use decide::units::{HostId, JournalId};
@@ -65,9 +66,13 @@ pub(crate) fn born(journal: JournalId) -> u32 {
 
 /// What QEMU offers here to VMs from elsewhere. Without QEMU nothing: this host then refuses, with that reason. Copies can be
 /// encrypted on a host with keys.
-pub(crate) async fn offered(keyed: bool) -> Offered {
+pub(crate) async fn offered(driver: Driver, keyed: bool) -> Offered {
+    let driver = match driver {
+        Driver::Qemu => "qemu",
+        Driver::Libvirt => "libvirt",
+    };
     Offered {
-        driver: "qemu".to_owned(),
+        driver: driver.to_owned(),
         machines: machines().await,
         accelerators: accelerators(),
         bridges: bridges(),

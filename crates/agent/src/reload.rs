@@ -114,6 +114,7 @@ fn waiting(running: &Config, read: &Config) -> Vec<&'static str> {
         ("host.qemu", host.qemu != read.host.qemu),
         ("host.cgroup", host.cgroup != read.host.cgroup),
         ("host.api", host.api != read.host.api),
+        ("[hypervisor]", running.hypervisor != read.hypervisor),
         ("[history]", running.history != read.history),
         ("[api]", running.api != read.api),
         ("[record]", running.record != read.record),

@@ -12,8 +12,10 @@ use decide::migrate::record::{MoveRecord, VmRecord};
 use decide::units::{JournalId, MoveId, VmId};
 use decide::wire;
 use decide::wire::message::JournalMark;
-use drivers::hypervisor::Hypervisor;
+#[cfg(feature = "libvirt")]
+use drivers::hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use drivers::hypervisor::qemu::{CopyKeys, Qemu, QemuConfig};
+use drivers::hypervisor::{FromHypervisor, Hypervisor};
 use drivers::store::{Entry, Events, Journal, Opened, Opening};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,7 +26,7 @@ use trust::window::Life;
 use crate::answers::Answers;
 use crate::certify;
 use crate::clock::{Clock, unix_seconds};
-use crate::config::{Config, RequestMode};
+use crate::config::{Config, Driver, RequestMode};
 use crate::hold::Hold;
 use crate::http::{self, Admitted, ApiSocket, Doors, Gate, Limits, TlsListener};
 use crate::metrics::Totals;
@@ -196,8 +198,7 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
     let events = Arc::new(Events::open(&config.host.state, EVENTS_MAX)?);
 
     let (hypervisor_heard, hypervisor_ears) = mpsc::channel(WAITING_MAX);
-    let qemu = qemu_config(&config, keys.is_some());
-    let hypervisor: Arc<dyn Hypervisor> = Arc::new(Qemu::start(qemu, hypervisor_heard)?);
+    let hypervisor = hypervisor(&config, keys.is_some(), hypervisor_heard)?;
     let (net_heard, net_ears) = mpsc::channel(WAITING_MAX);
     let net_settings = net_settings(&config, keys.as_ref(), opened.incarnation)?;
     let request = net_settings.request.to_string();
@@ -259,6 +260,30 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
     Ok(Agent { steering, ears, asking, answers, api, events, journal, history, recorder, renewal })
 }
 
+/// The driver that the configuration names.
+fn hypervisor(
+    config: &Config,
+    encrypts: bool,
+    heard: mpsc::Sender<FromHypervisor>,
+) -> anyhow::Result<Arc<dyn Hypervisor>> {
+    match config.hypervisor.driver {
+        #[cfg(feature = "libvirt")]
+        Driver::Libvirt => {
+            let libvirt = LibvirtConfig {
+                uri: config.hypervisor.uri.clone(),
+                listen: config.host.address,
+                keys: encrypts.then(|| copy_keys(config)),
+                ..LibvirtConfig::default()
+            };
+            Ok(Arc::new(Libvirt::start(libvirt, heard)?))
+        }
+        // Without that driver the configuration was refused.
+        #[cfg(not(feature = "libvirt"))]
+        Driver::Libvirt => anyhow::bail!("this evenkeeld was built without the driver of libvirt"),
+        Driver::Qemu => Ok(Arc::new(Qemu::start(qemu_config(config, encrypts), heard)?)),
+    }
+}
+
 fn qemu_config(config: &Config, encrypts: bool) -> QemuConfig {
     QemuConfig {
         dir: config.host.qemu.clone(),
@@ -317,7 +342,7 @@ async fn start(
         first_incarnation: local::born(id),
         vms: decoded_vms(vms)?,
         moves,
-        offered: local::offered(keyed).await,
+        offered: local::offered(config.hypervisor.driver, keyed).await,
         settings: config.settings(),
         seed: seed(id.0, incarnation),
     };

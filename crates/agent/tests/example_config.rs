@@ -71,6 +71,7 @@ fn every_default_that_the_example_shows_is_the_default() {
         (host.address, host.port, host.state.clone(), host.qemu.clone(), host.api.clone())
     };
     assert_eq!(host(&shown), host(&plain));
+    assert_eq!(shown.hypervisor, plain.hypervisor);
     assert!(shown.api.listen.is_some() && plain.api.listen.is_none(), "off by default");
     assert_eq!(shown.api.group, plain.api.group);
     assert!(shown.record.folder.is_some() && plain.record.folder.is_none(), "off by default");

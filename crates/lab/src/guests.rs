@@ -32,7 +32,8 @@ pub const MACHINE: &str = "pc-i440fx-7.2";
 const FOLDER: &str = "/run/evenkeel/qemu";
 /// Where no agent looks.
 const UNWATCHED: &str = "/run/evenkeel/unwatched";
-const CONSOLES: &str = "/run/evenkeel/console";
+/// Where guests' consoles are written to, on each host.
+pub(crate) const CONSOLES: &str = "/run/evenkeel/console";
 const TAP_MAX: usize = 15;
 /// Where QEMU has a guest's balloon, if it has one.
 pub const BALLOON: &str = "/machine/peripheral/balloon0";
@@ -119,18 +120,29 @@ impl GuestPlan {
         format!("tap-{}", self.name)
     }
 
+    /// Its hardware address.
+    pub(crate) fn mac(&self) -> String {
+        let [.., a, b, c] = self.vm().0.to_be_bytes();
+        format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
+    }
+
+    /// What its kernel is told.
+    pub(crate) fn kernel_words(&self) -> String {
+        let mut kernel = format!("{KERNEL_WORDS} lab.address={}/{PREFIX}", self.address());
+        if let Some(dirty) = self.dirty {
+            kernel += &format!(" lab.dirty={}:{}", dirty.memory.0, dirty.per_second.0);
+        }
+        kernel
+    }
+
     /// How it is started with these parts.
     pub fn file(&self, parts: &Parts) -> VmFile {
-        let [.., a, b, c] = self.vm().0.to_be_bytes();
         let accelerator = match &*parts.accelerator {
             // QEMU's default buffer for translated code grows to hundreds of MiB.
             "tcg" => "tcg,tb-size=16".to_owned(),
             other => other.to_owned(),
         };
-        let mut kernel = format!("{KERNEL_WORDS} lab.address={}/{PREFIX}", self.address());
-        if let Some(dirty) = self.dirty {
-            kernel += &format!(" lab.dirty={}:{}", dirty.memory.0, dirty.per_second.0);
-        }
+        let kernel = self.kernel_words();
         let words = [
             ("", "qemu-system-x86_64".to_owned()),
             ("-name", self.name.clone()),
@@ -146,10 +158,7 @@ impl GuestPlan {
             ("-initrd", parts.initramfs.display().to_string()),
             ("-append", kernel),
             ("-netdev", "tap,id=net0,ifname={tap},script=no,downscript=no".to_owned()),
-            (
-                "-device",
-                format!("virtio-net-pci,netdev=net0,mac=52:54:00:{a:02x}:{b:02x}:{c:02x},romfile="),
-            ),
+            ("-device", format!("virtio-net-pci,netdev=net0,mac={},romfile=", self.mac())),
             // Appended to, since a VM may come back to a host where it was before.
             ("-chardev", format!("file,id=console,path={CONSOLES}/{{uuid}}.log,append=on")),
             ("-serial", "chardev:console".to_owned()),
@@ -313,7 +322,8 @@ pub fn qemus(host: &Host, vm: VmId) -> anyhow::Result<Vec<u32>> {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
         // A process that ended meanwhile has no network to compare.
-        if line.starts_with("qemu-system")
+        let program = line.split('\0').next().unwrap_or_default();
+        if program.rsplit('/').next().unwrap_or_default().starts_with("qemu-system")
             && line.contains(&uuid)
             && network(pid).is_ok_and(|n| n == here)
         {

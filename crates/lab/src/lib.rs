@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`setup`] installs what is missing and builds the guest's kernel and initramfs. [`sandbox`] runs the program again
-//! inside namespaces that end with it. [`hosts`] makes hosts there, [`guests`] boots VMs on them, [`clients`] measures
+//! inside namespaces that end with it. [`hosts`] makes hosts there, [`guests`] boots VMs on them, [`libvirt`] as domains, [`clients`] measures
 //! them from outside, [`raw`] moves them by hand. [`faults`] breaks things in the middle of moves. [`stand_in`] takes the
 //! place of a QEMU where many are wanted and none need run. [`capture`] keeps what passes on the wire.
 //!
@@ -21,6 +21,7 @@ pub mod faults;
 pub mod folder;
 pub mod guests;
 pub mod hosts;
+pub mod libvirt;
 pub mod qmp;
 pub mod raw;
 pub mod sandbox;

@@ -96,13 +96,24 @@ pub fn test<F>(name: &str, body: impl FnOnce() -> F)
 where
     F: Future<Output = anyhow::Result<()>>,
 {
+    test_with(false, name, body);
+}
+
+/// As [`test`]; where `with_libvirt`, guests can be domains of libvirt too.
+///
+/// # Panics
+/// As there.
+pub fn test_with<F>(with_libvirt: bool, name: &str, body: impl FnOnce() -> F)
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
     let run = || -> anyhow::Result<()> {
         // Where tests run one at a time they have the main thread, which does not know.
         let thread = thread::current();
         let is = thread.name().unwrap_or(name);
         ensure!(is == name || is == "main", "this test is {is:?} and calls itself {name:?}");
         if outside() {
-            setup::ensure(&mut |_step| {}).context("setup")?;
+            setup::ensure_with(with_libvirt, &mut |_step| {}).context("setup")?;
         }
         match enter_with([name, "--exact", "--nocapture"].map(OsString::from).to_vec())? {
             Entered::Inside => {

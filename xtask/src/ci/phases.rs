@@ -51,7 +51,7 @@ pub(super) const FULL: &[Phase] = &[
     Phase {
         name: "tests",
         what: "tests that need nothing but a processor",
-        run: |summaries| nextest(&["--profile", "default"], &[], summaries),
+        run: |summaries| nextest(&["--workspace", "--profile", "default"], &[], summaries),
     },
     Phase { name: "swarm", what: "fresh seeds of the simulator, for a minute", run: |_| swarm() },
     Phase {
@@ -69,6 +69,7 @@ pub(super) const FULL: &[Phase] = &[
         what: "a VM that moves by itself",
         run: |_| finish(cargo(&["xtask", "demo", "--json"])),
     },
+    Phase { name: "libvirt", what: "tests on libvirt, and the demo on it", run: on_libvirt },
     Phase {
         name: "attack",
         what: "what strangers and thieves try",
@@ -138,6 +139,17 @@ fn same_in_both_builds() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What only a build with the driver of libvirt has.
+fn on_libvirt(summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
+    setup::ensure_with(true, &mut |step| say(step))?;
+    let features = ["--features", "agent/libvirt,lab/libvirt"];
+    let of = [&["-p", "agent", "-p", "drivers", "-p", "lab"], &features[..]].concat();
+    finish(cargo(&[&["clippy"], &of[..], &["--all-targets", "--", "-D", "warnings"]].concat()))?;
+    nextest(&[&["--profile", "default"], &of[..], &["--lib"]].concat(), &[], summaries)?;
+    nextest(&[&["--profile", "real"], &of[..], &["--test", "libvirt"]].concat(), &[], summaries)?;
+    finish(cargo(&["xtask", "demo", "--driver", "libvirt", "--json"]))
+}
+
 fn install_nextest() -> anyhow::Result<()> {
     let mut version = cargo(&["nextest", "--version"]);
     let there = version.stderr(Stdio::null()).stdout(Stdio::null()).status();
@@ -156,7 +168,7 @@ fn real(summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
         let binaries = real_binaries(&config).join(", ");
         bail!("making network namespaces and taps needs root; not run: {binaries}. Use sudo");
     }
-    nextest(&["--profile", "real"], &[], summaries)
+    nextest(&["--workspace", "--profile", "real"], &[], summaries)
 }
 
 /// The test binaries of profile `real`, as its filter names them.
@@ -172,7 +184,7 @@ pub(crate) fn nextest(
     variables: &[(&str, u64)],
     summaries: &mut Vec<Summary>,
 ) -> anyhow::Result<()> {
-    let mut command = cargo(&["nextest", "run", "--workspace", "--color", "never"]);
+    let mut command = cargo(&["nextest", "run", "--color", "never"]);
     command.args(arguments);
     command.envs(variables.iter().map(|(name, value)| (name, value.to_string())));
     let mut running = command.stderr(Stdio::piped()).spawn().context("running cargo nextest")?;

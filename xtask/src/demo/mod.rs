@@ -55,15 +55,12 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        if !self.driver.is_there() {
-            return Ok(ExitCode::from(prepare::WRONG_USE));
-        }
-        prepare::in_sandbox(async || self.inside().await)
+        prepare::in_sandbox_with(self.driver, async || self.inside().await)
     }
 
     async fn inside(&self) -> anyhow::Result<ExitCode> {
         let began = Instant::now();
-        let stage = Stage::set().await.context("setting the stage");
+        let stage = Stage::set(self.driver).await.context("setting the stage");
         let (stage, mut outcome) = match stage {
             Ok(mut stage) => {
                 let outcome = perform(&mut stage).await;
@@ -178,7 +175,7 @@ async fn settle(stage: &Stage, clients: &Clients, one: &MoveView) -> anyhow::Res
     if one.phase != "done" || one.vm != FLOODED {
         return Ok(());
     }
-    let vm = stage.flooded().plan.vm();
+    let vm = stage.flooded().vm();
     let beats = || Ok((guests::heartbeats(to, vm).len() >= 3).then_some(()));
     lab::wait::until(BEATS_MAX, "three heartbeats at the target", beats).await?;
     guests::one_life([from, to], vm)

@@ -7,6 +7,7 @@ use std::thread;
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use lab::sandbox::{self, Entered};
+use lab::setup::Parts;
 
 use crate::ci::{cargo, root};
 use crate::say;
@@ -24,12 +25,28 @@ pub(crate) enum Driver {
 }
 
 impl Driver {
-    /// Whether this version has it; says so if not.
+    /// Whether this task has it in this version; says so if not.
     pub(crate) fn is_there(self) -> bool {
         if self == Driver::Libvirt {
-            say("error: --driver libvirt is not in this version: use --driver qemu");
+            say("error: --driver libvirt is not in this version of the task: use --driver qemu");
         }
         self == Driver::Qemu
+    }
+
+    /// What an operator writes to have it.
+    pub(crate) fn section(self) -> &'static str {
+        match self {
+            Driver::Qemu => "",
+            Driver::Libvirt => "[hypervisor]\ndriver = \"libvirt\"\n",
+        }
+    }
+
+    /// By what its guests run.
+    pub(crate) fn accelerator(self, parts: &Parts) -> &str {
+        match self {
+            Driver::Qemu => &parts.accelerator,
+            Driver::Libvirt => "tcg",
+        }
     }
 }
 
@@ -39,10 +56,19 @@ impl Driver {
 pub(crate) fn in_sandbox(
     body: impl AsyncFnOnce() -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
+    in_sandbox_with(Driver::Qemu, body)
+}
+
+/// As [`in_sandbox`], with all that this driver needs.
+pub(crate) fn in_sandbox_with(
+    driver: Driver,
+    body: impl AsyncFnOnce() -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
     if sandbox::outside() {
         sandbox::allowed()?;
-        lab::setup::ensure(&mut |step| say(step)).context("setup")?;
-        build()?;
+        let with_libvirt = driver == Driver::Libvirt;
+        lab::setup::ensure_with(with_libvirt, &mut |step| say(step)).context("setup")?;
+        build(driver)?;
         end_at_ctrl_c()?;
     }
     match sandbox::enter()? {
@@ -110,11 +136,14 @@ fn beside(program: &str) -> anyhow::Result<PathBuf> {
 ///
 /// `cargo xtask` builds for development, and so do tests: what they built is used again. A release build would take twice
 /// as long on its own and share nothing, and `decide`, where the reckoning is, is optimised in development too.
-fn build() -> anyhow::Result<()> {
+fn build(driver: Driver) -> anyhow::Result<()> {
     say("building evenkeeld and evenkeel");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--package", "agent", "--package", "cli"]);
     cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")]);
+    if driver == Driver::Libvirt {
+        cargo.args(["--features", "agent/libvirt"]);
+    }
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }

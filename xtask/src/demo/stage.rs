@@ -17,10 +17,11 @@ use lab::clients::{Flood, Pinger, Pings, TcpLine, TcpProbe};
 use lab::cluster::Cluster;
 use lab::guests::{self, Guest, GuestPlan};
 use lab::hosts::{Host, Network};
+use lab::libvirt::{self, Daemon};
 use lab::setup::Parts;
 use tokio::time::{Instant, sleep};
 
-use super::prepare;
+use super::prepare::{self, Driver};
 use crate::say;
 
 /// The operator's part of the agents' configuration.
@@ -72,43 +73,65 @@ const FINE_PACE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) cluster: Cluster,
-    guests: Vec<Guest>,
+    plans: Vec<GuestPlan>,
     background: Vec<Flood>,
+    _guests: Vec<Guest>,
+    /// After the agents: they need not be told that these end.
+    _daemons: Vec<Daemon>,
 }
 
 impl Stage {
     /// Makes hosts, starts guests and agents, and waits until all know each other.
-    pub(crate) async fn set() -> anyhow::Result<Stage> {
+    pub(crate) async fn set(driver: Driver) -> anyhow::Result<Stage> {
         let parts = Parts::load()?;
         say(&format!("making {HOSTS} hosts, each with an agent; configuration of each:"));
-        CONFIG.lines().for_each(|line| say(&format!("    {line}")));
+        let config = format!("{CONFIG}{}", driver.section());
+        config.lines().for_each(|line| say(&format!("    {line}")));
         let network = Network::new(HOSTS).context("making hosts")?;
-        let mut cluster = Cluster::start(network, &prepare::daemon()?, CONFIG).await?;
-        say(&format!("booting {} guests under {}", GUESTS.len(), parts.accelerator));
-        let mut started = Vec::new();
-        for (number, (name, host, _)) in (1..).zip(GUESTS) {
-            let plan = GuestPlan::new(name, number);
-            started.push(guests::start(cluster.host(host), &plan, &parts)?);
+        let mut daemons = Vec::new();
+        if driver == Driver::Libvirt {
+            for host in network.hosts() {
+                daemons.push(Daemon::start(host).await?);
+            }
         }
-        for (guest, (name, host, _)) in started.iter().zip(GUESTS) {
-            guest.ready(cluster.host(host), BOOT_MAX).await?;
+        let mut cluster = Cluster::start(network, &prepare::daemon()?, &config).await?;
+        let accelerator = driver.accelerator(&parts);
+        say(&format!("booting {} guests under {accelerator}", GUESTS.len()));
+        let (mut plans, mut started) = (Vec::new(), Vec::new());
+        for (number, (name, host, _)) in (1..).zip(GUESTS) {
+            let (plan, host) = (GuestPlan::new(name, number), cluster.host(host));
+            match driver {
+                Driver::Qemu => started.push(guests::start(host, &plan, &parts)?),
+                Driver::Libvirt => {
+                    libvirt::start(host, name, &libvirt::definition(&plan, &parts))?;
+                }
+            }
+            plans.push(plan);
+        }
+        for (plan, (name, host, _)) in plans.iter().zip(GUESTS) {
+            let ready = || {
+                let ready = guests::console(cluster.host(host), plan.vm()).contains("READY");
+                Ok(ready.then_some(()))
+            };
+            lab::wait::until(BOOT_MAX, &format!("guest {name}"), ready).await?;
             cluster.watches(host, name).await?;
         }
         cluster.settled().await?;
         for host in 0..HOSTS {
             say(&format!("host{}: {}", host + 1, names_on(host)));
         }
-        Ok(Stage { cluster, guests: started, background: Vec::new() })
+        let background = Vec::new();
+        Ok(Stage { cluster, plans, background, _guests: started, _daemons: daemons })
     }
 
     /// Sends every guest its everyday packets, and waits until the agents have seen them.
     pub(crate) async fn everyday(&mut self) -> anyhow::Result<()> {
-        for (guest, (name, host, rate)) in self.guests.iter().zip(GUESTS) {
+        for (plan, (name, host, rate)) in self.plans.iter().zip(GUESTS) {
             if rate == 0 {
                 continue;
             }
             let client = self.cluster.network.client();
-            let to = guest.plan.address();
+            let to = plan.address();
             self.background.push(Flood::start(client, to, PacketsPerSec(rate), SIZE)?);
             say(&format!("{rate} packets/s to {name} on host{}", host + 1));
         }
@@ -143,8 +166,8 @@ impl Stage {
     }
 
     /// The flooded guest.
-    pub(crate) fn flooded(&self) -> &Guest {
-        &self.guests[0]
+    pub(crate) fn flooded(&self) -> &GuestPlan {
+        &self.plans[0]
     }
 }
 
@@ -174,7 +197,7 @@ pub(crate) struct Noticed {
 impl Clients {
     /// Starts them, the flood last.
     pub(crate) async fn start(stage: &Stage) -> anyhow::Result<Clients> {
-        let (client, to) = (stage.cluster.network.client(), stage.flooded().plan.address());
+        let (client, to) = (stage.cluster.network.client(), stage.flooded().address());
         let pinger = Pinger::start(client, to, PING_PACE)?;
         let fine = Pinger::start(client, to, FINE_PACE)?;
         let tcp = TcpProbe::start(client, to)?;

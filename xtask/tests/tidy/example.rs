@@ -1,6 +1,6 @@
 //! The config that operators copy: what it sets is what an empty file means, and nothing is left out of it.
 //!
-//! `[api]`, `[cluster]`, `[history]`, `[host]` and `[record]` are the agent's own; a test of the agent reads them with the agent's reader.
+//! `[api]`, `[cluster]`, `[history]`, `[host]`, `[hypervisor]` and `[record]` are the agent's own; a test of the agent reads them with the agent's reader.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,13 @@ pub(crate) fn check(text: &str) -> Vec<String> {
         Ok(sections) => sections,
         Err(error) => return vec![format!("it is no TOML: {error}")],
     };
-    let agents = ["api", "cluster", "history", "host", "record"];
+    let agents = ["api", "cluster", "history", "host", "hypervisor", "record"];
     let agents = agents.map(|name| sections.remove(name).is_some());
     let mut complaints = Vec::new();
-    if agents != [true; 5] {
-        complaints.push("it lacks [api], [cluster], [history], [host] or [record]".to_owned());
+    if agents != [true; 6] {
+        complaints.push(
+            "it lacks [api], [cluster], [history], [host], [hypervisor] or [record]".to_owned(),
+        );
     }
     match file::settings(&sections.to_string()) {
         Ok(settings) if settings == Settings::default() => {}
@@ -55,7 +57,7 @@ mod tests {
     fn shown() -> String {
         let keys: Vec<String> =
             keys_of_settings().iter().map(|key| format!("# {key} = ?\n")).collect();
-        format!("{}[api]\n[cluster]\n[history]\n[host]\n[record]\n", keys.concat())
+        format!("{}[api]\n[cluster]\n[history]\n[host]\n[hypervisor]\n[record]\n", keys.concat())
     }
 
     #[test]

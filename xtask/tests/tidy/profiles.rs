@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::tree::File;
 
 /// What only a test that needs root, QEMU, namespaces or a download says.
-const MARKS: [&str; 4] = [
+const MARKS: [&str; 5] = [
     concat!("sand", "box::test("),
+    concat!("sand", "box::test_with("),
     concat!("Command::new(\"un", "share\")"),
     concat!("\"qemu-", "system-"),
     concat!("setup::prom", "tool("),

@@ -24,10 +24,10 @@ pub const BLOCKS_MAX: usize = 32;
 pub const NAME_MAX: usize = 255;
 /// Bytes of each word in which a VM says what it needs.
 pub const NEED_MAX: usize = 63;
-/// Bytes of the text that starts a VM.
-pub const START_MAX: usize = 16 * 1024;
-/// Bytes of a hypervisor's endpoint.
-pub const URI_MAX: usize = 255;
+/// Bytes of the text that starts a VM. A domain of libvirt's goes as its definition twice, for now and for the next start.
+pub const START_MAX: usize = 64 * 1024;
+/// Bytes of a hypervisor's endpoint. That of libvirt holds what the one libvirt has to say to the other.
+pub const URI_MAX: usize = 8 * 1024;
 /// Tags of a VM, and labels of a host.
 pub const TAGS_MAX: usize = 32;
 /// Bytes of each.

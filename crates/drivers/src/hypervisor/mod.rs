@@ -7,7 +7,17 @@
 //! **Invariant:** a VM that hangs delays no other.
 
 #[cfg(feature = "qemu")]
+mod handshake;
+#[cfg(feature = "libvirt")]
+pub mod libvirt;
+#[cfg(feature = "qemu")]
+mod private;
+#[cfg(feature = "qemu")]
+mod process;
+#[cfg(feature = "qemu")]
 pub mod qemu;
+#[cfg(feature = "qemu")]
+mod tap;
 
 use std::fmt;
 

@@ -31,6 +31,8 @@ pub struct Report {
     pub command: Option<String>,
     /// Version of QEMU, in its own words.
     pub qemu: Option<String>,
+    /// Version of libvirt, in its own words; where it was asked for.
+    pub libvirt: Option<String>,
     /// Release of the guest's kernel.
     pub kernel: Option<String>,
     /// `kvm` or `tcg`.
@@ -67,13 +69,13 @@ impl Parts {
     }
 }
 
-/// Installs and builds what is missing; `say` hears of each step that takes time.
+/// Installs and builds what is missing, and libvirt where `with_libvirt`; `say` hears of each step that takes time.
 ///
 /// If packages are missing and the caller is not root, the report names them and the command that installs them.
-pub fn run(say: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
+pub fn run(with_libvirt: bool, say: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
     let lab = folder::lab()?;
     let _one_at_a_time = folder::lock(&lab, "setup.lock")?;
-    let mut report = Report { missing: packages::missing()?, ..Report::default() };
+    let mut report = Report { missing: packages::missing(with_libvirt)?, ..Report::default() };
     if !report.missing.is_empty() {
         if !rustix::process::geteuid().is_root() {
             report.command = Some(packages::by_hand(&report.missing));
@@ -94,6 +96,9 @@ pub fn run(say: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
         report.installed.push("initramfs of the guests".to_owned());
     }
     report.qemu = Some(first_line(Command::new("qemu-system-x86_64").arg("--version"))?);
+    if with_libvirt {
+        report.libvirt = Some(first_line(Command::new("libvirtd").arg("--version"))?);
+    }
     report.accelerator =
         Some(accelerator::choose(&lab, report.qemu.as_deref().unwrap_or_default(), say)?);
     report.kernel = kernel::release(&lab);
@@ -117,7 +122,12 @@ pub fn debian(root: &Path, more: &[&str]) -> anyhow::Result<()> {
 
 /// Runs setup for a test or a demo: an error unless guests can be started afterwards.
 pub fn ensure(say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
-    let report = run(say)?;
+    ensure_with(false, say)
+}
+
+/// As [`ensure`]; where `with_libvirt`, guests can be domains of libvirt too.
+pub fn ensure_with(with_libvirt: bool, say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
+    let report = run(with_libvirt, say)?;
     if let Some(command) = report.command {
         bail!("missing: {}; as root, run: {command}", report.missing.join(", "));
     }

@@ -27,14 +27,19 @@ const NEEDED: [&str; 9] = [
     "systemd",
 ];
 
+/// For the driver of libvirt's domains: the daemon with its driver of QEMU, and virsh. Nothing to build against.
+const LIBVIRT: [&str; 3] = ["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients"];
+
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
 
 /// What a browser's tests need besides.
 pub(super) const BROWSER: [&str; 1] = ["chromium-headless-shell"];
 
-/// Those of the packages that every guest needs that are not installed.
-pub(super) fn missing() -> anyhow::Result<Vec<String>> {
-    missing_of(&NEEDED)
+/// Those of the needed packages that are not installed.
+pub(super) fn missing(with_libvirt: bool) -> anyhow::Result<Vec<String>> {
+    let of_libvirt = LIBVIRT.iter().filter(|_| with_libvirt);
+    let needed: Vec<&str> = NEEDED.iter().chain(of_libvirt).copied().collect();
+    missing_of(&needed)
 }
 
 /// Those of these packages that are not installed.
@@ -54,11 +59,8 @@ pub(super) fn missing_of(needed: &[&str]) -> anyhow::Result<Vec<String>> {
 
 /// The command that a person would type as root.
 pub(super) fn by_hand(missing: &[String]) -> String {
-    let suite = match preferred_suite() {
-        Some(suite) => format!("-t {suite} "),
-        None => String::new(),
-    };
-    format!("apt-get install --no-remove --no-install-recommends {suite}{}", missing.join(" "))
+    let wanted = wanted(missing, preferred_suite().as_deref());
+    format!("apt-get install --no-remove --no-install-recommends {}", wanted.join(" "))
 }
 
 /// Installs `missing`. Removes nothing: if something would have to go, it fails and says so.
@@ -69,11 +71,18 @@ pub(super) fn install(lab: &Path, missing: &[String]) -> anyhow::Result<()> {
     let mut command = apt.command("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive");
     command.args(["install", "--yes", "--no-remove", "--no-install-recommends"]);
-    if let Some(suite) = preferred_suite() {
-        command.args(["--target-release", &suite]);
-    }
-    finish(command.args(missing))?;
+    finish(command.args(wanted(missing, preferred_suite().as_deref())))?;
     clear(&lab.join("apt"))
+}
+
+/// QEMU and libvirt from the suite that is preferred, with what they alone need of it; all else as the machine has it.
+fn wanted(missing: &[String], suite: Option<&str>) -> Vec<String> {
+    let of_suite = |name: &str| name.starts_with("qemu") || name.starts_with("libvirt");
+    let named = |name: &String| match suite.filter(|_| of_suite(name)) {
+        Some(suite) => format!("{name}/{suite}"),
+        None => name.clone(),
+    };
+    missing.iter().map(named).collect()
 }
 
 /// apt with sources, lists and cache of its own, in the lab's folder.
@@ -196,6 +205,14 @@ fn backports(sources: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_qemu_and_libvirt_come_from_the_preferred_suite() {
+        let missing = ["qemu-system-x86", "gcc", "libvirt-daemon"].map(str::to_owned);
+        assert_eq!(wanted(&missing, None), missing);
+        let there = ["qemu-system-x86/s", "gcc", "libvirt-daemon/s"];
+        assert_eq!(wanted(&missing, Some("s")), there);
+    }
 
     #[test]
     fn backports_come_from_the_same_archive_but_not_from_security() {

@@ -31,6 +31,7 @@ use decide::wire::limits::{TAG_MAX, TAGS_MAX};
 use serde::Deserialize;
 
 use super::private;
+pub(super) use super::tap::Link;
 
 /// A VM as its file defines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,15 +50,6 @@ pub(super) struct Definition {
     pub(super) tags: Vec<String>,
     /// The file's own text: what travels to a target.
     pub(super) text: String,
-}
-
-/// A tap and the bridge it belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Link {
-    /// The tap's name.
-    pub(super) tap: String,
-    /// The bridge's name.
-    pub(super) bridge: String,
 }
 
 /// The text does not define a VM; what to change.

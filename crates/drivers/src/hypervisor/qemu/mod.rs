@@ -23,17 +23,13 @@ mod definition;
 mod figures;
 #[cfg(test)]
 mod fuzz;
-mod handshake;
 mod incoming;
 mod left;
 mod messages;
-mod private;
-mod process;
 mod qmp;
 mod reach;
 mod share;
 mod source;
-mod tap;
 mod tls;
 mod vm;
 
@@ -56,7 +52,7 @@ use tokio::time::MissedTickBehavior;
 use self::definition::{Definition, Paths};
 pub use self::tls::CopyKeys;
 use self::vm::{Order, VmTask};
-use super::{FromHypervisor, Hypervisor, Other, Watched};
+use super::{FromHypervisor, Hypervisor, Other, Watched, handshake, private, process, tap};
 
 /// How often the folder, and each VM's files in it, are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

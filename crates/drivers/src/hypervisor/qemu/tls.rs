@@ -54,7 +54,7 @@ pub struct CopyKeys {
 impl CopyKeys {
     /// Makes the folder as QEMU wants it, or leaves it if it is so. No list of revocations is among them: GnuTLS looks for serial
     /// numbers, and ours means all that a host was given until then.
-    fn link(&self) -> io::Result<()> {
+    pub(in crate::hypervisor) fn link(&self) -> io::Result<()> {
         // All VMs' tasks have the same folder.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

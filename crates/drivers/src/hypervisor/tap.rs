@@ -7,10 +7,17 @@ use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::definition::Link;
-
 /// `ip` makes one system call or two; longer than this and the kernel hangs.
 const IP_MAX: Duration = Duration::from_secs(5);
+
+/// A tap and the bridge it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    /// The tap's name.
+    pub(super) tap: String,
+    /// The bridge's name.
+    pub(super) bridge: String,
+}
 
 /// A tap could not be changed.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+#[cfg(feature = "libvirt")]
+use decide::units::VmId;
 use rustix::net::{Shutdown, SocketAddrAny};
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal,
@@ -92,6 +94,40 @@ impl Process {
             }
         }
         Ok(None)
+    }
+
+    /// The process whose command line gives QEMU that UUID, and that sees the folder `theirs` (its name for it) as ours;
+    /// `None` proves that there is none. `likely` is looked at first.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn of_vm(
+        vm: VmId,
+        likely: Option<i32>,
+        (theirs, ours): (&Path, &Path),
+    ) -> io::Result<Option<Process>> {
+        let uuid = vm.to_string();
+        let is_it = |pid: i32| has_uuid(pid, &uuid) && sees(pid, theirs, ours);
+        let numbers = std::fs::read_dir("/proc")?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        for pid in likely.into_iter().chain(numbers) {
+            if is_it(pid)
+                && let Some(process) = Process::open(pid)?
+                && is_it(pid)
+            {
+                return Ok(Some(process));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether it was told to end, and has not heard it yet: its signals are not delivered while it is stopped.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn has_been_told_to_end(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        status.unwrap_or_default().lines().any(|line| {
+            let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
+            let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            mask.is_some_and(|mask| mask >> (Signal::TERM.as_raw() - 1) & 1 == 1)
+        })
     }
 
     /// Its number.
@@ -241,13 +277,26 @@ fn listens_on(pid: i32, socket: &Path) -> bool {
 /// Whether the process means the same folder by that name as we do: in a container the same name may be another folder.
 /// In doubt it does.
 fn sees_our_folder(pid: i32, socket: &Path) -> bool {
-    let Some(folder) = socket.parent() else { return true };
-    let theirs = std::fs::metadata(format!("/proc/{pid}/root{}", folder.display()));
-    match (theirs, std::fs::metadata(folder)) {
+    socket.parent().is_none_or(|folder| sees(pid, folder, folder))
+}
+
+/// Whether what the process knows as the folder `theirs` is what we know as `ours`. In doubt it is.
+fn sees(pid: i32, theirs: &Path, ours: &Path) -> bool {
+    let theirs = std::fs::metadata(format!("/proc/{pid}/root{}", theirs.display()));
+    match (theirs, std::fs::metadata(ours)) {
         (Ok(theirs), Ok(ours)) => (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()),
         (Err(error), _) if error.kind() == io::ErrorKind::NotFound => false,
         _ => true,
     }
+}
+
+/// Whether a command line is a QEMU's of that UUID.
+#[cfg(feature = "libvirt")]
+fn has_uuid(pid: i32, uuid: &str) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line);
+    let mut words = line.split('\0');
+    words.any(|word| word == "-uuid") && words.next() == Some(uuid)
 }
 
 #[cfg(test)]

@@ -1,0 +1,221 @@
+//! How a domain is adopted, and what is said of one that cannot be: once, naming it and what to do.
+
+use decide::migrate::hypervisor::{Needs, RunState, Sighting, VmDefinition};
+use decide::units::VmId;
+
+use super::calls::{Domain, Flags, State};
+use super::definition::{Definition, Start};
+use super::files;
+use super::rpc::{Rpc, RpcError};
+use super::vm::{Following, VmTask};
+use crate::hypervisor::Watched;
+
+/// How often an incoming side, or a fenced copy, that no move speaks of is looked at before it is reported.
+const FORGOTTEN_AFTER: u32 = 30;
+
+impl VmTask {
+    /// Looks at the domain: when libvirt says that it changed, and every two seconds.
+    pub(super) async fn look_at_domain(&mut self) {
+        let Some(rpc) = self.place.shared() else { return };
+        let state = match &self.domain {
+            Some(domain) => match rpc.state(domain).await {
+                Ok(state) => Some(state),
+                Err(error) if error.no_domain() => None,
+                Err(_) => return,
+            },
+            None => None,
+        };
+        self.note(state);
+        match &self.following {
+            Following::In(_) => return self.find_out_arriving().await,
+            Following::Out(_) => return,
+            Following::Nothing => {}
+        }
+        match state {
+            None | Some(State::Off) => self.look_at_idle().await,
+            Some(_) if self.files.is_incoming() => self.look_at_forgotten("an incoming side").await,
+            Some(_) if self.is_fenced() => self.look_at_forgotten("a copy that was left").await,
+            // A migration that is not ours; or one whose move has not asked yet since we started.
+            Some(State::PausedByMigration) => self.look_at_forgotten("paused by a migration").await,
+            Some(state) => self.look_at_active(&rpc, state).await,
+        }
+    }
+
+    fn note(&mut self, state: Option<State>) {
+        let known = self.domain.as_ref().zip(state);
+        let known = known.map(|(domain, state)| (domain.name.clone(), state != State::Off));
+        if let Some(entry) = self.place.roster().get_mut(&self.vm) {
+            entry.known = known;
+        }
+    }
+
+    /// No guest is there; what an earlier one left is cleared away.
+    async fn look_at_idle(&mut self) {
+        if !matches!(self.find_process(), Ok(false)) {
+            return;
+        }
+        if self.forget() || self.gone {
+            self.gone = false;
+            let how = self.ended.take().unwrap_or("it ended, and libvirt has not said how");
+            self.sight(Sighting::Gone(self.vm, how.to_owned())).await;
+        }
+        if let Err(error) = files::remove(&self.files.fenced) {
+            self.say_problem(format!("{}: {error}", self.files.fenced.display())).await;
+        }
+        self.put_autostart_back().await;
+    }
+
+    async fn look_at_forgotten(&mut self, what: &str) {
+        if self.held.is_some() {
+            return;
+        }
+        self.unasked = self.unasked.saturating_add(1);
+        if self.unasked == FORGOTTEN_AFTER {
+            let name = self.domain.as_ref().map_or("", |domain| &domain.name).to_owned();
+            self.say_problem(format!("domain {name}: {what}, and no move asks for it: if no host holds that move, and it runs elsewhere, `virsh destroy {name}`, and remove its files in {}", self.place.config.dir.display())).await;
+        }
+    }
+
+    async fn look_at_active(&mut self, rpc: &Rpc, state: State) {
+        let Some(domain) = self.domain.clone() else { return };
+        let run = if state == State::Running { RunState::Running } else { RunState::Paused };
+        self.keep_what_arrived(rpc).await;
+        // Of this there is no event.
+        if self.run_state.is_some()
+            && let Ok(autostart) = rpc.autostart(&domain).await
+        {
+            self.stale |= autostart != self.autostart;
+        }
+        self.gone = false;
+        self.told_again = self.told_again.saturating_sub(1);
+        match self.run_state {
+            Some(before) if !self.stale && self.problem.is_none() && self.told_again == 0 => {
+                if before != run {
+                    self.run_state = Some(run);
+                    self.sight(Sighting::RunStateChanged(self.vm, run)).await;
+                }
+            }
+            // libvirt answers no question about what it is just moving before that is over.
+            _ if leaves(rpc, &domain).await => {}
+            _ => match self.adopt(rpc, &domain, run).await {
+                Ok(found) => {
+                    self.problem = None;
+                    self.stale = false;
+                    if let Some(found) = found {
+                        self.sight(found).await;
+                    }
+                }
+                // The daemon went away meanwhile: it is looked at again.
+                Err(None) => {}
+                Err(Some(why)) => self.say_problem(format!("domain {}: {why}", domain.name)).await,
+            },
+        }
+    }
+
+    /// Adopts the domain if it is not, or says what has changed in it. An error says why not and what to do; none if libvirt was
+    /// lost meanwhile.
+    async fn adopt(
+        &mut self,
+        rpc: &Rpc,
+        domain: &Domain,
+        run: RunState,
+    ) -> Result<Option<Sighting>, Option<String>> {
+        let lost = |error: RpcError| match error {
+            RpcError::Refused { message, .. } => Some(message),
+            RpcError::Silent(_) | RpcError::Lost => None,
+            RpcError::Odd(_) => Some(error.to_string()),
+        };
+        let live = rpc.live(domain).await.map_err(lost)?;
+        let definition = Definition::parse(&live).map_err(|garbled| Some(garbled.to_string()))?;
+        if !self.find_process().map_err(|error| Some(format!("/proc cannot be read: {error}")))? {
+            return Err(Some("libvirt says that it runs, but its QEMU is not in /proc: run the agent where libvirt runs".to_owned()));
+        }
+        let kept = rpc.kept(domain).await.map_err(lost)?;
+        self.put_autostart_back().await;
+        let autostart = rpc.autostart(domain).await.map_err(lost)?;
+        self.autostart = autostart;
+        // What cannot be moved is watched all the same: the first step of a move says again why not.
+        let (live, cookie) = match rpc.begin(domain, Flags::new(false, false)).await {
+            Ok((cookie, live)) => (live, String::from_utf8_lossy(&cookie).into_owned()),
+            Err(RpcError::Refused { message, .. }) => {
+                tracing::info!(vm = %self.vm, message, "libvirt would not move it");
+                (live, String::new())
+            }
+            Err(error) => return Err(lost(error)),
+        };
+        let start = Start { live, cookie, kept, autostart };
+        let text = start.format().map_err(|garbled| Some(garbled.to_string()))?;
+        let same = self.run_state.is_some()
+            && self.problem.is_none()
+            && self.told_again == 0
+            && self.definition.as_ref().is_some_and(|(before, _)| *before == text);
+        let before = self.run_state;
+        self.definition = Some((text.clone(), definition.clone()));
+        self.watch(run);
+        if same {
+            let changed = before != Some(run);
+            return Ok(changed.then_some(Sighting::RunStateChanged(self.vm, run)));
+        }
+        Ok(Some(Sighting::Found(Box::new(vm_definition(self.vm, &definition, text)), run)))
+    }
+
+    /// Counts the VM as adopted.
+    pub(super) fn watch(&mut self, run_state: RunState) {
+        self.run_state = Some(run_state);
+        let (Some((_, definition)), Some(process)) = (&self.definition, &self.process) else {
+            return;
+        };
+        if let Some(entry) = self.place.roster().get_mut(&self.vm) {
+            entry.asked = self.domain.clone();
+            entry.watched = Some(Watched {
+                vm: self.vm,
+                name: definition.name.clone(),
+                pid: process.pid().unsigned_abs(),
+                process_start: process.start_time(),
+                tap: definition.links.first().map(|link| link.tap.clone()),
+                told: self.told.clone(),
+                share: None,
+            });
+        }
+    }
+
+    /// No longer counts it as adopted; whether it was.
+    pub(super) fn forget(&mut self) -> bool {
+        if let Some(entry) = self.place.roster().get_mut(&self.vm) {
+            (entry.watched, entry.asked) = (None, None);
+        }
+        self.told = crate::monitor::Told::default();
+        self.run_state.take().is_some()
+    }
+
+    /// Says what is wrong, once.
+    pub(super) async fn say_problem(&mut self, problem: String) {
+        if self.problem.as_ref() != Some(&problem) {
+            self.sight(Sighting::Unusable(Some(self.vm), problem.clone())).await;
+            self.problem = Some(problem);
+        }
+    }
+}
+
+/// Whether libvirt moves it to elsewhere, for us or somebody else.
+async fn leaves(rpc: &Rpc, domain: &Domain) -> bool {
+    rpc.job(domain, false).await.is_ok_and(|job| job.active && job.leaves)
+}
+
+fn vm_definition(vm: VmId, definition: &Definition, start: String) -> VmDefinition {
+    let bridge = definition.links.first().map(|link| link.bridge.clone()).unwrap_or_default();
+    VmDefinition {
+        vm,
+        name: definition.name.clone(),
+        memory: definition.memory,
+        vcpus: definition.vcpus,
+        needs: Needs {
+            driver: "libvirt".to_owned(),
+            machine: definition.machine.clone(),
+            accelerator: definition.accelerator.clone(),
+            bridge,
+        },
+        start,
+        tags: definition.tags.clone(),
+    }
+}

@@ -1,0 +1,358 @@
+//! The target's side of a move: an incoming side prepared, completed, let run, or destroyed.
+//!
+//! ```text
+//!   Prepare ─▶ mark `.incoming` ─▶ Prepare3 ─▶ Prepared;  Finish3 … ends when the copy is complete ─▶ IncomingCompleted
+//!      Resume ─▶ mark `.arrived` ─▶ resume ─▶ seen running ─▶ Resumed;  later its definition is kept, its autostart set
+//!      failed, died, DestroyIncoming ─▶ destroyed, its process proven gone ─▶ IncomingFailed | IncomingGone
+//! ```
+//!
+//! Finish3 is called before the copy begins: libvirt waits in it for the end of the copy, which it tells in no other way.
+//!
+//! **Invariant:** what may have run here is never destroyed.
+
+use std::time::Duration;
+
+use decide::migrate::hypervisor::{
+    CopyParameters, Endpoint, HypervisorReport, RunState, Seen, VmDefinition, VmShare,
+};
+use decide::units::MoveId;
+use tokio::time::timeout;
+
+use super::calls::{Flags, State};
+use super::definition::{Definition, Listens, Start};
+use super::files;
+use super::rpc::{Rpc, RpcError};
+use super::vm::{Call, Following, VmTask};
+use super::xdr::Value;
+
+/// How long a process that libvirt was asked to end may take to be gone.
+const GONE_MAX: Duration = Duration::from_secs(5);
+/// The pause between two looks whether a guest that was let run does.
+const RUN_PAUSE: Duration = Duration::from_millis(1);
+/// Looks in which a VM that has come is told anew: as long as its move is not over, that is passed over.
+const TOLD_AGAIN: u32 = 5;
+
+/// A copy from elsewhere that is followed.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    move_id: MoveId,
+    /// Where it listens, as far as this driver prepared it.
+    endpoint: Option<Endpoint>,
+    /// `IncomingCompleted` was said.
+    complete: bool,
+    /// The call that ends with the copy; absent once it ended, or was lost with its connection.
+    pub(super) call: Option<Call>,
+}
+
+impl Arriving {
+    /// A copy of that move that was prepared by another driver.
+    pub(super) fn found(move_id: MoveId, complete: bool) -> Arriving {
+        Arriving { move_id, endpoint: None, complete, call: None }
+    }
+}
+
+impl VmTask {
+    pub(super) async fn prepare(
+        &mut self,
+        move_id: MoveId,
+        wanted: &VmDefinition,
+        copy: CopyParameters,
+        share: Option<VmShare>,
+    ) {
+        if let Following::In(Arriving { move_id: prepared, endpoint: Some(endpoint), .. }) =
+            &self.following
+            && *prepared == move_id
+        {
+            self.report(move_id, HypervisorReport::Prepared(endpoint.clone())).await;
+            return;
+        }
+        if share.is_some() {
+            tracing::warn!(vm = %self.vm, "a share cannot be given to a VM of libvirt's yet");
+        }
+        let report = match self.room_for(wanted).await {
+            Err(why) => HypervisorReport::PrepareFailed(why),
+            Ok(start) => match self.bring_up(&wanted.name, &start, copy).await {
+                Ok((endpoint, call)) => {
+                    let call = Some(call);
+                    let endpoint_too = Some(endpoint.clone());
+                    self.following = Following::In(Arriving {
+                        endpoint: endpoint_too,
+                        call,
+                        ..Arriving::found(move_id, false)
+                    });
+                    HypervisorReport::Prepared(endpoint)
+                }
+                Err(why) => {
+                    let left = self.end_incoming().await.err();
+                    let left = left.map(|left| format!("; {left}")).unwrap_or_default();
+                    HypervisorReport::PrepareFailed(why + &left)
+                }
+            },
+        };
+        self.report(move_id, report).await;
+    }
+
+    /// Whether nothing here stands against this VM; changes nothing but the leftovers of a dead incoming side.
+    async fn room_for(&mut self, wanted: &VmDefinition) -> Result<Start, String> {
+        let start = Start::parse(&wanted.start).map_err(|garbled| garbled.to_string())?;
+        let definition = Definition::parse(&start.live).map_err(|garbled| garbled.to_string())?;
+        if definition.name != wanted.name || definition.memory != wanted.memory {
+            return Err("its definition speaks of another VM".to_owned());
+        }
+        if self.files.is_incoming() {
+            self.end_incoming().await?;
+        }
+        let rpc = self.place.connected_soon().await.ok_or("libvirt cannot be reached here")?;
+        let domains = rpc.domains().await.map_err(|error| error.to_string())?;
+        if let Some(same) = domains.iter().find(|domain| domain.vm == self.vm) {
+            let name = &same.name;
+            return Err(format!(
+                "this VM is defined here already, as {name}: `virsh undefine {name}` if it is shut off and its definition is an old one"
+            ));
+        }
+        if domains.iter().any(|domain| domain.name == wanted.name) {
+            return Err(format!("another domain here is named {:?}", wanted.name));
+        }
+        match self.find_process() {
+            Ok(false) => Ok(start),
+            Ok(true) => Err("a QEMU with its UUID runs here already".to_owned()),
+            Err(error) => Err(format!("/proc cannot be read: {error}")),
+        }
+    }
+
+    async fn bring_up(
+        &mut self,
+        name: &str,
+        start: &Start,
+        copy: CopyParameters,
+    ) -> Result<(Endpoint, Call), String> {
+        if copy.encrypted {
+            self.link_keys()?;
+        }
+        let text = start.format().map_err(|garbled| garbled.to_string())?;
+        let mark = &self.files.incoming;
+        files::leave(mark, &text).map_err(|error| format!("{}: {error}", mark.display()))?;
+        let rpc = self.place.connect().await?;
+        let listen = self.place.config.listen;
+        let address = if listen.is_ipv6() { format!("[{listen}]") } else { listen.to_string() };
+        let parameters = [
+            ("destination_name", Value::Text(name.to_owned())),
+            ("destination_xml", Value::Text(start.live.clone())),
+            ("migrate_uri", Value::Text(format!("tcp:{address}"))),
+            ("listen_address", Value::Text(listen.to_string())),
+        ];
+        let flags = Flags::new(copy.encrypted, copy.multifd);
+        let start_max = self.place.config.start_max;
+        let (cookie, uri) = rpc
+            .prepare(start_max, &parameters, start.cookie.as_bytes(), flags)
+            .await
+            .map_err(|error| error.to_string())?;
+        self.domain = rpc.lookup(self.vm).await.ok();
+        if !matches!(self.find_process(), Ok(true)) {
+            return Err("libvirt says that it started, but its QEMU is not in /proc".to_owned());
+        }
+        let uri = uri.unwrap_or_else(|| format!("tcp:{address}"));
+        let cookie = String::from_utf8_lossy(&cookie).into_owned();
+        let listens = serde_json::to_string(&Listens { uri, cookie });
+        let uri = listens.map_err(|error| error.to_string())?;
+        let name = name.to_owned();
+        let call = Call::begin(async move { rpc.finish(&name, flags).await });
+        Ok((Endpoint { uri, multifd: copy.multifd }, call))
+    }
+
+    /// The call that ends with the copy has ended.
+    pub(super) async fn on_finished(&mut self, end: Result<(), RpcError>) {
+        match end {
+            Ok(()) => self.on_complete().await,
+            Err(RpcError::Refused { message, .. }) => self.incoming_failed(message).await,
+            // What libvirt does meanwhile is seen by looking.
+            Err(RpcError::Lost | RpcError::Silent(_) | RpcError::Odd(_)) => {
+                self.find_out_arriving().await;
+            }
+        }
+    }
+
+    async fn on_complete(&mut self) {
+        if let Following::In(arriving) = &mut self.following
+            && !arriving.complete
+        {
+            arriving.complete = true;
+            let move_id = arriving.move_id;
+            self.report(move_id, HypervisorReport::IncomingCompleted).await;
+        }
+    }
+
+    /// Where a copy stands whose call was lost.
+    pub(super) async fn find_out_arriving(&mut self) {
+        let Following::In(Arriving { move_id, complete: false, call: None, .. }) = self.following
+        else {
+            return;
+        };
+        match self.look().await {
+            Seen::IncomingComplete => self.on_complete().await,
+            Seen::Gone => {
+                self.incoming_failed("libvirt was interrupted, and ended it".to_owned()).await;
+            }
+            Seen::Running => {
+                // Somebody else let it run: not ours to mend.
+                self.following = Following::Nothing;
+                self.report(move_id, HypervisorReport::Looked(Seen::Running)).await;
+            }
+            Seen::Incoming | Seen::Paused | Seen::Copying | Seen::PostMigrate | Seen::Unknown => {}
+        }
+    }
+
+    /// The incoming QEMU ended.
+    pub(super) async fn ended_arriving(&mut self, how: String) {
+        match &self.following {
+            // libvirt's own words come with the end of the call.
+            Following::In(Arriving { call: Some(_), .. }) => {}
+            Following::In(Arriving { complete: true, .. }) => {
+                self.following = Following::Nothing;
+                self.sight(decide::migrate::hypervisor::Sighting::Gone(self.vm, how)).await;
+            }
+            Following::In(_) => self.incoming_failed(how).await,
+            Following::Out(_) | Following::Nothing => {}
+        }
+    }
+
+    async fn incoming_failed(&mut self, why: String) {
+        let Following::In(Arriving { move_id, .. }) = self.following else { return };
+        let report = match self.end_incoming().await {
+            Ok(()) => HypervisorReport::IncomingFailed(why),
+            Err(left) => HypervisorReport::IncomingFailed(format!("{why}; {left}")),
+        };
+        self.report(move_id, report).await;
+    }
+
+    pub(super) async fn resume(&mut self, move_id: MoveId, run_state: RunState) {
+        let report = match self.try_resume(run_state).await {
+            Ok(()) => {
+                self.following = Following::Nothing;
+                self.run_state = None;
+                self.told_again = TOLD_AGAIN;
+                HypervisorReport::Resumed
+            }
+            Err(why) => {
+                let seen = self.look().await;
+                // Its mark would have been taken away before it was let run.
+                if seen == Seen::Gone && self.files.is_incoming() {
+                    return self.destroy_incoming(move_id).await;
+                }
+                HypervisorReport::ResumeFailed(why, seen)
+            }
+        };
+        self.report(move_id, report).await;
+        self.look_at_domain().await;
+    }
+
+    async fn try_resume(&mut self, run_state: RunState) -> Result<(), String> {
+        let seen = self.look().await;
+        if !matches!(seen, Seen::IncomingComplete | Seen::Paused | Seen::Running) {
+            return Err(format!("what is here is no complete copy that waits: {seen:?}"));
+        }
+        let (rpc, domain) = self.reach().await.map_err(|error| error.to_string())?;
+        let mark = &self.files.incoming;
+        self.files.arrive().map_err(|error| format!("{}: {error}", mark.display()))?;
+        match (run_state, seen) {
+            (RunState::Paused, _) | (RunState::Running, Seen::Running) => Ok(()),
+            (RunState::Running, _) => {
+                rpc.resume(&domain).await.map_err(|error| error.to_string())?;
+                self.seen_running(&rpc).await
+            }
+        }
+    }
+
+    /// Waits until the guest is seen running.
+    pub(super) async fn seen_running(&mut self, rpc: &Rpc) -> Result<(), String> {
+        let domain = self.domain.clone().ok_or("libvirt does not know it any more")?;
+        let runs = async {
+            loop {
+                match rpc.state(&domain).await.map_err(|error| error.to_string())? {
+                    State::Running => return Ok(()),
+                    State::Off => return Err("its QEMU ended".to_owned()),
+                    State::Paused | State::PausedByMigration => {
+                        tokio::time::sleep(RUN_PAUSE).await;
+                    }
+                }
+            }
+        };
+        timeout(self.place.config.answer_max, runs)
+            .await
+            .unwrap_or_else(|_late| Err("it was not seen to run".to_owned()))
+    }
+
+    /// Keeps the definition of a VM that has come, and sets its autostart, as they were where it came from.
+    pub(super) async fn keep_what_arrived(&mut self, rpc: &Rpc) {
+        let mark = self.files.arrived.clone();
+        let Ok(text) = std::fs::read_to_string(&mark) else { return };
+        let kept = async {
+            let start = Start::parse(&text).map_err(|garbled| garbled.to_string())?;
+            if let Some(kept) = &start.kept {
+                let domain = rpc.define(kept).await.map_err(|error| error.to_string())?;
+                if start.autostart {
+                    let set = rpc.set_autostart(&domain, true).await;
+                    set.map_err(|error| error.to_string())?;
+                }
+            }
+            files::remove(&mark).map_err(|error| error.to_string())
+        };
+        if let Err(why) = kept.await {
+            self.say_problem(format!(
+                "its definition is not kept here for the next start: {why}: `virsh define` it, and remove {}",
+                mark.display()
+            ))
+            .await;
+        }
+    }
+
+    pub(super) async fn destroy_incoming(&mut self, move_id: MoveId) {
+        let seen = self.look().await;
+        let incoming = self.files.is_incoming();
+        let ends = matches!(seen, Seen::Gone)
+            || incoming && matches!(seen, Seen::Incoming | Seen::IncomingComplete | Seen::Unknown);
+        if !ends {
+            self.report(move_id, HypervisorReport::Looked(seen)).await;
+            return;
+        }
+        match self.end_incoming().await {
+            Ok(()) => self.report(move_id, HypervisorReport::IncomingGone).await,
+            Err(left) => {
+                self.say_problem(left).await;
+                self.report(move_id, HypervisorReport::Looked(Seen::Unknown)).await;
+            }
+        }
+    }
+
+    /// Ends the incoming side only if its copy is seen not to be complete.
+    pub(super) async fn destroy_incomplete(&mut self, move_id: MoveId) {
+        let seen = self.look().await;
+        if matches!(seen, Seen::Gone | Seen::Incoming) {
+            self.destroy_incoming(move_id).await;
+        } else {
+            self.report(move_id, HypervisorReport::Looked(seen)).await;
+        }
+    }
+
+    /// Ends the incoming side, proves its process gone, and takes its mark away.
+    async fn end_incoming(&mut self) -> Result<(), String> {
+        self.following = Following::Nothing;
+        let there =
+            self.find_process().map_err(|error| format!("/proc cannot be read: {error}"))?;
+        if there {
+            let (rpc, domain) = self.reach().await.map_err(|error| error.to_string())?;
+            let ended = rpc.destroy(&domain).await;
+            let gone = match &mut self.process {
+                Some(process) => process.gone_within(GONE_MAX).await,
+                None => true,
+            };
+            if !gone {
+                let why = ended.err().map_or_else(String::new, |error| format!(": {error}"));
+                return Err(format!("its incoming QEMU could not be ended{why}"));
+            }
+            self.process = None;
+        }
+        let mark = &self.files.incoming;
+        files::remove(mark).map_err(|error| format!("{}: {error}", mark.display()))
+    }
+}

@@ -1,0 +1,436 @@
+//! The source's side of a move: copy, as far as its completion.
+//!
+//! ```text
+//!   StartCopy ─▶ autostart off ─▶ Begin3 ─▶ Perform3 … done, guest paused ─▶ PreSwitchover ─ SwitchOver ─▶ SourceCompleted
+//!                                             │ failed, cancelled: libvirt lets the guest run on           │
+//!                                             └▶ CopyFailed ◀── Confirm3, cancelled ◀─────────── CancelCopy ┘
+//! ```
+//!
+//! libvirt does not stop before the last round as QEMU can: `PreSwitchover` is said when the copy is complete, and a cancel
+//! then brings the guest back, since nothing was promised. From there on the connection is held: as long as it is, libvirt
+//! lets nobody resume the guest or change its domain.
+//!
+//! **Invariant:** nothing here lets the guest run but libvirt itself, when a copy failed or was cancelled before `SwitchOver`.
+
+use std::time::Duration;
+
+use decide::migrate::hypervisor::{
+    CopyFigures, CopyParameters, CopyProgress, Endpoint, HypervisorReport, Seen,
+};
+use decide::units::{Bytes, MoveId};
+use tokio::time::Instant;
+
+use super::calls::{Domain, Figures, Flags, Job, State};
+use super::definition::Listens;
+use super::files;
+use super::rpc::{Rpc, RpcError};
+use super::vm::{Call, Following, VmTask};
+use super::xdr::Value;
+
+/// A copy to elsewhere that is followed.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    move_id: MoveId,
+    /// The call that ends with the copy; absent once it ended, or was lost with its connection.
+    pub(super) call: Option<Call>,
+    /// The connection that it was begun on.
+    held: Option<Held>,
+    /// The copy is complete, and the guest paused.
+    done: bool,
+    cancelled: Option<String>,
+    figures: CopyFigures,
+    /// When something was sent last.
+    sent_at: Instant,
+}
+
+/// The connection by which libvirt holds a complete copy at the source.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) rpc: Rpc,
+    pub(super) domain: Domain,
+    pub(super) flags: Flags,
+}
+
+impl Leaving {
+    fn begun(move_id: MoveId, held: Held, call: Call) -> Leaving {
+        Leaving { call: Some(call), held: Some(held), ..Leaving::found(move_id) }
+    }
+
+    /// A copy of that move that was begun by another driver, nothing known of it yet.
+    pub(super) fn found(move_id: MoveId) -> Leaving {
+        let figures = CopyFigures::default();
+        let (call, held, cancelled) = (None, None, None);
+        Leaving { move_id, call, held, done: false, cancelled, figures, sent_at: Instant::now() }
+    }
+
+    /// Whether its copy is complete.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+}
+
+impl VmTask {
+    pub(super) async fn start_copy(
+        &mut self,
+        move_id: MoveId,
+        endpoint: Endpoint,
+        copy: CopyParameters,
+    ) {
+        if self.answered_before(move_id).await {
+            return;
+        }
+        match &self.following {
+            Following::Out(leaving) if leaving.move_id == move_id => {
+                if leaving.done {
+                    self.report(move_id, HypervisorReport::PreSwitchover).await;
+                }
+                return;
+            }
+            Following::Nothing => {}
+            Following::Out(_) | Following::In(_) => {
+                let why = "another move of this VM is under way".to_owned();
+                self.report(move_id, HypervisorReport::CopyFailed(why, Seen::Copying)).await;
+                return;
+            }
+        }
+        match self.begin_copy(&endpoint, copy).await {
+            Ok((held, call)) => {
+                self.settled = None;
+                self.ask_no_figures();
+                self.following = Following::Out(Leaving::begun(move_id, held, call));
+            }
+            Err(why) => {
+                self.put_autostart_back().await;
+                let seen = self.look().await;
+                self.report(move_id, HypervisorReport::CopyFailed(why, seen)).await;
+            }
+        }
+    }
+
+    async fn begin_copy(
+        &mut self,
+        endpoint: &Endpoint,
+        copy: CopyParameters,
+    ) -> Result<(Held, Call), String> {
+        let text = |error: RpcError| error.to_string();
+        if self.files.is_incoming() {
+            return Err(
+                "it is an incoming side here: only a VM that lives here can be copied".into()
+            );
+        }
+        let listens: Listens = serde_json::from_str(&endpoint.uri)
+            .map_err(|error| format!("the target's word is not understood: {error}"))?;
+        let (shared, domain) = self.reach().await.map_err(text)?;
+        if shared.job(&domain, false).await.map_err(text)?.active {
+            return Err("libvirt has another job for it (a migration, a save, a backup): wait for it, or cancel it".into());
+        }
+        if copy.encrypted {
+            self.link_keys()?;
+        }
+        self.take_autostart_off(&shared, &domain).await?;
+        let rpc = self.place.connect().await?;
+        let flags = Flags::new(copy.encrypted, endpoint.multifd);
+        // Says why not, where libvirt would not move it.
+        rpc.begin(&domain, flags).await.map_err(text)?;
+        rpc.set_downtime(&domain, copy.downtime_max).await.map_err(text)?;
+        // libvirt counts in MiB/s.
+        let bandwidth = i128::from((copy.bandwidth.0 / 8 / (1 << 20)).max(1));
+        let mut parameters = vec![
+            ("migrate_uri", Value::Text(listens.uri.clone())),
+            ("bandwidth", Value::Number(bandwidth)),
+        ];
+        if copy.encrypted {
+            let host = host_of(&listens.uri).ok_or("the target's word names no address")?;
+            parameters.push(("tls.destination", Value::Text(host)));
+        }
+        let held = Held { rpc: rpc.clone(), domain: domain.clone(), flags };
+        let call = Call::begin(async move {
+            rpc.perform(&domain, &parameters, listens.cookie.as_bytes(), flags).await
+        });
+        Ok((held, call))
+    }
+
+    /// Makes the folder of keys as libvirt's QEMU wants it.
+    pub(super) fn link_keys(&self) -> Result<(), String> {
+        let keys =
+            self.place.config.keys.as_ref().ok_or("this host has no keys to encrypt a copy")?;
+        keys.link().map_err(|error| format!("making {}: {error}", keys.dir.display()))
+    }
+
+    /// Whether the copy of that move is settled; if so its end is said again.
+    async fn answered_before(&mut self, move_id: MoveId) -> bool {
+        let Some((_, report)) = self.settled.clone().filter(|(settled, _)| *settled == move_id)
+        else {
+            return false;
+        };
+        self.report(move_id, report).await;
+        true
+    }
+
+    /// The call that ends with the copy has ended.
+    pub(super) async fn on_performed(&mut self, end: Result<(), RpcError>) {
+        match end {
+            Ok(()) => self.on_done().await,
+            Err(RpcError::Refused { message, .. }) => self.failed(message).await,
+            // What libvirt does meanwhile is seen by looking.
+            Err(RpcError::Lost | RpcError::Silent(_) | RpcError::Odd(_)) => {
+                if let Following::Out(leaving) = &mut self.following {
+                    leaving.held = None;
+                }
+                self.find_out_leaving().await;
+            }
+        }
+    }
+
+    async fn on_done(&mut self) {
+        if let Ok((rpc, domain)) = self.reach().await
+            // Its job goes on until the last step; it is over where that was done without us.
+            && let Ok(mut job) = rpc.job(&domain, false).await
+        {
+            if !job.active
+                && let Ok(over) = rpc.job(&domain, true).await
+            {
+                job = over;
+            }
+            let Following::Out(leaving) = &mut self.following else { return };
+            leaving.figures = figures(&job);
+        }
+        let Following::Out(leaving) = &mut self.following else { return };
+        leaving.done = true;
+        let move_id = leaving.move_id;
+        if leaving.cancelled.is_some() {
+            self.bring_back().await;
+        } else {
+            self.report(move_id, HypervisorReport::PreSwitchover).await;
+        }
+    }
+
+    /// The copy failed: says so, with what the guest does now.
+    async fn failed(&mut self, why: String) {
+        let Following::Out(leaving) = std::mem::replace(&mut self.following, Following::Nothing)
+        else {
+            return;
+        };
+        let seen = self.look().await;
+        let report = HypervisorReport::CopyFailed(leaving.cancelled.unwrap_or(why), seen);
+        self.settled = Some((leaving.move_id, report.clone()));
+        self.report(leaving.move_id, report).await;
+        self.put_autostart_back().await;
+        self.look_at_domain().await;
+    }
+
+    /// Cancelled after the copy was complete, before anything was promised: the guest runs on here.
+    async fn bring_back(&mut self) {
+        let Following::Out(leaving) = &mut self.following else { return };
+        if let Some(Held { rpc, domain, flags }) = leaving.held.take() {
+            // Where it is refused the job has ended with a connection, and the guest stayed paused.
+            if let Err(error) = rpc.confirm(&domain, flags, true).await {
+                tracing::info!(vm = %self.vm, %error, "its copy could not be taken back in one step");
+            }
+        }
+        self.failed("cancelled".to_owned()).await;
+    }
+
+    /// Where a copy stands whose call was lost: libvirt was away, or its connection.
+    pub(super) async fn find_out_leaving(&mut self) {
+        let Following::Out(leaving) = &self.following else { return };
+        if leaving.call.is_some() || leaving.done {
+            return;
+        }
+        match self.look().await {
+            Seen::PostMigrate => self.on_done().await,
+            Seen::Running | Seen::Paused => {
+                self.failed("libvirt was interrupted in mid-copy, and gave it up".to_owned()).await;
+            }
+            Seen::Gone => self.ended_leaving("QEMU ended".to_owned()).await,
+            Seen::Copying | Seen::Unknown | Seen::Incoming | Seen::IncomingComplete => {}
+        }
+    }
+
+    /// Asks how far the copy is.
+    pub(super) async fn on_progress(&mut self) {
+        self.find_out_leaving().await;
+        let Following::Out(Leaving { done: false, .. }) = &self.following else { return };
+        let Ok((rpc, domain)) = self.reach().await else { return };
+        let Ok(job) = rpc.job(&domain, false).await else { return };
+        let Following::Out(leaving) = &mut self.following else { return };
+        if !(job.active && job.leaves) {
+            return;
+        }
+        let progress = progress(&job.figures);
+        if progress.transferred != leaving.figures.progress.transferred {
+            leaving.sent_at = Instant::now();
+        }
+        leaving.figures.progress = progress;
+        let move_id = leaving.move_id;
+        let stall_max = self.place.config.stall_max;
+        if leaving.cancelled.is_none() && leaving.sent_at.elapsed() >= stall_max {
+            leaving.cancelled = Some(format!("cancelled: nothing was sent for {stall_max:?}"));
+            // An error leaves it as it is: its end is settled by the call.
+            drop(rpc.abort(&domain).await);
+        }
+        if progress.total.0 > 0 {
+            self.report(move_id, HypervisorReport::Progress(progress)).await;
+        }
+    }
+
+    /// The source's QEMU ended in mid-copy.
+    pub(super) async fn ended_leaving(&mut self, how: String) {
+        if matches!(&self.following, Following::Out(leaving) if leaving.call.is_some()) {
+            // libvirt's own words come with the end of the call.
+            return;
+        }
+        let Following::Out(leaving) = std::mem::replace(&mut self.following, Following::Nothing)
+        else {
+            return;
+        };
+        let report = if leaving.done {
+            // It was complete: the copy at the target is the only one, and the guest will not run here again.
+            HypervisorReport::SourceCompleted(leaving.figures)
+        } else {
+            HypervisorReport::CopyFailed(how, Seen::Gone)
+        };
+        self.settled = Some((leaving.move_id, report.clone()));
+        self.report(leaving.move_id, report).await;
+    }
+
+    pub(super) async fn switch_over(&mut self, move_id: MoveId) {
+        if self.answered_before(move_id).await {
+            return;
+        }
+        self.follow_copy_of(move_id);
+        self.find_out_leaving().await;
+        let Following::Out(Leaving { done: true, .. }) = &self.following else { return };
+        // Without the connection that held it somebody may have let it run since.
+        let state = match self.reach().await {
+            Ok((rpc, domain)) => rpc.state(&domain).await,
+            Err(error) => Err(error),
+        };
+        match state {
+            Ok(State::PausedByMigration) => self.completed().await,
+            Ok(State::Running | State::Paused) => {
+                self.failed("it completed, but somebody let the guest run here again".into()).await;
+            }
+            // A process that ended is reported by the loop; a daemon that is away comes back.
+            Ok(State::Off) | Err(_) => {}
+        }
+    }
+
+    async fn completed(&mut self) {
+        let Following::Out(leaving) = std::mem::replace(&mut self.following, Following::Nothing)
+        else {
+            return;
+        };
+        self.held = leaving.held;
+        let report = HypervisorReport::SourceCompleted(leaving.figures);
+        self.settled = Some((leaving.move_id, report.clone()));
+        self.report(leaving.move_id, report).await;
+    }
+
+    pub(super) async fn cancel_copy(&mut self, move_id: MoveId) {
+        if self.answered_before(move_id).await {
+            return;
+        }
+        self.follow_copy_of(move_id);
+        let Following::Out(leaving) = &mut self.following else { return };
+        leaving.cancelled.get_or_insert_with(|| "cancelled".to_owned());
+        if leaving.done {
+            return self.bring_back().await;
+        }
+        let running = leaving.call.is_some();
+        if let Ok((rpc, domain)) = self.reach().await
+            && let Err(error) = rpc.abort(&domain).await
+        {
+            // It has ended, or is about to: the call says how.
+            tracing::debug!(%move_id, vm = %self.vm, %error, "nothing to cancel");
+        }
+        if !running {
+            self.find_out_leaving().await;
+        }
+    }
+
+    /// A driver that was restarted knows of no copy: libvirt does.
+    fn follow_copy_of(&mut self, move_id: MoveId) {
+        if matches!(self.following, Following::Nothing) {
+            self.following = Following::Out(Leaving::found(move_id));
+        }
+    }
+
+    /// Takes its autostart off, so that it does not start here with the host while it is elsewhere. It must be before the
+    /// copy: libvirt changes nothing of a domain meanwhile.
+    async fn take_autostart_off(&mut self, rpc: &Rpc, domain: &Domain) -> Result<(), String> {
+        if !rpc.autostart(domain).await.map_err(|error| error.to_string())? {
+            return Ok(());
+        }
+        let mark = &self.files.autostart;
+        files::leave(mark, "").map_err(|error| format!("{}: {error}", mark.display()))?;
+        rpc.set_autostart(domain, false)
+            .await
+            .map_err(|error| format!("its autostart cannot be taken off: {error}"))
+    }
+
+    /// Sets its autostart again, where it was taken off for a move.
+    pub(super) async fn put_autostart_back(&mut self) {
+        if !self.files.autostart.exists() {
+            return;
+        }
+        let set = match self.reach().await {
+            Ok((rpc, domain)) => rpc.set_autostart(&domain, true).await,
+            Err(error) => Err(error),
+        };
+        let set = match set {
+            // There is nothing to start any more.
+            Err(error) if error.no_domain() => Ok(()),
+            other => other.map_err(|error| error.to_string()),
+        };
+        let done = set
+            .and_then(|()| files::remove(&self.files.autostart).map_err(|error| error.to_string()));
+        if let Err(why) = done {
+            tracing::warn!(vm = %self.vm, why, "its autostart is still off; it is tried again");
+        }
+    }
+}
+
+/// The host in `tcp:HOST:PORT`.
+fn host_of(uri: &str) -> Option<String> {
+    let (host, _port) = uri.strip_prefix("tcp:")?.trim_start_matches('/').rsplit_once(':')?;
+    Some(host.trim_start_matches('[').trim_end_matches(']').to_owned())
+}
+
+fn number(figures: &Figures, name: &str) -> u64 {
+    match figures.get(name) {
+        Some(Value::Number(number)) => u64::try_from(*number).unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+fn progress(figures: &Figures) -> CopyProgress {
+    CopyProgress {
+        transferred: Bytes(number(figures, "memory_processed")),
+        remaining: Bytes(number(figures, "memory_remaining")),
+        total: Bytes(number(figures, "memory_total")),
+        rounds: u32::try_from(number(figures, "memory_iteration")).unwrap_or(u32::MAX),
+    }
+}
+
+fn figures(job: &Job) -> CopyFigures {
+    let milliseconds = |name: &str| Duration::from_millis(number(&job.figures, name));
+    CopyFigures {
+        progress: progress(&job.figures),
+        total: milliseconds("time_elapsed"),
+        downtime: milliseconds("downtime"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_of_an_endpoint_is_what_its_certificate_must_name() {
+        assert_eq!(host_of("tcp:198.18.0.2:49152").as_deref(), Some("198.18.0.2"));
+        assert_eq!(host_of("tcp:[fd00::2]:49152").as_deref(), Some("fd00::2"));
+        assert_eq!(host_of("tcp://[fd00::2]:49152").as_deref(), Some("fd00::2"));
+        assert_eq!(host_of("unix:///x"), None);
+    }
+}

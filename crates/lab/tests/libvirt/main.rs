@@ -1,0 +1,7 @@
+//! The driver of libvirt's domains with real daemons, one on each host of the lab.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test that meets the unexpected panics")]
+
+mod faults;
+mod hosts;
+mod moves;
