@@ -342,7 +342,7 @@ async fn what_is_too_long_stays_with_its_sender() {
         memory: Mib(128),
         vcpus: 1,
         needs: Needs::default(),
-        start: "s".repeat(20_000),
+        start: "s".repeat(70_000),
         tags: Vec::new(),
     };
     let copy = CopyParameters {
@@ -357,7 +357,7 @@ async fn what_is_too_long_stays_with_its_sender() {
     let confirmation = Body::Confirmation(Box::new(confirmation));
     source.net.send(called(at(11, 2)), message(1, confirmation));
     let (_, _, why) = source.hears_undelivered().await;
-    assert_eq!(why, "definition.start: 20000, at most 16384");
+    assert_eq!(why, "definition.start: 70000, at most 65536");
 
     source.net.cast(&release(1), &[at(11, 2)]);
     let (_, _, why) = source.hears_undelivered().await;

@@ -53,7 +53,7 @@ fn what_is_beyond_its_limit_is_refused_by_name() {
     long.definition.start = "s".repeat(limits::START_MAX + 1);
     assert_eq!(
         refused(Body::Confirmation(Box::new(long))),
-        "definition.start: 16385, at most 16384"
+        "definition.start: 65537, at most 65536"
     );
     let mut high = confirmation();
     high.epoch.number = u64::MAX;
@@ -73,12 +73,12 @@ fn what_is_beyond_its_limit_is_refused_by_name() {
         refused(of_history(|h| h.past = vec![stay("host1"); PAST_MAX + 1])),
         "history.past: 65, at most 64"
     );
-    let uri = "u".repeat(256);
+    let uri = "u".repeat(limits::URI_MAX + 1);
     let journal = JournalMark { id: JournalId(1), generation: 1, opened: 0, life: 0 };
     let endpoint = Endpoint { uri, multifd: false };
     assert_eq!(
         refused(Body::Readiness { cost: Cost(1), endpoint, journal }),
-        "readiness.endpoint.uri: 256, at most 255"
+        "readiness.endpoint.uri: 8193, at most 8192"
     );
     let epoch = Epoch { number: limits::EPOCH_MAX + 1, owner: OTHER };
     let hand_over = Body::HandOver { vm: VM, epoch, run: RunState::Running, journal };

@@ -11,7 +11,7 @@ use decide::policy::settings::Settings;
 pub use cases::{Cases, Failed, cases};
 
 /// Sections of the agent's config that are none of the policy.
-pub const OTHERS: [&str; 5] = ["api", "cluster", "history", "host", "record"];
+pub const OTHERS: [&str; 6] = ["api", "cluster", "history", "host", "hypervisor", "record"];
 
 /// Reads the policy of a config.
 ///
