@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::guard::Guard;
-use super::service::peer_client::PeerClient;
+use super::services::peer::peer_client::PeerClient;
 use super::{DELIVERY_MAX, Heard, To};
 
 /// This host's own list, which the server gives out and the agent's loop replaces.

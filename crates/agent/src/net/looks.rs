@@ -16,25 +16,10 @@ use tonic::{Code, Request, Response, Status};
 
 use super::guard::{Caller, Guard};
 use super::peers::{cause, too_late};
+use super::services::look::look_client::LookClient;
+use super::services::look::look_server::Look;
+use super::services::look::{Answer, Question};
 use super::{DELIVERY_MAX, To};
-use proto::look_client::LookClient;
-use proto::look_server::Look;
-use proto::{Answer, Question};
-
-/// The service as generated from `look.proto`.
-#[allow(
-    missing_docs,
-    missing_debug_implementations,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::all,
-    clippy::too_many_lines,
-    clippy::allow_attributes_without_reason,
-    reason = "generated"
-)]
-pub(super) mod proto {
-    tonic::include_proto!("evenkeel.look.v1");
-}
 
 /// Bytes of a question.
 pub(super) const QUESTION_MAX: usize = 8 * 1024;

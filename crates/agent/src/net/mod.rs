@@ -44,6 +44,7 @@ mod parts;
 mod peers;
 pub mod seal;
 mod serve;
+mod services;
 mod spread;
 
 use datagram::Datagrams;
@@ -57,21 +58,6 @@ pub use parts::Place;
 use peers::Peers;
 use spread::Answering;
 pub use spread::Spread;
-
-/// The service as generated from `peer.proto`.
-#[allow(
-    missing_docs,
-    missing_debug_implementations,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::all,
-    clippy::too_many_lines,
-    clippy::allow_attributes_without_reason,
-    reason = "generated"
-)]
-mod service {
-    tonic::include_proto!("evenkeel.v1");
-}
 
 /// How long a message may take from [`Net::send`] until the peer has it: a local network answers in milliseconds, and
 /// whoever waits for an answer waits longer than this.

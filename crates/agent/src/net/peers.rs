@@ -32,7 +32,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::guard::{self, Guard};
-use super::service::peer_client::PeerClient;
+use super::services::peer::peer_client::PeerClient;
 use super::{DELIVERY_MAX, Heard, To, parts, undelivered};
 
 /// Messages that may wait for one peer: several times what all moves of a host say at once.

@@ -31,11 +31,11 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::guard::{Caller, Guard, Stream};
 use super::handshakes::Handshakes;
 use super::lists::Own;
-use super::looks::proto::look_server::LookServer;
 use super::looks::{self, Looks};
 use super::parts::{self, Places};
-use super::service::peer_server::{Peer, PeerServer};
-use super::spread::proto::trust_server::TrustServer;
+use super::services::look::look_server::LookServer;
+use super::services::peer::peer_server::{Peer, PeerServer};
+use super::services::trust::trust_server::TrustServer;
 use super::spread::{self, Answering};
 use super::{DELIVERY_MAX, Heard};
 

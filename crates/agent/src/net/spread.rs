@@ -21,25 +21,10 @@ use trust::keys::Keys;
 use super::DELIVERY_MAX;
 use super::guard::{Caller, Guard};
 use super::peers::{cause, too_late};
+use super::services::trust::trust_client::TrustClient;
+use super::services::trust::trust_server::Trust;
+use super::services::trust::{FetchRequest, Fetched, RenewRequest, Renewed};
 use crate::clock::unix_seconds;
-use proto::trust_client::TrustClient;
-use proto::trust_server::Trust;
-use proto::{FetchRequest, Fetched, RenewRequest, Renewed};
-
-/// The service as generated from `trust.proto`.
-#[allow(
-    missing_docs,
-    missing_debug_implementations,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::all,
-    clippy::too_many_lines,
-    clippy::allow_attributes_without_reason,
-    reason = "generated"
-)]
-pub(super) mod proto {
-    tonic::include_proto!("evenkeel.trust.v1");
-}
 
 /// Bytes of an answer: room for a list of 4,096 revocations.
 const ANSWER_MAX: usize = 2 * 1024 * 1024;
