@@ -7,6 +7,7 @@ import { may, reachable, via } from "../cluster";
 import { me, overview, refresh } from "../live";
 import { Dialog } from "../parts/dialog";
 import { HostLink, ProblemNote } from "../parts/notes";
+import { Sentences } from "../parts/lists";
 import { link } from "../route";
 import { use } from "../signal";
 
@@ -52,11 +53,7 @@ function OfHost({ host }: { host: OverviewHost }) {
       {why.data && (
         <>
           <p class="verdict">{why.data.verdict}</p>
-          <ul>
-            {why.data.because.map((line) => (
-              <li key={line}>{line}</li>
-            ))}
-          </ul>
+          <Sentences lines={why.data.because} />
         </>
       )}
       {why.problem && <ProblemNote problem={why.problem} />}

@@ -7,6 +7,7 @@ import { allMoves, findVm, may, reachable, via } from "../cluster";
 import { me, overview } from "../live";
 import { History, SPANS } from "../parts/history";
 import { HostLink, ProblemNote, Waiting } from "../parts/notes";
+import { Facts, Sentences } from "../parts/lists";
 import { link } from "../route";
 import { use } from "../signal";
 import { age, bits, clock, mib, packets, percent } from "../words";
@@ -62,11 +63,7 @@ function Known({ id, name, host }: { id: string; name: string; host: OverviewHos
       {history.problem && <ProblemNote problem={history.problem} />}
       <h2>Why it is here</h2>
       {why.data && (
-        <ul>
-          {why.data.because.map((line) => (
-            <li key={line}>{line}</li>
-          ))}
-        </ul>
+        <Sentences lines={why.data.because} />
       )}
       {why.problem && <ProblemNote problem={why.problem} />}
       <WhyNot id={id} name={name} at={at} />
@@ -102,11 +99,7 @@ function WhyNot({ id, name, at }: { id: string; name: string; at: string }) {
                 {name} to {to}: {why.data.verdict}
               </strong>
             </p>
-            <ul>
-              {why.data.because.map((line) => (
-                <li key={line}>{line}</li>
-              ))}
-            </ul>
+            <Sentences lines={why.data.because} />
           </>
         )}
         {why.problem && <ProblemNote problem={why.problem} />}
@@ -137,14 +130,7 @@ function Facts({ vm }: { vm: VmView }) {
   return (
     <>
       {vm.trouble && <p class="note bad">! {vm.trouble}</p>}
-      <dl class="facts">
-        {facts.map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
+      <Facts facts={facts} />
     </>
   );
 }
