@@ -135,7 +135,7 @@ fn web() -> PathBuf {
 }
 
 /// Builds `web/dist/site`. What npm fetches stays in `web/node_modules`.
-fn build() -> anyhow::Result<()> {
+pub(crate) fn build() -> anyhow::Result<()> {
     node()?;
     say("building the dashboard");
     finish(npm(&["ci"])).context("fetching what the dashboard is built with")?;

@@ -104,12 +104,13 @@ fn exit(code: i32) -> ! {
     process::exit(code)
 }
 
-/// Builds a crate's program for release.
-pub(crate) fn release(what: &[&str; 3]) -> anyhow::Result<()> {
-    say(&format!("building {} for release", what[2]));
-    let build = [&["build", "--quiet", "--release", "-p"], &what[..]].concat();
+/// Builds a crate's program for release: the crate, what cargo is to be told besides, and the program last.
+pub(crate) fn release(what: &[&str]) -> anyhow::Result<()> {
+    let program = what.last().copied().unwrap_or_default();
+    say(&format!("building {program} for release"));
+    let build = [&["build", "--quiet", "--release", "-p"], what].concat();
     let status = cargo(&build).status().context("running cargo")?;
-    ensure!(status.success(), "{} cannot be built (see above)", what[2]);
+    ensure!(status.success(), "{program} cannot be built (see above)");
     Ok(())
 }
 

@@ -170,6 +170,7 @@ impl Clean {
             "/run/evenkeel",
         ])?;
         self.start()?;
+        ensure!(self.asked("/")?.contains("<script"), "the dashboard is not in it");
         self.host = self.field("host_id")?;
         Ok(format!("host {}", self.host))
     }

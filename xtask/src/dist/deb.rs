@@ -61,7 +61,7 @@ fn needs(tree: &Path, folder: &Path) -> anyhow::Result<String> {
         work.join("debian/control"),
         "Source: evenkeel\n\nPackage: evenkeel\nArchitecture: any\n",
     )?;
-    let programs = PROGRAMS.map(|[_, program]| tree.join("usr/bin").join(program));
+    let programs = PROGRAMS.map(|program| tree.join("usr/bin").join(program));
     let found = said(Command::new("dpkg-shlibdeps").arg("-O").args(&programs).current_dir(&work))?;
     fs::remove_dir_all(&work)?;
     let needs = found.lines().find_map(|line| line.strip_prefix("shlibs:Depends="));

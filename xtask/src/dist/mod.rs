@@ -1,7 +1,7 @@
 //! `cargo xtask dist`: packages, in `target/dist`.
 //!
 //! ```text
-//!   release builds, packaging/, man pages and completion by the programs themselves ─▶ a tree as installed ─▶ dpkg-deb
+//!   dashboard, release builds, packaging/, man pages and completion by the programs themselves ─▶ a tree as installed ─▶ dpkg-deb
 //! ```
 //!
 //! By Debian's own tools (`dpkg-deb`, and `dpkg-shlibdeps` for what the programs need), so what is installed is what stands here.
@@ -22,9 +22,14 @@ use crate::ci::root;
 use crate::demo::prepare;
 use crate::{print, say};
 
-/// The programs, and the crates that make them.
-const PROGRAMS: [[&str; 2]; 3] =
-    [["agent", "evenkeeld"], ["cli", "evenkeel"], ["sim", "evenkeel-sim"]];
+/// The programs.
+const PROGRAMS: [&str; 3] = ["evenkeeld", "evenkeel", "evenkeel-sim"];
+/// What makes each: the crate, and what it is built with.
+const BUILT: [&[&str]; 3] = [
+    &["agent", "--features", "libvirt", "--bin", "evenkeeld"],
+    &["cli", "--bin", "evenkeel"],
+    &["sim", "--bin", "evenkeel-sim"],
+];
 
 /// Arguments of the task.
 #[derive(Args)]
@@ -55,9 +60,9 @@ struct Package {
 
 impl Dist {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        for [of, program] in PROGRAMS {
-            prepare::release(&[of, "--bin", program])?;
-        }
+        // Before the agent, which has it inside.
+        crate::web::build()?;
+        BUILT.into_iter().try_for_each(prepare::release)?;
         let version = env!("CARGO_PKG_VERSION");
         let folder = root().join("target/dist");
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;

@@ -33,7 +33,7 @@ pub(super) fn make(tree: &Path) -> anyhow::Result<usize> {
     if tree.exists() {
         fs::remove_dir_all(tree).with_context(|| format!("removing {}", tree.display()))?;
     }
-    for [_, program] in PROGRAMS {
+    for program in PROGRAMS {
         let to = tree.join("usr/bin").join(program);
         copy(&prepare::released(program), &to, 0o755)?;
         // Names of functions stay, so that a backtrace says something.
