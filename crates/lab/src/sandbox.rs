@@ -99,7 +99,7 @@ where
     test_with(false, name, body);
 }
 
-/// As [`test`]; where `with_libvirt`, guests can be domains of libvirt too.
+/// As [`test()`]; where `with_libvirt`, guests can be domains of libvirt too.
 ///
 /// # Panics
 /// As there.

@@ -120,8 +120,7 @@ fn damaged_tokens_requests_grants_and_lists_are_refused_or_mean_the_same() {
     let ca = std::fs::read(bed.keys.folder().join("ca.crt")).unwrap();
     let ca = CertificateDer::from_pem_slice(&ca).unwrap();
     let certificate = grant.certificate.clone().unwrap();
-    let marks =
-        r#"{"00000000-0000-0000-0000-000000000001":{"life":{"incarnation":5,"lot":7},"floor":9}}"#;
+    let marks = r#"{"00000000-0000-0000-0000-000000000001":{"epoch":1,"life":{"incarnation":5,"lot":7},"floor":9}}"#;
     let mut genuine = vec![
         token.to_string().into_bytes(),
         request.clone().into_bytes(),
