@@ -8,7 +8,7 @@ import { me, overview, refresh } from "../live";
 import { Dialog } from "../parts/dialog";
 import { History, SPANS } from "../parts/history";
 import { HostState, Meter, ProblemNote } from "../parts/notes";
-import { Facts } from "../parts/lists";
+import { FactList } from "../parts/lists";
 import { link } from "../route";
 import { use } from "../signal";
 import { age, bits, count, mib, packets, percent } from "../words";
@@ -79,7 +79,7 @@ function Facts({ host: { seen, report } }: { host: OverviewHost }) {
     if (report.status.config) facts.push(["Not in force", report.status.config]);
   }
   return (
-    <Facts facts={facts} />
+    <FactList facts={facts} />
   );
 }
 

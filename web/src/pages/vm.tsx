@@ -7,7 +7,7 @@ import { allMoves, findVm, may, reachable, via } from "../cluster";
 import { me, overview } from "../live";
 import { History, SPANS } from "../parts/history";
 import { HostLink, ProblemNote, Waiting } from "../parts/notes";
-import { Facts, Sentences } from "../parts/lists";
+import { FactList, Sentences } from "../parts/lists";
 import { link } from "../route";
 import { use } from "../signal";
 import { age, bits, clock, mib, packets, percent } from "../words";
@@ -130,7 +130,7 @@ function Facts({ vm }: { vm: VmView }) {
   return (
     <>
       {vm.trouble && <p class="note bad">! {vm.trouble}</p>}
-      <Facts facts={facts} />
+      <FactList facts={facts} />
     </>
   );
 }

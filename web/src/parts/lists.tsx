@@ -1,7 +1,7 @@
 // Names with what is so named, and sentences one below the other.
 
 /** What is known of one thing: a name and its value each. */
-export function Facts({ facts }: { facts: [string, string][] }) {
+export function FactList({ facts }: { facts: [string, string][] }) {
   return (
     <dl class="facts">
       {facts.map(([name, value]) => (
