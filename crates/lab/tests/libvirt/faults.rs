@@ -126,6 +126,69 @@ fn a_source_whose_agent_is_killed_after_the_copy_stays_stopped_until_it_is_told(
 }
 
 #[test]
+fn what_was_released_and_ended_is_not_started_with_its_host() {
+    let name = "faults::what_was_released_and_ended_is_not_started_with_its_host";
+    sandbox::test_with(true, name, || async {
+        let mut pair = Pair::start().await?;
+        let (vm, later) = (VmId(0x68), VmId(0x6a));
+        let mut definition = start_empty(&mut pair, vm, 0).await?;
+        virsh(pair.host(&pair.a), &["autostart", "vm-68"])?;
+        while !definition.start.contains("\"autostart\":true") {
+            (definition, _) = pair.a.finds(vm).await?;
+        }
+        let endpoint = pair.b.prepare(&definition, FAST).await?;
+        pair.a.expect(vm, C::StartCopy(endpoint, FAST), R::PreSwitchover).await?;
+        ensure!(matches!(pair.a.ask(vm, C::SwitchOver).await?, R::SourceCompleted(_)));
+        pair.a.expect(vm, C::Fence, R::Fenced).await?;
+        guests::kill_qemu(pair.host(&pair.a), vm)?;
+        match pair.a.sighting().await? {
+            Sighting::Gone(gone, _) => ensure!(gone == vm),
+            other => bail!("{other:?}"),
+        }
+        // Found when all were listed once more: so the other was looked at since it ended.
+        start_empty(&mut pair, later, 0).await?;
+        ensure!(pair.a.looks(vm).await? == Seen::Gone);
+        let told = virsh(pair.host(&pair.a), &["dominfo", "vm-68"])?;
+        let off =
+            told.lines().any(|line| line.starts_with("Autostart:") && line.ends_with("disable"));
+        ensure!(off, "{told}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_copy_that_somebody_let_run_meanwhile_is_not_said_to_be_fenced() {
+    let name = "faults::a_copy_that_somebody_let_run_meanwhile_is_not_said_to_be_fenced";
+    sandbox::test_with(true, name, || async {
+        let mut pair = Pair::start().await?;
+        let vm = VmId(0x69);
+        let definition = start_empty(&mut pair, vm, 0).await?;
+        let endpoint = pair.b.prepare(&definition, FAST).await?;
+        pair.a.expect(vm, C::StartCopy(endpoint, FAST), R::PreSwitchover).await?;
+        ensure!(matches!(pair.a.ask(vm, C::SwitchOver).await?, R::SourceCompleted(_)));
+        pair.a.stop();
+        virsh(pair.host(&pair.a), &["resume", "vm-69"])?;
+        pair.a.restart()?;
+        ensure!(pair.a.looks(vm).await? == Seen::Running);
+        pair.a.order(vm, C::Fence);
+        loop {
+            match pair.a.sighting().await? {
+                Sighting::Unusable(Some(about), why) if about == vm => {
+                    ensure!(why.contains("somebody has touched it since"), "{why}");
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let pid = guests::qemus(pair.host(&pair.a), vm)?[0];
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        ensure!(!stat.contains(") T "), "it goes on: {stat}");
+        ensure!(pair.running(vm) == 1);
+        Ok(())
+    });
+}
+
+#[test]
 fn after_a_daemon_has_come_back_the_views_agree_within_seconds() {
     let name = "faults::after_a_daemon_has_come_back_the_views_agree_within_seconds";
     sandbox::test_with(true, name, || async {

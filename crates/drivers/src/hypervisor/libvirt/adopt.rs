@@ -36,7 +36,9 @@ impl VmTask {
             Some(_) if self.files.is_incoming() => self.look_at_forgotten("an incoming side").await,
             Some(_) if self.is_fenced() => self.look_at_forgotten("a copy that was left").await,
             // A migration that is not ours; or one whose move has not asked yet since we started.
-            Some(State::PausedByMigration) => self.look_at_forgotten("paused by a migration").await,
+            Some(State::PausedByMigration) if !self.taken_back => {
+                self.look_at_forgotten("paused by a migration").await
+            }
             Some(state) => self.look_at_active(&rpc, state).await,
         }
     }
@@ -62,7 +64,7 @@ impl VmTask {
         if let Err(error) = files::remove(&self.files.fenced) {
             self.say_problem(format!("{}: {error}", self.files.fenced.display())).await;
         }
-        self.put_autostart_back().await;
+        // Its autostart stays off: it may be another host's by now, and would be started here as well.
     }
 
     async fn look_at_forgotten(&mut self, what: &str) {
@@ -72,7 +74,8 @@ impl VmTask {
         self.unasked = self.unasked.saturating_add(1);
         if self.unasked == FORGOTTEN_AFTER {
             let name = self.domain.as_ref().map_or("", |domain| &domain.name).to_owned();
-            self.say_problem(format!("domain {name}: {what}, and no move asks for it: if no host holds that move, and it runs elsewhere, `virsh destroy {name}`, and remove its files in {}", self.place.config.dir.display())).await;
+            let dir = self.place.config.dir.display();
+            self.say_problem(format!("domain {name}: {what}, and no move asks for it: look first whether it runs elsewhere. Only if it does, `virsh destroy {name}`, and remove its files in {dir}; if not, this may be the only copy: `evenkeel move resolve`")).await;
         }
     }
 

@@ -10,6 +10,9 @@ use decide::units::VmId;
 use super::rpc::{Event, Rpc, RpcError};
 use super::xdr::{Garbled, Reader, Value, Writer};
 
+/// From this version on, 8.9, an undefine can be told to keep a guest's TPM; it would not by itself.
+const KEEPS_TPM: u64 = 8_009_000;
+
 type Result<T> = std::result::Result<T, RpcError>;
 /// Figures by name.
 pub(super) type Figures = BTreeMap<String, Value>;
@@ -168,13 +171,16 @@ impl Rpc {
         Ok(domain(&mut Reader(&answer))?)
     }
 
-    /// Removes the definition that is kept, not what belongs to the guest: its firmware's variables and its TPM.
+    /// Removes the definition that is kept, not what belongs to the guest: its firmware's variables and its TPM. A libvirt before
+    /// [`KEEPS_TPM`] cannot be told about the latter.
     pub(super) async fn undefine(&self, of: &Domain) -> Result<()> {
         const MANAGED_SAVE: u32 = 1;
         const SNAPSHOTS: u32 = 1 << 1;
         const KEEP_NVRAM: u32 = 1 << 3;
         const CHECKPOINTS: u32 = 1 << 4;
-        let flags = MANAGED_SAVE | SNAPSHOTS | KEEP_NVRAM | CHECKPOINTS;
+        const KEEP_TPM: u32 = 1 << 6;
+        let tpm = if self.version().await? >= KEEPS_TPM { KEEP_TPM } else { 0 };
+        let flags = MANAGED_SAVE | SNAPSHOTS | KEEP_NVRAM | CHECKPOINTS | tpm;
         self.call(231, of.write().word(flags)).await.map(drop)
     }
 

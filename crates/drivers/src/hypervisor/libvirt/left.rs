@@ -21,6 +21,7 @@ use decide::migrate::hypervisor::{HypervisorReport, RunState, Seen};
 use decide::units::MoveId;
 use tokio::time::{Instant, sleep};
 
+use super::calls::State;
 use super::definition::Definition;
 use super::files;
 use super::rpc::RpcError;
@@ -37,7 +38,7 @@ impl VmTask {
     pub(super) async fn fence(&mut self, move_id: MoveId) {
         let outcome = match self.take_off_bridges().await {
             Ok(()) if self.is_held() => Ok(()),
-            Ok(()) => self.stop_for_good().await,
+            Ok(()) => self.stop_what_waits().await,
             Err(why) => Err(why),
         };
         match outcome {
@@ -59,7 +60,7 @@ impl VmTask {
         }
         self.held = None;
         let stopped = match self.find_process() {
-            Ok(true) => self.stop_for_good().await,
+            Ok(true) => self.stop_what_waits().await,
             Ok(false) => Ok(()),
             Err(error) => Err(format!("/proc cannot be read: {error}")),
         };
@@ -88,6 +89,22 @@ impl VmTask {
         let (rpc, domain) = self.reach().await.map_err(|error| error.to_string())?;
         let live = rpc.live(&domain).await.map_err(|error| error.to_string())?;
         Ok(Definition::parse(&live).map_err(|garbled| garbled.to_string())?.links)
+    }
+
+    /// Stops a copy that nothing has held for a while, if it still is as the copy left it. Where somebody has let it run since, what
+    /// the target has is older than the disk.
+    async fn stop_what_waits(&mut self) -> Result<(), String> {
+        if self.process.is_none() || self.is_fenced() {
+            return Ok(());
+        }
+        let (rpc, domain) = self.reach().await.map_err(|error| error.to_string())?;
+        match rpc.state(&domain).await.map_err(|error| error.to_string())? {
+            State::PausedByMigration => self.stop_for_good().await,
+            State::Off => Ok(()),
+            other @ (State::Running | State::Paused) => Err(format!(
+                "it was complete, and somebody has touched it since ({other:?}): only a person can say which copy counts"
+            )),
+        }
     }
 
     /// Stops QEMU's process, and leaves word that it was this driver. Nothing to do where there is none.
@@ -219,8 +236,9 @@ impl VmTask {
             tracing::info!(vm = %self.vm, %error, "libvirt's job for it had ended before");
         }
         let state = rpc.state(&domain).await.map_err(|error| error.to_string())?;
+        self.taken_back = true;
         match (run_state, state) {
-            (RunState::Running, super::calls::State::Running) | (RunState::Paused, _) => Ok(()),
+            (RunState::Running, State::Running) | (RunState::Paused, _) => Ok(()),
             (RunState::Running, _) => {
                 rpc.resume(&domain).await.map_err(|error| error.to_string())?;
                 self.seen_running(&rpc).await

@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -209,8 +210,11 @@ async fn read(
                 let _ = teller.map(|teller| teller.send(answer));
             }
             EVENT if program == PROGRAM => {
+                // One that does not fit is dropped: what it told of is found when all is listed. Waiting here would hold
+                // up the answers, and whoever reads the events may be waiting for one.
                 if let Some(events) = &events
-                    && events.send((procedure, body.to_vec())).await.is_err()
+                    && let Err(TrySendError::Closed(_)) =
+                        events.try_send((procedure, body.to_vec()))
                 {
                     break;
                 }

@@ -95,7 +95,7 @@ impl VmTask {
         }
         match self.begin_copy(&endpoint, copy).await {
             Ok((held, call)) => {
-                self.settled = None;
+                (self.settled, self.taken_back) = (None, false);
                 self.ask_no_figures();
                 self.following = Following::Out(Leaving::begun(move_id, held, call));
             }
@@ -215,7 +215,10 @@ impl VmTask {
         let report = HypervisorReport::CopyFailed(leaving.cancelled.unwrap_or(why), seen);
         self.settled = Some((leaving.move_id, report.clone()));
         self.report(leaving.move_id, report).await;
-        self.put_autostart_back().await;
+        // Of one that is gone nobody knows yet where it will be started.
+        if seen != Seen::Gone {
+            self.put_autostart_back().await;
+        }
         self.look_at_domain().await;
     }
 
@@ -227,6 +230,10 @@ impl VmTask {
             if let Err(error) = rpc.confirm(&domain, flags, true).await {
                 tracing::info!(vm = %self.vm, %error, "its copy could not be taken back in one step");
             }
+        }
+        if self.look().await == Seen::Unknown {
+            // Nothing is settled while libvirt is away: the cancel comes again.
+            return;
         }
         self.failed("cancelled".to_owned()).await;
     }
@@ -284,8 +291,9 @@ impl VmTask {
         else {
             return;
         };
-        let report = if leaving.done {
-            // It was complete: the copy at the target is the only one, and the guest will not run here again.
+        let held = leaving.held.as_ref().is_some_and(|held| held.rpc.is_open());
+        let report = if leaving.done && held {
+            // It was complete, and nobody could let it run since: the copy at the target is the only one.
             HypervisorReport::SourceCompleted(leaving.figures)
         } else {
             HypervisorReport::CopyFailed(how, Seen::Gone)

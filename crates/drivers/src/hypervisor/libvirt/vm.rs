@@ -106,6 +106,8 @@ pub(super) struct VmTask {
     pub(super) ended: Option<&'static str>,
     /// Looks at what a move left here since an order was last heard.
     pub(super) unasked: u32,
+    /// Taken back after a copy, paused as it was before: libvirt still calls that paused by a migration.
+    pub(super) taken_back: bool,
     /// Its definition is to be read again.
     pub(super) stale: bool,
     /// Whether it is started with its host, as last read.
@@ -138,6 +140,7 @@ impl VmTask {
             gone: false,
             ended: None,
             unasked: 0,
+            taken_back: false,
             stale: false,
             autostart: false,
             told_again: 0,
