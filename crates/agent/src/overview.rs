@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use api::{ENDED_REPORTED, HostView, Overview, OverviewHost, Problem, Report, VmTile};
 use tokio::sync::Mutex as OneAtATime;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::net::{Looks, To};
@@ -20,6 +19,8 @@ use crate::views;
 const EVERY: Duration = Duration::from_secs(1);
 /// For so long an overview waits for reports; those that come later are in the next.
 const WAIT: Duration = Duration::from_millis(500);
+/// A host that has not answered is asked again after so long: longer than any answer takes.
+const ASKED_AGAIN: Duration = Duration::from_secs(10);
 const REPORT: &str = "/v1/report";
 
 /// What hosts have reported, and the way to ask them.
@@ -34,7 +35,8 @@ pub(crate) struct Reports {
 struct Kept {
     report: Option<(Instant, Report)>,
     problem: Option<String>,
-    asking: bool,
+    /// Since when it is being asked.
+    asking: Option<Instant>,
 }
 
 impl Reports {
@@ -77,7 +79,7 @@ impl Reports {
             return;
         }
         *asked = Some(Instant::now());
-        let mut under_way = JoinSet::new();
+        let mut under_way = Vec::new();
         {
             let known: BTreeSet<&String> = seen.iter().map(|host| &host.id).collect();
             let mut kept = self.kept();
@@ -87,17 +89,24 @@ impl Reports {
                 let (Ok(host_id), Ok(at)) = (host.id.parse(), host.address.parse()) else {
                     continue;
                 };
-                if !std::mem::replace(&mut kept.asking, true) {
+                // One that never came back, whatever happened to it, must not be the last.
+                if kept.asking.is_none_or(|since| since.elapsed() > ASKED_AGAIN) {
+                    kept.asking = Some(Instant::now());
                     let to = To { host: host_id, at };
-                    under_way.spawn(self.clone().ask(host.id.clone(), to));
+                    under_way.push(tokio::spawn(self.clone().ask(host.id.clone(), to)));
                 }
             }
         }
         tokio::select! {
-            () = async { while under_way.join_next().await.is_some() {} } => {}
+            () = async {
+                for one in under_way {
+                    // What came of it is kept.
+                    let _ = one.await;
+                }
+            } => {}
+            // They go on by themselves, as they do if whoever looks goes away.
             () = sleep(WAIT) => {}
         }
-        under_way.detach_all();
     }
 
     async fn ask(self, id: String, to: To) {
@@ -115,7 +124,7 @@ impl Reports {
         let mut kept = self.kept();
         // It may not be known any more.
         let Some(kept) = kept.get_mut(&id) else { return };
-        kept.asking = false;
+        kept.asking = None;
         match came {
             Ok(report) => {
                 kept.report = Some((Instant::now(), report));

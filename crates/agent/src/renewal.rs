@@ -96,9 +96,11 @@ impl Renewal {
     async fn look(&self, seen: &mut Seen, notes: &mut Vec<Note>) {
         let keys = Arc::clone(&self.keys);
         let read = move || {
-            // What has retired goes, also where nobody has anything new.
-            Grant::held(keys.folder())?.merge(keys.folder(), now())?;
-            keys.reload()
+            // What has retired goes, also where nobody has anything new. A revocation that is there counts whatever is wrong with that.
+            let tidied =
+                Grant::held(keys.folder()).and_then(|held| held.merge(keys.folder(), now()));
+            let changed = keys.reload()?;
+            tidied.map(|_changed| changed)
         };
         match blocking(read).await {
             Ok(changed) => {

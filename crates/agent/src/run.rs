@@ -387,10 +387,15 @@ async fn work(agent: Agent, reload: Reload) -> anyhow::Result<()> {
         renewal,
     } = agent;
     let (stop_http, http_stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(http::serve(doors, gate, answers, async {
-        // An error means that the sender is gone, which is the end too.
-        let _ = http_stopped.await;
-    }));
+    let (serves, api_ended) = oneshot::channel::<()>();
+    let serving = tokio::spawn(async {
+        let _until_it_ends = serves;
+        let stopped = async {
+            // An error means that the sender is gone, which is the end too.
+            let _ = http_stopped.await;
+        };
+        http::serve(doors, gate, answers, stopped).await
+    });
     if let Some(renewal) = renewal {
         tokio::spawn(renewal.go(asking.clone()));
     }
@@ -406,6 +411,11 @@ async fn work(agent: Agent, reload: Reload) -> anyhow::Result<()> {
             (&mut steering).await
         }
         ended = &mut steering => ended,
+        // An agent that nobody can ask is started anew.
+        _over = api_ended => {
+            let _ = stop.send(());
+            (&mut steering).await
+        }
     };
     // The API may have ended by itself; the wait below tells.
     let _ = stop_http.send(());

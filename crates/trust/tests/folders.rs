@@ -285,3 +285,18 @@ fn a_token_that_was_given_out_before_a_revocation_lets_nobody_in() {
     let refused = why(ca.enrol(&token, &bed.request(1), from, NOW));
     assert!(refused.contains("the token is unknown, used or over"), "{refused}");
 }
+
+#[test]
+fn a_key_that_waits_and_is_none_keeps_no_revocation_waiting() {
+    let bed = Bed::new();
+    let ca = bed.ca();
+    let keys = bed.granted(&ca, 1);
+    let folder = bed.at("keys1");
+    fs::write(folder.join("host.key.next"), "no key").expect("written");
+    fs::set_permissions(folder.join("host.key.next"), fs::Permissions::from_mode(0o644))
+        .expect("set");
+    ca.revoke(HostId(9), NOW).expect("revoked");
+    assert!(ca.update().expect("an update").merge(&folder, NOW).expect("merged"));
+    assert!(keys.reload().expect("read anew"));
+    assert_eq!(keys.held().revoked.version, 1);
+}

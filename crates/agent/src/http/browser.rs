@@ -6,14 +6,15 @@ use axum::http::{HeaderMap, HeaderName, header};
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether a browser asks for another page than the agent's own, or under a name that somebody else's name server may have given
-/// this machine. What is no browser sends neither header.
+/// this machine. A page of such a name need send no other header that would tell, but the name has a dot in it; whatever a program
+/// calls the agent has none.
 pub(super) fn of_another_page(headers: &HeaderMap) -> bool {
     let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let (site, origin) = (text(&SITE), text(&header::ORIGIN));
-    if site.is_none() && origin.is_none() {
+    let host = text(&header::HOST).unwrap_or_default();
+    if site.is_none() && origin.is_none() && !host.contains('.') {
         return false;
     }
-    let host = text(&header::HOST).unwrap_or_default();
     let same_site = site.is_none_or(|site| ["same-origin", "none"].contains(&site));
     let same_origin = origin.is_none_or(|origin| origin == format!("http://{host}"));
     !(same_site && same_origin && of_this_machine(host))
@@ -43,6 +44,10 @@ mod tests {
         let here = ("host", "localhost:8080");
         for (headers, another) in [
             (&[("host", "agent")][..], false),
+            (&[], false),
+            (&[("host", "localhost:8080")], false),
+            (&[("host", "127.0.0.1:8080")], false),
+            (&[("host", "rebound.example:8080")], true),
             (&[here, ("sec-fetch-site", "same-origin")], false),
             (&[here, ("sec-fetch-site", "none")], false),
             (

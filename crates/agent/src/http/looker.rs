@@ -25,6 +25,9 @@ const ANSWER_MAX: usize = 7 * 1024 * 1024;
 /// What has an agent ask others.
 const ASKS_OTHERS: [&str; 2] = ["/v1/at/", "/v1/overview"];
 
+/// What answers of other hosts may be.
+const KINDS: [&str; 2] = ["application/json", "application/problem+json"];
+
 /// What answers other hosts by `backend`.
 pub fn looker<B: Backend>(gate: Arc<Gate>, backend: B) -> Looker {
     let router = routes::router(gate, backend);
@@ -78,10 +81,39 @@ async fn taken(answer: Response) -> Looked {
 pub(super) fn answer(looked: Looked) -> Response {
     let status = StatusCode::from_u16(looked.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut answer = (status, looked.body).into_response();
-    // Never as something that a browser would show.
-    let kind = if looked.kind.starts_with("application/") { &*looked.kind } else { "text/plain" };
-    if let Ok(kind) = HeaderValue::from_str(kind) {
-        answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    // Never as something that a browser would run: another host's agent may have been broken into.
+    let kind = KINDS.iter().find(|kind| **kind == looked.kind).unwrap_or(&"text/plain");
+    let guard = [
+        (header::CONTENT_TYPE, *kind),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
+    ];
+    for (name, value) in guard {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_another_host_is_passed_on_as_what_a_browser_would_run() {
+        for (kind, passed) in [
+            ("application/json", "application/json"),
+            ("application/problem+json", "application/problem+json"),
+            ("application/xhtml+xml", "text/plain"),
+            ("application/javascript", "text/plain"),
+            ("text/html", "text/plain"),
+            ("", "text/plain"),
+        ] {
+            let looked = Looked { status: 200, kind: kind.to_owned(), body: b"{}".to_vec() };
+            let answer = answer(looked);
+            assert_eq!(answer.headers()[header::CONTENT_TYPE], passed, "{kind}");
+            assert_eq!(answer.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+            let policy = &answer.headers()[header::CONTENT_SECURITY_POLICY];
+            assert_eq!(policy, "default-src 'none'; sandbox");
+        }
+    }
 }

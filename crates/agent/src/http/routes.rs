@@ -322,9 +322,12 @@ async fn best_host<B: Backend>(
 
 async fn plan<B: Backend>(
     State(backend): State<B>,
+    Extension(caller): Extension<Caller>,
     filter: Result<Query<PlanFilter>, QueryRejection>,
 ) -> Answer<Plan> {
     let Query(PlanFilter { numbered }) = filter?;
+    // Who may apply nothing, as whoever looks from another host, must not change what the numbers of others mean.
+    let numbered = numbered && caller.needs(Role::Operator, "numbers to apply").is_ok();
     Ok(Json(backend.plan(numbered).await?))
 }
 

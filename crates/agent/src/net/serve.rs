@@ -170,7 +170,8 @@ async fn pass_on(
         }
         Ok(None) => {}
         Err(why) => {
-            let _ = heard.send(Heard::Bad { from, why: format!("{why:#}") }).await;
+            // Where the agent is too busy to be told, a flood of these would only pile up.
+            let _ = heard.try_send(Heard::Bad { from, why: format!("{why:#}") });
         }
     }
 }

@@ -75,6 +75,7 @@ async fn over_the_socket_no_other_page_gets_an_answer_whoever_forwards_it_to_a_b
         &[("host", "localhost:8080"), ("sec-fetch-site", "cross-site")][..],
         &[("host", "localhost:8080"), ("origin", "http://elsewhere.example")],
         &[("host", "rebound.example"), ("sec-fetch-site", "same-origin")],
+        &[("host", "rebound.example:8080")],
     ] {
         for path in ["/", "/v1/status"] {
             let (status, _, body) = asked(&served, path, with).await;
