@@ -13,6 +13,7 @@ mod faults;
 mod fuzz;
 mod model;
 mod mutants;
+mod newcomer;
 mod setup;
 mod web;
 
@@ -65,6 +66,9 @@ enum Task {
     /// Plant bugs, one at a time, and see that the checks find them
     #[command(after_help = "Example: cargo xtask mutants --json")]
     Mutants(mutants::Mutants),
+    /// Go from the package to the first recommendation on three clean Debian hosts, by the commands of docs/install.md
+    #[command(after_help = "Example: cargo xtask newcomer --json")]
+    Newcomer(newcomer::Newcomer),
     /// Stand for a QEMU; started by `bench monitor` only
     #[command(hide = true)]
     StandIn(bench::StandIn),
@@ -88,6 +92,7 @@ fn main() -> ExitCode {
         Task::Fuzz(task) => task.run(),
         Task::Model(task) => task.run(),
         Task::Mutants(task) => task.run(),
+        Task::Newcomer(task) => task.run(),
         Task::StandIn(task) => task.run(),
         Task::Setup(task) => task.run(),
         Task::Web(task) => task.run(),

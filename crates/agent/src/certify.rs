@@ -7,8 +7,11 @@
 //! ```
 //!
 //! A request is no secret. A token is one until it was used, a grant for ever: it holds the cluster keys.
+//!
+//! Root works on folders of keys as whoever owns them ([`as_owner`]); files that are named it reads and writes itself.
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,12 +30,15 @@ use crate::clock::{date, unix_seconds};
 use crate::config::Config;
 use crate::local;
 use crate::net::join;
+use crate::owner::as_owner;
 
 const DAY: u64 = 24 * 3600;
 /// Days that a host's certificate may hold.
 const DAYS_MAX: u64 = 397;
 /// Where the CA is if nothing else is said.
 pub(crate) const CA: &str = "/etc/evenkeel/ca";
+
+const UNIT: &str = "evenkeeld.service";
 
 /// The cluster's certificate authority (CA).
 #[derive(Debug, Subcommand)]
@@ -48,6 +54,9 @@ pub enum CaCommand {
         /// Make this host's own keys too: it is the first host of the cluster.
         #[arg(long)]
         own: bool,
+        /// Start this host's agent then, now and whenever the host starts.
+        #[arg(long, requires = "own")]
+        start: bool,
         /// Where the CA is.
         #[command(flatten)]
         place: Place,
@@ -141,8 +150,11 @@ pub struct Join {
     /// The host that has the CA: its address, and port if that is another than this host's.
     host: String,
     /// A file with the token on its first line; `-`: standard input. As an argument it would show in lists of processes.
-    #[arg(long)]
+    #[arg(long, default_value = "-")]
     token_file: PathBuf,
+    /// Start this host's agent then, now and whenever the host starts.
+    #[arg(long)]
+    start: bool,
 }
 
 /// What to do about keys.
@@ -156,7 +168,8 @@ pub enum Command {
     Keys(KeysCommand),
     /// Gets this host its keys from a host of the cluster that has the CA.
     #[command(
-        after_help = "Example:\n  evenkeel join 198.18.0.1 --token-file /run/user/1000/token    as `evenkeel ca token` gave it there"
+        after_help = "Examples:\n  evenkeel join 198.18.0.1 --start    asks for the token, as `evenkeel ca token` gave it there\n  \
+            evenkeel join 198.18.0.1 --token-file /run/user/1000/token"
     )]
     Join(Join),
 }
@@ -184,21 +197,26 @@ fn now() -> Unix {
 
 fn ca(command: &CaCommand, config: &Path) -> anyhow::Result<String> {
     match command {
-        CaCommand::Init { cluster, own, place } => {
+        CaCommand::Init { cluster, own, start, place } => {
             // A mistake there is told before anything is made.
             let config = own.then(|| read(config)).transpose()?;
             let passphrase = place.passphrase()?;
-            let ca = Authority::init(&place.folder, cluster, passphrase.as_deref(), now())?;
+            let ca = as_owner(&place.folder, || {
+                Authority::init(&place.folder, cluster, passphrase.as_deref(), now())
+            })?;
             let kept = if passphrase.is_some() { "encrypted" } else { "not encrypted" };
             let mut text = format!(
                 "the CA of cluster {cluster} is in {} ({kept}): whoever has it can make hosts; keep a copy elsewhere",
                 place.folder.display()
             );
             if let Some(config) = config {
-                let request = request::make(&config.keys(), &wanted(&config)?)?;
-                ca.sign(&request, LIFE, now())?.0.install(&config.keys(), now())?;
-                let _ = write!(text, "\nthis host has its keys in {}", config.keys().display());
+                let keys = config.keys();
+                let request = as_owner(&keys, || request::make(&keys, &wanted(&config)?))?;
+                let (grant, _) = as_owner(&place.folder, || ca.sign(&request, LIFE, now()))?;
+                as_owner(&keys, || grant.install(&keys, now()))?;
+                let _ = write!(text, "\nthis host has its keys in {}", keys.display());
             }
+            text += &started(*start)?;
             Ok(
                 text + "\nnext, for each further host: `evenkeel ca token` here, `evenkeel join` there"
             )
@@ -208,9 +226,10 @@ fn ca(command: &CaCommand, config: &Path) -> anyhow::Result<String> {
             let asked = std::fs::read_to_string(request)
                 .with_context(|| format!("reading {}", request.display()))?;
             let life = Duration::from_secs(days * DAY);
-            let ca = place.open()?;
-            own_keys(config).map(|keys| ca.absorb(&keys, now())).transpose()?;
-            let (grant, wanted) = ca.sign(&asked, life, now())?;
+            let (grant, wanted) = place.opened(|ca| {
+                own_keys(config).map(|keys| ca.absorb(&keys, now())).transpose()?;
+                ca.sign(&asked, life, now())
+            })?;
             grant.write(out)?;
             let Wanted { host, name, addresses } = wanted;
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
@@ -222,19 +241,18 @@ fn ca(command: &CaCommand, config: &Path) -> anyhow::Result<String> {
             ))
         }
         CaCommand::Update { out, place } => {
-            place.open()?.update()?.write(out)?;
+            place.opened(|ca| ca.update())?.write(out)?;
             Ok(format!("bring {} to any one host, and run `evenkeel keys install`", out.display()))
         }
         CaCommand::Token { minutes, address, place } => {
             let life = Duration::from_secs(minutes.saturating_mul(60));
-            let token = place.open()?.offer(life, *address, now())?;
+            let token = place.opened(|ca| ca.offer(life, *address, now()))?;
             Ok(format!("{token}"))
         }
-        CaCommand::Revoke { host, place } => {
-            let ca = place.open()?;
+        CaCommand::Revoke { host, place } => place.opened(|ca| {
             let host = ca.find(host)?;
-            revoke(&ca, &place.folder, host, own_keys(config).as_deref())
-        }
+            revoke(ca, &place.folder, host, own_keys(config).as_deref())
+        }),
     }
 }
 
@@ -315,29 +333,55 @@ impl Join {
             "this host has keys already, in {}: remove that folder to join another cluster",
             folder.display()
         );
-        let request = request::make(&folder, &wanted(config)?)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let grant = runtime.block_on(join(config.host.address, to, &token, &request))?;
-        grant.install(&folder, now())?;
+        as_owner(&folder, || {
+            let request = request::make(&folder, &wanted(config)?)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let grant = runtime.block_on(join(config.host.address, to, &token, &request))?;
+            grant.install(&folder, now()).map(drop)
+        })?;
         let shown = shown(&Keys::load(&folder)?);
-        Ok(format!("this host has joined; its keys are in {}\n{shown}", folder.display()))
+        let started = started(self.start)?;
+        Ok(format!("this host has joined; its keys are in {}\n{shown}{started}", folder.display()))
     }
 
     fn token(&self) -> anyhow::Result<String> {
         let file = &self.token_file;
-        let read = if file == Path::new("-") {
-            std::io::read_to_string(std::io::stdin())
-        } else {
-            std::fs::read_to_string(file)
-        };
+        let read =
+            if file == Path::new("-") { token_from_stdin() } else { std::fs::read_to_string(file) };
         let text = read.with_context(|| format!("reading {}", file.display()))?;
         Ok(text.lines().next().unwrap_or_default().to_owned())
     }
 }
 
+/// Its first line: a person ends it by the return key.
+fn token_from_stdin() -> std::io::Result<String> {
+    let mut input = std::io::stdin().lock();
+    if input.is_terminal() {
+        // Where it cannot be asked for it can still be given.
+        let _ = write!(std::io::stderr(), "the token, as `evenkeel ca token` printed it: ");
+    }
+    let mut line = String::new();
+    input.read_line(&mut line)?;
+    Ok(line)
+}
+
+/// Has systemd start the agent, if that is wanted; gives a line that says so.
+fn started(wanted: bool) -> anyhow::Result<String> {
+    if !wanted {
+        return Ok(String::new());
+    }
+    let status = std::process::Command::new("systemctl").args(["enable", "--now", UNIT]).status();
+    let next = "the keys are there, all that is left is to start `evenkeeld`";
+    let status = status.with_context(|| format!("running systemctl; {next}"))?;
+    ensure!(status.success(), "systemctl enable --now {UNIT} ended with {status}; {next}");
+    Ok(format!("\n{UNIT} is started, now and whenever this host starts"))
+}
+
 impl Place {
-    fn open(&self) -> anyhow::Result<Authority> {
-        Authority::open(&self.folder, self.passphrase()?.as_deref())
+    /// Opens the CA, for something that is done as the user whose it is.
+    fn opened<T>(&self, then: impl FnOnce(&Authority) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let passphrase = self.passphrase()?;
+        as_owner(&self.folder, || then(&Authority::open(&self.folder, passphrase.as_deref())?))
     }
 
     fn passphrase(&self) -> anyhow::Result<Option<String>> {
@@ -353,16 +397,17 @@ impl Place {
 fn keys(command: &KeysCommand, config: &Config) -> anyhow::Result<String> {
     let folder = config.keys();
     match command {
-        KeysCommand::Request => request::make(&folder, &wanted(config)?),
+        KeysCommand::Request => as_owner(&folder, || request::make(&folder, &wanted(config)?)),
         KeysCommand::Install { grant } => {
-            let came = Grant::read(grant)?.install(&folder, now())?;
+            let grant = Grant::read(grant)?;
+            let came = as_owner(&folder, || grant.install(&folder, now()))?;
             let keys = Keys::load(&folder)?;
             let what = if came.is_some() { "certificate, " } else { "" };
             let shown = shown(&keys);
             Ok(format!("{what}cluster keys and revocations are in {}\n{shown}", folder.display()))
         }
         KeysCommand::Rotate => {
-            let epoch = grant::rotate(&folder, now())?;
+            let epoch = as_owner(&folder, || grant::rotate(&folder, now()))?;
             Ok(format!(
                 "there is cluster key {epoch}: all hosts that can be reached have it within a minute, seal with it then, and forget the ones \
                  before ten minutes later"

@@ -32,6 +32,7 @@ mod monitoring;
 pub mod net;
 mod noise;
 mod overview;
+mod owner;
 mod planned;
 mod recording;
 mod reload;

@@ -101,6 +101,11 @@ pub(super) const FULL: &[Phase] = &[
         run: |_| finish(cargo(&["xtask", "dist", "--check", "--json"])),
     },
     Phase {
+        name: "newcomer",
+        what: "from the package to a recommendation, as docs/install.md says",
+        run: |_| finish(cargo(&["xtask", "newcomer", "--json"])),
+    },
+    Phase {
         name: "model",
         what: "the machines of a move under every order of events",
         run: |_| finish(cargo(&["xtask", "model", "--json"])),

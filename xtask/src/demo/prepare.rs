@@ -64,11 +64,22 @@ pub(crate) fn in_sandbox_with(
     driver: Driver,
     body: impl AsyncFnOnce() -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
-    if sandbox::outside() {
-        sandbox::allowed()?;
+    let build = || {
         let with_libvirt = driver == Driver::Libvirt;
         lab::setup::ensure_with(with_libvirt, &mut |step| say(step)).context("setup")?;
-        build(driver)?;
+        build(driver)
+    };
+    in_sandbox_after(build, body)
+}
+
+/// Runs `body` in a sandbox, after `prepare` outside of it.
+pub(crate) fn in_sandbox_after(
+    prepare: impl FnOnce() -> anyhow::Result<()>,
+    body: impl AsyncFnOnce() -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    if sandbox::outside() {
+        sandbox::allowed()?;
+        prepare()?;
         end_at_ctrl_c()?;
     }
     match sandbox::enter()? {

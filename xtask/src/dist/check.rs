@@ -22,8 +22,8 @@ const STARTS_MAX: Duration = Duration::from_secs(30);
 const LEFT: &[&str] =
     &["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/var/", "/dev/", "/run/"];
 
-/// The agent has a user of its own.
-const AS_AGENT: [&str; 4] = ["runuser", "-u", "evenkeel", "--"];
+/// Runs a command in the folder, where it finds /proc, as on any machine.
+const IN_FOLDER: &str = "mount -t proc proc $0/proc && exec chroot $0 \"$@\"";
 
 /// How one step went.
 #[derive(Serialize)]
@@ -92,14 +92,15 @@ impl Clean {
 
     /// What a command in it says.
     fn said(&self, words: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new("chroot");
+        let mut command = Command::new("unshare");
         command
+            .args(["--mount", "--propagation", "private", "sh", "-c", IN_FOLDER])
             .arg(&self.root)
             .args(words)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         let output = command.env("DEBIAN_FRONTEND", "noninteractive").output();
-        let output = output.context("running chroot")?;
+        let output = output.context("running unshare")?;
         let all = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&all).into_owned();
         ensure!(output.status.success(), "{}: {} {text}", words.join(" "), output.status);
@@ -155,8 +156,9 @@ impl Clean {
             .replace("# request = \"multicast\"", "request = \"fan-out\"");
         fs::write(&file, text)?;
         self.said(&["evenkeel", "config", "check"])?;
-        let init = ["evenkeel", "ca", "init", "--cluster", "example", "--own"];
-        self.said(&[&AS_AGENT[..], &init].concat())?;
+        // As a machine's first start does.
+        self.said(&["systemd-machine-id-setup"])?;
+        self.said(&["evenkeel", "ca", "init", "--cluster", "example", "--own"])?;
         // As the unit does.
         self.said(&[
             "install",

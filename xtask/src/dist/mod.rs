@@ -31,6 +31,9 @@ const BUILT: [&[&str]; 3] = [
     &["sim", "--bin", "evenkeel-sim"],
 ];
 
+/// What is installed, as it lies in the folder of packages.
+const TREE: &str = "tree";
+
 /// Arguments of the task.
 #[derive(Args)]
 pub(crate) struct Dist {
@@ -51,30 +54,20 @@ struct Report {
     ok: bool,
 }
 
+/// A package.
 #[derive(Serialize)]
-struct Package {
-    path: PathBuf,
+pub(crate) struct Package {
+    pub(crate) path: PathBuf,
     bytes: u64,
     files: usize,
 }
 
 impl Dist {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        // Before the agent, which has it inside.
-        crate::web::build()?;
-        BUILT.into_iter().try_for_each(prepare::release)?;
-        let version = env!("CARGO_PKG_VERSION");
-        let folder = root().join("target/dist");
-        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        let tree = folder.join("tree");
-        say("putting together what is installed");
-        let files = tree::make(&tree)?;
-        say("packing");
-        let path = deb::pack(&tree, &folder, version)?;
-        let bytes = std::fs::metadata(&path)?.len();
-        let checks = if self.check { checked(&tree, &folder, &path)? } else { Vec::new() };
+        let package = package()?;
+        let checks = if self.check { checked(&package.path)? } else { Vec::new() };
         let ok = checks.iter().all(|row| row.ok);
-        let report = Report { packages: vec![Package { path, bytes, files }], checks, ok };
+        let report = Report { packages: vec![package], checks, ok };
         let line = |package: &Package| {
             let Package { path, bytes, files } = package;
             format!("{}  {} KiB, {files} files", path.display(), bytes / 1024)
@@ -87,9 +80,30 @@ impl Dist {
     }
 }
 
+/// Where packages, and the folders that they are tried in, are.
+pub(crate) fn folder() -> PathBuf {
+    root().join("target/dist")
+}
+
+/// Builds all of it, and packs it.
+pub(crate) fn package() -> anyhow::Result<Package> {
+    // Before the agent, which has it inside.
+    crate::web::build()?;
+    BUILT.into_iter().try_for_each(prepare::release)?;
+    let folder = folder();
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let tree = folder.join(TREE);
+    say("putting together what is installed");
+    let files = tree::make(&tree)?;
+    say("packing");
+    let path = deb::pack(&tree, &folder, env!("CARGO_PKG_VERSION"))?;
+    let bytes = std::fs::metadata(&path)?.len();
+    Ok(Package { path, bytes, files })
+}
+
 /// The package and, for the upgrade, the same with a later version.
-fn checked(tree: &Path, folder: &Path, package: &Path) -> anyhow::Result<Vec<check::Row>> {
-    let later =
-        deb::pack(tree, &folder.join("later"), concat!(env!("CARGO_PKG_VERSION"), "+later"))?;
-    check::run([package, &later], folder)
+fn checked(package: &Path) -> anyhow::Result<Vec<check::Row>> {
+    let (folder, version) = (folder(), concat!(env!("CARGO_PKG_VERSION"), "+later"));
+    let later = deb::pack(&folder.join(TREE), &folder.join("later"), version)?;
+    check::run([package, &later], &folder)
 }
