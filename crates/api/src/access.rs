@@ -14,6 +14,7 @@ pub const AUDIT_MAX: u32 = 1000;
 /// What a token is good for; each role may do all that the one before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// May look.
@@ -34,6 +35,7 @@ impl fmt::Display for Role {
 /// `POST /v1/tokens`: make a token. Over the unix socket alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// Whose it is, or what it is for: 1 to 64 bytes, for people.
@@ -47,6 +49,7 @@ pub struct TokenRequest {
 /// Answer to `POST /v1/tokens`: the only time that the token itself is told.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TokenMade {
     /// What is sent as `Authorization: Bearer …`. A secret.
     pub token: String,
@@ -64,6 +67,7 @@ impl fmt::Debug for TokenMade {
 /// One of `GET /v1/tokens`, and the answer to `POST /v1/tokens/{id}/revoke`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TokenView {
     /// Names it; no secret.
     pub id: String,
@@ -82,6 +86,8 @@ pub struct TokenView {
 /// What is asked of `GET /v1/audit`, as its query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditFilter {
     /// Only lines of so many seconds back from now.
@@ -95,6 +101,7 @@ pub struct AuditFilter {
 /// `GET /v1/audit`: what was asked of this agent that could change something.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AuditView {
     /// Its lines, oldest first.
     pub lines: Vec<AuditLine>,
@@ -109,6 +116,7 @@ pub struct AuditView {
 /// What was asked of an agent, by whom, and what came of it: one line of the audit log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AuditLine {
     /// Counts the lines from 1.
     pub seq: u64,
@@ -137,6 +145,7 @@ pub struct AuditLine {
 /// Who asked: a user of the host, or whoever holds a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Who {
     /// A user of the host, by the kernel's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,6 +173,7 @@ impl fmt::Display for Who {
 /// Whether the lines of an audit log fit together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AuditCheck {
     /// Lines that were gone through.
     pub lines: u64,

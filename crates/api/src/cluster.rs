@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// `GET /v1/cluster`: its own host as it measures it, the others as they last said of themselves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ClusterView {
     /// Name of the host that answers.
     pub host: String,
@@ -21,6 +22,7 @@ pub struct ClusterView {
 
 /// A host; what is absent it has not said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ClusterHost {
     /// Its name.
     pub name: String,
@@ -44,6 +46,7 @@ pub struct ClusterHost {
 
 /// A VM, where it is listed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ClusterVm {
     /// Its name.
     pub name: String,
@@ -71,6 +74,7 @@ pub struct ClusterVm {
 
 /// What a VM asks of its host, as its agent goes by it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ClusterLoad {
     /// Processor time used and waited for.
     pub cpu_millicores: u64,

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 /// What is asked of `GET /v1/vms/{vm}/history` and `GET /v1/hosts/{host}/history`, as its query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(default, deny_unknown_fields)]
 pub struct HistoryFilter {
     /// How far back, in seconds; absent: 600.
@@ -18,6 +20,7 @@ pub struct HistoryFilter {
 /// How a VM or a host did over time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HistoryView {
     /// Its name.
     pub name: String,
@@ -38,6 +41,7 @@ pub struct HistoryView {
 /// One metric over time, to one percent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Series {
     /// `cpu`, `cpu-wait`, `memory`, `sent-packets`, `received-packets`, `sent-bits`, `received-bits`, `dropped`, `disk`, `dirty`.
     pub metric: String,
@@ -56,6 +60,7 @@ pub struct Series {
 /// A stay of a VM on another host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StayView {
     /// The host's name then.
     pub host: String,

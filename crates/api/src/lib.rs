@@ -49,6 +49,7 @@ pub const STREAMS_MAX: usize = 32;
 /// `GET /v1/status`: the local agent in one look.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Status {
     /// Version of the agent.
     pub version: String,
@@ -89,6 +90,7 @@ pub struct Status {
 /// The network card that the VMs' bridge goes out by, and what its driver says of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct UplinkView {
     /// Its name.
     pub name: String,
@@ -107,6 +109,7 @@ pub struct UplinkView {
 /// A queue of the uplink that loses something.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct QueueView {
     /// `rx` (the host receives) or `tx`, and its number: `rx-3`.
     pub queue: String,
@@ -119,6 +122,7 @@ pub struct QueueView {
 /// One of `GET /v1/hosts`: what this agent knows of a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HostView {
     /// Its name.
     pub name: String,
@@ -153,6 +157,7 @@ pub struct HostView {
 /// One of `GET /v1/inventory`: a VM of this or of another host, as that host listed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VmPlace {
     /// Its name.
     pub name: String,
@@ -175,6 +180,7 @@ pub struct VmPlace {
 /// One of `GET /v1/vms`: a VM on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VmView {
     /// Its name.
     pub name: String,
@@ -226,6 +232,7 @@ pub struct VmView {
 /// least one end is a VM here, and pairs that sent nothing are left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FlowView {
     /// The sender: a VM's name, or `outside`: another machine, or the host itself.
     pub from: String,
@@ -244,6 +251,7 @@ pub struct FlowView {
 /// What a VM is expected to ask in the next hour, by its usage history; made anew every five minutes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NextHourView {
     /// Processor time used and waited for, mean of the hour, percent of one core.
     pub cpu_mean_percent: f64,
@@ -258,6 +266,7 @@ pub struct NextHourView {
 /// What a VM was given of its host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ShareView {
     /// Weight of its processor time beside others with one: 1 to 10,000, 100 is usual.
     pub cpu_weight: Option<u32>,
@@ -272,6 +281,7 @@ pub struct ShareView {
 /// One of `GET /v1/moves`: a move from or to this host, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct MoveView {
     /// Its id.
     pub id: String,
@@ -324,6 +334,7 @@ pub struct MoveView {
 /// One of `GET /v1/events`: something that was decided or seen. A move's events tell its whole story.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Event {
     /// Counts this host's events.
     pub seq: u64,
@@ -348,6 +359,7 @@ pub struct Event {
 /// The steps of the method, and what else is worth noting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// The monitor saw a threshold crossed.
@@ -410,6 +422,8 @@ impl fmt::Display for Step {
 /// What is asked of `GET /v1/events`, as its query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(default, deny_unknown_fields)]
 pub struct EventFilter {
     /// Only events with a greater `seq`, the oldest `limit` of them; absent: the newest `limit` of all.
@@ -426,6 +440,7 @@ pub struct EventFilter {
 /// `POST /v1/moves`: move a VM now, by hand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MoveRequest {
     /// Name or UUID of a VM on this host.
@@ -440,6 +455,7 @@ pub struct MoveRequest {
 /// Answer to `POST /v1/moves`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct MoveStarted {
     /// The move, to be followed under `/v1/moves/{id}`.
     pub move_id: String,
@@ -451,6 +467,7 @@ pub struct MoveStarted {
 /// `GET /v1/balancer`, and the answer to `POST /v1/balancer`: whether this host begins balancing moves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Balancer {
     /// This host's name.
     pub host: String,
@@ -463,6 +480,7 @@ pub struct Balancer {
 /// `POST /v1/balancer`: switch it on or off, on this host alone. Moves that are under way go on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BalancerRequest {
     /// Whether it shall be on.
@@ -472,6 +490,7 @@ pub struct BalancerRequest {
 /// `GET /v1/moves/{id}/resolve`: what is known of a move that may need a person to end it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Unsettled {
     /// The move.
     pub move_id: String,
@@ -488,6 +507,7 @@ pub struct Unsettled {
 /// One decision, and whether it may be taken now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Choice {
     /// The decision.
     pub decision: Decision,
@@ -498,6 +518,7 @@ pub struct Choice {
 /// What a person decides of a move that cannot be settled without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Decision {
     /// The VM is this host's, and may run here.
@@ -509,6 +530,7 @@ pub enum Decision {
 /// `POST /v1/moves/{id}/resolve`: end a move that cannot be settled without a person.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Resolve {
     /// What was decided.
@@ -521,6 +543,8 @@ pub struct Resolve {
 /// What is asked of `GET /v1/why/{vm}`, as its query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(default, deny_unknown_fields)]
 pub struct WhyFilter {
     /// Name or id of another host: what keeps the VM from going there. The first obstacle is the verdict, each with the least
@@ -531,6 +555,7 @@ pub struct WhyFilter {
 /// `GET /v1/why/{vm or move}`: why it moved, or why it does not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Why {
     /// What was asked about.
     pub about: String,
@@ -545,6 +570,7 @@ pub struct Why {
 /// Any refusal of the API: RFC 9457's problem details.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// HTTP status.
     pub status: u16,

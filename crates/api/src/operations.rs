@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// `POST /v1/vms/{vm}/exclude`: leave a VM on this host where it is; balancing and rules pass it over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExcludeRequest {
     /// For so long; absent: for good.
@@ -15,6 +16,7 @@ pub struct ExcludeRequest {
 /// this host. Kept over restarts of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Exclusion {
     /// The VM's name.
     pub vm: String,
@@ -35,6 +37,7 @@ pub struct Exclusion {
 /// `POST /v1/drain`: have all VMs leave this host and none come, or end that. Moves that are under way go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     /// Whether it shall be drained.
@@ -46,6 +49,7 @@ pub struct DrainRequest {
 /// `GET /v1/drain`, and the answer to `POST /v1/drain`: how a drain goes. Kept over restarts of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DrainView {
     /// This host's name.
     pub host: String,
@@ -65,6 +69,7 @@ pub struct DrainView {
 /// A VM that left a host while it was drained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LeftVm {
     /// Its name.
     pub vm: String,
@@ -79,6 +84,7 @@ pub struct LeftVm {
 /// A VM that is to leave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LeavingVm {
     /// Its name.
     pub vm: String,
@@ -97,6 +103,7 @@ pub struct LeavingVm {
 /// A VM that is defined on a host and does not run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StoppedVm {
     /// Its name; its UUID where its definition does not say.
     pub vm: String,
@@ -107,6 +114,7 @@ pub struct StoppedVm {
 /// `POST /v1/best-host`: which host would take a VM that is yet to be started. Nothing is done, and nobody asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BestHostRequest {
     /// Its name, by which `[rules]` may know it.
@@ -125,6 +133,7 @@ pub struct BestHostRequest {
 /// without a reservation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BestHost {
     /// The host's name.
     pub host: String,

@@ -10,6 +10,7 @@ pub const ENDED_REPORTED: usize = 10;
 /// `GET /v1/me`: who asks, as the agent knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Me {
     /// For people: `anna (token 1a2b3c4d)`, `root (uid 0)`.
     pub who: String,
@@ -24,6 +25,7 @@ pub struct Me {
 /// `GET /v1/overview`: every host that is known, with what it reports of itself, as of a second or two ago.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Overview {
     /// Name of the host that answers.
     pub host: String,
@@ -38,6 +40,7 @@ pub struct Overview {
 /// A host: what is known of it, and what it reported when it was asked last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OverviewHost {
     /// As `GET /v1/hosts` has it.
     pub seen: HostView,
@@ -52,6 +55,7 @@ pub struct OverviewHost {
 /// `GET /v1/report`: a host, its VMs and its moves, short enough to be asked for every other second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Report {
     /// The host in one look.
     pub status: Status,
@@ -66,6 +70,7 @@ pub struct Report {
 /// A VM in short; `GET /v1/vms` tells all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VmTile {
     /// Its name.
     pub name: String,

@@ -10,6 +10,8 @@ pub const PLAN_SHOWN_MAX: Duration = Duration::from_mins(10);
 /// What is asked of `GET /v1/plan`, as its query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(default, deny_unknown_fields)]
 pub struct PlanFilter {
     /// Its numbers shall mean these moves from now on, in `GET /v1/plan/shown`: for whoever shows it to a person who then names
@@ -20,6 +22,7 @@ pub struct PlanFilter {
 /// `GET /v1/plan`: what would be moved from this host now. Nothing is done, and no other host asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Plan {
     /// This host's name.
     pub host: String,
@@ -34,6 +37,7 @@ pub struct Plan {
 /// One move that would be made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PlannedMove {
     /// Its place in the plan, from 1. If it was asked for `numbered`, `GET /v1/plan/shown` tells what it means, for ten minutes.
     pub number: u32,
@@ -73,6 +77,7 @@ pub struct PlannedMove {
 /// `POST /v1/plan/apply`: begin what is planned, as far as it still holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ApplyRequest {
     /// Names or UUIDs of VMs on this host; empty: all that are planned.
@@ -82,6 +87,7 @@ pub struct ApplyRequest {
 /// Answer to `POST /v1/plan/apply`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Applied {
     /// This host's name.
     pub host: String,
@@ -94,6 +100,7 @@ pub struct Applied {
 /// What came of one VM: its move has begun, or it was refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AppliedVm {
     /// As it was named.
     pub vm: String,

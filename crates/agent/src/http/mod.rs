@@ -45,6 +45,7 @@ mod gate;
 mod guesses;
 mod hold;
 mod looker;
+mod openapi;
 mod page;
 mod peer;
 mod problem;

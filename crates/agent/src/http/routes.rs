@@ -23,7 +23,7 @@ use axum::{Extension, Json, Router};
 use super::gate::{Caller, Gate, Passage, pass};
 use super::problem::{Refused, no_such_method, no_such_route};
 use super::stream::{self, Streams};
-use super::{About, Backend, EventQuery, access, looker, page};
+use super::{About, Backend, EventQuery, access, looker, openapi, page};
 
 pub(super) type Answer<T> = Result<Json<T>, Refused>;
 pub(super) type Accepted<T> = Result<(StatusCode, Json<T>), Refused>;
@@ -89,6 +89,7 @@ fn routes<B: Backend>() -> Routes<B> {
         .get("/assets/{file}", Needs::Nothing, page::asset)
         .get("/healthz", LOOK, healthz::<B>)
         .get("/metrics", LOOK, metrics::<B>)
+        .get("/v1/openapi.json", LOOK, openapi::openapi::<B>)
         .get("/v1/me", LOOK, me::<B>)
         .get("/v1/report", LOOK, report::<B>)
         .get("/v1/overview", LOOK, overview::<B>)

@@ -5,6 +5,7 @@
 mod access;
 mod backend;
 mod follow;
+mod openapi;
 mod page;
 mod routes;
 mod socket;
