@@ -184,6 +184,23 @@ impl Rpc {
         self.call(231, of.write().word(flags)).await.map(drop)
     }
 
+    /// Writes what stands of one namespace in its `<metadata>`, now and, if `kept`, for its next start; nothing takes that out. What others
+    /// keep there is not touched.
+    pub(super) async fn set_metadata(
+        &self,
+        of: &Domain,
+        (prefix, namespace): (&str, &str),
+        element: Option<&str>,
+        kept: bool,
+    ) -> Result<()> {
+        const ELEMENT: u32 = 2;
+        const LIVE: u32 = 1;
+        const CONFIG: u32 = 2;
+        let arguments = of.write().word(ELEMENT).maybe(element).maybe(Some(prefix));
+        let flags = if kept { LIVE | CONFIG } else { LIVE };
+        self.call(264, arguments.maybe(Some(namespace)).word(flags)).await.map(drop)
+    }
+
     /// Lets it run.
     pub(super) async fn resume(&self, of: &Domain) -> Result<()> {
         self.call(28, of.write()).await.map(drop)

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::super::tap::Link;
 
 /// The namespace of our words.
-const NAMESPACE: &str = "urn:evenkeel:vm";
+pub(super) const NAMESPACE: &str = "urn:evenkeel:vm";
 
 /// A domain as its live definition has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,14 +156,28 @@ impl Start {
     }
 }
 
-/// Where an incoming side listens, and what its libvirt says to the source's: `Endpoint::uri` of this driver.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Where an incoming side listens, and what its libvirt says to the source's: `Endpoint::uri` of this driver, which is `uri cookie`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listens {
     /// Where QEMU listens.
     pub(super) uri: String,
     /// For the source's libvirt.
     pub(super) cookie: String,
+}
+
+impl Listens {
+    pub(super) fn format(&self) -> String {
+        format!("{} {}", self.uri, self.cookie)
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Listens, Garbled> {
+        match text.split_once(' ') {
+            Some((uri, cookie)) if !uri.is_empty() => {
+                Ok(Listens { uri: uri.to_owned(), cookie: cookie.to_owned() })
+            }
+            _ => Err(Garbled("it names no address and cookie".to_owned())),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -208,6 +222,13 @@ mod tests {
             let why = Definition::parse(&GOOD.replace(from, to)).unwrap_err().to_string();
             assert!(why.contains(said), "{to}: {why}");
         }
+    }
+
+    #[test]
+    fn where_a_target_listens_is_read_at_the_source() {
+        let listens = Listens { uri: "tcp:[fd00::2]:49152".into(), cookie: "<a b='c'/>\n".into() };
+        assert_eq!(Listens::parse(&listens.format()), Ok(listens));
+        assert!(Listens::parse("tcp:host2:49152").is_err() && Listens::parse(" <a/>").is_err());
     }
 
     #[test]
