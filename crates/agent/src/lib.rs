@@ -40,5 +40,6 @@ pub mod run;
 mod said;
 mod steering;
 mod switch;
+mod tags;
 mod views;
 mod why;
