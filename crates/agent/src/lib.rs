@@ -23,6 +23,7 @@ mod exclusions;
 mod histories;
 mod history;
 mod hold;
+pub mod hook;
 pub mod http;
 mod journal;
 mod kept;
