@@ -4,6 +4,7 @@
 
 mod connections;
 mod faults;
+mod fits;
 mod hosts;
 mod moves;
 mod tags;

@@ -8,6 +8,7 @@ use decide::units::VmId;
 use super::calls::{Domain, Flags, State};
 use super::definition::{Definition, Start};
 use super::files;
+use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
 use super::vm::{Following, VmTask};
 use crate::hypervisor::Watched;
@@ -177,7 +178,9 @@ impl VmTask {
             }
             Err(error) => return Err(error.into()),
         };
-        let start = Start { live, cookie, kept, autostart };
+        let disks = Wants::parse(&live).map_err(Unread::why)?.identities().await;
+        let qemu = Some(rpc.hypervisor().await?);
+        let start = Start { live, cookie, kept, autostart, qemu, disks };
         let text = start.format().map_err(Unread::why)?;
         let same = self.run_state.is_some()
             && self.problem.is_none()

@@ -10,6 +10,8 @@
 //!   </metadata>
 //! ```
 
+use std::collections::BTreeMap;
+
 use decide::policy::rules::unreadable;
 use decide::units::Mib;
 use decide::wire::limits::{START_MAX, TAG_MAX, TAGS_MAX};
@@ -45,6 +47,12 @@ pub(super) struct Definition {
 #[error("{0}")]
 pub(super) struct Garbled(String);
 
+impl Garbled {
+    pub(super) fn new(why: impl Into<String>) -> Garbled {
+        Garbled(why.into())
+    }
+}
+
 impl Definition {
     /// Reads a domain's XML.
     pub(super) fn parse(xml: &str) -> Result<Definition, Garbled> {
@@ -73,16 +81,16 @@ impl Definition {
     }
 }
 
-fn child<'a, 'b>(of: Node<'a, 'b>, name: &str) -> Option<Node<'a, 'b>> {
+pub(super) fn child<'a, 'b>(of: Node<'a, 'b>, name: &str) -> Option<Node<'a, 'b>> {
     of.children().find(|node| node.has_tag_name(name))
 }
 
-fn text<'a>(of: Node<'a, '_>, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(of: Node<'a, '_>, name: &str) -> Option<&'a str> {
     child(of, name)?.text().map(str::trim)
 }
 
 /// A size, of which libvirt gives KiB unless it says otherwise; rounded up.
-fn mib(node: Node<'_, '_>) -> Option<Mib> {
+pub(super) fn mib(node: Node<'_, '_>) -> Option<Mib> {
     let amount: u64 = node.text()?.trim().parse().ok()?;
     let bytes = match node.attribute("unit").unwrap_or("KiB") {
         "b" | "bytes" => amount,
@@ -137,6 +145,12 @@ pub(super) struct Start {
     pub(super) kept: Option<String>,
     /// Whether it is started with its host.
     pub(super) autostart: bool,
+    /// The version of QEMU where it runs, as libvirt counts.
+    #[serde(default)]
+    pub(super) qemu: Option<u64>,
+    /// What its disks are, by path, as far as that can be told from anywhere.
+    #[serde(default)]
+    pub(super) disks: BTreeMap<String, String>,
 }
 
 impl Start {
@@ -238,6 +252,8 @@ mod tests {
             cookie: "<c/>".into(),
             kept: Some(GOOD.into()),
             autostart: true,
+            qemu: Some(10_000_002),
+            disks: [("/d.img".to_owned(), "inode 7".to_owned())].into(),
         };
         assert_eq!(Start::parse(&start.format().unwrap()), Ok(start.clone()));
         let long = Start { live: "x".repeat(START_MAX), ..start };

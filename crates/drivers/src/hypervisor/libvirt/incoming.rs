@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::calls::{Flags, State};
 use super::definition::{Definition, Listens, Start};
 use super::files;
+use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
 use super::vm::{Call, Following, VmTask};
 use super::xdr::Value;
@@ -113,6 +114,8 @@ impl VmTask {
         if domains.iter().any(|domain| domain.name == wanted.name) {
             return Err(format!("another domain here is named {:?}", wanted.name));
         }
+        let wants = Wants::parse(&start.live).map_err(|garbled| garbled.to_string())?;
+        wants.missing(&start, &rpc).await?;
         match self.find_process() {
             Ok(false) => Ok(start),
             Ok(true) => Err("a QEMU with its UUID runs here already".to_owned()),

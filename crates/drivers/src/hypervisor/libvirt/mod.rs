@@ -33,6 +33,7 @@ mod calls;
 mod definition;
 mod figures;
 mod files;
+mod fit;
 mod incoming;
 mod left;
 mod rpc;

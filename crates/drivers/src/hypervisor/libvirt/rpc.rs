@@ -69,6 +69,11 @@ pub(super) enum RpcError {
 }
 
 impl RpcError {
+    /// Whether a processor was compared and is not enough (`VIR_ERR_CPU_INCOMPATIBLE`).
+    pub(super) fn incompatible_cpu(&self) -> bool {
+        matches!(self, RpcError::Refused { code: 91, .. })
+    }
+
     /// Whether there is no such domain.
     pub(super) fn no_domain(&self) -> bool {
         matches!(self, RpcError::Refused { code: 42, .. })
