@@ -174,7 +174,7 @@ pub(crate) enum Command {
     Vm {
         /// What about them.
         #[command(subcommand)]
-        what: VmCommand,
+        what: crate::vm::VmCommand,
     },
 
     /// Have all VMs leave this host, one after another, and none come; follow it until no more can leave.
@@ -457,25 +457,6 @@ Examples:
   evenkeel exclude web --for 2h
   evenkeel exclude
   evenkeel include web";
-
-const VM_SET_HELP: &str = "\
-Written into the VM's own definition, for now and its next start: with libvirt into the domain's <metadata>, where nothing of others is
-touched. They are read at once and go with the VM. With the driver qemu its file is yours: the answer names it.
-
-Keys, as in tags (evenkeel:KEY=VALUE): affinity, anti-affinity, pin, pin-label, prefer, prefer-label (names, several with commas),
-exclude, exclude=2026-12-24T18:00Z, priority=N, downtime=200ms, rest=12h, hours='Mon-Fri 20:00-06:00 UTC'. A key replaces all that the VM has of
-it; KEY= takes it away. Words of ProxLB (plb_…) and tags of others stay.
-
-Examples:
-  evenkeel vm set web pin=host1,host2 priority=5
-  evenkeel vm set web pin=
-  evenkeel vm set db exclude";
-
-const VM_SHOW_HELP: &str = "\
-Its tags, one a line, as they stand in its definition; `evenkeel vms VM` tells the rules that they make with those of the configuration.
-
-Example:
-  evenkeel vm show web";
 
 const DRAIN_HELP: &str = "\
 Each VM goes where it costs least, at any cost, but never against rules or where there is no room; the largest first. Stopped VMs
@@ -800,23 +781,3 @@ Exit codes: 0 the VM stays (with --no-wait: the agent was told), 1 too late or r
 
 Example:
   evenkeel move cancel 1a2b3c4d.1.3";
-
-/// What about a VM's own rules.
-#[derive(Debug, Subcommand)]
-pub(crate) enum VmCommand {
-    /// What stands in the VM's definition.
-    #[command(after_help = VM_SHOW_HELP)]
-    Show {
-        /// Name or UUID of a VM on this host.
-        vm: String,
-    },
-    /// Set rules there.
-    #[command(after_help = VM_SET_HELP)]
-    Set {
-        /// Name or UUID of a VM on this host.
-        vm: String,
-        /// What to set.
-        #[arg(value_name = "KEY=VALUE", required = true)]
-        rules: Vec<String>,
-    },
-}

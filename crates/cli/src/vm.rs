@@ -3,10 +3,49 @@
 use anyhow::Context;
 use api::client::Client;
 use api::{VmTag, VmTagsRequest};
+use clap::Subcommand;
 
-use crate::args::VmCommand;
 use crate::screen::Screen;
 use crate::show;
+
+const VM_SET_HELP: &str = "\
+Written into the VM's own definition, for now and its next start: with libvirt into the domain's <metadata>, where nothing of others is
+touched. They are read at once and go with the VM. With the driver qemu its file is yours: the answer names it.
+
+Keys, as in tags (evenkeel:KEY=VALUE): affinity, anti-affinity, pin, pin-label, prefer, prefer-label (names, several with commas),
+exclude, exclude=2026-12-24T18:00Z, priority=N, downtime=200ms, rest=12h, hours='Mon-Fri 20:00-06:00 UTC'. A key replaces all that the VM has of
+it; KEY= takes it away. Words of ProxLB (plb_…) and tags of others stay.
+
+Examples:
+  evenkeel vm set web pin=host1,host2 priority=5
+  evenkeel vm set web pin=
+  evenkeel vm set db exclude";
+
+const VM_SHOW_HELP: &str = "\
+Its tags, one a line, as they stand in its definition; `evenkeel vms VM` tells the rules that they make with those of the configuration.
+
+Example:
+  evenkeel vm show web";
+
+/// What about a VM's own rules.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VmCommand {
+    /// What stands in the VM's definition.
+    #[command(after_help = VM_SHOW_HELP)]
+    Show {
+        /// Name or UUID of a VM on this host.
+        vm: String,
+    },
+    /// Set rules there.
+    #[command(after_help = VM_SET_HELP)]
+    Set {
+        /// Name or UUID of a VM on this host.
+        vm: String,
+        /// What to set.
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        rules: Vec<String>,
+    },
+}
 
 /// Keys whose values are names, of which several are written with commas.
 const NAMES: [&str; 6] =

@@ -75,7 +75,7 @@ impl Bed {
     /// Removes the guest's domain, whose QEMU is gone, and its marks, as a person would.
     pub(crate) async fn undefine_by_hand(&self, number: usize) -> anyhow::Result<()> {
         let (host, name) = (self.cluster.host(number), &*self.plan.name);
-        let off = || Ok((!state(host, name).is_some_and(|it| it != "shut off")).then_some(()));
+        let off = || Ok(state(host, name).is_none_or(|it| it == "shut off").then_some(()));
         wait::until(NOTICED_MAX, "libvirt sees that its QEMU ended", off).await?;
         if state(host, name).is_some() {
             virsh(host, &["undefine", name])?;

@@ -39,7 +39,6 @@ pub fn cell(driver: Driver, phase: Phase, fault: Fault) -> Cell {
 }
 
 /// The cells in which libvirt differs.
-#[expect(clippy::wildcard_enum_match_arm, reason = "most phases come out alike")]
 fn under_libvirt(phase: Phase, fault: Fault) -> Option<Cell> {
     use Outcome::{GoesOn, Moved, Paused, Stays, Waits};
     use Phase::{AfterSwitchOver, BeforeSwitchOver, Copying, Done, Ready};

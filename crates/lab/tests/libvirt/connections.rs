@@ -1,7 +1,7 @@
 //! Connections to libvirt that end alone, and QEMUs that hang: what is promised holds, and nobody else waits.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use decide::migrate::hypervisor::{
@@ -12,6 +12,7 @@ use lab::hosts::Host;
 use lab::libvirt::{self, virsh};
 use lab::{guests, sandbox};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::Instant;
 
 use crate::hosts::{FAST, Pair, empty, start_empty, until};
 

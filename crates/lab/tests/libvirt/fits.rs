@@ -28,61 +28,10 @@ fn each_thing_that_a_target_lacks_is_named_before_anything_is_started() {
         let mut pair = Pair::start().await?;
         let vm = VmId(0xb1);
         let good = start_empty(&mut pair, vm, 0).await?;
-        let cpu = |model: &str| {
-            format!(
-                "<cpu mode='custom' match='exact'><model fallback='forbid'>{model}</model></cpu>"
-            )
-        };
         let clash = empty(&pair.network, VmId(0xb2), 0)?.replace("<name>vm-b2<", "<name>vm-b1<");
         let there = &pair.network.hosts()[1];
         std::fs::write(there.path("/run/evenkeel/clash.xml"), clash)?;
-        let cases: [(&str, &str, String); 6] = [
-            ("<devices>", "the processor here is not enough", cpu("EPYC-Milan")),
-            (
-                "</devices>",
-                "a device of its host's",
-                "<hostdev mode='subsystem' type='pci'/>".into(),
-            ),
-            (
-                "</devices>",
-                "no network br9 here",
-                "<interface type='bridge'><source bridge='br9'/></interface>".into(),
-            ),
-            (
-                "</devices>",
-                "carries an MTU of 1500",
-                "<interface type='bridge'><source bridge='br0'/><mtu size='9000'/></interface>"
-                    .into(),
-            ),
-            (
-                "</devices>",
-                "/no/such.img cannot be had here",
-                "<disk type='file'><source file='/no/such.img'/></disk>".into(),
-            ),
-            (
-                "<devices>",
-                "NUMA node 99",
-                "<numatune><memory mode='strict' nodeset='99'/></numatune>".into(),
-            ),
-        ];
-        let mut wrong = vec![(
-            "QEMU is 99.0 where it runs",
-            with(&good, |start| start["qemu"] = json!(99_000_000))?,
-        )];
-        for (before, said, what) in &cases {
-            // Under TCG libvirt shows a processor in the live definition; another takes its place.
-            let changed = with(&good, |start| {
-                let live = start["live"].as_str().unwrap_or_default().to_owned();
-                if what.starts_with("<cpu")
-                    && let Some((head, rest)) = live.split_once("<cpu ")
-                    && let Some((_, tail)) = rest.split_once("</cpu>")
-                {
-                    start["live"] = json!(format!("{head}{tail}"));
-                }
-                in_live(start, before, what);
-            })?;
-            wrong.push((said, changed));
-        }
+        let wrong = wrong(&good)?;
         for (said, definition) in wrong {
             let command = C::Prepare(Box::new(definition), FAST, None);
             match pair.b.ask(vm, command).await? {
@@ -101,6 +50,51 @@ fn each_thing_that_a_target_lacks_is_named_before_anything_is_started() {
         pair.b.prepare(&simple, FAST).await.context("what fits is taken")?;
         pair.b.expect(vm, C::DestroyIncoming, R::IncomingGone).await
     });
+}
+
+/// Definitions that do not fit the target, and what must be said of each.
+fn wrong(good: &VmDefinition) -> anyhow::Result<Vec<(&'static str, VmDefinition)>> {
+    let cases = [
+        (
+            "<devices>",
+            "the processor here is not enough",
+            "<cpu mode='custom' match='exact'><model fallback='forbid'>EPYC-Milan</model></cpu>",
+        ),
+        ("</devices>", "a device of its host's", "<hostdev mode='subsystem' type='pci'/>"),
+        (
+            "</devices>",
+            "no network br9 here",
+            "<interface type='bridge'><source bridge='br9'/></interface>",
+        ),
+        (
+            "</devices>",
+            "carries an MTU of 1500",
+            "<interface type='bridge'><source bridge='br0'/><mtu size='9000'/></interface>",
+        ),
+        (
+            "</devices>",
+            "/no/such.img cannot be had here",
+            "<disk type='file'><source file='/no/such.img'/></disk>",
+        ),
+        ("<devices>", "NUMA node 99", "<numatune><memory mode='strict' nodeset='99'/></numatune>"),
+    ];
+    let newer = with(good, |start| start["qemu"] = json!(99_000_000))?;
+    let mut wrong = vec![("QEMU is 99.0 where it runs", newer)];
+    for (before, said, what) in cases {
+        // libvirt may show a processor in the live definition: another takes its place.
+        let changed = with(good, |start| {
+            let live = start["live"].as_str().unwrap_or_default().to_owned();
+            if what.starts_with("<cpu")
+                && let Some((head, rest)) = live.split_once("<cpu ")
+                && let Some((_, tail)) = rest.split_once("</cpu>")
+            {
+                start["live"] = json!(format!("{head}{tail}"));
+            }
+            in_live(start, before, what);
+        })?;
+        wrong.push((said, changed));
+    }
+    Ok(wrong)
 }
 
 /// One that every QEMU can show, where none is named.

@@ -6,7 +6,7 @@ use decide::migrate::hypervisor::{Needs, RunState, Sighting, VmDefinition};
 use decide::units::VmId;
 
 use super::calls::{Domain, Flags, State};
-use super::definition::{Definition, Start};
+use super::definition::{Definition, Garbled, Start};
 use super::files;
 use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
@@ -245,8 +245,8 @@ enum Unread {
 }
 
 impl Unread {
-    fn why(why: impl ToString) -> Unread {
-        Unread::Why(why.to_string())
+    fn why(garbled: Garbled) -> Unread {
+        Unread::Why(garbled.into())
     }
 }
 

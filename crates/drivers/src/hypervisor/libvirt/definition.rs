@@ -47,6 +47,12 @@ pub(super) struct Definition {
 #[error("{0}")]
 pub(super) struct Garbled(String);
 
+impl From<Garbled> for String {
+    fn from(Garbled(why): Garbled) -> String {
+        why
+    }
+}
+
 impl Garbled {
     pub(super) fn new(why: impl Into<String>) -> Garbled {
         Garbled(why.into())
@@ -63,7 +69,10 @@ impl Definition {
         let accelerator = match domain.attribute("type") {
             Some("kvm") => "kvm",
             Some("qemu") => "tcg",
-            other => return Err(garbled(&format!("is of type {other:?}, not kvm or qemu"))),
+            other => {
+                let other = other.unwrap_or_default();
+                return Err(garbled(&format!("is of type {other:?}, not kvm or qemu")));
+            }
         };
         let memory = child(domain, "memory").and_then(mib);
         let vcpus = text(domain, "vcpu").and_then(|it| it.parse().ok()).unwrap_or(1);

@@ -59,7 +59,9 @@ impl VmTask {
         rpc.set_metadata(&domain, (PREFIX, NAMESPACE), element.as_deref(), kept).await.map_err(
             |error| match error {
                 RpcError::Refused { message, .. } => TagsError::Refused(message),
-                other => TagsError::Failed(other.to_string()),
+                error @ (RpcError::Silent(_) | RpcError::Lost | RpcError::Odd(_)) => {
+                    TagsError::Failed(error.to_string())
+                }
             },
         )?;
         Ok(tags)
