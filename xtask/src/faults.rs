@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use lab::faults::table::{self, Cell};
-use lab::faults::{Bed, Case, Fault, Phase};
+use lab::faults::{self, Bed, Case, Fault, Phase};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -50,18 +50,20 @@ struct Absent {
 
 impl Faults {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        if !self.driver.is_there() {
-            return Ok(ExitCode::from(prepare::WRONG_USE));
-        }
-        prepare::in_sandbox(async || self.inside().await)
+        prepare::in_sandbox_with(self.driver, async || self.inside().await)
     }
 
     async fn inside(&self) -> anyhow::Result<ExitCode> {
         let began = Instant::now();
         let mut report = Report { cases: Vec::new(), absent: Vec::new(), ok: false, seconds: 0.0 };
-        let mut bed = Bed::make(&prepare::daemon()?).await.context("making hosts and a guest")?;
-        for (phase, fault, cell) in table::all().into_iter().filter(|(p, f, _)| self.wants(*p, *f))
-        {
+        let driver = match self.driver {
+            Driver::Qemu => faults::Driver::Qemu,
+            Driver::Libvirt => faults::Driver::Libvirt,
+        };
+        let mut bed =
+            Bed::make(&prepare::daemon()?, driver).await.context("making hosts and a guest")?;
+        let cells = table::all(driver).into_iter().filter(|(p, f, _)| self.wants(*p, *f));
+        for (phase, fault, cell) in cells {
             match cell {
                 Cell::Absent(reason) => report.absent.push(Absent { phase, fault, reason }),
                 Cell::Case(expected) => {

@@ -6,7 +6,7 @@ use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest,
     ClusterView, DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView,
     HistoryFilter, HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Overview, Plan,
-    Problem, Report, Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Problem, Report, Resolve, Status, Unsettled, VmPlace, VmTags, VmTagsRequest, VmView, Why,
 };
 use decide::host::{self, Ask};
 use decide::units::{HostId, MoveId, VmId};
@@ -22,7 +22,7 @@ use crate::net::{Looked, Looks, To};
 use crate::overview::{self, Reports};
 use crate::said::Said;
 use crate::steering::{Question, Steering, gone};
-use crate::{histories, views, why};
+use crate::{histories, tags, views, why};
 
 /// Events of one move or VM are looked for among this many of the newest.
 const LOOKED_AT: usize = 20_000;
@@ -274,6 +274,14 @@ impl Backend for Answers {
 
     async fn include(&self, vm: String) -> Result<Exclusion, Problem> {
         exclusions::include(self, vm).await
+    }
+
+    async fn vm_tags(&self, vm: String) -> Result<VmTags, Problem> {
+        tags::of_vm(self, vm).await
+    }
+
+    async fn set_vm_tags(&self, vm: String, request: VmTagsRequest) -> Result<VmTags, Problem> {
+        tags::set(self, vm, request).await
     }
 
     async fn exclusions(&self) -> Result<Vec<Exclusion>, Problem> {

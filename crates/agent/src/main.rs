@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use agent::certify;
 use agent::doctor::{self, Verdict};
+use agent::hook;
 use agent::run::{Args, Command, admitted, check, run};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -17,6 +18,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match &args.command {
         Some(Command::Doctor { json }) => return examined(&args, *json),
+        Some(Command::LibvirtHook { operation }) => {
+            return hooked(hook::run(&args.config, operation));
+        }
         Some(Command::Certify(command)) => return certified(certify::run(command, &args.config)),
         None => {}
     }
@@ -71,6 +75,17 @@ fn checked(path: &Path) -> ExitCode {
     }
     let _ = writeln!(std::io::stdout(), "{}: no mistake found", path.display());
     ExitCode::SUCCESS
+}
+
+/// Nothing goes to standard output: libvirt takes that for another definition.
+fn hooked(answer: Result<(), String>) -> ExitCode {
+    match answer {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            let _ = writeln!(std::io::stderr(), "{why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// What a command of `ca` or `keys` gives goes to standard output, and what went wrong to standard error.

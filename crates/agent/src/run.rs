@@ -78,6 +78,12 @@ pub enum Command {
     /// Keys and certificates.
     #[command(flatten)]
     Certify(certify::Command),
+    /// Asked by libvirt, by its hook, before a domain starts here: exit code 1, and why, if it is another host's.
+    #[command(hide = true)]
+    LibvirtHook {
+        /// `migrate` or `prepare`.
+        operation: String,
+    },
     /// Whether this machine has what an agent needs, and how to mend what it has not; exit code 1 if something is wrong.
     #[command(after_help = "Example:\n  evenkeel doctor")]
     Doctor {

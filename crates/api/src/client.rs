@@ -26,7 +26,7 @@ use crate::{
     BestHostRequest, ClusterView, DrainRequest, DrainView, Event, EventFilter, ExcludeRequest,
     Exclusion, FOLLOW_MAX, FlowView, HistoryFilter, HistoryView, HostView, Me, MoveRequest,
     MoveStarted, MoveView, Overview, Plan, Problem, Report, Resolve, Status, TokenMade,
-    TokenRequest, TokenView, Unsettled, VmPlace, VmView, Why,
+    TokenRequest, TokenView, Unsettled, VmPlace, VmTags, VmTagsRequest, VmView, Why,
 };
 
 mod remote;
@@ -256,6 +256,20 @@ impl Client {
     pub async fn include(&self, vm: &str) -> Result<Exclusion, ClientError> {
         let path = format!("/v1/vms/{}/include", plain(vm));
         self.ask(Method::POST, &path, Bytes::new(), ANSWER_MAX).await
+    }
+
+    /// A VM's tags, as its own definition has them.
+    pub async fn vm_tags(&self, vm: &str) -> Result<VmTags, ClientError> {
+        self.get(&format!("/v1/vms/{}/tags", plain(vm))).await
+    }
+
+    /// Changes them.
+    pub async fn set_vm_tags(
+        &self,
+        vm: &str,
+        request: &VmTagsRequest,
+    ) -> Result<VmTags, ClientError> {
+        self.post(&format!("/v1/vms/{}/tags", plain(vm)), request).await
     }
 
     /// The VMs that are excluded by hand on the agent's host.

@@ -16,6 +16,7 @@ mod history;
 mod operations;
 mod overview;
 mod plan;
+mod tags;
 
 pub use access::{
     AUDIT, AUDIT_MAX, AuditCheck, AuditFilter, AuditLine, AuditView, Role, TOKEN_DAYS_MAX,
@@ -29,6 +30,7 @@ pub use operations::{
 };
 pub use overview::{ENDED_REPORTED, Me, Overview, OverviewHost, Report, VmTile};
 pub use plan::{Applied, AppliedVm, ApplyRequest, PLAN_SHOWN_MAX, Plan, PlanFilter, PlannedMove};
+pub use tags::{VmTag, VmTags, VmTagsRequest};
 
 /// Where an agent listens unless told otherwise.
 pub const SOCKET: &str = "/run/evenkeel/api.sock";

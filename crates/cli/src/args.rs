@@ -169,6 +169,14 @@ pub(crate) enum Command {
         vm: String,
     },
 
+    /// A VM's own rules, where its definition has them: show or set them.
+    #[command(arg_required_else_help = true)]
+    Vm {
+        /// What about them.
+        #[command(subcommand)]
+        what: crate::vm::VmCommand,
+    },
+
     /// Have all VMs leave this host, one after another, and none come; follow it until no more can leave.
     #[command(after_help = DRAIN_HELP)]
     Drain(DrainArgs),

@@ -33,6 +33,7 @@ mod screen;
 mod show;
 mod tokens;
 mod top;
+mod vm;
 
 /// The agent said no, or the move was not made.
 const REFUSED: u8 = 1;
@@ -87,6 +88,7 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Include { vm } => {
             screen.show(&client.include(&vm).await?, |included, _| show::exclusion(included))?
         }
+        Command::Vm { what } => vm::run(&client, &mut screen, what).await?,
         Command::Drain(wanted) => return draining::run(&client, &mut screen, wanted).await,
         Command::Undrain(wanted) => draining::undrain(&client, &mut screen, wanted).await?,
         Command::BestHost(wanted) => return best::run(&client, &mut screen, wanted).await,

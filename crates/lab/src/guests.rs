@@ -303,7 +303,12 @@ impl Guest {
 
 /// The second QMP socket of a VM on `host`, as seen from here, where its plan has one.
 pub fn operator_socket(host: &Host, vm: VmId) -> PathBuf {
-    host.path(&format!("{FOLDER}/{vm}.sock-operator"))
+    host.path(&operator_path(vm))
+}
+
+/// The same, as seen on the VM's host.
+pub(crate) fn operator_path(vm: VmId) -> String {
+    format!("{FOLDER}/{vm}.sock-operator")
 }
 
 /// The definition of a VM on `host`, as seen from here.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use crate::guests::{CONSOLES, GuestPlan, MACHINE};
+use crate::guests::{CONSOLES, GuestPlan, MACHINE, operator_path};
 use crate::hosts::{BRIDGE, Host};
 use crate::setup::Parts;
 use crate::{folder, wait};
@@ -24,13 +24,20 @@ pub const SOCKET: &str = "/run/libvirt/libvirt-sock";
 /// A daemon comes up in less than a second, on a busy machine in some.
 const START_MAX: Duration = Duration::from_secs(30);
 
-/// No TCP and no TLS: agents carry what one libvirt has to say to another.
+/// By default no TCP and no TLS: agents carry what one libvirt has to say to another.
 const DAEMON: &str = r#"
 auth_unix_rw = "none"
 auth_unix_ro = "none"
 unix_sock_group = "root"
 unix_sock_rw_perms = "0700"
 log_outputs = "3:stderr"
+"#;
+
+/// For libvirt's own migrations, by which each daemon speaks to the other.
+const LISTENS: &str = r#"
+listen_tls = 0
+listen_tcp = 1
+auth_tcp = "none"
 "#;
 
 /// Everything as root, without what needs systemd, SELinux or AppArmor: namespaces take their place here.
@@ -48,13 +55,17 @@ migrate_tls_x509_cert_dir = "/run/evenkeel/qemu-tls"
 migrate_tls_x509_verify = 1
 "#;
 
+/// A second QMP socket, past libvirt.
+const OPERATOR: &str = "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\
+     <qemu:arg value='-qmp'/><qemu:arg value='unix:{operator_socket},server=on,wait=off'/></qemu:commandline>";
+
 /// Runs in the host's namespaces, and then is the daemon.
 const RUN: &str = r#"
 mkdir -p /run/libvirt /run/lock /run/evenkeel/qemu-tls /var/cache/libvirt /var/lib/libvirt
 exec unshare --mount sh -euc '
 mount --make-rslave /
 mount --bind "$LAB_CACHE" /var/cache/libvirt
-exec libvirtd -f /etc/libvirt/libvirtd.conf -p /run/libvirt/libvirtd.pid'
+exec libvirtd $LAB_LISTEN -f /etc/libvirt/libvirtd.conf -p /run/libvirt/libvirtd.pid'
 "#;
 
 /// A daemon. With this value it ends; its domains go on, as they would on a real host.
@@ -69,11 +80,27 @@ impl Daemon {
     /// # Errors
     /// If it does not come up.
     pub async fn start(host: &Host) -> anyhow::Result<Daemon> {
+        Daemon::start_with(host, false).await
+    }
+
+    /// As [`Daemon::start`]; also reached by TCP from other hosts, which no agent needs.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_listening(host: &Host) -> anyhow::Result<Daemon> {
+        Daemon::start_with(host, true).await
+    }
+
+    async fn start_with(host: &Host, listens: bool) -> anyhow::Result<Daemon> {
         let etc = host.path("/etc/libvirt");
         fs::create_dir_all(&etc).context("making /etc/libvirt")?;
         let number = host.name().bytes().last().unwrap_or_default();
         let uuid = format!("6c61622d-0000-4000-8000-0000000000{number:02x}");
-        fs::write(etc.join("libvirtd.conf"), format!("{DAEMON}host_uuid = \"{uuid}\"\n"))?;
+        let mut settings = format!("{DAEMON}host_uuid = \"{uuid}\"\n");
+        if listens {
+            settings += &format!("{LISTENS}listen_addr = \"{}\"\n", host.address());
+        }
+        fs::write(etc.join("libvirtd.conf"), settings)?;
         fs::write(etc.join("qemu.conf"), QEMU)?;
         let cache = folder::lab()?.join("libvirt-cache");
         fs::create_dir_all(&cache).context("making a folder for libvirt")?;
@@ -88,6 +115,7 @@ impl Daemon {
             .command("sh")
             .args(["-euc", RUN])
             .env("LAB_CACHE", &cache)
+            .env("LAB_LISTEN", if listens { "--listen" } else { "" })
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -165,6 +193,7 @@ pub fn definition(plan: &GuestPlan, parts: &Parts) -> String {
     let (kernel, initramfs) = (parts.kernel.display(), parts.initramfs.display());
     let (name, words) = (&plan.name, plan.kernel_words());
     let balloon = if plan.balloon { "virtio" } else { "none" };
+    let operator = if plan.operator { OPERATOR } else { "" };
     format!(
         "<domain type='qemu'><name>{name}</name><uuid>{vm}</uuid>\
          <memory unit='MiB'>{memory}</memory><vcpu>1</vcpu>\
@@ -176,6 +205,7 @@ pub fn definition(plan: &GuestPlan, parts: &Parts) -> String {
          <interface type='bridge'><source bridge='{BRIDGE}'/><mac address='{mac}'/>\
          <model type='virtio'/><rom enabled='no'/></interface>\
          <serial type='file'><source path='{CONSOLES}/{vm}.log' append='on'/></serial>\
-         <memballoon model='{balloon}'/></devices></domain>\n"
+         <memballoon model='{balloon}'/></devices>{operator}</domain>\n"
     )
+    .replace("{operator_socket}", &operator_path(vm))
 }

@@ -1,19 +1,20 @@
-//! A move made by hand: QMP `migrate` and nothing else, with the parameters that Evenkeel uses.
+//! A move made by hand: QMP `migrate` and nothing else, or `virsh migrate --p2p`, with the parameters that Evenkeel uses.
 //!
 //! What Evenkeel's own moves are compared with. The target runs by itself as soon as it is complete; nobody asks,
 //! reserves or hands over anything.
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use decide::migrate::hypervisor::CopyParameters;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::clients::Pinger;
-use crate::guests::{self, Guest};
+use crate::guests::{self, Guest, GuestPlan};
 use crate::hosts::{Host, Network};
+use crate::libvirt::virsh;
 use crate::qmp::Qmp;
 use crate::setup::Parts;
 
@@ -81,6 +82,58 @@ pub async fn move_guest(
     source.command("quit", json!({})).await?;
     from.ip(&format!("link del {}\n", guest.plan.tap()))?;
     Ok((incoming, figures))
+}
+
+/// Moves a domain from one host to another by libvirt's own migration, peer to peer; gives figures. The guest runs at the target as
+/// soon as libvirt lets it. Total time is that of the command.
+///
+/// # Errors
+/// If libvirt refuses, or the guest does not answer.
+pub async fn move_domain(
+    network: &Network,
+    plan: &GuestPlan,
+    (from, to): (&Host, &Host),
+    parameters: CopyParameters,
+) -> anyhow::Result<RawMove> {
+    let name = &*plan.name;
+    let downtime = parameters.downtime_max.as_millis().to_string();
+    virsh(from, &["migrate-setmaxdowntime", name, &downtime])?;
+    let (bandwidth, address) = ((parameters.bandwidth.0 / 8 / (1 << 20)).to_string(), to.address());
+    let (peer, uri) = (format!("qemu+tcp://{address}/system"), format!("tcp://{address}"));
+    let mut command = from.command("virsh");
+    command.args(["-c", "qemu:///system", "migrate", "--live", "--p2p", "--abort-on-error"]);
+    command.args(["--persistent", "--undefinesource", "--bandwidth", &bandwidth]);
+    if parameters.multifd {
+        command.arg("--parallel");
+    }
+    command.args([name, &peer, "--migrateuri", &uri]);
+
+    let pinger = Pinger::start(network.client(), plan.address(), PING_PACE)?;
+    answered(&pinger, PING_MARGIN).await?;
+    let start = Instant::now();
+    let output = tokio::process::Command::from(command).output();
+    let output = timeout(MOVE_MAX, output).await;
+    let total = start.elapsed();
+    let output = output.with_context(|| format!("not moved within {MOVE_MAX:?}"))??;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "virsh migrate: {}", said.trim());
+    let so_far = pinger.so_far().answered;
+    answered(&pinger, so_far + PING_MARGIN).await.context("the guest after its move")?;
+    let pings = pinger.stop().await?;
+
+    let told = virsh(to, &["domjobinfo", name, "--completed", "--rawstats"])?;
+    let figure = |key: &str| -> anyhow::Result<u64> {
+        let line = told.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'));
+        let value = line.with_context(|| format!("no {key} in:\n{told}"))?;
+        value.trim().parse().with_context(|| format!("{key}: {value:?}"))
+    };
+    Ok(RawMove {
+        total_ms: u64::try_from(total.as_millis())?,
+        downtime_ms: figure("downtime")?,
+        client_gap_ms: pings.gap_ms,
+        bytes: figure("memory_processed")?,
+        rounds: figure("memory_iteration")?,
+    })
 }
 
 async fn prepare(side: &mut Qmp, parameters: CopyParameters) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use clap::Subcommand;
 pub(crate) use self::monitor::StandIn;
 
 mod balance;
+mod domains;
 mod figures;
 mod history;
 mod monitor;
@@ -21,8 +22,10 @@ pub(crate) enum Bench {
         after_help = "Examples:\n  cargo xtask bench balance --quick\n  cargo xtask bench balance --cluster cluster.json --json"
     )]
     Balance(balance::Balance),
-    /// Moves by Evenkeel against moves driven by hand through QMP
-    #[command(after_help = "Example: cargo xtask bench move --rounds 7 --json")]
+    /// Moves by Evenkeel against moves driven by hand through QMP, or by libvirt's own migration
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench move --rounds 7 --json\n  cargo xtask bench move --driver libvirt"
+    )]
     Move(moves::Move),
     /// What usage histories take on disk, and what they cost
     #[command(after_help = "Example: cargo xtask bench history traces/ --json")]

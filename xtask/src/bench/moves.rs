@@ -3,6 +3,8 @@
 //! Two guests alike in all but address go to and fro between two hosts. One lies where the agents look and is moved by
 //! `evenkeel move VM --to HOST`, over the API; the other lies elsewhere and is moved through its QMP sockets, with the
 //! same parameters. Agents run all the time and both guests too, so each side is measured beside the same load.
+//!
+//! Under libvirt it is one domain, moved by Evenkeel and by `virsh migrate --p2p`, turn about.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,16 +19,17 @@ use lab::clients::Pinger;
 use lab::cluster::Cluster;
 use lab::guests::{self, Dirty, Guest, GuestPlan};
 use lab::hosts::Network;
-use lab::raw::{self, PING_MARGIN, PING_PACE};
+use lab::raw::{self, PING_MARGIN, PING_PACE, RawMove};
 use lab::setup::Parts;
 use tokio::time::Instant;
 
-use super::figures::{Figures, Parameters};
+use super::domains;
+use super::figures::{Figures, Limits, Parameters, Side};
 use crate::demo::prepare::{self, Driver};
 use crate::{print, say};
 
 /// The share of the uplink below, of its 10 Gbit/s (a veth's), is `PARAMETERS.bandwidth`.
-const CONFIG: &str = r#"[mode]
+pub(super) const CONFIG: &str = r#"[mode]
 balance = "off"
 [hot]
 cpu_used = "100%"
@@ -41,17 +44,17 @@ multifd = true
 [migration]
 encryption = "off"
 "#;
-const PARAMETERS: CopyParameters = CopyParameters {
+pub(super) const PARAMETERS: CopyParameters = CopyParameters {
     bandwidth: BitsPerSec(500_000_000),
     downtime_max: Duration::from_millis(100),
     multifd: true,
     encrypted: false,
 };
-const MEMORY: Mib = Mib(160);
-const DIRTY: Dirty = Dirty { memory: Mib(24), per_second: Mib(16) };
+pub(super) const MEMORY: Mib = Mib(160);
+pub(super) const DIRTY: Dirty = Dirty { memory: Mib(24), per_second: Mib(16) };
 
-const BOOT_MAX: Duration = Duration::from_secs(120);
-const MOVE_MAX: Duration = Duration::from_secs(120);
+pub(super) const BOOT_MAX: Duration = Duration::from_secs(120);
+pub(super) const MOVE_MAX: Duration = Duration::from_secs(120);
 
 /// Arguments of the task.
 #[derive(Args)]
@@ -69,16 +72,21 @@ pub(crate) struct Move {
 
 impl Move {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        if !self.driver.is_there() {
-            return Ok(ExitCode::from(prepare::WRONG_USE));
-        }
-        prepare::in_sandbox(async || self.inside().await)
+        prepare::in_sandbox_with(self.driver, async || self.inside().await)
     }
 
     async fn inside(&self) -> anyhow::Result<ExitCode> {
         let began = Instant::now();
-        let mut figures = Figures::default();
-        if let Err(error) = self.measure(&mut figures).await {
+        let limits = match self.driver {
+            Driver::Qemu => Limits::QEMU,
+            Driver::Libvirt => Limits::LIBVIRT,
+        };
+        let mut figures = Figures::new(limits);
+        let measured = match self.driver {
+            Driver::Qemu => self.measure(&mut figures).await,
+            Driver::Libvirt => domains::measure(self.rounds, &mut figures).await,
+        };
+        if let Err(error) = measured {
             figures.failures.push(format!("{error:#}"));
         }
         figures.seconds = began.elapsed().as_secs_f64().round();
@@ -90,7 +98,7 @@ impl Move {
 
     async fn measure(&self, figures: &mut Figures) -> anyhow::Result<()> {
         let parts = Parts::load()?;
-        figures.parameters = parameters(&parts);
+        figures.parameters = parameters(&parts.accelerator);
         let cluster = Cluster::start(Network::new(2)?, &prepare::daemon()?, CONFIG).await?;
         let mut bench = Stand {
             ours: start(&cluster, &parts, true)?,
@@ -103,16 +111,7 @@ impl Move {
             let from = usize::from(round % 2 == 0);
             bench.ours(from, figures).await.with_context(|| format!("Evenkeel's move {round}"))?;
             bench.by_hand(from, figures).await.with_context(|| format!("move {round} by hand"))?;
-            let last = |all: &[u64]| all.last().copied().unwrap_or_default();
-            let (ours, raw) = (&figures.ours, &figures.raw);
-            say(&format!(
-                "{round} of {}: Evenkeel {} ms, downtime {} ms; by hand {} ms, downtime {} ms",
-                self.rounds,
-                last(&ours.total_ms),
-                last(&ours.downtime_ms),
-                last(&raw.total_ms),
-                last(&raw.downtime_ms)
-            ));
+            say_round(round, self.rounds, figures);
         }
         for (guest, name) in [(&bench.ours, "Evenkeel's"), (&bench.raw, "the other")] {
             for host in bench.cluster.network.hosts() {
@@ -128,7 +127,21 @@ impl Move {
     }
 }
 
-fn parameters(parts: &Parts) -> Parameters {
+/// Says what one round brought.
+pub(super) fn say_round(round: u32, of: u32, figures: &Figures) {
+    let last = |all: &[u64]| all.last().copied().unwrap_or_default();
+    let (ours, raw) = (&figures.ours, &figures.raw);
+    say(&format!(
+        "{round} of {of}: Evenkeel {} ms, downtime {} ms; by hand {} ms, downtime {} ms",
+        last(&ours.total_ms),
+        last(&ours.downtime_ms),
+        last(&raw.total_ms),
+        last(&raw.downtime_ms)
+    ));
+}
+
+/// What both sides are told.
+pub(super) fn parameters(accelerator: &str) -> Parameters {
     Parameters {
         bandwidth_bits_per_second: PARAMETERS.bandwidth.0,
         downtime_limit_ms: u64::try_from(PARAMETERS.downtime_max.as_millis()).unwrap_or(u64::MAX),
@@ -136,7 +149,7 @@ fn parameters(parts: &Parts) -> Parameters {
         guest_mib: MEMORY.0,
         dirty_mib: DIRTY.memory.0,
         dirty_mib_per_second: DIRTY.per_second.0,
-        accelerator: parts.accelerator.clone(),
+        accelerator: accelerator.to_owned(),
     }
 }
 
@@ -191,17 +204,22 @@ impl Stand {
         let (moved, one) =
             raw::move_guest(network, &self.raw, hosts, &self.parts, PARAMETERS).await?;
         self.raw = moved;
-        let side = &mut figures.raw;
-        side.total_ms.push(one.total_ms);
-        side.downtime_ms.push(one.client_gap_ms);
-        side.own_downtime_ms.push(one.downtime_ms);
-        side.bytes.push(one.bytes);
-        side.rounds.push(one.rounds);
+        note_by_hand(&mut figures.raw, one);
         Ok(())
     }
 }
 
-fn note(figures: &mut Figures, ended: &MoveView, gap: u64) -> anyhow::Result<()> {
+/// Keeps the figures of a move by hand.
+pub(super) fn note_by_hand(side: &mut Side, one: RawMove) {
+    side.total_ms.push(one.total_ms);
+    side.downtime_ms.push(one.client_gap_ms);
+    side.own_downtime_ms.push(one.downtime_ms);
+    side.bytes.push(one.bytes);
+    side.rounds.push(one.rounds);
+}
+
+/// Keeps the figures of a move of ours.
+pub(super) fn note(figures: &mut Figures, ended: &MoveView, gap: u64) -> anyhow::Result<()> {
     let side = &mut figures.ours;
     side.total_ms.push(ended.total_ms.context("a move without a total time")?);
     side.downtime_ms.push(gap);
@@ -212,7 +230,7 @@ fn note(figures: &mut Figures, ended: &MoveView, gap: u64) -> anyhow::Result<()>
 }
 
 /// From request to readiness.
-fn negotiation(events: &[Event]) -> anyhow::Result<u64> {
+pub(super) fn negotiation(events: &[Event]) -> anyhow::Result<u64> {
     let time = |step: Step| -> anyhow::Result<Timestamp> {
         let event = events.iter().find(|event| event.step == step);
         let event = event.with_context(|| format!("the source does not tell {step}"))?;

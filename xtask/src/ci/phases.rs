@@ -69,7 +69,11 @@ pub(super) const FULL: &[Phase] = &[
         what: "a VM that moves by itself",
         run: |_| finish(cargo(&["xtask", "demo", "--json"])),
     },
-    Phase { name: "libvirt", what: "tests on libvirt, and the demo on it", run: on_libvirt },
+    Phase {
+        name: "libvirt",
+        what: "tests on libvirt, and demo, benchmark and faults on it",
+        run: on_libvirt,
+    },
     Phase {
         name: "attack",
         what: "what strangers and thieves try",
@@ -152,7 +156,10 @@ fn on_libvirt(summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
     finish(cargo(&[&["clippy"], &of[..], &["--all-targets", "--", "-D", "warnings"]].concat()))?;
     nextest(&[&["--profile", "default"], &of[..], &["--lib"]].concat(), &[], summaries)?;
     nextest(&[&["--profile", "real"], &of[..], &["--test", "libvirt"]].concat(), &[], summaries)?;
-    finish(cargo(&["xtask", "demo", "--driver", "libvirt", "--json"]))
+    for task in [&["demo"][..], &["bench", "move"], &["faults"]] {
+        finish(cargo(&[&["xtask"], task, &["--driver", "libvirt", "--json"]].concat()))?;
+    }
+    Ok(())
 }
 
 fn install_nextest() -> anyhow::Result<()> {

@@ -12,9 +12,6 @@ use lab::setup::Parts;
 use crate::ci::{cargo, root};
 use crate::say;
 
-/// The exit code for a command line that asks for what there is not.
-pub(crate) const WRONG_USE: u8 = 2;
-
 /// Which hypervisor driver moves the guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Driver {
@@ -25,14 +22,6 @@ pub(crate) enum Driver {
 }
 
 impl Driver {
-    /// Whether this task has it in this version; says so if not.
-    pub(crate) fn is_there(self) -> bool {
-        if self == Driver::Libvirt {
-            say("error: --driver libvirt is not in this version of the task: use --driver qemu");
-        }
-        self == Driver::Qemu
-    }
-
     /// What an operator writes to have it.
     pub(crate) fn section(self) -> &'static str {
         match self {

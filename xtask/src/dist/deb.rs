@@ -12,8 +12,8 @@ use crate::ci::root;
 
 /// Run by dpkg: before and after what happens to the files.
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
-/// Kept as a person has changed it.
-const CONFIGURATION: &str = "/etc/evenkeel/evenkeel.toml\n";
+/// Kept as a person has changed them.
+const CONFIGURATION: &str = "/etc/evenkeel/evenkeel.toml\n/etc/libvirt/hooks/qemu.d/evenkeel\n";
 const MAINTAINER: &str = "Evenkeel <evenkeel@localhost>";
 const DESCRIPTION: &str = "\
 Description: live migration of virtual machines that goes by itself

@@ -28,6 +28,9 @@ const COPIED: &[(&str, &str)] = &[
     ("CHANGELOG.md", "usr/share/doc/evenkeel/CHANGELOG.md"),
 ];
 
+/// Where libvirt is, it asks this before it starts a domain.
+const HOOK: (&str, &str) = ("packaging/libvirt/qemu-hook", "etc/libvirt/hooks/qemu.d/evenkeel");
+
 /// Makes it anew; gives how many files are in it.
 pub(super) fn make(tree: &Path) -> anyhow::Result<usize> {
     if tree.exists() {
@@ -40,6 +43,7 @@ pub(super) fn make(tree: &Path) -> anyhow::Result<usize> {
         let stripped = Command::new("strip").arg("--strip-debug").arg(&to).status();
         ensure!(stripped.context("running strip")?.success(), "strip {program} failed");
     }
+    copy(&root().join(HOOK.0), &tree.join(HOOK.1), 0o755)?;
     for (from, to) in COPIED {
         copy(&root().join(from), &tree.join(to), 0o644)?;
     }

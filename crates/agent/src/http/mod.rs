@@ -21,7 +21,7 @@ use api::{
     Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, ClusterView,
     DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView, HistoryFilter,
     HistoryView, HostView, MoveRequest, MoveStarted, MoveView, Overview, Plan, Problem, Report,
-    Resolve, Status, Unsettled, VmPlace, VmView, Why,
+    Resolve, Status, Unsettled, VmPlace, VmTags, VmTagsRequest, VmView, Why,
 };
 use tokio::sync::watch;
 
@@ -53,6 +53,7 @@ mod refusals;
 mod routes;
 mod socket;
 mod stream;
+mod tags;
 mod tcp;
 mod tokens;
 
@@ -139,6 +140,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Exclusion, Problem>> + Send;
     /// Ends that; kept before it is answered.
     fn include(&self, vm: String) -> impl Future<Output = Result<Exclusion, Problem>> + Send;
+    /// The tags of a VM (name or UUID) on its host, as the VM's own definition has them.
+    fn vm_tags(&self, vm: String) -> impl Future<Output = Result<VmTags, Problem>> + Send;
+    /// Changes them there.
+    fn set_vm_tags(
+        &self,
+        vm: String,
+        request: VmTagsRequest,
+    ) -> impl Future<Output = Result<VmTags, Problem>> + Send;
     /// The VMs that are excluded by hand, by name.
     fn exclusions(&self) -> impl Future<Output = Result<Vec<Exclusion>, Problem>> + Send;
     /// How the drain of its host goes.

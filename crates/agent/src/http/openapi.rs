@@ -9,7 +9,7 @@ use api::{
     BestHostRequest, ClusterView, DrainRequest, DrainView, Event, EventFilter, ExcludeRequest,
     Exclusion, FlowView, HistoryFilter, HistoryView, HostView, Me, MoveRequest, MoveStarted,
     MoveView, Overview, Plan, PlanFilter, Problem, Report, Resolve, Status, TokenMade,
-    TokenRequest, TokenView, Unsettled, VmPlace, VmView, Why, WhyFilter,
+    TokenRequest, TokenView, Unsettled, VmPlace, VmTags, VmTagsRequest, VmView, Why, WhyFilter,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -120,6 +120,7 @@ fn looks() -> Vec<Described> {
             .query::<HistoryFilter>(),
         get("/v1/hosts/{host}/history", "How a host did over time", one::<HistoryView>())
             .query::<HistoryFilter>(),
+        get("/v1/vms/{vm}/tags", "A VM's rules of its own", one::<VmTags>()),
         get("/v1/exclusions", "The VMs that are excluded by hand", list::<Exclusion>()),
         get("/v1/inventory", "The VMs of all hosts", list::<VmPlace>()),
         get("/v1/cluster", "The whole cluster with figures", one::<ClusterView>()),
@@ -149,6 +150,8 @@ fn orders() -> Vec<Described> {
         post("/v1/vms/{vm}/exclude", "Leave a VM where it is", one::<Exclusion>())
             .body::<ExcludeRequest>(),
         post("/v1/vms/{vm}/include", "End that", one::<Exclusion>()),
+        post("/v1/vms/{vm}/tags", "Write a VM's rules of its own", one::<VmTags>())
+            .body::<VmTagsRequest>(),
         post("/v1/moves", "Move a VM now; `force` needs the role admin", one::<MoveStarted>())
             .body::<MoveRequest>()
             .accepted(),

@@ -23,7 +23,7 @@ use axum::{Extension, Json, Router};
 use super::gate::{Caller, Gate, Passage, pass};
 use super::problem::{Refused, no_such_method, no_such_route};
 use super::stream::{self, Streams};
-use super::{About, Backend, EventQuery, access, looker, openapi, page};
+use super::{About, Backend, EventQuery, access, looker, openapi, page, tags};
 
 pub(super) type Answer<T> = Result<Json<T>, Refused>;
 pub(super) type Accepted<T> = Result<(StatusCode, Json<T>), Refused>;
@@ -102,6 +102,8 @@ fn routes<B: Backend>() -> Routes<B> {
         .get("/v1/hosts/{host}/history", LOOK, host_history::<B>)
         .post("/v1/vms/{vm}/exclude", STEER, exclude::<B>)
         .post("/v1/vms/{vm}/include", STEER, include::<B>)
+        .get("/v1/vms/{vm}/tags", LOOK, tags::tags::<B>)
+        .post("/v1/vms/{vm}/tags", RULE, tags::set_tags::<B>)
         .get("/v1/exclusions", LOOK, exclusions::<B>)
         .get("/v1/inventory", LOOK, inventory::<B>)
         .get("/v1/cluster", LOOK, cluster::<B>)

@@ -52,6 +52,7 @@ fn requests() -> Vec<String> {
         post("/v1/drain", r#"{"on":true,"host":"host1"}"#),
         post("/v1/vms/web/exclude", r#"{"for_seconds":3600}"#),
         post("/v1/vms/web/include", ""),
+        post("/v1/vms/web/tags", r#"{"set":[{"key":"pin","values":["host2"]}]}"#),
         post(
             "/v1/best-host",
             r#"{"name":"n","tags":["a"],"memory_mib":1024,"cpu_millicores":500}"#,

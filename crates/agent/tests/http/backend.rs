@@ -13,8 +13,8 @@ use api::{
     Applied, AppliedVm, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, Choice,
     ClusterView, Decision, DrainRequest, DrainView, Event, ExcludeRequest, Exclusion, FlowView,
     HistoryFilter, HistoryView, HostView, LeavingVm, MoveRequest, MoveStarted, MoveView, Overview,
-    Plan, PlannedMove, Problem, Report, Resolve, Status, Step, Unsettled, VmPlace, VmTile, VmView,
-    Why,
+    Plan, PlannedMove, Problem, Report, Resolve, Status, Step, Unsettled, VmPlace, VmTags,
+    VmTagsRequest, VmTile, VmView, Why,
 };
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -132,6 +132,10 @@ pub(crate) fn status() -> Status {
 
 pub(crate) fn balancer(on: bool) -> Balancer {
     Balancer { host: "host1".to_owned(), on, balance: "recommend".to_owned() }
+}
+
+fn tags(vm: String, tags: Vec<String>) -> VmTags {
+    VmTags { vm, vm_id: VM.to_owned(), host: "host1".to_owned(), tags }
 }
 
 pub(crate) fn exclusion(vm: String) -> Exclusion {
@@ -384,6 +388,16 @@ impl Backend for Fixed {
         self.count();
         self.named(&vm);
         Ok(Exclusion { excluded: false, ..exclusion(vm) })
+    }
+    async fn vm_tags(&self, vm: String) -> Result<VmTags, Problem> {
+        self.count();
+        self.named(&vm);
+        Ok(tags(vm, Vec::new()))
+    }
+    async fn set_vm_tags(&self, vm: String, request: VmTagsRequest) -> Result<VmTags, Problem> {
+        self.count();
+        self.named(&vm);
+        Ok(tags(vm, request.set.into_iter().flat_map(|tag| tag.values).collect()))
     }
     async fn exclusions(&self) -> Result<Vec<Exclusion>, Problem> {
         self.count();

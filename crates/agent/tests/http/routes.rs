@@ -3,7 +3,7 @@
 use api::client::ClientError;
 use api::{
     ApplyRequest, BODY_MAX, BalancerRequest, BestHostRequest, Decision, DrainRequest, EventFilter,
-    ExcludeRequest, MoveRequest, Problem, Resolve, Role,
+    ExcludeRequest, MoveRequest, Problem, Resolve, Role, VmTag, VmTagsRequest,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -87,6 +87,10 @@ async fn what_the_backend_answers_reaches_the_client() {
     assert_eq!(client.exclude(VM, two_hours).await.unwrap().until.as_deref(), Some("in 7200 s"));
     assert!(!client.include(VM).await.unwrap().excluded);
     assert_eq!(client.exclusions().await.unwrap(), [exclusion(VM.to_owned())]);
+    assert_eq!(client.vm_tags(VM).await.unwrap().tags, [""; 0]);
+    let pin = VmTag { key: "pin".to_owned(), values: vec!["host2".to_owned()] };
+    let pin = VmTagsRequest { set: vec![pin] };
+    assert_eq!(client.set_vm_tags(VM, &pin).await.unwrap().tags, ["host2"]);
     let wish = BestHostRequest { memory_mib: 4096, ..BestHostRequest::default() };
     assert_eq!(client.best_host(&wish).await.unwrap(), [best_host()]);
     assert_eq!(client.drain().await.unwrap(), drain(true));

@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "logs of agents are read by people, after a failure")]
 
+mod hook;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,6 +37,8 @@ fn with_guest(test: &str, body: impl AsyncFnOnce(&mut Bed) -> anyhow::Result<()>
         let (parts, network) = (Parts::load()?, Network::new(2)?);
         let mut daemons = Vec::new();
         for host in network.hosts() {
+            // libvirt looks for it when it starts.
+            hook::install(host)?;
             daemons.push(Daemon::start(host).await?);
         }
         let cluster =

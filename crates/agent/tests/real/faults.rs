@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{bail, ensure};
 use lab::faults::table::{Cell, cell};
-use lab::faults::{Bed, Fault, Phase};
+use lab::faults::{Bed, Driver, Fault, Phase};
 use lab::sandbox;
 
 use crate::bed::DAEMON;
@@ -29,9 +29,9 @@ fn what_breaks_in_any_phase_of_a_move_leaves_one_copy_or_says_why_none() {
         for phase in Phase::ALL {
             ensure!(CASES.iter().any(|(of, _)| of == phase), "no case in phase {phase}");
         }
-        let mut bed = Bed::make(Path::new(DAEMON)).await?;
+        let mut bed = Bed::make(Path::new(DAEMON), Driver::Qemu).await?;
         for (phase, fault) in CASES {
-            let Cell::Case(expected) = cell(phase, fault) else {
+            let Cell::Case(expected) = cell(Driver::Qemu, phase, fault) else {
                 bail!("{phase}, {fault}: no such case")
             };
             let case = bed.run(phase, fault, expected).await?;

@@ -1,6 +1,6 @@
 //! VMs that are left where they are by a person's word.
 
-use api::Exclusion;
+use api::{Exclusion, VmTags};
 
 use super::table::{Table, cell, one_line};
 use crate::screen::Look;
@@ -21,6 +21,14 @@ pub(crate) fn exclusion(one: &Exclusion) -> String {
             format!("{vm} is not excluded by hand on {host}, but by its [rules]: {rule}.")
         }
     })
+}
+
+/// The tags of a VM, one a line.
+pub(crate) fn vm_tags(of: &VmTags) -> String {
+    if of.tags.is_empty() {
+        return one_line(format!("{} has no tags.", of.vm));
+    }
+    of.tags.iter().map(|tag| one_line(tag.clone())).collect::<Vec<_>>().join("\n")
 }
 
 /// What is excluded by hand on this host.

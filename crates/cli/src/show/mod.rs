@@ -18,7 +18,7 @@ pub(crate) use self::best::best_hosts;
 
 pub(crate) use self::drain::{drain, drain_begins, drain_goes_on, has_left, leaving, undrained};
 
-pub(crate) use self::exclusions::{exclusion, exclusions};
+pub(crate) use self::exclusions::{exclusion, exclusions, vm_tags};
 
 pub(crate) use self::plan::{applied, carried, plan};
 

@@ -122,7 +122,7 @@ impl Host {
                 });
                 let mbit = copy.bandwidth.0 / 1_000_000;
                 let how = if encrypted { "memory, encrypted," } else { "memory" };
-                let words = format!("copying {how} to {}, at most {mbit} Mbit/s", endpoint.uri);
+                let words = format!("copying {how} to {}, at most {mbit} Mbit/s", endpoint.shown());
                 self.note_move(id, Step::Copy, &words, |n| n, actions);
             }
             HypervisorCommand::CancelCopy => {

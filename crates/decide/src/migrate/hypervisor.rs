@@ -3,6 +3,7 @@
 //! Each command and report goes with a `MoveId`, so that a report of an old move cannot be taken for a new one's.
 //! A driver reports what it saw, never what it hopes; `migrate` alone decides what may follow.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{BitsPerSec, Bytes, Mib, VmId};
 
 /// What a VM is to its hypervisor; travels with the confirmation and is enough to start the incoming side.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VmDefinition {
     /// Its UUID.
     pub vm: VmId,
@@ -22,11 +23,26 @@ pub struct VmDefinition {
     pub vcpus: u32,
     /// What a target must offer for the VM's state to load there.
     pub needs: Needs,
-    /// How to start it, in the driver's own form (for `qemu`: the TOML text beside the socket).
+    /// How to start it, in the driver's own form (for `qemu`: the TOML text beside the socket). It may hold passwords.
     pub start: String,
     /// Its tags, sorted, none twice; at most `wire::limits::TAGS_MAX` of `wire::limits::TAG_MAX` bytes. Rules are read from them.
     #[serde(default)]
     pub tags: Vec<String>,
+}
+
+impl fmt::Debug for VmDefinition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VmDefinition { vm, name, memory, vcpus, needs, start, tags } = self;
+        f.debug_struct("VmDefinition")
+            .field("vm", vm)
+            .field("name", name)
+            .field("memory", memory)
+            .field("vcpus", vcpus)
+            .field("needs", needs)
+            .field("start", &format_args!("{} bytes", start.len()))
+            .field("tags", tags)
+            .finish()
+    }
 }
 
 /// What a target must offer.
@@ -66,12 +82,26 @@ pub struct CopyParameters {
 }
 
 /// Where the incoming side listens.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// In the hypervisor's own form (for `qemu`: `tcp:198.18.0.2:49152`).
+    /// In the hypervisor's own form: first where (`tcp:198.18.0.2:49152`); for `libvirt` then, after a space, its cookie: what the one has to
+    /// tell the other, which may be secret.
     pub uri: String,
     /// Whether that side can do several connections.
     pub multifd: bool,
+}
+
+impl Endpoint {
+    /// What may be shown of it: where it listens.
+    pub fn shown(&self) -> &str {
+        self.uri.split(char::is_whitespace).next().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({:?}, multifd {})", self.shown(), self.multifd)
+    }
 }
 
 /// What a VM gets of its host, as long as it is there.
@@ -207,4 +237,17 @@ pub enum Sighting {
     Gone(VmId, String),
     /// An operator paused or resumed the guest.
     RunStateChanged(VmId, RunState),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_where_an_endpoint_listens_is_ever_shown() {
+        let uri = "tcp:198.18.0.2:49152 <cookie>secret</cookie>".to_owned();
+        let endpoint = Endpoint { uri, multifd: true };
+        assert_eq!(endpoint.shown(), "tcp:198.18.0.2:49152");
+        assert!(!format!("{endpoint:?}").contains("secret"), "{endpoint:?}");
+    }
 }

@@ -24,6 +24,8 @@ use std::fmt;
 use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting, VmShare};
 use decide::units::{MoveId, VmId};
 
+use tokio::sync::oneshot;
+
 pub use crate::monitor::Told;
 
 /// A hypervisor as the agent uses it.
@@ -35,10 +37,36 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
     /// The VMs that are adopted, in the order of their ids, for the monitor to read.
     fn watched(&self) -> Vec<Watched>;
 
+    /// Changes a VM's tags where its own definition has them, for now and its next start; gives them as they then are. The change is handed
+    /// those that stand there.
+    ///
+    /// Drivers whose definitions are an operator's own files say where they are.
+    fn change_tags(&self, vm: VmId, change: TagChange) -> oneshot::Receiver<ChangedTags>;
+
     /// VMs that are defined on this host and not adopted, in the order of their ids. Of drivers that cannot tell: none.
     fn others(&self) -> Vec<Other> {
         Vec::new()
     }
+}
+
+/// What is to become of a VM's tags: from those that it has, or why not.
+pub type TagChange = Box<dyn FnOnce(Vec<String>) -> Result<Vec<String>, String> + Send>;
+
+/// The tags as they are now; or why they are as they were, and what to do.
+pub type ChangedTags = Result<Vec<String>, TagsError>;
+
+/// A VM's tags were not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TagsError {
+    /// What was asked for cannot be: nothing was done.
+    #[error("{0}")]
+    Wrong(String),
+    /// Not now, or not by this driver: nothing was done.
+    #[error("{0}")]
+    Refused(String),
+    /// The hypervisor failed: it may have been done.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// A VM that is defined on a host and not adopted.

@@ -130,6 +130,19 @@ impl Process {
         })
     }
 
+    /// Whether it ends just now, or has ended: what it is asked it may not do any more.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn is_ending(&self) -> bool {
+        /// Field 9 of `/proc/PID/stat`, of the kernel's `PF_EXITING`.
+        const EXITING: u64 = 4;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        let stat = stat.unwrap_or_default();
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let (state, flags) = (fields.next(), fields.nth(5).and_then(|flags| flags.parse().ok()));
+        let lives = state.is_some_and(|state| !matches!(state, "Z" | "X"));
+        !lives || flags.is_none_or(|flags: u64| flags & EXITING != 0)
+    }
+
     /// Its number.
     pub(super) fn pid(&self) -> i32 {
         self.pid.as_raw_pid()

@@ -37,6 +37,16 @@ pub(super) fn exists(link: &str) -> io::Result<bool> {
     }
 }
 
+/// The MTU of a link; none if it cannot be told.
+#[cfg(feature = "libvirt")]
+pub(super) async fn mtu(link: &str) -> Option<u32> {
+    let mut command = Command::new("ip");
+    let output = command.args(["-o", "link", "show", "dev", link]).kill_on_drop(true).output();
+    let told = timeout(IP_MAX, output).await.ok()?.ok()?.stdout;
+    let told = String::from_utf8_lossy(&told).into_owned();
+    told.split_once(" mtu ")?.1.split_whitespace().next()?.parse().ok()
+}
+
 /// Makes a tap on its bridge, up, for QEMUs of this process's user. A link of that name must not be there.
 pub(super) async fn create(link: &Link) -> Result<(), TapError> {
     // Without a user anybody on this host could attach to it, and hear and speak for the VM.

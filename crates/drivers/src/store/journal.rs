@@ -39,6 +39,9 @@ const NEW_LENGTH: u64 = 1024 * 1024;
 /// commits before still hold, and redb's own tables of free pages.
 const COMMIT_ROOM: u64 = 256 * 1024;
 
+/// How often a journal that may just be written is read.
+const GLANCES_MAX: u32 = 20;
+
 /// redb may round a record's room up to twice its size, and keeps the old one until the next commit.
 const RECORD_FACTOR: u64 = 4;
 
@@ -153,6 +156,26 @@ impl Journal {
         let Records { vms, moves, .. } = found.records;
         let id = identity.id;
         Ok(Opened { id, journal, fresh, doubt, incarnation, found_at, generation, vms, moves })
+    }
+
+    /// What the journal in this folder holds, an agent at work on it or not: read from a copy, nothing is touched. None: there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn glance(dir: &Path) -> Result<Option<Records>, StoreError> {
+        let file = dir.join("journal.redb");
+        if !file.try_exists().map_err(|source| StoreError::unopened(&file, source))? {
+            return Ok(None);
+        }
+        let mut found = rehearse(&file);
+        for _ in 1..GLANCES_MAX {
+            if found.is_ok() {
+                break;
+            }
+            // A copy that was taken while it was being written may be half of each.
+            found = rehearse(&file);
+        }
+        found.map(|found| Some(found.records))
     }
 
     /// Writes all of `entries`, or none; when it returns they are on disk. Answers with the generation, raised by one.

@@ -1,4 +1,5 @@
-//! The bed of all cases: three hosts with agents that can be held, small disks for their journals, and one guest.
+//! The bed of all cases: three hosts with agents that can be held, small disks for their journals, and one guest, a bare QEMU or a
+//! domain of libvirt's.
 //!
 //! A case ends with the guest where it then is, and the next begins there. After a case that went wrong, all is made anew.
 
@@ -13,10 +14,13 @@ use decide::units::BitsPerSec;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
+use super::case::Driver;
+use super::domains::MARKS;
 use super::phase::STATE;
 use crate::cluster::{CALM, Cluster};
 use crate::guests::{self, GuestPlan};
 use crate::hosts::{Host, Network, Way};
+use crate::libvirt::Daemon;
 use crate::setup::Parts;
 use crate::wait;
 
@@ -39,7 +43,10 @@ pub struct Bed {
     /// The host that the guest is on.
     pub(crate) at: usize,
     pub(crate) scratch: PathBuf,
-    parts: Parts,
+    pub(crate) driver: Driver,
+    /// The libvirt of each host, while it runs; none without.
+    pub(crate) daemons: Vec<Option<Daemon>>,
+    pub(crate) parts: Parts,
 }
 
 impl Bed {
@@ -47,7 +54,7 @@ impl Bed {
     ///
     /// # Errors
     /// If something cannot be made or does not come up.
-    pub async fn make(daemon: &Path) -> anyhow::Result<Bed> {
+    pub async fn make(daemon: &Path, driver: Driver) -> anyhow::Result<Bed> {
         let network = Network::new(3)?;
         for host in network.hosts() {
             let disk = ["-t", "tmpfs", "-o", "size=24m,mode=700", "state", STATE];
@@ -57,9 +64,20 @@ impl Bed {
         let scratch = network.folder().join("scratch");
         fs::create_dir_all(&scratch)?;
         let variables = [("EVENKEEL_HOLD_FILE", HOLD)];
-        let cluster = Cluster::start_with(network, daemon, CALM, &variables).await?;
+        let mut daemons = Vec::new();
+        if driver == Driver::Libvirt {
+            for host in network.hosts() {
+                daemons.push(Some(Daemon::start(host).await?));
+            }
+        }
+        let sections = match driver {
+            Driver::Qemu => CALM.to_owned(),
+            Driver::Libvirt => format!("{CALM}[hypervisor]\ndriver = \"libvirt\"\n"),
+        };
+        let cluster = Cluster::start_with(network, daemon, &sections, &variables).await?;
         let plan = GuestPlan { operator: true, ..GuestPlan::new("web1", 1) };
-        let mut bed = Bed { cluster, plan, at: 0, scratch, parts: Parts::load()? };
+        let parts = Parts::load()?;
+        let mut bed = Bed { cluster, plan, at: 0, scratch, driver, daemons, parts };
         bed.boot().await?;
         bed.tour().await?;
         Ok(bed)
@@ -87,9 +105,13 @@ impl Bed {
             host.ip(&format!("link delete {}\n", self.plan.tap()))?;
         }
         let before = guests::console(host, self.plan.vm()).matches("READY").count();
-        let guest = guests::start(host, &self.plan, &self.parts)?;
+        let guest = match self.driver {
+            Driver::Qemu => Some(guests::start(host, &self.plan, &self.parts)?),
+            Driver::Libvirt => self.start_domain().await.map(|()| None)?,
+        };
         wait::until(BOOT_MAX, "the guest boots", || {
-            ensure!(guest.ended().is_none(), "its QEMU ended: {:?}", guest.ended());
+            let ended = guest.as_ref().and_then(guests::Guest::ended);
+            ensure!(ended.is_none(), "its QEMU ended: {ended:?}");
             let ready = guests::console(host, self.plan.vm()).matches("READY").count();
             Ok((ready > before).then_some(()))
         })
@@ -123,7 +145,14 @@ impl Bed {
             if host.path("/sys/class/net").join(self.plan.tap()).exists() {
                 host.ip(&format!("link delete {}\n", self.plan.tap()))?;
             }
-            for folder in ["/run/evenkeel/qemu", STATE] {
+            if self.driver == Driver::Libvirt {
+                self.forget_domains(number).await?;
+            }
+            for folder in ["/run/evenkeel/qemu", MARKS, STATE] {
+                if !self.cluster.host(number).path(folder).exists() {
+                    continue;
+                }
+                let host = self.cluster.host(number);
                 for entry in fs::read_dir(host.path(folder))? {
                     let entry = entry?;
                     // The host's keys, a folder, stay.
@@ -133,7 +162,7 @@ impl Bed {
                 }
             }
             // As after a boot: what is new then is not taken for replaced.
-            fs::remove_file(host.path(WITNESS))?;
+            fs::remove_file(self.cluster.host(number).path(WITNESS))?;
         }
         for number in 0..self.hosts().len() {
             self.cluster.start_agent(number)?;
@@ -238,7 +267,10 @@ impl Bed {
                     return Ok(Some(format!("{} has {vms:?}", host.name())));
                 }
             } else {
-                let left = guests::left(host, &self.plan)?;
+                let mut left = guests::left(host, &self.plan)?;
+                if self.driver == Driver::Libvirt {
+                    left.extend(self.left_of_domain(number)?);
+                }
                 if !left.is_empty() || !vms.is_empty() {
                     return Ok(Some(format!("left at {}: {left:?}, {vms:?}", host.name())));
                 }

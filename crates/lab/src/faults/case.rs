@@ -91,6 +91,32 @@ words! {
         SourceJournal = "source's journal set back",
         /// The target's agent ends, and comes back with a journal from before the move.
         TargetJournal = "target's journal set back",
+        /// kill -9; restarted afterwards. Only where there is a libvirt.
+        SourceLibvirt = "source's libvirtd killed",
+        /// kill -9; restarted afterwards. Only where there is a libvirt.
+        TargetLibvirt = "target's libvirtd killed",
+    }
+}
+
+/// By what the guest is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// A bare QEMU, by its QMP socket.
+    Qemu,
+    /// A domain, by the libvirt of each host.
+    Libvirt,
+}
+
+impl Fault {
+    /// The faults that there can be under a driver, in order.
+    pub fn of(driver: Driver) -> impl Iterator<Item = Fault> {
+        let there = move |fault: &Fault| driver == Driver::Libvirt || !fault.kills_libvirt();
+        Fault::ALL.iter().copied().filter(there)
+    }
+
+    /// Whether a libvirt daemon is killed.
+    pub(crate) fn kills_libvirt(self) -> bool {
+        matches!(self, Fault::SourceLibvirt | Fault::TargetLibvirt)
     }
 }
 
@@ -105,7 +131,7 @@ words! {
         GoesOn = "goes on",
         /// It is paused, and an alarm says so.
         Paused = "paused, alarm",
-        /// It is paused until an agent that is away comes back.
+        /// It is paused until an agent, or a libvirt daemon, that is away comes back.
         Waits = "paused, agent away",
         /// Its only complete copy died: reported, definition kept, nothing started elsewhere.
         Down = "vm_down",

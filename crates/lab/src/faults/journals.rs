@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::bed::Bed;
-use super::case::{Fault, Phase};
+use super::case::{Driver, Fault, Phase};
 use super::phase::STATE;
 use super::row::Run;
 use crate::guests;
@@ -51,6 +51,10 @@ impl Bed {
                 self.end_by_hand(source).await?;
                 self.decide(target, run, Decision::KeepHere, Some(source)).await
             }
+            (Fault::SourceJournal, Phase::BeforeSwitchOver) if self.driver == Driver::Libvirt => {
+                self.end_by_hand(source).await?;
+                self.decide(target, run, Decision::KeepHere, Some(source)).await
+            }
             (Fault::SourceJournal, Phase::Done) => self.end_by_hand(source).await,
             // Nor of the copy under way: QEMU lets the guest run on when it is cancelled.
             (Fault::SourceJournal, _) => self.cancel_by_hand(source).await,
@@ -76,6 +80,9 @@ impl Bed {
         let gone = || Ok(guests::qemus(host, vm)?.is_empty().then_some(()));
         wait::until(ANSWER_MAX, "QEMU gone", gone).await?;
         guests::remove_files(host, vm)?;
+        if self.driver == Driver::Libvirt {
+            self.undefine_by_hand(number).await?;
+        }
         if host.path("/sys/class/net").join(self.plan.tap()).exists() {
             host.ip(&format!("link delete {}\n", self.plan.tap()))?;
         }
@@ -84,6 +91,9 @@ impl Bed {
 
     /// Cancels a copy as a person would, past the agent.
     async fn cancel_by_hand(&self, number: usize) -> anyhow::Result<()> {
+        if self.driver == Driver::Libvirt {
+            return self.abort_by_hand(number);
+        }
         let socket = guests::operator_socket(self.cluster.host(number), self.plan.vm());
         Qmp::connect(&socket).await?.command("migrate_cancel", json!({})).await.map(|_done| ())
     }

@@ -13,6 +13,7 @@
 
 mod bed;
 mod case;
+mod domains;
 mod journals;
 mod look;
 mod phase;
@@ -20,4 +21,4 @@ mod row;
 pub mod table;
 
 pub use self::bed::Bed;
-pub use self::case::{Case, Fault, Outcome, Phase, State};
+pub use self::case::{Case, Driver, Fault, Outcome, Phase, State};

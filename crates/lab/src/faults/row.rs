@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::bed::Bed;
-use super::case::{Case, Fault, Outcome, Phase, State};
+use super::case::{Case, Driver, Fault, Outcome, Phase, State};
 use super::look::{Beats, Copy, Watcher, copies, one_life, running, stopped};
 use super::phase::{PhaseRead, Side, last_event, stage};
 use super::table::{Expected, rule};
@@ -22,6 +22,8 @@ use crate::wait;
 const PHASE_MAX: Duration = Duration::from_secs(40);
 /// What is to come of a case comes within so long: the slowest wait is that for a copy that stalls, half a minute.
 const SETTLED_MAX: Duration = Duration::from_secs(100);
+/// Under libvirt: it makes the connection of a copy itself, and hears of no cancel before TCP gives up, after two minutes.
+const CONNECTED_MAX: Duration = Duration::from_secs(160);
 /// A VM that is down is reported within so long.
 const REPORTED_MAX: Duration = Duration::from_secs(10);
 const BEATS_MAX: Duration = Duration::from_secs(30);
@@ -63,7 +65,8 @@ impl Fault {
         matches!(self, Fault::SourceJournal | Fault::TargetJournal)
     }
 
-    /// Whether the fault goes on until it is mended; else an agent is started again, as by systemd, or nothing can be.
+    /// Whether the fault goes on until it is mended; else an agent or a libvirt is started again, as by systemd, or
+    /// nothing can be.
     fn lasts(self) -> bool {
         match self {
             Fault::TargetUnheard
@@ -80,6 +83,8 @@ impl Fault {
             | Fault::BothAgents
             | Fault::SourceQemu
             | Fault::TargetQemu
+            | Fault::SourceLibvirt
+            | Fault::TargetLibvirt
             | Fault::Cont => false,
         }
     }
@@ -139,7 +144,7 @@ impl Bed {
         if let Some(outcome) = expected.meanwhile {
             let state = self.until(outcome, &run, false, case).await.context("while it lasts")?;
             case.keep(state, case.fault.lasts());
-            self.mend_all(&run).context("ending the fault")?;
+            self.mend_all(&run).await.context("ending the fault")?;
             self.resolve(case.fault, &run).await.context("resolving the move")?;
         }
         let state = self.until(expected.end, &run, true, case).await.context("in the end")?;
@@ -156,7 +161,7 @@ impl Bed {
             self.beats_on(self.at).await?;
         }
         case.keep(state, !case.fault.lasts());
-        self.mend_all(&run)
+        self.mend_all(&run).await
     }
 
     /// Holds a move in the phase, breaks what is to break, and lets it go on; gives when.
@@ -185,7 +190,7 @@ impl Bed {
             if !(gives_up && expected.meanwhile == Some(Outcome::Moved)) {
                 return Ok((run, broken));
             }
-            self.mend_all(&run)?;
+            self.mend_all(&run).await?;
             self.quiet().await?;
         }
         bail!("held for more than {HELD_MAX:?} each time")
@@ -297,7 +302,10 @@ impl Bed {
             Fault::TargetDisk => self.fill_disk(run.target),
             Fault::ReturnPath => target.cut(Way::Out, Cut::Tcp(COPY_PORT)),
             Fault::Replies => target.cut(Way::Out, Cut::Tcp(AGENT_PORT)),
+            Fault::Cont if self.driver == Driver::Libvirt => self.resume_by_hand(run.source),
             Fault::Cont => self.cont(run.source).await,
+            Fault::SourceLibvirt => self.kill_daemon(run.source),
+            Fault::TargetLibvirt => self.kill_daemon(run.target),
             Fault::SourceJournal => self.set_journal_back(run.source),
             Fault::TargetJournal => self.set_journal_back(run.target),
         }
@@ -315,15 +323,15 @@ impl Bed {
         Ok(())
     }
 
-    /// Ends the fault: cables in, disks free, agents back.
-    fn mend_all(&mut self, run: &Run) -> anyhow::Result<()> {
+    /// Ends the fault: cables in, disks free, agents and daemons back.
+    async fn mend_all(&mut self, run: &Run) -> anyhow::Result<()> {
         for number in [run.target, run.source] {
             self.mend(number)?;
             if self.cluster.agent_pid(number).is_none() {
                 self.cluster.start_agent(number)?;
             }
         }
-        Ok(())
+        self.start_daemons().await
     }
 
     /// Waits until that has become of the VM; `settled`: for good, with nothing left open.
@@ -334,7 +342,11 @@ impl Bed {
         settled: bool,
         case: &mut Case,
     ) -> anyhow::Result<State> {
-        let deadline = Instant::now() + SETTLED_MAX;
+        let within = match self.driver {
+            Driver::Qemu => SETTLED_MAX,
+            Driver::Libvirt => CONNECTED_MAX,
+        };
+        let deadline = Instant::now() + within;
         loop {
             let seen = copies(self.hosts(), self.plan.vm()).await?;
             let running = running(&seen);
@@ -344,7 +356,7 @@ impl Bed {
             if Instant::now() >= deadline {
                 (case.outcome, case.running_copies) = (by_sight(run, &seen), running.len());
                 case.lost = seen.is_empty() && !self.is(Outcome::Down, run, true, &seen).await?;
-                bail!("not {outcome} within {SETTLED_MAX:?}, but {}: {seen:?}", case.outcome);
+                bail!("not {outcome} within {within:?}, but {}: {seen:?}", case.outcome);
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -394,7 +406,13 @@ impl Bed {
     async fn reported_down(&self, run: &Run) -> bool {
         let owner = run.owner();
         let told = self.told_since(owner, run.newest[owner], Step::VmDown).await;
-        !told.is_empty() && guests::definition(self.cluster.host(owner), self.plan.vm()).exists()
+        !told.is_empty()
+            && match self.driver {
+                Driver::Qemu => {
+                    guests::definition(self.cluster.host(owner), self.plan.vm()).exists()
+                }
+                Driver::Libvirt => self.keeps_domain(owner),
+            }
     }
 
     /// Sees the guest's heart beat on a host.

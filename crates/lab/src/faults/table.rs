@@ -1,6 +1,9 @@
 //! What must come of each case: phase × fault → outcome. Written down before any case is run.
+//!
+//! Under libvirt the copy is complete before the switch-over, the guest paused: libvirt stops after the last round, not before it.
+//! So what comes then is as after the switch-over, but for what is not yet on disk.
 
-use super::case::{Fault, Outcome, Phase};
+use super::case::{Driver, Fault, Outcome, Phase};
 
 /// What must come of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +32,47 @@ const ONLY_COPY_DIED: &str = "the only complete copy died: the VM is down, repor
     started elsewhere";
 
 /// The cell of a phase and a fault.
-#[expect(clippy::wildcard_enum_match_arm, reason = "most phases come out alike")]
 #[must_use]
-pub fn cell(phase: Phase, fault: Fault) -> Cell {
+pub fn cell(driver: Driver, phase: Phase, fault: Fault) -> Cell {
+    let own = if driver == Driver::Libvirt { under_libvirt(phase, fault) } else { None };
+    own.unwrap_or_else(|| under_qemu(phase, fault))
+}
+
+/// The cells in which libvirt differs.
+fn under_libvirt(phase: Phase, fault: Fault) -> Option<Cell> {
+    use Outcome::{GoesOn, Moved, Paused, Stays, Waits};
+    use Phase::{AfterSwitchOver, BeforeSwitchOver, Copying, Done, Ready};
+    let lasting = |meanwhile, end| Cell::Case(Expected { meanwhile: Some(meanwhile), end });
+    let at_once = |end| Cell::Case(Expected { meanwhile: None, end });
+    Some(match (fault, phase) {
+        // The copy is complete, and whoever comes back goes on with it.
+        (Fault::SourceAgent | Fault::BothAgents, BeforeSwitchOver) => lasting(Waits, Moved),
+        // libvirt held it until it ended: nobody let it run since, so the target's copy is the newest.
+        (Fault::SourceQemu, BeforeSwitchOver) => at_once(Moved),
+        (Fault::TargetUnheard, BeforeSwitchOver) => lasting(Moved, Moved),
+        (Fault::TargetDeaf | Fault::TargetCut, BeforeSwitchOver) => lasting(Paused, Moved),
+        (Fault::ReturnPath, BeforeSwitchOver) => Cell::Absent("the copy is complete"),
+        // Both sides hold a complete copy; a person ends the one that no journal knows of.
+        (Fault::SourceJournal, BeforeSwitchOver) => lasting(Paused, Moved),
+        // It waits for libvirt's job, and then there is nothing to resume.
+        (Fault::Cont, BeforeSwitchOver) => at_once(Moved),
+        // QEMU goes on by itself; the daemon, when it is back, cancels a copy, and keeps a complete one paused.
+        (Fault::SourceLibvirt, Copying) => lasting(GoesOn, Stays),
+        (Fault::SourceLibvirt, BeforeSwitchOver) => lasting(Waits, Moved),
+        (Fault::SourceLibvirt, AfterSwitchOver | Done) => lasting(Moved, Moved),
+        (Fault::SourceLibvirt, _) => lasting(Stays, Stays),
+        // The copy goes to QEMU itself. The daemon, when it is back, ends an incoming side that it had not finished.
+        (Fault::TargetLibvirt, Ready) => lasting(Paused, Stays),
+        (Fault::TargetLibvirt, Copying) => lasting(GoesOn, Stays),
+        (Fault::TargetLibvirt, BeforeSwitchOver | AfterSwitchOver) => lasting(Paused, Moved),
+        (Fault::TargetLibvirt, Done) => lasting(Moved, Moved),
+        (Fault::TargetLibvirt, _) => lasting(Stays, Stays),
+        _ => return None,
+    })
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "most phases come out alike")]
+fn under_qemu(phase: Phase, fault: Fault) -> Cell {
     use Outcome::{Down, GoesOn, Moved, Paused, Stays, Waits};
     use Phase::{AfterSwitchOver, BeforeSwitchOver, Copying, Done, Ready, Request};
     let lasting = |meanwhile, end| Cell::Case(Expected { meanwhile: Some(meanwhile), end });
@@ -92,6 +133,7 @@ pub fn cell(phase: Phase, fault: Fault) -> Cell {
         Fault::Cont if released => at_once(Moved),
         Fault::Cont if phase == Request => Cell::Absent("the guest runs already"),
         Fault::Cont => Cell::Absent("the guest runs already, or QEMU itself refuses"),
+        Fault::SourceLibvirt | Fault::TargetLibvirt => Cell::Absent("there is no libvirt"),
     }
 }
 
@@ -110,24 +152,24 @@ pub fn rule(fault: Fault, outcome: Outcome) -> Option<&'static str> {
 
 /// All cases, phase by phase, and the cells that are none.
 #[must_use]
-pub fn all() -> Vec<(Phase, Fault, Cell)> {
+pub fn all(driver: Driver) -> Vec<(Phase, Fault, Cell)> {
     let of_phase = |phase: &Phase| {
         let phase = *phase;
-        Fault::ALL.iter().map(move |fault| (phase, *fault, cell(phase, *fault)))
+        Fault::of(driver).map(move |fault| (phase, fault, cell(driver, phase, fault)))
     };
     Phase::ALL.iter().flat_map(of_phase).collect()
 }
 
 /// The table as docs/faults.md shows it: while the fault lasts, and what then comes of it where that is something else.
 #[must_use]
-pub fn markdown() -> String {
+pub fn markdown(driver: Driver) -> String {
     let head: Vec<String> = Phase::ALL.iter().map(ToString::to_string).collect();
     let mut lines = vec![
         format!("| fault | {} |", head.join(" | ")),
         format!("|---|{}", "---|".repeat(head.len())),
     ];
-    for fault in Fault::ALL {
-        let of = |phase: &Phase| match cell(*phase, *fault) {
+    for fault in Fault::of(driver) {
+        let of = |phase: &Phase| match cell(driver, *phase, fault) {
             Cell::Absent(_) => "–".to_owned(),
             Cell::Case(Expected { meanwhile: Some(first), end }) if first != end => {
                 format!("{first} → {end}")
@@ -144,16 +186,20 @@ pub fn markdown() -> String {
 mod tests {
     use super::*;
 
+    const DRIVERS: [Driver; 2] = [Driver::Qemu, Driver::Libvirt];
+
     #[test]
-    fn the_documentation_has_this_table() {
+    fn the_documentation_has_these_tables() {
         let docs = include_str!("../../../../docs/faults.md");
-        assert!(docs.contains(&markdown()), "docs/faults.md should have:\n{}", markdown());
+        for table in DRIVERS.map(markdown) {
+            assert!(docs.contains(&table), "docs/faults.md should have:\n{table}");
+        }
     }
 
     #[test]
     fn there_are_more_than_forty_cases_and_each_phase_has_some() {
         let cases = |phase: Phase| {
-            let all = all();
+            let all = all(Driver::Qemu);
             all.iter().filter(|(p, _, c)| *p == phase && matches!(c, Cell::Case(_))).count()
         };
         let counts: Vec<usize> = Phase::ALL.iter().map(|phase| cases(*phase)).collect();
@@ -162,7 +208,7 @@ mod tests {
 
     #[test]
     fn in_the_end_a_vm_runs_or_is_down() {
-        for (phase, fault, cell) in all() {
+        for (phase, fault, cell) in DRIVERS.map(all).concat() {
             if let Cell::Case(Expected { end, .. }) = cell {
                 let good = [Outcome::Moved, Outcome::Stays, Outcome::Down].contains(&end);
                 assert!(good, "{phase}, {fault}: {end}");

@@ -2,6 +2,9 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test that meets the unexpected panics")]
 
+mod connections;
 mod faults;
+mod fits;
 mod hosts;
 mod moves;
+mod tags;

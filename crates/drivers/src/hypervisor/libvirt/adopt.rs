@@ -1,22 +1,28 @@
 //! How a domain is adopted, and what is said of one that cannot be: once, naming it and what to do.
 
+use std::sync::Arc;
+
 use decide::migrate::hypervisor::{Needs, RunState, Sighting, VmDefinition};
 use decide::units::VmId;
 
 use super::calls::{Domain, Flags, State};
-use super::definition::{Definition, Start};
+use super::definition::{Definition, Garbled, Start};
 use super::files;
+use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
 use super::vm::{Following, VmTask};
 use crate::hypervisor::Watched;
 
 /// How often an incoming side, or a fenced copy, that no move speaks of is looked at before it is reported.
 const FORGOTTEN_AFTER: u32 = 30;
+/// Looks, of two seconds each, before a QEMU that did not answer is asked again.
+const MUTE_LOOKS: u32 = 15;
 
 impl VmTask {
     /// Looks at the domain: when libvirt says that it changed, and every two seconds.
     pub(super) async fn look_at_domain(&mut self) {
         let Some(rpc) = self.place.shared() else { return };
+        self.stay_fenced().await;
         let state = match &self.domain {
             Some(domain) => match rpc.state(domain).await {
                 Ok(state) => Some(state),
@@ -32,7 +38,7 @@ impl VmTask {
             Following::Nothing => {}
         }
         match state {
-            None | Some(State::Off) => self.look_at_idle().await,
+            None | Some(State::Off) => self.look_at_idle(&rpc).await,
             Some(_) if self.files.is_incoming() => self.look_at_forgotten("an incoming side").await,
             Some(_) if self.is_fenced() => self.look_at_forgotten("a copy that was left").await,
             // A migration that is not ours; or one whose move has not asked yet since we started.
@@ -52,10 +58,12 @@ impl VmTask {
     }
 
     /// No guest is there; what an earlier one left is cleared away.
-    async fn look_at_idle(&mut self) {
+    async fn look_at_idle(&mut self, rpc: &Rpc) {
         if !matches!(self.find_process(), Ok(false)) {
             return;
         }
+        // One that died just after it had come was defined nowhere else any more.
+        self.keep_what_arrived(rpc).await;
         if self.forget() || self.gone {
             self.gone = false;
             let how = self.ended.take().unwrap_or("it ended, and libvirt has not said how");
@@ -98,9 +106,8 @@ impl VmTask {
                     self.sight(Sighting::RunStateChanged(self.vm, run)).await;
                 }
             }
-            // libvirt answers no question about what it is just moving before that is over.
-            _ if leaves(rpc, &domain).await => {}
-            _ => match self.adopt(rpc, &domain, run).await {
+            _ if self.mute > 0 => {}
+            _ => match self.adopt(&domain, run).await {
                 Ok(found) => {
                     self.problem = None;
                     self.stale = false;
@@ -119,23 +126,48 @@ impl VmTask {
     /// lost meanwhile.
     async fn adopt(
         &mut self,
-        rpc: &Rpc,
         domain: &Domain,
         run: RunState,
     ) -> Result<Option<Sighting>, Option<String>> {
-        let lost = |error: RpcError| match error {
-            RpcError::Refused { message, .. } => Some(message),
-            RpcError::Silent(_) | RpcError::Lost => None,
-            RpcError::Odd(_) => Some(error.to_string()),
-        };
-        let live = rpc.live(domain).await.map_err(lost)?;
-        let definition = Definition::parse(&live).map_err(|garbled| Some(garbled.to_string()))?;
-        if !self.find_process().map_err(|error| Some(format!("/proc cannot be read: {error}")))? {
-            return Err(Some("libvirt says that it runs, but its QEMU is not in /proc: run the agent where libvirt runs".to_owned()));
+        let place = Arc::clone(&self.place);
+        let (rpc, _turn) = place.question(self.doubted).await.map_err(|_gone| None)?;
+        let adopted = self.adopt_by(&rpc, domain, run).await;
+        self.doubted = matches!(adopted, Err(Unread::Rpc(RpcError::Silent(_))));
+        adopted.map_err(|error| match error {
+            Unread::Rpc(RpcError::Refused { message, .. }) => Some(message),
+            Unread::Rpc(RpcError::Silent(_)) => {
+                // What libvirt knows of it before is still told to the others.
+                self.mute = MUTE_LOOKS;
+                tracing::warn!(vm = %self.vm, "libvirt waits for its QEMU, which does not answer");
+                None
+            }
+            Unread::Rpc(RpcError::Lost) | Unread::Leaves => None,
+            Unread::Rpc(error @ RpcError::Odd(_)) => Some(error.to_string()),
+            Unread::Why(why) => Some(why),
+        })
+    }
+
+    async fn adopt_by(
+        &mut self,
+        rpc: &Rpc,
+        domain: &Domain,
+        run: RunState,
+    ) -> Result<Option<Sighting>, Unread> {
+        let job = rpc.job(domain, false).await?;
+        if job.active && job.leaves {
+            return Err(Unread::Leaves);
         }
-        let kept = rpc.kept(domain).await.map_err(lost)?;
+        let live = rpc.live(domain).await?;
+        let definition = Definition::parse(&live).map_err(Unread::why)?;
+        if !self
+            .find_process()
+            .map_err(|error| Unread::Why(format!("/proc cannot be read: {error}")))?
+        {
+            return Err(Unread::Why("libvirt says that it runs, but its QEMU is not in /proc: run the agent where libvirt runs".to_owned()));
+        }
+        let kept = rpc.kept(domain).await?;
         self.put_autostart_back().await;
-        let autostart = rpc.autostart(domain).await.map_err(lost)?;
+        let autostart = rpc.autostart(domain).await?;
         self.autostart = autostart;
         // What cannot be moved is watched all the same: the first step of a move says again why not.
         let (live, cookie) = match rpc.begin(domain, Flags::new(false, false)).await {
@@ -144,10 +176,12 @@ impl VmTask {
                 tracing::info!(vm = %self.vm, message, "libvirt would not move it");
                 (live, String::new())
             }
-            Err(error) => return Err(lost(error)),
+            Err(error) => return Err(error.into()),
         };
-        let start = Start { live, cookie, kept, autostart };
-        let text = start.format().map_err(|garbled| Some(garbled.to_string()))?;
+        let disks = Wants::parse(&live).map_err(Unread::why)?.identities().await;
+        let qemu = Some(rpc.hypervisor().await?);
+        let start = Start { live, cookie, kept, autostart, qemu, disks };
+        let text = start.format().map_err(Unread::why)?;
         let same = self.run_state.is_some()
             && self.problem.is_none()
             && self.told_again == 0
@@ -200,9 +234,26 @@ impl VmTask {
     }
 }
 
-/// Whether libvirt moves it to elsewhere, for us or somebody else.
-async fn leaves(rpc: &Rpc, domain: &Domain) -> bool {
-    rpc.job(domain, false).await.is_ok_and(|job| job.active && job.leaves)
+/// Why a domain could not be read.
+enum Unread {
+    /// libvirt's word, or none.
+    Rpc(RpcError),
+    /// libvirt is just moving it, and answers no question about it before that is over.
+    Leaves,
+    /// In words, with what to do.
+    Why(String),
+}
+
+impl Unread {
+    fn why(garbled: Garbled) -> Unread {
+        Unread::Why(garbled.into())
+    }
+}
+
+impl From<RpcError> for Unread {
+    fn from(error: RpcError) -> Unread {
+        Unread::Rpc(error)
+    }
 }
 
 fn vm_definition(vm: VmId, definition: &Definition, start: String) -> VmDefinition {

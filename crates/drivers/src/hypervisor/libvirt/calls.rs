@@ -69,6 +69,21 @@ impl Flags {
     }
 }
 
+/// A processor as a definition shows it to its guest, and what is to show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CpuOf {
+    /// QEMU's path; absent: libvirt's choice.
+    pub(super) emulator: Option<String>,
+    /// Such as `x86_64`.
+    pub(super) arch: String,
+    /// Machine type.
+    pub(super) machine: String,
+    /// `kvm` or `qemu`.
+    pub(super) kind: String,
+    /// The element `<cpu>`.
+    pub(super) xml: String,
+}
+
 /// A domain's life has changed (`virDomainEventType` and its detail).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
@@ -94,6 +109,22 @@ impl Rpc {
     pub(super) async fn version(&self) -> Result<u64> {
         let answer = self.call(157, Writer::default()).await?;
         Ok(Reader(&answer).long()?)
+    }
+
+    /// The version of QEMU that it starts, counted likewise.
+    pub(super) async fn hypervisor(&self) -> Result<u64> {
+        let answer = self.call(4, Writer::default()).await?;
+        Ok(Reader(&answer).long()?)
+    }
+
+    /// Whether a QEMU of this host can show that processor (`virConnectCompareHypervisorCPU`). What is missing comes as an error.
+    pub(super) async fn compare_cpu(&self, of: &CpuOf) -> Result<bool> {
+        const FAIL_INCOMPATIBLE: u32 = 1;
+        let CpuOf { emulator, arch, machine, kind, xml } = of;
+        let arguments = Writer::default().maybe(emulator.as_deref()).maybe(Some(arch));
+        let arguments = arguments.maybe(Some(machine)).maybe(Some(kind)).text(xml);
+        let answer = self.call(393, arguments.word(FAIL_INCOMPATIBLE)).await?;
+        Ok(Reader(&answer).signed()? > 0)
     }
 
     /// Has events of all domains sent.
@@ -182,6 +213,23 @@ impl Rpc {
         let tpm = if self.version().await? >= KEEPS_TPM { KEEP_TPM } else { 0 };
         let flags = MANAGED_SAVE | SNAPSHOTS | KEEP_NVRAM | CHECKPOINTS | tpm;
         self.call(231, of.write().word(flags)).await.map(drop)
+    }
+
+    /// Writes what stands of one namespace in its `<metadata>`, now and, if `kept`, for its next start; nothing takes that out. What others
+    /// keep there is not touched.
+    pub(super) async fn set_metadata(
+        &self,
+        of: &Domain,
+        (prefix, namespace): (&str, &str),
+        element: Option<&str>,
+        kept: bool,
+    ) -> Result<()> {
+        const ELEMENT: u32 = 2;
+        const LIVE: u32 = 1;
+        const CONFIG: u32 = 2;
+        let arguments = of.write().word(ELEMENT).maybe(element).maybe(Some(prefix));
+        let flags = if kept { LIVE | CONFIG } else { LIVE };
+        self.call(264, arguments.maybe(Some(namespace)).word(flags)).await.map(drop)
     }
 
     /// Lets it run.

@@ -10,6 +10,8 @@
 //!   </metadata>
 //! ```
 
+use std::collections::BTreeMap;
+
 use decide::policy::rules::unreadable;
 use decide::units::Mib;
 use decide::wire::limits::{START_MAX, TAG_MAX, TAGS_MAX};
@@ -19,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::super::tap::Link;
 
 /// The namespace of our words.
-const NAMESPACE: &str = "urn:evenkeel:vm";
+pub(super) const NAMESPACE: &str = "urn:evenkeel:vm";
 
 /// A domain as its live definition has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,18 @@ pub(super) struct Definition {
 #[error("{0}")]
 pub(super) struct Garbled(String);
 
+impl From<Garbled> for String {
+    fn from(Garbled(why): Garbled) -> String {
+        why
+    }
+}
+
+impl Garbled {
+    pub(super) fn new(why: impl Into<String>) -> Garbled {
+        Garbled(why.into())
+    }
+}
+
 impl Definition {
     /// Reads a domain's XML.
     pub(super) fn parse(xml: &str) -> Result<Definition, Garbled> {
@@ -55,7 +69,10 @@ impl Definition {
         let accelerator = match domain.attribute("type") {
             Some("kvm") => "kvm",
             Some("qemu") => "tcg",
-            other => return Err(garbled(&format!("is of type {other:?}, not kvm or qemu"))),
+            other => {
+                let other = other.unwrap_or_default();
+                return Err(garbled(&format!("is of type {other:?}, not kvm or qemu")));
+            }
         };
         let memory = child(domain, "memory").and_then(mib);
         let vcpus = text(domain, "vcpu").and_then(|it| it.parse().ok()).unwrap_or(1);
@@ -73,16 +90,16 @@ impl Definition {
     }
 }
 
-fn child<'a, 'b>(of: Node<'a, 'b>, name: &str) -> Option<Node<'a, 'b>> {
+pub(super) fn child<'a, 'b>(of: Node<'a, 'b>, name: &str) -> Option<Node<'a, 'b>> {
     of.children().find(|node| node.has_tag_name(name))
 }
 
-fn text<'a>(of: Node<'a, '_>, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(of: Node<'a, '_>, name: &str) -> Option<&'a str> {
     child(of, name)?.text().map(str::trim)
 }
 
 /// A size, of which libvirt gives KiB unless it says otherwise; rounded up.
-fn mib(node: Node<'_, '_>) -> Option<Mib> {
+pub(super) fn mib(node: Node<'_, '_>) -> Option<Mib> {
     let amount: u64 = node.text()?.trim().parse().ok()?;
     let bytes = match node.attribute("unit").unwrap_or("KiB") {
         "b" | "bytes" => amount,
@@ -137,6 +154,12 @@ pub(super) struct Start {
     pub(super) kept: Option<String>,
     /// Whether it is started with its host.
     pub(super) autostart: bool,
+    /// The version of QEMU where it runs, as libvirt counts.
+    #[serde(default)]
+    pub(super) qemu: Option<u64>,
+    /// What its disks are, by path, as far as that can be told from anywhere.
+    #[serde(default)]
+    pub(super) disks: BTreeMap<String, String>,
 }
 
 impl Start {
@@ -156,14 +179,28 @@ impl Start {
     }
 }
 
-/// Where an incoming side listens, and what its libvirt says to the source's: `Endpoint::uri` of this driver.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Where an incoming side listens, and what its libvirt says to the source's: `Endpoint::uri` of this driver, which is `uri cookie`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listens {
     /// Where QEMU listens.
     pub(super) uri: String,
     /// For the source's libvirt.
     pub(super) cookie: String,
+}
+
+impl Listens {
+    pub(super) fn format(&self) -> String {
+        format!("{} {}", self.uri, self.cookie)
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Listens, Garbled> {
+        match text.split_once(' ') {
+            Some((uri, cookie)) if !uri.is_empty() => {
+                Ok(Listens { uri: uri.to_owned(), cookie: cookie.to_owned() })
+            }
+            _ => Err(Garbled("it names no address and cookie".to_owned())),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -211,12 +248,21 @@ mod tests {
     }
 
     #[test]
+    fn where_a_target_listens_is_read_at_the_source() {
+        let listens = Listens { uri: "tcp:[fd00::2]:49152".into(), cookie: "<a b='c'/>\n".into() };
+        assert_eq!(Listens::parse(&listens.format()), Ok(listens));
+        assert!(Listens::parse("tcp:host2:49152").is_err() && Listens::parse(" <a/>").is_err());
+    }
+
+    #[test]
     fn what_goes_to_a_target_is_read_there_and_not_too_long() {
         let start = Start {
             live: GOOD.into(),
             cookie: "<c/>".into(),
             kept: Some(GOOD.into()),
             autostart: true,
+            qemu: Some(10_000_002),
+            disks: [("/d.img".to_owned(), "inode 7".to_owned())].into(),
         };
         assert_eq!(Start::parse(&start.format().unwrap()), Ok(start.clone()));
         let long = Start { live: "x".repeat(START_MAX), ..start };

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::calls::{Flags, State};
 use super::definition::{Definition, Listens, Start};
 use super::files;
+use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
 use super::vm::{Call, Following, VmTask};
 use super::xdr::Value;
@@ -113,6 +114,8 @@ impl VmTask {
         if domains.iter().any(|domain| domain.name == wanted.name) {
             return Err(format!("another domain here is named {:?}", wanted.name));
         }
+        let wants = Wants::parse(&start.live).map_err(|garbled| garbled.to_string())?;
+        wants.missing(&start, &rpc).await?;
         match self.find_process() {
             Ok(false) => Ok(start),
             Ok(true) => Err("a QEMU with its UUID runs here already".to_owned()),
@@ -153,8 +156,7 @@ impl VmTask {
         }
         let uri = uri.unwrap_or_else(|| format!("tcp:{address}"));
         let cookie = String::from_utf8_lossy(&cookie).into_owned();
-        let listens = serde_json::to_string(&Listens { uri, cookie });
-        let uri = listens.map_err(|error| error.to_string())?;
+        let uri = Listens { uri, cookie }.format();
         let name = name.to_owned();
         let call = Call::begin(async move { rpc.finish(&name, flags).await });
         Ok((Endpoint { uri, multifd: copy.multifd }, call))
@@ -247,6 +249,13 @@ impl VmTask {
     }
 
     async fn try_resume(&mut self, run_state: RunState) -> Result<(), String> {
+        // libvirt may not have seen yet that it died; its mark still proves that it never ran.
+        if let Some(process) = &mut self.process
+            && process.is_ending()
+            && process.gone_within(GONE_MAX).await
+        {
+            self.process = None;
+        }
         let seen = self.look().await;
         if !matches!(seen, Seen::IncomingComplete | Seen::Paused | Seen::Running) {
             return Err(format!("what is here is no complete copy that waits: {seen:?}"));

@@ -21,10 +21,10 @@ use decide::migrate::hypervisor::{HypervisorReport, RunState, Seen};
 use decide::units::MoveId;
 use tokio::time::{Instant, sleep};
 
-use super::calls::State;
+use super::calls::{Domain, State};
 use super::definition::Definition;
 use super::files;
-use super::rpc::RpcError;
+use super::rpc::{Rpc, RpcError};
 use super::source::Held;
 use super::vm::{Call, Following, VmTask};
 use crate::hypervisor::tap::{self, Link};
@@ -53,19 +53,20 @@ impl VmTask {
         self.held.as_ref().is_some_and(|held| held.rpc.is_open())
     }
 
-    /// A copy that libvirt held, and holds no more since it was started anew, is stopped now.
+    /// A copy that libvirt held, and holds no more since that connection or libvirt itself ended, is stopped now; while libvirt is
+    /// away it is tried again at each look.
     pub(super) async fn stay_fenced(&mut self) {
-        if self.held.is_none() || self.is_held() {
+        if !self.unheld || self.place.shared().is_none() {
             return;
         }
-        self.held = None;
         let stopped = match self.find_process() {
             Ok(true) => self.stop_what_waits().await,
             Ok(false) => Ok(()),
             Err(error) => Err(format!("/proc cannot be read: {error}")),
         };
-        if let Err(why) = stopped {
-            self.say_problem(format!("it cannot be fenced any more: {why}")).await;
+        match stopped {
+            Ok(()) => self.unheld = false,
+            Err(why) => self.say_problem(format!("it cannot be fenced any more: {why}")).await,
         }
     }
 
@@ -98,6 +99,7 @@ impl VmTask {
             return Ok(());
         }
         let (rpc, domain) = self.reach().await.map_err(|error| error.to_string())?;
+        self.job_is_over(&rpc, &domain).await?;
         match rpc.state(&domain).await.map_err(|error| error.to_string())? {
             State::PausedByMigration => self.stop_for_good().await,
             State::Off => Ok(()),
@@ -105,6 +107,19 @@ impl VmTask {
                 "it was complete, and somebody has touched it since ({other:?}): only a person can say which copy counts"
             )),
         }
+    }
+
+    /// Waits until libvirt has ended its job for a copy whose connection has ended. It has something to say to QEMU in that, and
+    /// would wait for one that was stopped.
+    async fn job_is_over(&self, rpc: &Rpc, domain: &Domain) -> Result<(), String> {
+        let give_up = Instant::now() + self.place.config.answer_max;
+        while rpc.job(domain, false).await.map_err(|error| error.to_string())?.active {
+            if Instant::now() >= give_up {
+                return Err("libvirt does not end its job for it".to_owned());
+            }
+            sleep(TOLD_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Stops QEMU's process, and leaves word that it was this driver. Nothing to do where there is none.
@@ -148,7 +163,7 @@ impl VmTask {
         if self.find_process().map_err(|error| format!("/proc cannot be read: {error}"))? {
             self.end_left().await?;
         }
-        self.held = None;
+        (self.held, self.unheld) = (None, false);
         self.process = None;
         self.forget();
         let undefined = match self.reach().await {
@@ -206,7 +221,7 @@ impl VmTask {
 
     pub(super) async fn take_back(&mut self, move_id: MoveId, run_state: RunState) {
         // From here on it may run: no longer a copy that is stopped for good.
-        self.settled = None;
+        (self.settled, self.unheld) = (None, false);
         let report = match self.try_take_back(run_state).await {
             Ok(()) => HypervisorReport::Resumed,
             Err(why) => HypervisorReport::ResumeFailed(why, self.look().await),

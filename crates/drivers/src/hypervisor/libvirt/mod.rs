@@ -20,7 +20,8 @@
 //! but us, and the source's copy stays until the guest was seen running at the target.
 //!
 //! Every VM has a task of its own; orders and libvirt's events reach it through its mailbox. One connection is shared for
-//! events and short questions; each copy has one of its own, since it takes as long as it takes.
+//! events and short questions; each copy has one of its own, since it takes as long as it takes; and so has a question that waits for a
+//! QEMU, of which few are asked at a time, so that VMs that hang keep nobody from the others.
 //!
 //! **Invariant:** the driver starts a guest only by `Resume` or `TakeBack`.
 //! **Invariant:** it ends a domain only by `Discard`, `DestroyIncoming` or `DestroyIncomplete` (or to undo `Prepare`), and never
@@ -32,10 +33,12 @@ mod calls;
 mod definition;
 mod figures;
 mod files;
+mod fit;
 mod incoming;
 mod left;
 mod rpc;
 mod source;
+mod tags;
 mod vm;
 mod xdr;
 
@@ -43,23 +46,33 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use decide::migrate::hypervisor::{HypervisorCommand, Sighting};
 use decide::units::{MoveId, VmId};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use self::rpc::{ConnectError, Rpc};
+use self::rpc::{ConnectError, Rpc, RpcError};
+use self::tags::Wanted;
 use self::vm::{Mail, VmTask};
 use super::qemu::CopyKeys;
-use super::{FromHypervisor, Hypervisor, Other, Watched, private, process};
+use super::{ChangedTags, FromHypervisor, Hypervisor, Other, TagChange, Watched, private, process};
 
 /// Letters that may wait for one VM: orders of its moves, and libvirt's events.
 const MAIL_MAX: usize = 64;
+/// Of these, that must stay free for orders: what is seen comes again.
+const ORDERS_MIN: usize = MAIL_MAX / 2;
+/// Questions that may hang with a QEMU, at a time. The daemon has 20 workers, by default, for all that ask.
+const QUESTIONS_MAX: usize = 4;
+/// Likewise of QEMUs that have hung before: they keep nobody else waiting.
+const DOUBTED_MAX: usize = 1;
+/// Unanswered calls on the shared connection at which it is replaced: the daemon takes five of one connection at a time.
+const LEFT_MAX: usize = 3;
 /// Events of all VMs that may wait.
 const EVENTS_MAX: usize = 256;
 /// How often a daemon that is not there is looked for.
@@ -185,7 +198,9 @@ impl Libvirt {
             .map_err(|source| LibvirtError::Dir { dir: config.dir.clone(), source })?;
         let runtime = Handle::current();
         let (roster, shared) = (Mutex::default(), watch::Sender::new(None));
-        let place = Arc::new(Place { config, sockets, heard, runtime, roster, shared });
+        let questions = [QUESTIONS_MAX, DOUBTED_MAX].map(Semaphore::new);
+        let place = Place { config, sockets, heard, runtime, roster, shared, questions };
+        let place = Arc::new(place);
         let hub = place.runtime.spawn(Arc::clone(&place).hub()).abort_handle();
         Ok(Libvirt { place, hub })
     }
@@ -198,6 +213,15 @@ impl Hypervisor for Libvirt {
         if let Err(error) = entry.mailbox.try_send(Mail::Order(move_id, command)) {
             tracing::error!(%move_id, %vm, %error, "an order was dropped: the VM does not keep up");
         }
+    }
+
+    fn change_tags(&self, vm: VmId, change: TagChange) -> oneshot::Receiver<ChangedTags> {
+        let (tell, told) = oneshot::channel();
+        let mut roster = self.place.roster();
+        let entry = Arc::clone(&self.place).entry(&mut roster, vm);
+        // Where it does not fit, `tell` is dropped.
+        drop(entry.mailbox.try_send(Mail::Tags(Wanted { change, tell })));
+        told
     }
 
     fn watched(&self) -> Vec<Watched> {
@@ -230,6 +254,8 @@ type Roster = BTreeMap<VmId, Entry>;
 #[derive(Debug)]
 struct Entry {
     mailbox: mpsc::Sender<Mail>,
+    /// A look is in the mailbox: a second one would bring nothing.
+    looks: Arc<AtomicBool>,
     task: AbortHandle,
     watched: Option<Watched>,
     /// Its name and whether it is active, where libvirt knows it.
@@ -248,6 +274,8 @@ struct Place {
     roster: Mutex<Roster>,
     /// The connection for events and short questions, while there is one.
     shared: watch::Sender<Option<Rpc>>,
+    /// Who may ask what may hang: of a QEMU that has answered so far, and of one that has not.
+    questions: [Semaphore; 2],
 }
 
 impl Place {
@@ -269,9 +297,10 @@ impl Place {
     fn entry(self: Arc<Self>, roster: &mut Roster, vm: VmId) -> &mut Entry {
         roster.entry(vm).or_insert_with(|| {
             let (mailbox, mail) = mpsc::channel(MAIL_MAX);
-            let task = VmTask::new(Arc::clone(&self), vm, mail);
+            let looks = Arc::new(AtomicBool::new(false));
+            let task = VmTask::new(Arc::clone(&self), vm, mail, Arc::clone(&looks));
             let task = self.runtime.spawn(task.run()).abort_handle();
-            Entry { mailbox, task, watched: None, known: None, asked: None }
+            Entry { mailbox, looks, task, watched: None, known: None, asked: None }
         })
     }
 
@@ -297,6 +326,16 @@ impl Place {
         let socket = self.socket();
         let rpc = Rpc::connect(socket, self.config.answer_max, None).await;
         rpc.map_err(|error| format!("libvirt cannot be reached at {}: {error}", socket.display()))
+    }
+
+    /// A connection for one question that waits as long as a QEMU does not answer. Few are asked at a time.
+    async fn question(&self, doubted: bool) -> Result<(Rpc, SemaphorePermit<'_>), RpcError> {
+        let turn = self.questions[usize::from(doubted)]
+            .acquire()
+            .await
+            .map_err(|_never_closed| RpcError::Lost)?;
+        let rpc = Rpc::connect(self.socket(), self.config.answer_max, None).await;
+        Ok((rpc.map_err(|_gone| RpcError::Lost)?, turn))
     }
 
     /// Stays connected; gives events to the VMs' tasks and looks for domains that have none.
@@ -326,7 +365,7 @@ impl Place {
         let version = rpc.version().await?;
         if version < OLDEST {
             let message = format!("it is of version {version}, and {OLDEST} is needed");
-            return Err(rpc::RpcError::Refused { code: 0, message }.into());
+            return Err(RpcError::Refused { code: 0, message }.into());
         }
         rpc.register().await?;
         self.shared.send_replace(Some(rpc.clone()));
@@ -344,7 +383,13 @@ impl Place {
                     },
                     None => return Ok(()),
                 },
-                _ = list.tick() => self.list(&rpc).await,
+                _ = list.tick() => {
+                    if rpc.left() >= LEFT_MAX {
+                        tracing::warn!("libvirt leaves questions unanswered: connecting to it anew");
+                        return Ok(());
+                    }
+                    self.list(&rpc).await;
+                }
                 _ = ask.tick() => self.ask_figures(&rpc).await,
             }
         }
@@ -367,7 +412,11 @@ impl Place {
     /// A VM that does not keep up hears of it by the next list.
     fn tell(self: &Arc<Self>, vm: VmId, mail: Mail) {
         let mut roster = self.roster();
-        drop(Arc::clone(self).entry(&mut roster, vm).mailbox.try_send(mail));
+        let Entry { mailbox, looks, .. } = Arc::clone(self).entry(&mut roster, vm);
+        let again = matches!(mail, Mail::Look(_)) && looks.swap(true, Ordering::Relaxed);
+        if !again && mailbox.capacity() > ORDERS_MIN {
+            drop(mailbox.try_send(mail));
+        }
     }
 
     fn tell_all(&self, mail: impl Fn() -> Mail) {

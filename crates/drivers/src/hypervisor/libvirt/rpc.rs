@@ -13,17 +13,17 @@
 //!
 //! Source: libvirt's `docs/kbase/internals/rpc.rst` and its protocol's files `virnetprotocol.x`, `remote_protocol.x`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::xdr::{Garbled, Reader, Writer};
@@ -69,6 +69,11 @@ pub(super) enum RpcError {
 }
 
 impl RpcError {
+    /// Whether a processor was compared and is not enough (`VIR_ERR_CPU_INCOMPATIBLE`).
+    pub(super) fn incompatible_cpu(&self) -> bool {
+        matches!(self, RpcError::Refused { code: 91, .. })
+    }
+
     /// Whether there is no such domain.
     pub(super) fn no_domain(&self) -> bool {
         matches!(self, RpcError::Refused { code: 42, .. })
@@ -100,6 +105,9 @@ struct Waiting {
     last: u32,
     /// Absent once the connection has ended.
     open: Option<BTreeMap<u32, oneshot::Sender<Answer>>>,
+    /// Calls that nobody waits for any more, and that the daemon has not answered: each takes one of the few that it takes of a connection
+    /// at a time (`max_client_requests`).
+    left: BTreeSet<u32>,
 }
 
 /// A connection. It ends with its last handle.
@@ -108,6 +116,8 @@ pub(super) struct Rpc {
     outgoing: mpsc::Sender<Vec<u8>>,
     waiting: Arc<Mutex<Waiting>>,
     answer_max: Duration,
+    /// Its other end is dropped with the connection.
+    alive: watch::Receiver<()>,
 }
 
 impl Rpc {
@@ -119,10 +129,15 @@ impl Rpc {
     ) -> Result<Rpc, ConnectError> {
         let (reading, writing) = UnixStream::connect(socket).await?.into_split();
         let (outgoing, queue) = mpsc::channel(WAITING_MAX);
-        let waiting = Arc::new(Mutex::new(Waiting { last: 0, open: Some(BTreeMap::new()) }));
-        let rpc = Rpc { outgoing, waiting: Arc::clone(&waiting), answer_max };
+        let waiting =
+            Arc::new(Mutex::new(Waiting { open: Some(BTreeMap::new()), ..Waiting::default() }));
+        let (ends, alive) = watch::channel(());
+        let rpc = Rpc { outgoing, waiting: Arc::clone(&waiting), answer_max, alive };
         tokio::spawn(write(writing, queue));
-        tokio::spawn(read(reading, waiting, events));
+        tokio::spawn(async move {
+            read(reading, waiting, events).await;
+            drop(ends);
+        });
         let answer = rpc.call(AUTH_LIST, Writer::default()).await?;
         let mut reader = Reader(&answer);
         let mut ways = Vec::new();
@@ -141,7 +156,22 @@ impl Rpc {
 
     /// Whether it has not ended.
     pub(super) fn is_open(&self) -> bool {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).open.is_some()
+        self.waiting().open.is_some()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many calls the daemon has not answered for which nobody waits any more.
+    pub(super) fn left(&self) -> usize {
+        self.waiting().left.len()
+    }
+
+    /// Ends with the connection; keeps it not open.
+    pub(super) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut alive = self.alive.clone();
+        async move { while alive.changed().await.is_ok() {} }
     }
 
     /// Calls a procedure and waits for its result, `answer_max` at most.
@@ -164,15 +194,31 @@ impl Rpc {
     pub(super) async fn call_for_ever(&self, procedure: u32, arguments: Writer) -> Answer {
         let (tell, answer) = oneshot::channel();
         let serial = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = self.waiting();
             waiting.last = waiting.last.wrapping_add(1).max(1);
             let serial = waiting.last;
             waiting.open.as_mut().ok_or(RpcError::Lost)?.insert(serial, tell);
             serial
         };
+        let _asked = Asked { rpc: self, serial };
         let message = message(procedure, serial, &arguments.bytes());
         self.outgoing.send(message).await.map_err(|_closed| RpcError::Lost)?;
         answer.await.unwrap_or(Err(RpcError::Lost))
+    }
+}
+
+/// A call that waits for its answer. With this value nobody does any more.
+struct Asked<'a> {
+    rpc: &'a Rpc,
+    serial: u32,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.rpc.waiting();
+        if waiting.open.as_mut().is_some_and(|open| open.remove(&self.serial).is_some()) {
+            waiting.left.insert(self.serial);
+        }
     }
 }
 
@@ -204,7 +250,11 @@ async fn read(
         let body = &message[HEAD - 4..];
         match kind {
             REPLY => {
-                let teller = open().open.as_mut().and_then(|open| open.remove(&serial));
+                let teller = {
+                    let mut waiting = open();
+                    waiting.left.remove(&serial);
+                    waiting.open.as_mut().and_then(|open| open.remove(&serial))
+                };
                 let answer = if status == OK { Ok(body.to_vec()) } else { Err(refusal(body)) };
                 // Who asked may not have waited so long.
                 let _ = teller.map(|teller| teller.send(answer));

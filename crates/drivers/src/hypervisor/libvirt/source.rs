@@ -37,7 +37,11 @@ pub(super) struct Leaving {
     held: Option<Held>,
     /// The copy is complete, and the guest paused.
     done: bool,
+    /// `SwitchOver` was heard, and libvirt could not be asked.
+    switching: bool,
     cancelled: Option<String>,
+    /// It is cancelled, and libvirt has not heard so.
+    unheard: bool,
     figures: CopyFigures,
     /// When something was sent last.
     sent_at: Instant,
@@ -60,7 +64,18 @@ impl Leaving {
     pub(super) fn found(move_id: MoveId) -> Leaving {
         let figures = CopyFigures::default();
         let (call, held, cancelled) = (None, None, None);
-        Leaving { move_id, call, held, done: false, cancelled, figures, sent_at: Instant::now() }
+        let (done, switching, unheard, sent_at) = (false, false, false, Instant::now());
+        Leaving { move_id, call, held, done, switching, cancelled, unheard, figures, sent_at }
+    }
+
+    /// By what libvirt holds it, once its copy is complete.
+    pub(super) fn held_when_done(&self) -> Option<&Held> {
+        self.held.as_ref().filter(|_| self.done)
+    }
+
+    /// libvirt holds it no more.
+    pub(super) fn no_longer_held(&mut self) {
+        self.held = None;
     }
 
     /// Whether its copy is complete.
@@ -118,7 +133,7 @@ impl VmTask {
                 "it is an incoming side here: only a VM that lives here can be copied".into()
             );
         }
-        let listens: Listens = serde_json::from_str(&endpoint.uri)
+        let listens = Listens::parse(&endpoint.uri)
             .map_err(|error| format!("the target's word is not understood: {error}"))?;
         let (shared, domain) = self.reach().await.map_err(text)?;
         if shared.job(&domain, false).await.map_err(text)?.active {
@@ -257,27 +272,56 @@ impl VmTask {
     /// Asks how far the copy is.
     pub(super) async fn on_progress(&mut self) {
         self.find_out_leaving().await;
-        let Following::Out(Leaving { done: false, .. }) = &self.following else { return };
-        let Ok((rpc, domain)) = self.reach().await else { return };
-        let Ok(job) = rpc.job(&domain, false).await else { return };
-        let Following::Out(leaving) = &mut self.following else { return };
-        if !(job.active && job.leaves) {
+        let Following::Out(leaving @ Leaving { done: false, .. }) = &self.following else {
             return;
+        };
+        // By the copy's own connection, so that a QEMU that hangs holds up nobody else.
+        let own = leaving.held.as_ref().map(|held| (held.rpc.clone(), held.domain.clone()));
+        let asked = match own {
+            Some((rpc, domain)) => rpc.job(&domain, false).await,
+            None => match self.reach().await {
+                Ok((rpc, domain)) => rpc.job(&domain, false).await,
+                Err(error) => Err(error),
+            },
+        };
+        let Following::Out(leaving) = &mut self.following else { return };
+        let before = leaving.figures.progress;
+        let heard = asked.is_ok();
+        match asked {
+            Ok(job) if job.active && job.leaves => {
+                leaving.figures.progress = progress(&job.figures)
+            }
+            // It is over: the call says how.
+            Ok(_) => return,
+            // Unknown: it counts as nothing sent.
+            Err(error) => tracing::debug!(vm = %self.vm, %error, "no progress of its copy"),
         }
-        let progress = progress(&job.figures);
-        if progress.transferred != leaving.figures.progress.transferred {
+        let (move_id, now) = (leaving.move_id, leaving.figures.progress);
+        if now.transferred != before.transferred {
             leaving.sent_at = Instant::now();
         }
-        leaving.figures.progress = progress;
-        let move_id = leaving.move_id;
+        self.cancel_what_stalls().await;
+        if heard && now.total.0 > 0 {
+            self.report(move_id, HypervisorReport::Progress(now)).await;
+        }
+    }
+
+    /// Cancels a copy of which nothing was sent for too long; again, while libvirt does not hear of it.
+    async fn cancel_what_stalls(&mut self) {
         let stall_max = self.place.config.stall_max;
+        let Following::Out(leaving) = &mut self.following else { return };
         if leaving.cancelled.is_none() && leaving.sent_at.elapsed() >= stall_max {
             leaving.cancelled = Some(format!("cancelled: nothing was sent for {stall_max:?}"));
-            // An error leaves it as it is: its end is settled by the call.
-            drop(rpc.abort(&domain).await);
+            leaving.unheard = true;
         }
-        if progress.total.0 > 0 {
-            self.report(move_id, HypervisorReport::Progress(progress)).await;
+        if !leaving.unheard {
+            return;
+        }
+        if let Ok((rpc, domain)) = self.reach().await
+            && rpc.abort(&domain).await.is_ok()
+            && let Following::Out(leaving) = &mut self.following
+        {
+            leaving.unheard = false;
         }
     }
 
@@ -308,7 +352,10 @@ impl VmTask {
         }
         self.follow_copy_of(move_id);
         self.find_out_leaving().await;
-        let Following::Out(Leaving { done: true, .. }) = &self.following else { return };
+        let Following::Out(leaving @ Leaving { done: true, .. }) = &mut self.following else {
+            return;
+        };
+        leaving.switching = true;
         // Without the connection that held it somebody may have let it run since.
         let state = match self.reach().await {
             Ok((rpc, domain)) => rpc.state(&domain).await,
@@ -321,6 +368,15 @@ impl VmTask {
             }
             // A process that ended is reported by the loop; a daemon that is away comes back.
             Ok(State::Off) | Err(_) => {}
+        }
+    }
+
+    /// Goes on with what could not be looked at while libvirt was away.
+    pub(super) async fn switch_over_again(&mut self) {
+        if let Following::Out(Leaving { switching: true, cancelled: None, move_id, .. }) =
+            self.following
+        {
+            self.switch_over(move_id).await;
         }
     }
 
@@ -346,11 +402,21 @@ impl VmTask {
             return self.bring_back().await;
         }
         let running = leaving.call.is_some();
-        if let Ok((rpc, domain)) = self.reach().await
-            && let Err(error) = rpc.abort(&domain).await
-        {
+        let told = match self.reach().await {
+            Ok((rpc, domain)) => rpc.abort(&domain).await,
+            Err(error) => Err(error),
+        };
+        match told {
+            Ok(()) => {}
             // It has ended, or is about to: the call says how.
-            tracing::debug!(%move_id, vm = %self.vm, %error, "nothing to cancel");
+            Err(error @ (RpcError::Refused { .. } | RpcError::Odd(_))) => {
+                tracing::debug!(%move_id, vm = %self.vm, %error, "nothing to cancel");
+            }
+            Err(RpcError::Lost | RpcError::Silent(_)) => {
+                if let Following::Out(leaving) = &mut self.following {
+                    leaving.unheard = true;
+                }
+            }
         }
         if !running {
             self.find_out_leaving().await;

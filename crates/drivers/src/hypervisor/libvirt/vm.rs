@@ -9,6 +9,7 @@
 //! by itself where that was lost with its connection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Seen, Sighting};
@@ -24,6 +25,7 @@ use super::files::Files;
 use super::incoming::Arriving;
 use super::rpc::{Rpc, RpcError};
 use super::source::{Held, Leaving};
+use super::tags::Wanted;
 use crate::hypervisor::FromHypervisor;
 use crate::hypervisor::process::Process;
 use crate::monitor::Told;
@@ -44,6 +46,8 @@ pub(super) enum Mail {
     Daemon(bool),
     /// Its figures.
     Told(Figures),
+    /// Its tags are to be changed.
+    Tags(Wanted),
 }
 
 /// The copy that is followed.
@@ -97,6 +101,12 @@ pub(super) struct VmTask {
     pub(super) process: Option<Process>,
     progress: Interval,
     mail: mpsc::Receiver<Mail>,
+    /// A look waits in it.
+    looks: Arc<AtomicBool>,
+    /// Looks in which its QEMU, which did not answer, is not asked.
+    pub(super) mute: u32,
+    /// It did not answer when it was asked last.
+    pub(super) doubted: bool,
     /// Present while the VM is adopted.
     pub(super) run_state: Option<RunState>,
     pub(super) problem: Option<String>,
@@ -116,11 +126,18 @@ pub(super) struct VmTask {
     pub(super) told_again: u32,
     /// By what libvirt holds the copy that was left.
     pub(super) held: Option<Held>,
+    /// It does so no more, and the copy is to be stopped.
+    pub(super) unheld: bool,
     pub(super) told: Told,
 }
 
 impl VmTask {
-    pub(super) fn new(place: Arc<Place>, vm: VmId, mail: mpsc::Receiver<Mail>) -> VmTask {
+    pub(super) fn new(
+        place: Arc<Place>,
+        vm: VmId,
+        mail: mpsc::Receiver<Mail>,
+        looks: Arc<AtomicBool>,
+    ) -> VmTask {
         let _in_runtime = place.runtime.enter();
         let mut progress = interval(PROGRESS_EVERY);
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -135,6 +152,9 @@ impl VmTask {
             process: None,
             progress,
             mail,
+            looks,
+            mute: 0,
+            doubted: false,
             run_state: None,
             problem: None,
             gone: false,
@@ -145,6 +165,7 @@ impl VmTask {
             autostart: false,
             told_again: 0,
             held: None,
+            unheld: false,
             told: Told::default(),
         }
     }
@@ -152,10 +173,12 @@ impl VmTask {
     /// Runs until there is no domain, no process, no mark and no mail, or the driver is dropped.
     pub(super) async fn run(mut self) {
         loop {
+            let hold_ends = end_of_hold(&self.following, self.held.as_ref());
             tokio::select! {
                 biased;
                 end = end_of_call(&mut self.following) => self.on_call_end(end).await,
                 () = end_of(&mut self.process) => self.on_end().await,
+                () = hold_ends => self.on_hold_lost().await,
                 mail = self.mail.recv() => match mail {
                     Some(mail) => if self.open(mail).await { return },
                     None => return,
@@ -179,6 +202,8 @@ impl VmTask {
                 }
             }
             Mail::Look(domain) => {
+                self.looks.store(false, Ordering::Relaxed);
+                self.mute = self.mute.saturating_sub(1);
                 self.domain = domain;
                 self.look_at_domain().await;
                 return self.domain.is_none() && self.leave();
@@ -186,6 +211,7 @@ impl VmTask {
             Mail::Daemon(true) => self.on_daemon_back().await,
             Mail::Daemon(false) => {}
             Mail::Told(figures) => self.on_figures(&figures),
+            Mail::Tags(wanted) => self.on_tags(wanted).await,
         }
         false
     }
@@ -254,10 +280,23 @@ impl VmTask {
         }
     }
 
+    /// The connection by which libvirt held a complete copy has ended.
+    async fn on_hold_lost(&mut self) {
+        match &mut self.following {
+            Following::Out(leaving) => leaving.no_longer_held(),
+            Following::In(_) | Following::Nothing => {
+                self.held = None;
+                self.unheld = true;
+                self.stay_fenced().await;
+            }
+        }
+    }
+
     /// The daemon was away: whatever it said meanwhile was not heard.
     async fn on_daemon_back(&mut self) {
         self.stale = true;
         self.stay_fenced().await;
+        self.switch_over_again().await;
         match &self.following {
             Following::Out(_) => self.find_out_leaving().await,
             Following::In(_) => self.find_out_arriving().await,
@@ -372,6 +411,21 @@ async fn end_of_call(following: &mut Following) -> Result<(), RpcError> {
     let end = running.end().await;
     *call = None;
     end
+}
+
+/// Ends when the connection does by which a complete copy is held.
+fn end_of_hold(following: &Following, held: Option<&Held>) -> impl Future<Output = ()> + use<> {
+    let held = match following {
+        Following::Out(leaving) => leaving.held_when_done(),
+        Following::In(_) | Following::Nothing => held,
+    };
+    let closed = held.map(|held| held.rpc.closed());
+    async {
+        match closed {
+            Some(closed) => closed.await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 async fn end_of(process: &mut Option<Process>) {

@@ -45,14 +45,17 @@ use std::time::Duration;
 use decide::migrate::hypervisor::{HypervisorCommand, Sighting};
 use decide::units::{MoveId, VmId};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use self::definition::{Definition, Paths};
 pub use self::tls::CopyKeys;
 use self::vm::{Order, VmTask};
-use super::{FromHypervisor, Hypervisor, Other, Watched, handshake, private, process, tap};
+use super::{
+    ChangedTags, FromHypervisor, Hypervisor, Other, TagChange, TagsError, Watched, handshake,
+    private, process, tap,
+};
 
 /// How often the folder, and each VM's files in it, are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -178,6 +181,18 @@ impl Hypervisor for Qemu {
         if let Err(error) = entry.mailbox.try_send(Order { move_id, command }) {
             tracing::error!(%move_id, %vm, %error, "an order was dropped: the VM does not keep up");
         }
+    }
+
+    fn change_tags(&self, vm: VmId, _change: TagChange) -> oneshot::Receiver<ChangedTags> {
+        let (tell, told) = oneshot::channel();
+        let file = self.place.config.dir.join(format!("{vm}.toml"));
+        let why = format!(
+            "with the driver `qemu` a VM's tags stand in its own file: write `tags = […]` in {}",
+            file.display()
+        );
+        // Whoever asked may have gone.
+        drop(tell.send(Err(TagsError::Refused(why))));
+        told
     }
 
     fn watched(&self) -> Vec<Watched> {
