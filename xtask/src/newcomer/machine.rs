@@ -27,11 +27,11 @@ const ANSWERS_MAX: Duration = Duration::from_secs(30);
 const TYPED_IN: &str = "/root";
 /// Lays the host's Debian over the clean one. The host's own /run and devices are seen in it;
 /// that taps are open to all udev would see to.
-const LAY: &str = "mkdir -p $1/upper $1/work $1/root
-mount -t overlay -o lowerdir=$0,upperdir=$1/upper,workdir=$1/work debian $1/root
-for part in proc sys dev run; do mount --rbind /$part $1/root/$part; done
-mount -t tmpfs -o mode=755 net $1/root/dev/net && mknod -m 666 $1/root/dev/net/tun c 10 200
-cp /etc/machine-id /etc/hostname $1/root/etc/";
+const LAY: &str = "mkdir -p $1/upper $1/work $1/merged
+mount -t overlay -o lowerdir=$0,upperdir=$1/upper,workdir=$1/work debian $1/merged
+for part in proc sys dev run; do mount --rbind /$part $1/merged/$part; done
+mount -t tmpfs -o mode=755 net $1/merged/dev/net && mknod -m 666 $1/merged/dev/net/tun c 10 200
+cp /etc/machine-id /etc/hostname $1/merged/etc/";
 /// What of systemd can be done without it; whoever made the host does the rest.
 const SYSTEMCTL: &str = "#!/bin/sh
 [ \"$1 $2\" = 'enable --now' ] && set -- enable \"$3\"
@@ -59,8 +59,12 @@ impl Machine {
         package: &Path,
     ) -> anyhow::Result<Machine> {
         let base = network.hosts()[number].logs().join("debian");
-        let machine =
-            Machine { network: Arc::clone(network), number, root: base.join("root"), agent: None };
+        let machine = Machine {
+            network: Arc::clone(network),
+            number,
+            root: base.join("merged"),
+            agent: None,
+        };
         let laid = machine.host().command("sh").args(["-euc", LAY]).args([clean, &base]).status();
         ensure!(laid.context("running sh")?.success(), "the host's Debian could not be laid out");
         let systemctl = machine.at("usr/local/sbin/systemctl");
