@@ -8,7 +8,7 @@
 //!
 //! A request is no secret. A token is one until it was used, a grant for ever: it holds the cluster keys.
 //!
-//! Root works on folders of keys as whoever owns them ([`as_owner`]); files that are named it reads and writes itself.
+//! Root works on folders of keys as whoever owns them (`as_owner`); files that are named it reads and writes itself.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
