@@ -59,3 +59,28 @@ impl Drop for AsOwner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_root_leaves_in_a_folder_belongs_to_its_owner_and_root_is_root_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = geteuid();
+        let owner = if before.is_root() { 65_534 } else { before.as_raw() };
+        std::os::unix::fs::chown(folder.path(), Some(owner), None).unwrap();
+        // It is made in there: the nearest folder that is there counts.
+        let file = folder.path().join("keys/host.key");
+        let work = || {
+            fs::create_dir(file.parent().context("it has a folder")?)?;
+            Ok(fs::write(&file, "")?)
+        };
+        as_owner(&folder.path().join("keys"), work).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().uid(), owner);
+        assert_eq!(geteuid(), before);
+        let failed = as_owner(folder.path(), || -> anyhow::Result<()> { anyhow::bail!("no") });
+        assert!(failed.is_err());
+        assert_eq!(geteuid(), before);
+    }
+}

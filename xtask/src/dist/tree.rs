@@ -74,3 +74,29 @@ fn count(folder: &Path) -> anyhow::Result<usize> {
     }
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hook_refuses_only_what_the_program_refuses() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("evenkeeld");
+        let (from, _) = HOOK;
+        let script = fs::read_to_string(root().join(from)).unwrap();
+        let script = script.replace("/usr/bin/evenkeeld", program.to_str().unwrap());
+        let asked = |operation: &str| {
+            let words = ["-c", &script, "qemu", "web1", operation, "begin", "-"];
+            Command::new("sh").args(words).stderr(std::process::Stdio::null()).status().unwrap()
+        };
+        assert!(asked("prepare").success(), "there is no program");
+        for (code, starts) in [(0, true), (1, false), (2, true), (101, true)] {
+            fs::write(&program, format!("#!/bin/sh\nexit {code}\n")).unwrap();
+            fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(asked("prepare").success(), starts, "{code}");
+            assert_eq!(asked("migrate").success(), starts, "{code}");
+            assert!(asked("release").success(), "it is not asked");
+        }
+    }
+}

@@ -66,15 +66,12 @@ impl Wants {
         wants.pages = pages.map(|pages| {
             let size = child(pages, "page").and_then(|page| {
                 let size: u64 = page.attribute("size")?.parse().ok()?;
-                Some(
-                    size * if page.attribute("unit") == Some("GiB") {
-                        1 << 20
-                    } else if page.attribute("unit") == Some("MiB") {
-                        1 << 10
-                    } else {
-                        1
-                    },
-                )
+                let unit = match page.attribute("unit") {
+                    Some("GiB") => 1 << 20,
+                    Some("MiB") => 1 << 10,
+                    _ => 1,
+                };
+                Some(size.saturating_mul(unit))
             });
             (size.unwrap_or(2048), memory)
         });
@@ -321,6 +318,10 @@ mod tests {
             let why = said(&pages, &[], root.path());
             assert!(why.is_empty() == fits && (fits || why.contains("62 MiB are free")), "{why}");
         }
+        let endless = format!("<page size='{}' unit='GiB'/>", u64::MAX);
+        let endless = format!("<memoryBacking><hugepages>{endless}</hugepages></memoryBacking>");
+        let why = said(&wants(&endless, ""), &[], root.path());
+        assert!(why.starts_with("0 MiB are free"), "{why}");
         let nodes = wants("<numatune><memory mode='strict' nodeset='0-1,^1'/></numatune>", "");
         assert!(said(&nodes, &[], root.path()).contains("NUMA node 0"));
         let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();

@@ -413,10 +413,7 @@ impl Place {
     fn tell(self: &Arc<Self>, vm: VmId, mail: Mail) {
         let mut roster = self.roster();
         let Entry { mailbox, looks, .. } = Arc::clone(self).entry(&mut roster, vm);
-        let again = matches!(mail, Mail::Look(_)) && looks.swap(true, Ordering::Relaxed);
-        if !again && mailbox.capacity() > ORDERS_MIN {
-            drop(mailbox.try_send(mail));
-        }
+        deliver(mailbox, looks, mail);
     }
 
     fn tell_all(&self, mail: impl Fn() -> Mail) {
@@ -426,9 +423,45 @@ impl Place {
     }
 }
 
+/// Puts a letter into a VM's mailbox, unless orders need the place, or a look waits there already.
+fn deliver(mailbox: &mpsc::Sender<Mail>, looks: &AtomicBool, mail: Mail) {
+    let look = matches!(mail, Mail::Look(_));
+    if look && looks.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let delivered = mailbox.capacity() > ORDERS_MIN && mailbox.try_send(mail).is_ok();
+    if look && !delivered {
+        // None waits there: else no other would ever be put in.
+        looks.store(false, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_look_waits_at_a_time_and_one_that_found_no_place_is_followed_by_others() {
+        let (mailbox, mut mail) = mpsc::channel(MAIL_MAX);
+        let looks = AtomicBool::new(false);
+        let waiting = |mailbox: &mpsc::Sender<Mail>| MAIL_MAX - mailbox.capacity();
+        for _ in 0..3 {
+            deliver(&mailbox, &looks, Mail::Look(None));
+        }
+        assert_eq!(waiting(&mailbox), 1);
+        assert!(matches!(mail.try_recv(), Ok(Mail::Look(None))));
+        looks.store(false, Ordering::Relaxed);
+
+        for _ in 0..MAIL_MAX {
+            deliver(&mailbox, &looks, Mail::Daemon(true));
+        }
+        assert_eq!(waiting(&mailbox), MAIL_MAX - ORDERS_MIN, "the rest is for orders");
+        deliver(&mailbox, &looks, Mail::Look(None));
+        assert_eq!(waiting(&mailbox), MAIL_MAX - ORDERS_MIN);
+        assert!(matches!(mail.try_recv(), Ok(Mail::Daemon(true))));
+        deliver(&mailbox, &looks, Mail::Look(None));
+        assert_eq!(waiting(&mailbox), MAIL_MAX - ORDERS_MIN, "it is in again");
+    }
 
     #[test]
     fn a_uri_names_a_daemon_of_this_host_or_is_refused_with_what_to_write() {
