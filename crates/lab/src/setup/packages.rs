@@ -16,7 +16,7 @@ use super::{clear, finish};
 /// gcc builds the guest's program (Rust's linker needs it anyhow); clang the program at the taps, and no other version makes
 /// the same bytes; systemd judges the unit that is shipped.
 const NEEDED: [&str; 9] = [
-    "qemu-system-x86",
+    QEMU,
     "busybox-static",
     "iproute2",
     "iputils-ping",
@@ -26,6 +26,11 @@ const NEEDED: [&str; 9] = [
     "clang-14",
     "systemd",
 ];
+
+const QEMU: &str = "qemu-system-x86";
+
+/// What comes with it, in versions that belong together.
+const QEMU_PARTS: [&str; 3] = ["qemu-system-common", "qemu-system-data", "seabios"];
 
 /// For the driver of libvirt's domains: the daemon with its driver of QEMU, and virsh. Nothing to build against.
 const LIBVIRT: [&str; 3] = ["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients"];
@@ -76,13 +81,18 @@ pub(super) fn install(lab: &Path, missing: &[String]) -> anyhow::Result<()> {
 }
 
 /// QEMU and libvirt from the suite that is preferred, with what they alone need of it; all else as the machine has it.
+///
+/// QEMU's parts are named one by one: apt follows a suite that is asked for only where the machine's own suite has
+/// nothing that would do, and gives up over parts that must come together.
 fn wanted(missing: &[String], suite: Option<&str>) -> Vec<String> {
+    let Some(suite) = suite else { return missing.to_vec() };
     let of_suite = |name: &str| name.starts_with("qemu") || name.starts_with("libvirt");
-    let named = |name: &String| match suite.filter(|_| of_suite(name)) {
-        Some(suite) => format!("{name}/{suite}"),
-        None => name.clone(),
-    };
-    missing.iter().map(named).collect()
+    let (theirs, others): (Vec<&String>, Vec<&String>) =
+        missing.iter().partition(|name| of_suite(name));
+    let qemu = theirs.iter().any(|name| *name == QEMU);
+    let parts = QEMU_PARTS.iter().copied().filter(|_| qemu);
+    let of_suite = theirs.into_iter().map(String::as_str).chain(parts);
+    of_suite.map(|name| format!("{name}/{suite}")).chain(others.into_iter().cloned()).collect()
 }
 
 /// apt with sources, lists and cache of its own, in the lab's folder.
@@ -210,8 +220,17 @@ mod tests {
     fn only_qemu_and_libvirt_come_from_the_preferred_suite() {
         let missing = ["qemu-system-x86", "gcc", "libvirt-daemon"].map(str::to_owned);
         assert_eq!(wanted(&missing, None), missing);
-        let there = ["qemu-system-x86/s", "gcc", "libvirt-daemon/s"];
+        let there = [
+            "qemu-system-x86/s",
+            "libvirt-daemon/s",
+            "qemu-system-common/s",
+            "qemu-system-data/s",
+            "seabios/s",
+            "gcc",
+        ];
         assert_eq!(wanted(&missing, Some("s")), there);
+        let only = ["libvirt-daemon", "gcc"].map(str::to_owned);
+        assert_eq!(wanted(&only, Some("s")), ["libvirt-daemon/s", "gcc"]);
     }
 
     #[test]
