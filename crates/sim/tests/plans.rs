@@ -72,6 +72,19 @@ fn a_plan_says_which_vm_and_whom_and_what_it_brings_and_takes() {
 }
 
 #[test]
+fn a_vm_that_would_make_any_host_hot_is_not_likely_to_be_taken() {
+    let mut world = World::of(1, 3, with(Balance::Recommend));
+    world.boot(1, 1, 1024, 100, 1500);
+    world.boot(1, 2, 1024, 100, 10);
+    world.run(secs(30));
+    let Plan { moves, .. } = plan(&mut world, 1);
+    let planned = moves.iter().find(|planned| planned.vm == vm_id(1)).unwrap();
+    assert_eq!((planned.likely, planned.exchange), (None, false), "{planned:?}");
+    let refused = world.ask(1, Ask::Apply { vm: vm_id(1) }).map(|_| world.run(secs(30)));
+    assert!(refused.is_err() || world.runs_at(vm_id(1)) == [1].into(), "{}", world.story());
+}
+
+#[test]
 fn where_hosts_are_evened_out_a_plan_names_the_hosts_that_are_asked() {
     let mut world = uneven(with(Balance::Recommend));
     world.run(secs(30));

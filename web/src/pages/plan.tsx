@@ -91,7 +91,7 @@ function Planned({ move }: { move: PlannedMove }) {
       likely to <HostLink name={move.likely} />
     </>
   ) : (
-    "and no host is known to have the room"
+    "and no host is known that could take it now"
   );
   return (
     <>

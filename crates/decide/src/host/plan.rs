@@ -13,9 +13,8 @@ use super::balance::{Cause, Chance, Leaves};
 use super::rules::Broken;
 use super::{Action, Host};
 use crate::migrate::precopy::{self, Foreseen};
-use crate::placement::admission::size_with_overhead;
+use crate::placement::admission::{fits, size_with_overhead};
 use crate::placement::candidates::{Candidate, Offer};
-use crate::placement::pairs::Place;
 use crate::policy::cost;
 use crate::policy::settings::Balance;
 use crate::units::{Cost, HostId, Mib, MoveId, Time, VmId};
@@ -49,7 +48,8 @@ pub struct Planned {
     pub choice: Option<String>,
     /// Whom it would be asked of.
     pub asked: Asked,
-    /// Who would take it at the least cost, and at which, by what hosts said of themselves last; absent: nobody has the room.
+    /// Who would take it at the least cost, and at which, by what hosts said of themselves last; absent: nobody has the room, or everybody would
+    /// be over a limit with it.
     pub likely: Option<(HostId, Cost)>,
     /// One of the target's may come in return.
     pub exchange: bool,
@@ -173,7 +173,7 @@ impl Host {
             vm,
             reason: format!("{} ({})", cause.adjective(), cause.words),
             choice: Some(words),
-            likely: self.likely(now, &candidate, &asked),
+            likely: self.likely(now, &candidate, &asked, exchange),
             asked,
             exchange,
             relief: Some(relief),
@@ -193,7 +193,7 @@ impl Host {
             vm,
             reason: broken.words.clone(),
             choice: None,
-            likely: self.likely(now, &self.as_candidate(now, vm), &asked),
+            likely: self.likely(now, &self.as_candidate(now, vm), &asked, false),
             asked,
             exchange: false,
             relief: None,
@@ -206,22 +206,33 @@ impl Host {
         (planned, held.err())
     }
 
-    /// Who of those would take it at the least cost.
-    fn likely(&self, now: Time, it: &Candidate, asked: &Asked) -> Option<(HostId, Cost)> {
+    /// Who of those would take it at the least cost. In an `exchange` what comes in return makes the room, and is not known yet.
+    fn likely(
+        &self,
+        now: Time,
+        it: &Candidate,
+        asked: &Asked,
+        exchange: bool,
+    ) -> Option<(HostId, Cost)> {
         let hosts = match asked {
-            Asked::Best(hosts) => hosts.iter().take(1).copied().collect(),
-            Asked::All(hosts) => hosts.clone(),
+            Asked::Best(hosts) | Asked::All(hosts) => hosts.clone(),
             Asked::Drawn { .. } => self.askable(now, it.vm),
         };
         let (demand, packets) = (it.demand, self.usage.capacity().packets);
         let size = size_with_overhead(it.memory);
         let places = hosts.into_iter().filter_map(|host| self.place(self.membership.view(host)?));
-        let able = places.filter(|place| place.room >= size);
-        let cost = |place: Place| {
+        let (target, hot) = (&self.settings.target, &self.settings.hot);
+        let mut able = places.filter_map(|place| {
             let capacity = Capacity { packets, ..place.capacity };
-            (cost::of_arrival(place.load, demand, capacity), place.host)
+            let fits = fits(demand, place.load, capacity, target, hot).is_ok();
+            let able = place.room >= size && (exchange || fits);
+            able.then(|| (cost::of_arrival(place.load, demand, capacity), place.host))
+        });
+        let likely = match asked {
+            Asked::Best(_) => able.next(),
+            Asked::All(_) | Asked::Drawn { .. } => able.min(),
         };
-        able.map(cost).min().map(|(cost, host)| (host, cost))
+        likely.map(|(cost, host)| (host, cost))
     }
 
     /// What a copy of it takes; absent: it would not end.
