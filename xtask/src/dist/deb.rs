@@ -7,23 +7,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
 
-use super::PROGRAMS;
-use crate::ci::root;
+use super::scripts::script;
+use super::{CONFIGURATION, DESCRIPTION, PROGRAMS, SUMMARY};
 
 /// Run by dpkg: before and after what happens to the files.
-const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
-/// Kept as a person has changed them.
-const CONFIGURATION: &str = "/etc/evenkeel/evenkeel.toml\n/etc/libvirt/hooks/qemu.d/evenkeel\n";
+pub(super) const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 const MAINTAINER: &str = "Evenkeel <evenkeel@localhost>";
-const DESCRIPTION: &str = "\
-Description: live migration of virtual machines that goes by itself
- An agent on every KVM host watches its VMs at the network device driver, decides
- which VM should leave a host that is short of something, asks the other hosts,
- and moves the VM to one that accepts. There is no central server.
- .
- This is no high-availability manager: a VM whose host has died is not started
- elsewhere.
-";
 
 /// Packs the tree into a package in `folder`; gives its path.
 pub(super) fn pack(tree: &Path, folder: &Path, version: &str) -> anyhow::Result<PathBuf> {
@@ -34,16 +23,20 @@ pub(super) fn pack(tree: &Path, folder: &Path, version: &str) -> anyhow::Result<
     let machine = machine.trim();
     let needs = needs(tree, folder)?;
     let size = kib(&tree.join("usr"))? + kib(&tree.join("etc"))?;
+    let lines = DESCRIPTION.lines();
+    let lines =
+        lines.map(|line| if line.is_empty() { " .".to_owned() } else { format!(" {line}") });
+    let description = lines.collect::<Vec<_>>().join("\n");
     let text = format!(
         "Package: evenkeel\nVersion: {version}\nArchitecture: {machine}\nMaintainer: {MAINTAINER}\nInstalled-Size: {size}\n\
          Section: admin\nPriority: optional\nDepends: {needs}, systemd\nRecommends: qemu-system-x86\nSuggests: prometheus\n\
-         {DESCRIPTION}"
+         Description: {SUMMARY}\n{description}\n"
     );
     fs::write(control.join("control"), text)?;
-    fs::write(control.join("conffiles"), CONFIGURATION)?;
-    for script in SCRIPTS {
-        let to = control.join(script);
-        fs::copy(root().join("packaging/debian").join(script), &to)?;
+    fs::write(control.join("conffiles"), CONFIGURATION.join("\n") + "\n")?;
+    for name in SCRIPTS {
+        let to = control.join(name);
+        fs::write(&to, script("debian", name)?)?;
         fs::set_permissions(&to, Permissions::from_mode(0o755))?;
     }
     let package = folder.join(format!("evenkeel_{version}_{machine}.deb"));
@@ -81,7 +74,7 @@ fn kib(folder: &Path) -> anyhow::Result<u64> {
 }
 
 /// What a command says; its errors are shown.
-fn said(command: &mut Command) -> anyhow::Result<String> {
+pub(super) fn said(command: &mut Command) -> anyhow::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("running {name}: is it installed?"))?;

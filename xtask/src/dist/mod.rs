@@ -1,17 +1,20 @@
 //! `cargo xtask dist`: packages, in `target/dist`.
 //!
 //! ```text
-//!   dashboard, release builds, packaging/, man pages and completion by the programs themselves ─▶ a tree as installed ─▶ dpkg-deb
+//!   dashboard, release builds, packaging/, man pages and completion by the programs themselves ─▶ a tree as installed ─┬▶ dpkg-deb
+//!                                                                                                                    └▶ rpm
 //! ```
 //!
-//! By Debian's own tools (`dpkg-deb`, and `dpkg-shlibdeps` for what the programs need), so what is installed is what stands here.
+//! Debian's by its own tools (`dpkg-deb`, and `dpkg-shlibdeps` for what the programs need), so what is installed is what stands here.
 
 mod check;
 mod deb;
 mod pages;
+mod rpm;
+mod scripts;
 mod tree;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -31,13 +34,25 @@ const BUILT: [&[&str]; 3] = [
     &["sim", "--bin", "evenkeel-sim"],
 ];
 
+/// Kept as a person has changed them.
+const CONFIGURATION: [&str; 2] =
+    ["/etc/evenkeel/evenkeel.toml", "/etc/libvirt/hooks/qemu.d/evenkeel"];
+const SUMMARY: &str = "live migration of virtual machines that goes by itself";
+const DESCRIPTION: &str = "\
+An agent on every KVM host watches its VMs at the network device driver, decides
+which VM should leave a host that is short of something, asks the other hosts,
+and moves the VM to one that accepts. There is no central server.
+
+This is no high-availability manager: a VM whose host has died is not started
+elsewhere.";
+
 /// What is installed, as it lies in the folder of packages.
 const TREE: &str = "tree";
 
 /// Arguments of the task.
 #[derive(Args)]
 pub(crate) struct Dist {
-    /// Install, start, upgrade, remove and purge it in a clean Debian folder too; needs root
+    /// Install, start, upgrade and remove each in a clean Debian folder too; needs root
     #[arg(long)]
     check: bool,
     /// Print one JSON document
@@ -49,7 +64,7 @@ pub(crate) struct Dist {
 #[derive(Serialize)]
 struct Report {
     packages: Vec<Package>,
-    /// How it went in a clean Debian folder, if that was asked for.
+    /// How it went in clean Debian folders, if that was asked for.
     checks: Vec<check::Row>,
     ok: bool,
 }
@@ -64,10 +79,10 @@ pub(crate) struct Package {
 
 impl Dist {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let package = package()?;
-        let checks = if self.check { checked(&package.path)? } else { Vec::new() };
+        let packages = packages()?;
+        let checks = if self.check { checked(&packages)? } else { Vec::new() };
         let ok = checks.iter().all(|row| row.ok);
-        let report = Report { packages: vec![package], checks, ok };
+        let report = Report { packages: packages.into(), checks, ok };
         let line = |package: &Package| {
             let Package { path, bytes, files } = package;
             format!("{}  {} KiB, {files} files", path.display(), bytes / 1024)
@@ -85,8 +100,8 @@ pub(crate) fn folder() -> PathBuf {
     root().join("target/dist")
 }
 
-/// Builds all of it, and packs it.
-pub(crate) fn package() -> anyhow::Result<Package> {
+/// Builds all of it, and packs it: for Debian, and for Red Hat's kin.
+pub(crate) fn packages() -> anyhow::Result<[Package; 2]> {
     // Before the agent, which has it inside.
     crate::web::build()?;
     BUILT.into_iter().try_for_each(prepare::release)?;
@@ -96,14 +111,19 @@ pub(crate) fn package() -> anyhow::Result<Package> {
     say("putting together what is installed");
     let files = tree::make(&tree)?;
     say("packing");
-    let path = deb::pack(&tree, &folder, env!("CARGO_PKG_VERSION"))?;
-    let bytes = std::fs::metadata(&path)?.len();
-    Ok(Package { path, bytes, files })
+    let version = env!("CARGO_PKG_VERSION");
+    let packed = |path: PathBuf| {
+        let bytes = std::fs::metadata(&path)?.len();
+        anyhow::Ok(Package { path, bytes, files })
+    };
+    Ok([packed(deb::pack(&tree, &folder, version)?)?, packed(rpm::pack(&tree, &folder, version)?)?])
 }
 
-/// The package and, for the upgrade, the same with a later version.
-fn checked(package: &Path) -> anyhow::Result<Vec<check::Row>> {
+/// The packages and, for the upgrade, the same with a later version.
+fn checked([deb, rpm]: &[Package; 2]) -> anyhow::Result<Vec<check::Row>> {
     let (folder, version) = (folder(), concat!(env!("CARGO_PKG_VERSION"), "+later"));
-    let later = deb::pack(&folder.join(TREE), &folder.join("later"), version)?;
-    check::run([package, &later], &folder)
+    let (tree, later) = (folder.join(TREE), folder.join("later"));
+    let deb = check::Pair { first: deb.path.clone(), later: deb::pack(&tree, &later, version)? };
+    let rpm = check::Pair { first: rpm.path.clone(), later: rpm::pack(&tree, &later, version)? };
+    check::run(&deb, &rpm, &folder)
 }

@@ -1,4 +1,4 @@
-//! What docs/install.md has a newcomer type and write.
+//! What docs/install.md has a newcomer type and write, and what the other pages have people type.
 
 use std::fs;
 
@@ -6,14 +6,36 @@ use anyhow::{Context, bail, ensure};
 
 use crate::ci::root;
 
-const GUIDE: &str = "docs/install.md";
+const DOCS: &str = "docs";
+const GUIDE: &str = "install.md";
+/// Typed where libvirt is, by the tests of its driver (`crates/agent/tests/libvirt/docs.rs`).
+const OF_LIBVIRT: &str = "libvirt.md";
 
 /// A command, and on which host it is typed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
+    /// The page that has it.
+    pub(super) page: String,
     /// From 0.
     pub(super) host: usize,
-    pub(super) words: Vec<String>,
+    /// For a shell.
+    pub(super) line: String,
+    /// What the page says that it says, line by line; none if the page shows nothing.
+    pub(super) shown: Vec<String>,
+}
+
+impl Step {
+    pub(super) fn words(&self) -> Vec<&str> {
+        self.line.split_whitespace().collect()
+    }
+
+    /// The names of columns, if the page shows a table.
+    pub(super) fn columns(&self) -> Vec<&str> {
+        let first = self.shown.first().map_or("", |line| line.as_str());
+        let table = first.contains("  ") && !first.chars().any(char::is_lowercase);
+        // A figure's unit stands in lower case behind its name.
+        first.split_whitespace().filter(|_| table).collect()
+    }
 }
 
 /// The guide: in its first block of commands the path, in the others how to look around.
@@ -27,25 +49,45 @@ pub(super) struct Guide {
 
 impl Guide {
     pub(super) fn read() -> anyhow::Result<Guide> {
-        let text =
-            fs::read_to_string(root().join(GUIDE)).with_context(|| format!("reading {GUIDE}"))?;
-        Guide::of(&text)
+        Guide::of(&page(GUIDE)?)
     }
 
     fn of(text: &str) -> anyhow::Result<Guide> {
-        let mut blocks = blocks(text, "console").into_iter();
-        let path = blocks.next().with_context(|| format!("{GUIDE} has no block of commands"))?;
-        let looks = blocks.flatten().map(step).collect::<anyhow::Result<_>>()?;
-        let path = path.into_iter().map(step).collect::<anyhow::Result<_>>()?;
-        let toml = blocks_of_toml(text)?;
-        Ok(Guide { path, looks, settings: toml })
+        let blocks = blocks(text, "console").into_iter();
+        let mut blocks =
+            blocks.map(|block| steps(GUIDE, &block)).collect::<anyhow::Result<Vec<_>>>()?;
+        ensure!(!blocks.is_empty(), "{GUIDE} has no block of commands");
+        let path = blocks.remove(0);
+        let looks = blocks.into_iter().flatten().collect();
+        Ok(Guide { path, looks, settings: blocks_of_toml(text)? })
     }
 
     /// The file that is installed first.
     pub(super) fn package(&self) -> &str {
-        let installed = self.path.first().and_then(|step| step.words.last());
+        let installed = self.path.first().and_then(|step| step.words().pop());
         installed.map_or("", |word| word.trim_start_matches("./"))
     }
+}
+
+/// What all other pages have people type, page by page in the order of their names.
+pub(super) fn others() -> anyhow::Result<Vec<Step>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root().join(DOCS)).context(DOCS)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let mut all = Vec::new();
+    for name in names.iter().filter(|name| ![GUIDE, OF_LIBVIRT].contains(&name.as_str())) {
+        for block in blocks(&page(name)?, "console") {
+            all.append(&mut steps(name, &block)?);
+        }
+    }
+    Ok(all)
+}
+
+fn page(name: &str) -> anyhow::Result<String> {
+    let path = root().join(DOCS).join(name);
+    fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
 }
 
 /// The lines of each block of this kind.
@@ -70,17 +112,30 @@ fn blocks<'a>(text: &'a str, kind: &str) -> Vec<Vec<&'a str>> {
     blocks
 }
 
+/// The commands of a block. Lines below a command, up to the next, are what it says.
+fn steps(page: &str, block: &[&str]) -> anyhow::Result<Vec<Step>> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in block {
+        match typed(line) {
+            Some((host, line)) => {
+                steps.push(Step { page: page.to_owned(), host, line, shown: Vec::new() })
+            }
+            None => {
+                let last = steps.last_mut();
+                let last = last.with_context(|| format!("{page}: not typed on a host: {line}"))?;
+                last.shown.push((*line).to_owned());
+            }
+        }
+    }
+    Ok(steps)
+}
+
 /// `host1# evenkeel plan      what it is for`: two spaces begin what is not typed.
-fn step(line: &str) -> anyhow::Result<Step> {
-    let (host, typed) =
-        line.split_once("# ").with_context(|| format!("not typed on a host: {line}"))?;
-    let number = host.strip_prefix("host").and_then(|number| number.parse::<usize>().ok());
-    let number =
-        number.filter(|number| *number > 0).with_context(|| format!("not a host: {line}"))?;
+fn typed(line: &str) -> Option<(usize, String)> {
+    let (host, typed) = line.strip_prefix("host")?.split_once("# ")?;
+    let host = host.parse::<usize>().ok()?.checked_sub(1)?;
     let typed = typed.split_once("  ").map_or(typed, |(typed, _)| typed);
-    let words: Vec<String> = typed.split_whitespace().map(str::to_owned).collect();
-    ensure!(!words.is_empty(), "nothing is typed: {line}");
-    Ok(Step { host: number - 1, words })
+    Some((host, typed.trim().to_owned()))
 }
 
 fn blocks_of_toml(text: &str) -> anyhow::Result<Vec<(String, String, String)>> {
@@ -122,13 +177,46 @@ mod tests {
         let text = "# Guide\n```console\nhost1# apt install ./a.deb\nhost2# evenkeel join 1.2.3.4   asks\n```\n\
                     ```toml\n[host]\naddress = \"1.2.3.4\"   # where\n```\n```text\nnot typed\n```\n```console\nhost3# evenkeel hosts\n```\n";
         let guide = Guide::of(text).unwrap();
-        let step =
-            |host, line: &str| Step { host, words: line.split(' ').map(str::to_owned).collect() };
+        let step = |host, line: &str| Step {
+            page: GUIDE.to_owned(),
+            host,
+            line: line.to_owned(),
+            shown: Vec::new(),
+        };
         assert_eq!(guide.path, [step(0, "apt install ./a.deb"), step(1, "evenkeel join 1.2.3.4")]);
         assert_eq!(guide.looks, [step(2, "evenkeel hosts")]);
         assert_eq!(guide.settings, [("host".into(), "address".into(), "\"1.2.3.4\"".into())]);
         assert_eq!(guide.package(), "a.deb");
         assert!(Guide::of("```console\nls\n```\n").is_err());
+    }
+
+    #[test]
+    fn what_a_command_says_stands_below_it() {
+        let block = [
+            "host1# evenkeel vms",
+            "VM    CPU",
+            "web1  3 %",
+            "",
+            "host2# evenkeel status",
+            "host  h",
+        ];
+        let steps = steps("a.md", &block).unwrap();
+        assert_eq!(steps[0].columns(), ["VM", "CPU"]);
+        assert_eq!(steps[0].shown.len(), 3);
+        assert_eq!((steps[1].host, steps[1].columns().len()), (1, 0));
+    }
+
+    #[test]
+    fn no_page_has_commands_that_nobody_types() {
+        let commands = ["evenkeel ", "evenkeeld ", "curl ", "ssh ", "virsh ", "$ ", "systemctl "];
+        for entry in fs::read_dir(root().join(DOCS)).unwrap() {
+            let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+            for line in blocks(&page(&name).unwrap(), "text").concat() {
+                let hidden = commands.iter().any(|command| line.trim_start().starts_with(command));
+                assert!(!hidden, "docs/{name}: make it a block of the kind console: {line}");
+            }
+        }
+        assert!(!others().unwrap().is_empty());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use lab::guests::GuestPlan;
 use lab::hosts::{BRIDGE, Host, Network};
 use lab::setup::Parts;
 use lab::wait;
+use tokio::net::{UnixListener, UnixStream};
 
 use super::guide::{self, Guide};
 
@@ -21,15 +22,18 @@ const CONFIG: &str = "etc/evenkeel/evenkeel.toml";
 const SOCKET: &str = "/run/evenkeel/api.sock";
 /// There once the unit is to start with the machine.
 const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/evenkeeld.service";
+/// How `timeout` ends where it had to end the command.
+const TIMED_OUT: i32 = 124;
 const ANSWERS_MAX: Duration = Duration::from_secs(30);
 
-/// Where commands are typed, and the package lies.
-const TYPED_IN: &str = "/root";
+/// Where commands are typed: one folder for all hosts, as if what people carry from one to another were there at once.
+const TYPED_IN: &str = "/mnt";
 /// Lays the host's Debian over the clean one. The host's own /run and devices are seen in it;
 /// that taps are open to all udev would see to.
 const LAY: &str = "mkdir -p $1/upper $1/work $1/merged
 mount -t overlay -o lowerdir=$0,upperdir=$1/upper,workdir=$1/work debian $1/merged
 for part in proc sys dev run; do mount --rbind /$part $1/merged/$part; done
+mount --bind $2 $1/merged/$3
 mount -t tmpfs -o mode=755 net $1/merged/dev/net && mknod -m 666 $1/merged/dev/net/tun c 10 200
 cp /etc/machine-id /etc/hostname $1/merged/etc/";
 /// What of systemd can be done without it; whoever made the host does the rest.
@@ -42,6 +46,15 @@ const AS_UNIT: &str = "install -d -m 750 -o evenkeel -g evenkeel /run/evenkeel
 exec setpriv --reuid evenkeel --regid evenkeel --init-groups --inh-caps -all,+net_admin,+bpf,+perfmon \
 --ambient-caps -all,+net_admin,+bpf,+perfmon --no-new-privs /usr/bin/evenkeeld --config /etc/evenkeel/evenkeel.toml";
 
+/// How a command may end, besides well.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// It goes on: it is ended after so long.
+    pub(super) after: Option<Duration>,
+    /// With code 1: that what it had to assume is named.
+    pub(super) noted: bool,
+}
+
 pub(super) struct Machine {
     network: Arc<Network>,
     number: usize,
@@ -51,12 +64,12 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Makes it, with the package in the folder where commands are typed.
+    /// Makes it; `shared` is the folder where commands are typed.
     pub(super) fn lay_out(
         network: &Arc<Network>,
         number: usize,
         clean: &Path,
-        package: &Path,
+        shared: &Path,
     ) -> anyhow::Result<Machine> {
         let base = network.hosts()[number].logs().join("debian");
         let machine = Machine {
@@ -65,14 +78,13 @@ impl Machine {
             root: base.join("merged"),
             agent: None,
         };
-        let laid = machine.host().command("sh").args(["-euc", LAY]).args([clean, &base]).status();
+        let mut laid = machine.host().command("sh");
+        laid.args(["-euc", LAY]);
+        let laid = laid.args([clean, &base, shared]).arg(TYPED_IN.trim_start_matches('/')).status();
         ensure!(laid.context("running sh")?.success(), "the host's Debian could not be laid out");
         let systemctl = machine.at("usr/local/sbin/systemctl");
         fs::write(&systemctl, SYSTEMCTL).context("writing a stand-in for systemctl")?;
         fs::set_permissions(&systemctl, Permissions::from_mode(0o755))?;
-        let name = package.file_name().context("a package has a name")?;
-        let to = machine.at("root").join(name);
-        fs::copy(package, &to).with_context(|| format!("bringing {}", to.display()))?;
         Ok(machine)
     }
 
@@ -92,13 +104,25 @@ impl Machine {
         command
     }
 
-    /// What a command says that is typed there; it must succeed.
-    pub(super) fn typed(&self, words: &[String], input: &str) -> anyhow::Result<String> {
-        let typed = words.join(" ");
-        let script = format!("cd {TYPED_IN} && exec \"$0\" \"$@\"");
-        let words = words.iter().map(String::as_str);
-        let all: Vec<&str> = ["sh", "-c", &script].into_iter().chain(words).collect();
-        let mut command = self.command(&all);
+    /// What a line says that is typed there; it must succeed.
+    pub(super) fn typed(&self, line: &str, input: &str) -> anyhow::Result<String> {
+        self.typed_for(line, input, "", &Ends::default())
+    }
+
+    /// The same with a token of the API in its surroundings.
+    pub(super) fn typed_for(
+        &self,
+        line: &str,
+        input: &str,
+        token: &str,
+        ends: &Ends,
+    ) -> anyhow::Result<String> {
+        let limit = ends.after.map(|limit| limit.as_secs().to_string());
+        let within = limit.iter().flat_map(|limit| ["timeout", limit.as_str()]);
+        let script = format!("set -eo pipefail; cd {TYPED_IN}; {line}");
+        let words: Vec<&str> = within.chain(["bash", "-c", &script]).collect();
+        let mut command = self.command(&words);
+        let command = command.env("EVENKEEL_TOKEN", token);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut running = command.spawn().context("running chroot")?;
         // Dropped at once: that is the end of what it reads.
@@ -106,8 +130,32 @@ impl Machine {
         let output = running.wait_with_output()?;
         let (said, wrong) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "{typed}: {}: {said}{wrong}", output.status);
+        let code = output.status.code();
+        let ended = limit.is_some() && code == Some(TIMED_OUT);
+        ensure!(
+            ended || output.status.success() || (ends.noted && code == Some(1)),
+            "{line}: {}: {said}{wrong}",
+            output.status
+        );
         Ok(said.into_owned())
+    }
+
+    /// Plays ssh's part: what connects to `link` here speaks with the API of that host.
+    pub(super) fn forward(&self, link: &str, to: &Machine) -> anyhow::Result<()> {
+        let listener = UnixListener::bind(self.host().path(link))
+            .with_context(|| format!("listening at {link}"))?;
+        let api = to.host().path(SOCKET);
+        tokio::spawn(async move {
+            // It ends with the runtime.
+            while let Ok((mut here, _)) = listener.accept().await {
+                let api = api.clone();
+                tokio::spawn(async move {
+                    let mut there = UnixStream::connect(api).await?;
+                    tokio::io::copy_bidirectional(&mut here, &mut there).await
+                });
+            }
+        });
+        Ok(())
     }
 
     /// Changes the package's configuration as the guide says, for this host, and sets these besides.
@@ -124,6 +172,8 @@ impl Machine {
             let value = if (&**section, &**key) == ("host", "address") { &own } else { value };
             text = guide::with(&text, section, key, value)?;
         }
+        let listen = format!("\"{}:8443\"", self.host().address());
+        text = guide::with(&text, "api", "listen", &listen)?;
         for (section, key, value) in more {
             text = guide::with(&text, section, key, value)?;
         }
@@ -190,12 +240,8 @@ impl Machine {
             fs::copy(part, &to).with_context(|| format!("bringing {}", to.display()))?;
         }
         let folder = "/run/evenkeel/qemu";
-        self.typed(
-            &["install", "-d", "-o", "evenkeel", folder, "/run/evenkeel/console"]
-                .map(str::to_owned),
-            "",
-        )?;
-        let user = self.typed(&["id", "-u", "evenkeel"].map(str::to_owned), "")?;
+        self.typed(&format!("install -d -o evenkeel {folder} /run/evenkeel/console"), "")?;
+        let user = self.typed("id -u evenkeel", "")?;
         let (user, tap) = (user.trim(), &file.tap);
         self.host().ip(&format!(
             "tuntap add dev {tap} mode tap user {user}\nlink set {tap} master {BRIDGE}\nlink set {tap} up\n"

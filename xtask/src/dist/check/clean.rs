@@ -1,7 +1,4 @@
-//! `cargo xtask dist --check`: the package in a clean Debian folder: installed, started, upgraded, removed, purged.
-//!
-//! The folder is made by `mmdebstrap` (of Debian's package, unpacked but not installed) and holds no more than Debian's essential
-//! packages and what ours needs. There is no systemd running in it: what the scripts tell systemd is not tried, all else is.
+//! A clean Debian folder, and an agent in it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,85 +10,46 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use lab::wait;
-use serde::Serialize;
 
 use crate::say;
 
 const STARTS_MAX: Duration = Duration::from_secs(30);
-/// What dpkg, and the user that is made, leave at all times.
-const LEFT: &[&str] =
-    &["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/var/", "/dev/", "/run/"];
 
 /// Runs a command in the folder, where it finds /proc, as on any machine.
 const IN_FOLDER: &str = "mount -t proc proc $0/proc && exec chroot $0 \"$@\"";
 
-/// How one step went.
-#[derive(Serialize)]
-pub(super) struct Row {
-    step: &'static str,
-    pub(super) ok: bool,
-    /// What was seen, or what went wrong.
-    seen: String,
-}
-
-impl Row {
-    pub(super) fn line(&self) -> String {
-        let verdict = if self.ok { "ok" } else { "FAILED" };
-        format!("{verdict:<7} {:<60} {}", self.step, self.seen)
-    }
-}
-
-/// Goes through all steps, each from where the one before has left it, until one fails.
-pub(super) fn run(packages: [&Path; 2], folder: &Path) -> anyhow::Result<Vec<Row>> {
-    let mut clean = Clean::make(folder)?;
-    let [first, later] = packages;
-    let before = clean.files()?;
-    let mut rows = Vec::new();
-    let mut step = |step: &'static str, done: anyhow::Result<String>| {
-        let row =
-            Row { step, ok: done.is_ok(), seen: done.unwrap_or_else(|error| format!("{error:#}")) };
-        say(&row.line());
-        let ok = row.ok;
-        rows.push(row);
-        ok
-    };
-    let _all_or_until_one_fails = step("installed", clean.installed(first))
-        && step("without a configuration of its own it does not start", clean.refuses_to_start())
-        && step("set up and started, it answers /healthz", clean.starts())
-        && step("its metrics are what promtool accepts", clean.metrics())
-        && step(
-            "upgraded, with its state and what was changed in its configuration",
-            clean.upgraded(later),
-        )
-        && step("removed, with its state kept", clean.removed())
-        && step("purged, with nothing left", clean.purged(&before));
-    Ok(rows)
-}
-
 /// A Debian folder.
-struct Clean {
+pub(super) struct Clean {
     root: PathBuf,
     agent: Option<Child>,
     host: String,
 }
 
 impl Clean {
-    fn make(folder: &Path) -> anyhow::Result<Clean> {
-        let root = folder.join("root");
+    /// Makes it anew, with Debian's essential packages, what ours needs, and those in `more`.
+    pub(super) fn make(root: PathBuf, more: &[&str]) -> anyhow::Result<Clean> {
         if root.exists() {
             fs::remove_dir_all(&root).with_context(|| format!("removing {}", root.display()))?;
         }
         say("making a clean Debian folder");
-        lab::setup::debian(&root, &["systemd", "libgcc-s1"])?;
+        lab::setup::debian(&root, &[&["systemd", "libgcc-s1"], more].concat())?;
         Ok(Clean { root, agent: None, host: String::new() })
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub(super) fn at(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
+    /// Puts a package where the folder's commands find it; gives its path there.
+    pub(super) fn put(&self, package: &Path) -> anyhow::Result<String> {
+        let name = package.file_name().context("a package has a name")?;
+        let path = format!("/tmp/{}", name.to_string_lossy());
+        fs::copy(package, self.at(&path)).with_context(|| package.display().to_string())?;
+        Ok(path)
+    }
+
     /// What a command in it says.
-    fn said(&self, words: &[&str]) -> anyhow::Result<String> {
+    pub(super) fn said(&self, words: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "--propagation", "private", "sh", "-c", IN_FOLDER])
@@ -107,15 +65,8 @@ impl Clean {
         Ok(text)
     }
 
-    fn dpkg(&self, package: &Path) -> anyhow::Result<()> {
-        let there = self.at("/tmp/evenkeel.deb");
-        fs::copy(package, &there).with_context(|| there.display().to_string())?;
-        self.said(&["dpkg", "--install", "--force-confold", "/tmp/evenkeel.deb"])?;
-        Ok(fs::remove_file(there)?)
-    }
-
-    fn installed(&self, package: &Path) -> anyhow::Result<String> {
-        self.dpkg(package)?;
+    /// What a package has brought is there; gives its version.
+    pub(super) fn has_all(&self) -> anyhow::Result<String> {
         let version = self.said(&["evenkeel", "--version"])?;
         for program in ["evenkeeld", "evenkeel-sim"] {
             self.said(&[program, "--version"]).or_else(|_| self.said(&[program, "--help"]))?;
@@ -132,7 +83,7 @@ impl Clean {
     }
 
     /// As shipped it has no keys, and an address that is an example.
-    fn refuses_to_start(&self) -> anyhow::Result<String> {
+    pub(super) fn refuses_to_start(&self) -> anyhow::Result<String> {
         let said = Command::new("timeout")
             .args(["20", "chroot"])
             .arg(&self.root)
@@ -148,7 +99,7 @@ impl Clean {
         Ok(words.lines().next().unwrap_or_default().trim().to_owned())
     }
 
-    fn starts(&mut self) -> anyhow::Result<String> {
+    pub(super) fn starts(&mut self) -> anyhow::Result<String> {
         let file = self.at("/etc/evenkeel/evenkeel.toml");
         let text = fs::read_to_string(&file)?;
         let text = text
@@ -205,7 +156,7 @@ impl Clean {
         answers.with_context(|| format!("its log: {log}"))
     }
 
-    fn stop(&mut self) -> anyhow::Result<()> {
+    pub(super) fn stop(&mut self) -> anyhow::Result<()> {
         let Some(mut agent) = self.agent.take() else { return Ok(()) };
         agent.kill()?;
         agent.wait()?;
@@ -233,7 +184,7 @@ impl Clean {
         Ok(field.with_context(|| format!("no {name} in {body}"))?.to_owned())
     }
 
-    fn metrics(&self) -> anyhow::Result<String> {
+    pub(super) fn metrics(&self) -> anyhow::Result<String> {
         let answer = self.asked("/metrics")?;
         let (_, text) = answer.split_once("\r\n\r\n").context("no body")?;
         let mut promtool = Command::new(lab::setup::promtool()?);
@@ -247,8 +198,8 @@ impl Clean {
         Ok(format!("{} lines", text.lines().count()))
     }
 
-    fn upgraded(&mut self, package: &Path) -> anyhow::Result<String> {
-        self.dpkg(package)?;
+    /// After an upgrade: the same host, with the configuration as it was changed.
+    pub(super) fn goes_on(&mut self) -> anyhow::Result<String> {
         // Without systemd nobody has restarted it: so it goes on, and the new one takes over from it.
         ensure!(self.field("host_id")? == self.host, "another host id");
         self.stop()?;
@@ -259,31 +210,8 @@ impl Clean {
         Ok(format!("still host {}", self.host))
     }
 
-    fn removed(&mut self) -> anyhow::Result<String> {
-        self.stop()?;
-        self.said(&["dpkg", "--remove", "evenkeel"])?;
-        for gone in ["usr/bin/evenkeeld", "usr/lib/systemd/system/evenkeeld.service"] {
-            ensure!(!self.at(gone).exists(), "{gone} is still there");
-        }
-        for kept in ["var/lib/evenkeel/keys/host.key", "etc/evenkeel/evenkeel.toml"] {
-            ensure!(self.at(kept).exists(), "{kept} is gone");
-        }
-        Ok("keys and configuration are there".to_owned())
-    }
-
-    fn purged(&self, before: &BTreeSet<PathBuf>) -> anyhow::Result<String> {
-        self.said(&["dpkg", "--purge", "evenkeel"])?;
-        let after = self.files()?;
-        let ours =
-            |path: &&PathBuf| !LEFT.iter().any(|left| path.starts_with(left.trim_end_matches('/')));
-        let left: Vec<&PathBuf> = after.difference(before).filter(ours).collect();
-        ensure!(left.is_empty(), "left: {left:?}");
-        ensure!(!self.at("/var/lib/evenkeel").exists(), "its state is still there");
-        Ok(format!("{} files, as before", after.len()))
-    }
-
     /// All files, as paths in the folder.
-    fn files(&self) -> anyhow::Result<BTreeSet<PathBuf>> {
+    pub(super) fn files(&self) -> anyhow::Result<BTreeSet<PathBuf>> {
         let listed = self.said(&["find", "/", "-xdev", "-not", "-type", "d"])?;
         Ok(listed.lines().map(PathBuf::from).collect())
     }
