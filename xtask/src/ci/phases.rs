@@ -155,6 +155,8 @@ fn on_libvirt(summaries: &mut Vec<Summary>) -> anyhow::Result<()> {
     let of = [&["-p", "agent", "-p", "drivers", "-p", "lab"], &features[..]].concat();
     finish(cargo(&[&["clippy"], &of[..], &["--all-targets", "--", "-D", "warnings"]].concat()))?;
     nextest(&[&["--profile", "default"], &of[..], &["--lib"]].concat(), &[], summaries)?;
+    // One of them types what a page says.
+    finish(cargo(&["build", "-p", "cli"]))?;
     nextest(&[&["--profile", "real"], &of[..], &["--test", "libvirt"]].concat(), &[], summaries)?;
     for task in [&["demo"][..], &["bench", "move"], &["faults"]] {
         finish(cargo(&[&["xtask"], task, &["--driver", "libvirt", "--json"]].concat()))?;

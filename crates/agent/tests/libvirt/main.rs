@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "logs of agents are read by people, after a failure")]
 
+mod docs;
 mod hook;
 
 use std::path::Path;
