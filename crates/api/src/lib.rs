@@ -17,6 +17,7 @@ mod operations;
 mod overview;
 mod plan;
 mod tags;
+mod webhook;
 
 pub use access::{
     AUDIT, AUDIT_MAX, AuditCheck, AuditFilter, AuditLine, AuditView, Role, TOKEN_DAYS_MAX,
@@ -31,6 +32,7 @@ pub use operations::{
 pub use overview::{ENDED_REPORTED, Me, Overview, OverviewHost, Report, VmTile};
 pub use plan::{Applied, AppliedVm, ApplyRequest, PLAN_SHOWN_MAX, Plan, PlanFilter, PlannedMove};
 pub use tags::{VmTag, VmTags, VmTagsRequest};
+pub use webhook::Delivery;
 
 /// Where an agent listens unless told otherwise.
 pub const SOCKET: &str = "/run/evenkeel/api.sock";
@@ -85,6 +87,9 @@ pub struct Status {
     pub doing: String,
     /// What of the configuration file, as it was read last, is not in force: a mistake, or what waits for a restart.
     pub config: Option<String>,
+    /// Webhooks that fail, one sentence each: which, since when, why, and how many events wait.
+    #[serde(default)]
+    pub webhooks_failing: Vec<String>,
     /// What needs a person, most urgent first.
     pub alarms: Vec<String>,
 }

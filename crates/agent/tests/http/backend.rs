@@ -126,6 +126,7 @@ pub(crate) fn status() -> Status {
         uplink: None,
         doing: "no host is hot".to_owned(),
         config: None,
+        webhooks_failing: vec![],
         alarms: vec![],
     }
 }

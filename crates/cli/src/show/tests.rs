@@ -52,6 +52,7 @@ fn status() -> Status {
         }),
         doing: "moving web to host2".to_owned(),
         config: Some("host.port waits for a restart".to_owned()),
+        webhooks_failing: vec!["https://example.org/…: nothing delivered since 03:10".to_owned()],
         alarms: vec!["db: its tap is missing".to_owned()],
     }
 }
@@ -252,6 +253,7 @@ fn the_status() {
         hot: None,
         balancer_on: false,
         config: None,
+        webhooks_failing: vec![],
         alarms: vec![],
         uplink: quiet,
         ..status()
