@@ -177,7 +177,9 @@ impl Backend for Answers {
 
     async fn report(&self) -> Result<Report, Problem> {
         let newest = *self.newest.borrow();
-        self.look(move |at_work| overview::report(at_work, newest)).await
+        let mut report = self.look(move |at_work| overview::report(at_work, newest)).await?;
+        report.status.webhooks_failing = self.webhooks.failing();
+        Ok(report)
     }
 
     async fn overview(&self) -> Result<Overview, Problem> {

@@ -583,7 +583,7 @@ mod tests {
                 format!("{whole}\nevents = [\"move\"]"),
                 "line 8, column 11: unknown value \"move\"; did you mean \"moves\"?",
             ),
-            ("url = \"https://example.org/s3cret\"".to_owned(), "missing field `secret_file`"),
+            ("url = \"https://example.org/s3cret\"".to_owned(), "missing field \"secret_file\""),
             (format!("{whole}\n[[webhook]]\n{whole}"), "the same URL at https://example.org/…"),
         ] {
             let wrong = read(&hook(&lines)).unwrap_err();
