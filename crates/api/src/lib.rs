@@ -15,6 +15,7 @@ pub mod cluster;
 mod history;
 mod operations;
 mod overview;
+mod paging;
 mod plan;
 mod tags;
 mod webhook;
@@ -30,6 +31,7 @@ pub use operations::{
     LeftVm, StoppedVm,
 };
 pub use overview::{ENDED_REPORTED, Me, Overview, OverviewHost, Report, VmTile};
+pub use paging::{EVENTS_RESET, InventoryFilter, LIST_MAX, MovesFilter};
 pub use plan::{Applied, AppliedVm, ApplyRequest, PLAN_SHOWN_MAX, Plan, PlanFilter, PlannedMove};
 pub use tags::{VmTag, VmTags, VmTagsRequest};
 pub use webhook::Delivery;
@@ -40,7 +42,7 @@ pub const SOCKET: &str = "/run/evenkeel/api.sock";
 pub const BODY_MAX: usize = 64 * 1024;
 /// Events in one answer where the request names no limit.
 pub const EVENTS: u32 = 100;
-/// The most events in one answer, whatever the request asks for.
+/// The most events that may be asked for at once.
 pub const EVENTS_MAX: u32 = 1000;
 /// How long the agent holds an answer back while there is no event to tell.
 pub const FOLLOW_MAX: Duration = Duration::from_secs(10);
@@ -433,9 +435,10 @@ impl fmt::Display for Step {
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(default, deny_unknown_fields)]
 pub struct EventFilter {
-    /// Only events with a greater `seq`, the oldest `limit` of them; absent: the newest `limit` of all.
+    /// Only events with a greater `seq`, the oldest `limit` of them; absent: the newest `limit` of all. One that is yet to come is of a
+    /// log that was lost: refused by the code [`EVENTS_RESET`], and the answer is to begin anew without it.
     pub after: Option<u64>,
-    /// At most so many; absent: [`EVENTS`]; more than [`EVENTS_MAX`] are never given.
+    /// At most so many: 1 to [`EVENTS_MAX`]; absent: [`EVENTS`].
     pub limit: Option<u32>,
     /// Only events of this move.
     #[serde(rename = "move")]
