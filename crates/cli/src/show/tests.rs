@@ -245,6 +245,7 @@ fn the_status() {
             moves         1 under way
             doing         moving web to host2
             config        host.port waits for a restart
+            webhook       https://example.org/…: nothing delivered since 03:10
             ALARM         db: its tap is missing
         "#]],
     );
