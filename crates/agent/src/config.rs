@@ -612,6 +612,14 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("evenkeel.toml: line 5, column 1, key rules.group"), "{found:?}");
         assert_eq!(check("[cluster]\n").len(), 1);
+        // Nor does an agent start without the files that it needs.
+        let hook =
+            "[[webhook]]\nurl = \"https://example.org/s3cret\"\nsecret_file = \"/nowhere/k\"\n";
+        let found = check(&format!("{LEAST}{hook}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        let words =
+            "key webhook.secret_file (of https://example.org/…): reading /nowhere/k: No such file";
+        assert!(found[0].contains(words) && found[0].contains("head -c 32"), "{found:?}");
     }
 
     #[test]
