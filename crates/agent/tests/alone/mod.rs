@@ -123,7 +123,8 @@ impl Agent {
     pub(crate) fn stop(&mut self) {
         let mut child = self.child.take().expect("it runs");
         kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
-        child.wait().expect("it ends");
+        let ended = child.wait().expect("it ends");
+        assert!(ended.success(), "{ended}");
     }
 
     pub(crate) fn kill(&mut self) {

@@ -184,6 +184,18 @@ async fn who_has_an_answer_already_is_told_that_it_has_not_changed() {
 }
 
 #[tokio::test]
+async fn a_client_pages_through_by_itself() {
+    let served = Served::start().await;
+    for (count, asks) in [(0, 1), (999, 1), (1000, 2), (2500, 3)] {
+        served.backend.list(count);
+        let before = served.backend.asked();
+        let all = served.client.inventory().await.unwrap();
+        assert_eq!(served.backend.asked() - before, asks, "{count}");
+        assert!(all.is_sorted_by(|a, b| a.key() < b.key()) && all.len() == count, "{count}");
+    }
+}
+
+#[tokio::test]
 async fn the_limits_of_a_query_are_kept() {
     let served = Served::start().await;
     (0..5).for_each(|_| served.backend.note(MOVE));

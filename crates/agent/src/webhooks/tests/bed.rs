@@ -39,7 +39,7 @@ use crate::config::{Told, Webhook};
 use crate::metrics::Totals;
 
 /// Far more than anything here takes; each is a look at what has happened.
-const LOOKS: usize = 3_000_000;
+const LOOKS: usize = 10_000_000;
 /// The secret's bytes.
 const SECRET: [u8; 32] = [7; 32];
 
