@@ -22,6 +22,7 @@ use crate::net::{Looked, Looks, To};
 use crate::overview::{self, Reports};
 use crate::said::Said;
 use crate::steering::{Question, Steering, gone};
+use crate::webhooks::Webhooks;
 use crate::{histories, tags, views, why};
 
 /// Events of one move or VM are looked for among this many of the newest.
@@ -37,6 +38,7 @@ pub(crate) struct Answers {
     newest: watch::Receiver<u64>,
     pub(crate) said: Said,
     reports: Reports,
+    pub(crate) webhooks: Arc<Webhooks>,
 }
 
 impl Answers {
@@ -46,8 +48,9 @@ impl Answers {
         newest: watch::Receiver<u64>,
         said: Said,
         looks: Looks,
+        webhooks: Arc<Webhooks>,
     ) -> Answers {
-        Answers { questions, events, newest, said, reports: Reports::new(looks) }
+        Answers { questions, events, newest, said, reports: Reports::new(looks), webhooks }
     }
 
     pub(crate) async fn look<T: Send + 'static>(
@@ -116,7 +119,8 @@ impl Answers {
 
 impl Backend for Answers {
     async fn status(&self) -> Result<Status, Problem> {
-        self.look(|at_work| views::status(at_work)).await
+        let status = self.look(|at_work| views::status(at_work)).await?;
+        Ok(Status { webhooks_failing: self.webhooks.failing(), ..status })
     }
 
     async fn metrics(&self) -> Result<String, Problem> {
@@ -126,7 +130,9 @@ impl Backend for Answers {
             hosts: views::hosts(at_work),
             vms: views::vms(at_work),
         });
-        looked.await?.text().map_err(|error| {
+        let mut looked = looked.await?;
+        looked.status.webhooks_failing = self.webhooks.failing();
+        looked.text().map_err(|error| {
             Problem::new(500, "no-metrics", format!("{error:#}"), "look into the agent's log")
         })
     }
@@ -171,7 +177,9 @@ impl Backend for Answers {
 
     async fn report(&self) -> Result<Report, Problem> {
         let newest = *self.newest.borrow();
-        self.look(move |at_work| overview::report(at_work, newest)).await
+        let mut report = self.look(move |at_work| overview::report(at_work, newest)).await?;
+        report.status.webhooks_failing = self.webhooks.failing();
+        Ok(report)
     }
 
     async fn overview(&self) -> Result<Overview, Problem> {

@@ -20,6 +20,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::clock::know_zone;
 
+pub use self::webhook::{Told, Url, Webhook};
+
+mod webhook;
+
 /// The port of the agents where none is given.
 const PORT: u16 = 7946;
 
@@ -82,6 +86,9 @@ pub struct Config {
     /// Who may use the HTTP API.
     #[serde(default)]
     pub api: Api,
+    /// Who is told of alarms and moves.
+    #[serde(default, deserialize_with = "webhook::all")]
+    pub webhook: Vec<Webhook>,
 }
 
 /// `[cluster]`
@@ -559,6 +566,37 @@ mod tests {
     }
 
     #[test]
+    fn a_webhook_that_cannot_be_gone_by_is_told_with_its_line_and_without_its_url() {
+        let hook = |lines: &str| format!("{LEAST}[[webhook]]\n{lines}\n");
+        let whole = "url = \"https://example.org/s3cret\"\nsecret_file = \"/k\"";
+        let read_whole = read(&hook(whole)).unwrap().webhook;
+        assert_eq!(read_whole[0].events, [Told::Alarms, Told::Moves]);
+        assert!(read(LEAST).unwrap().webhook.is_empty());
+        for (lines, words) in [
+            (whole.replace("https", "http"), "line 6, column 7: http is taken at loopback"),
+            (format!("{whole}\nsecret = \"s3cret\""), "line 8, column 1: unknown key \"secret\""),
+            (
+                format!("{whole}\nevents = []"),
+                "nothing would be told; write [\"alarms\", \"moves\"]",
+            ),
+            (
+                format!("{whole}\nevents = [\"move\"]"),
+                "line 8, column 11: unknown value \"move\"; did you mean \"moves\"?",
+            ),
+            ("url = \"https://example.org/s3cret\"".to_owned(), "missing field \"secret_file\""),
+            (format!("{whole}\n[[webhook]]\n{whole}"), "the same URL at https://example.org/…"),
+        ] {
+            let wrong = read(&hook(&lines)).unwrap_err();
+            assert!(wrong.contains(words) && !wrong.contains("s3cret"), "{words}: {wrong}");
+        }
+        let many: Vec<String> = (0..9)
+            .map(|n| hook(&whole.replace("s3cret", &n.to_string())).replace(LEAST, ""))
+            .collect();
+        let wrong = read(&format!("{LEAST}{}", many.concat())).unwrap_err();
+        assert!(wrong.contains("9 webhooks, 8 at most"), "{wrong}");
+    }
+
+    #[test]
     fn contradictions_are_told_besides_what_cannot_be_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("evenkeel.toml");
@@ -574,6 +612,14 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("evenkeel.toml: line 5, column 1, key rules.group"), "{found:?}");
         assert_eq!(check("[cluster]\n").len(), 1);
+        // Nor does an agent start without the files that it needs.
+        let hook =
+            "[[webhook]]\nurl = \"https://example.org/s3cret\"\nsecret_file = \"/nowhere/k\"\n";
+        let found = check(&format!("{LEAST}{hook}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        let words =
+            "key webhook.secret_file (of https://example.org/…): reading /nowhere/k: No such file";
+        assert!(found[0].contains(words) && found[0].contains("head -c 32"), "{found:?}");
     }
 
     #[test]

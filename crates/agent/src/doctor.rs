@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
@@ -15,9 +15,10 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 
 use crate::clock::{date, unix_seconds};
-use crate::config::{Config, RequestMode};
+use crate::config::{Config, RequestMode, Url};
 use crate::local;
 use crate::run::{Args, keys};
+use crate::webhooks;
 
 /// How long another host, or this machine's own multicast, may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -124,6 +125,7 @@ pub fn examine(args: &Args) -> Vec<Finding> {
     note("uplink", uplink(config.host.uplink.as_deref()));
     note("requests", requests(&config));
     note("other hosts", others(&config));
+    note("webhooks", hooks(&args.config, &config));
     found
 }
 
@@ -366,6 +368,27 @@ fn others(config: &Config) -> Seen {
     Err(doubtful(seen, "is its agent running, and do TCP and UDP to that port pass the firewalls?"))
 }
 
+/// Nothing is posted.
+fn hooks(file: &Path, config: &Config) -> Seen {
+    let mend = "evenkeeld does not start with it; docs/operations.md, told by webhook";
+    webhooks::ready(file, &config.webhook).map_err(|found| wrong(found.join("; "), mend))?;
+    let silent = config.webhook.iter().map(|hook| &hook.url).filter(|url| !listens(url));
+    let silent: Vec<String> = silent.map(ToString::to_string).collect();
+    match (config.webhook.len(), silent.is_empty()) {
+        (0, _) => Ok("none is named".to_owned()),
+        (count, true) => Ok(format!("all {count} can be connected to")),
+        (_, false) => Err(doubtful(
+            format!("no connection to {}", silent.join(", ")),
+            "alarms do not get there: does its receiver run, and may this host connect to it?",
+        )),
+    }
+}
+
+fn listens(url: &Url) -> bool {
+    let found = (&*url.host, url.port).to_socket_addrs();
+    found.is_ok_and(|mut all| all.any(|at| TcpStream::connect_timeout(&at, PATIENCE).is_ok()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,6 +420,7 @@ mod tests {
         assert!(keys.seen.contains("evenkeel join"), "{keys:?}");
         assert_eq!(of(&found, "uplink").seen, "there is no none0");
         assert!(of(&found, "other hosts").seen.contains("127.0.0.9:9"));
+        assert_eq!(of(&found, "webhooks").seen, "none is named");
         assert!(of(&found, "agent").mend.contains("systemctl"));
         let text = table(&found);
         assert!(text.contains("WRONG     keys"), "{text}");
@@ -413,6 +437,28 @@ mod tests {
         let text = "[cluster]\nname = \"c\"\n[host]\naddress = \"192.0.2.1\"\n";
         let found = examine(&args(folder.path(), text));
         assert_eq!(of(&found, "address").verdict, Verdict::Wrong);
+    }
+
+    #[test]
+    fn webhooks_are_looked_at_with_their_files_and_receivers() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, key) = (listener.local_addr().unwrap().port(), folder.path().join("hook.key"));
+        let text = format!(
+            "[cluster]\nname = \"c\"\n[host]\naddress = \"127.0.0.1\"\n\
+             [[webhook]]\nurl = \"http://127.0.0.1:{port}/s3cret\"\nsecret_file = {key:?}\n"
+        );
+        let look = || of(&examine(&args(folder.path(), &text)), "webhooks").clone();
+        let found = look();
+        assert!(found.verdict == Verdict::Wrong && found.seen.contains("hook.key"), "{found:?}");
+        fs::write(&key, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(look().seen, "all 1 can be connected to");
+        drop(listener);
+        let found = look();
+        assert_eq!(found.verdict, Verdict::Doubtful);
+        assert_eq!(found.seen, format!("no connection to http://127.0.0.1:{port}/…"));
     }
 
     #[test]

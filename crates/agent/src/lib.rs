@@ -6,7 +6,8 @@
 //!   journal ─┼─▶ steering: Host::handle(now, …) ─┼─▶ hypervisor
 //!   hypervisor                                   ├─▶ events, told by http
 //!   history ─┤                                   ├─▶ history (thread of its own)
-//!   http ────┘                                   └─▶ recording (if wanted; thread of its own)
+//!   http ────┘                                   ├─▶ recording (if wanted; thread of its own)
+//!                                                └─▶ events ──▶ webhooks (tasks of their own)
 //! ```
 //!
 //! **Boundary:** nothing is decided here; what `decide` wants is carried out in the order given.
@@ -44,4 +45,5 @@ mod steering;
 mod switch;
 mod tags;
 mod views;
+mod webhooks;
 mod why;

@@ -4,7 +4,7 @@
 //! hosts there is only how many are in which state: each agent is scraped for itself. Names begin with `evenkeel_`, units are base
 //! units (bytes, seconds, ratios of one, cores).
 //!
-//! **Invariant:** the sets of labels are bounded: the VMs of this host, the steps, the states of a host.
+//! **Invariant:** the sets of labels are bounded: the VMs of this host, the steps, the states of a host, the outcomes of a delivery.
 
 use anyhow::Context;
 use api::{Event, HostView, MoveView, Status, Step, VmView};
@@ -29,6 +29,19 @@ pub(crate) struct Totals {
     copied: IntCounter,
     duration: Histogram,
     downtime: Histogram,
+    /// Of webhooks.
+    pub(crate) deliveries: Deliveries,
+}
+
+/// What became of deliveries to webhooks.
+#[derive(Clone, Debug)]
+pub(crate) struct Deliveries {
+    /// The receiver took it.
+    pub(crate) delivered: IntCounter,
+    /// It did not, and is tried again.
+    pub(crate) failed: IntCounter,
+    /// An event that is not tried any more.
+    pub(crate) dropped: IntCounter,
 }
 
 impl Totals {
@@ -42,17 +55,27 @@ impl Totals {
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))
         };
+        let webhooks = "Deliveries to webhooks since the agent started; of failed ones each try.";
+        let webhooks = Opts::new("evenkeel_webhook_deliveries_total", webhooks);
+        let webhooks = IntCounterVec::new(webhooks, &["outcome"])?;
+        let outcome = |word: &str| webhooks.with_label_values(&[word]);
         let totals = Totals {
             all: Registry::new(),
             events: IntCounterVec::new(Opts::new("evenkeel_events_total", events), &["step"])?,
             copied: IntCounter::new("evenkeel_move_copied_bytes_total", copied)?,
             duration: histogram("evenkeel_move_duration_seconds", duration, DURATIONS)?,
             downtime: histogram("evenkeel_move_downtime_seconds", downtime, DOWNTIMES)?,
+            deliveries: Deliveries {
+                delivered: outcome("delivered"),
+                failed: outcome("failed"),
+                dropped: outcome("dropped"),
+            },
         };
         totals.all.register(Box::new(totals.events.clone()))?;
         totals.all.register(Box::new(totals.copied.clone()))?;
         totals.all.register(Box::new(totals.duration.clone()))?;
         totals.all.register(Box::new(totals.downtime.clone()))?;
+        totals.all.register(Box::new(webhooks))?;
         // There from the start, so that the first of them is an increase.
         for step in [Step::Request, Step::Acceptance, Step::Refusal, Step::Done, Step::Abandoned] {
             totals.events.with_label_values(&[&*step.to_string()]);
@@ -123,7 +146,10 @@ impl Looked {
         gauge(to, "evenkeel_balancer_on", "Whether a person lets this host begin moves.", on)?;
         let wrong = f64::from(self.status.config.is_some());
         let help = "Whether something in the configuration file is not in force.";
-        gauge(to, "evenkeel_config_pending", help, wrong)
+        gauge(to, "evenkeel_config_pending", help, wrong)?;
+        let failing = number(self.status.webhooks_failing.len() as u64);
+        let help = "Webhooks to which nothing could be delivered for five minutes or more.";
+        gauge(to, "evenkeel_webhooks_failing", help, failing)
     }
 
     fn of_host(&self, to: &Registry) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 //! **Invariant:** a file with a mistake changes nothing; an event and `evenkeel status` say so.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use decide::host::Event;
@@ -14,14 +15,17 @@ use decide::policy::settings::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::config::Config;
+use crate::config::{Config, Webhook};
 use crate::steering::{Question, Steering};
+use crate::webhooks::{self, Ready, Webhooks};
 
 /// Waits for SIGHUP.
 #[derive(Debug)]
 pub(crate) struct Reload {
     path: PathBuf,
     running: Config,
+    /// Those that are served.
+    hooks: Vec<Webhook>,
     keyed: bool,
     signal: Signal,
 }
@@ -31,6 +35,8 @@ struct Read {
     settings: Settings,
     /// What excludes each other, if anything.
     doubtful: Option<String>,
+    /// Whether other webhooks are served.
+    hooks: bool,
     /// Keys that are not as they were, and not in force before the next start.
     waiting: Vec<&'static str>,
 }
@@ -39,24 +45,34 @@ impl Reload {
     /// From here on a SIGHUP does not end the process.
     pub(crate) fn new(path: &Path, running: &Config, keyed: bool) -> anyhow::Result<Reload> {
         let signal = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-        Ok(Reload { path: path.to_owned(), running: running.clone(), keyed, signal })
+        let (running, hooks) = (running.clone(), running.webhook.clone());
+        Ok(Reload { path: path.to_owned(), running, hooks, keyed, signal })
     }
 
     /// Goes on until the loop has ended.
-    pub(crate) async fn go(mut self, questions: mpsc::WeakSender<Question>) {
+    pub(crate) async fn go(
+        mut self,
+        questions: mpsc::WeakSender<Question>,
+        webhooks: Arc<Webhooks>,
+    ) {
         while self.signal.recv().await.is_some() {
-            let path = self.path.clone();
-            let read = tokio::task::spawn_blocking(move || Config::read(&path)).await;
-            let read = read.unwrap_or_else(|error| Err(vec![error.to_string()]));
-            let suits = |(config, doubtful): (Config, Option<String>)| {
-                let unsuited = |wrong| vec![format!("{}, {wrong}", self.path.display())];
-                config.suits(self.keyed).map_err(unsuited).map(|()| (config, doubtful))
+            let (path, keyed) = (self.path.clone(), self.keyed);
+            let read = tokio::task::spawn_blocking(move || read_anew(&path, keyed)).await;
+            let read = match read.unwrap_or_else(|error| Err(vec![error.to_string()])) {
+                Ok((config, doubtful, hooks)) => {
+                    // Also where they are as before: their files may not be.
+                    webhooks.serve_anew(hooks).await;
+                    let changed = config.webhook != self.hooks;
+                    self.hooks.clone_from(&config.webhook);
+                    Ok(Read {
+                        settings: config.settings(),
+                        doubtful,
+                        hooks: changed,
+                        waiting: waiting(&self.running, &config),
+                    })
+                }
+                Err(wrong) => Err(wrong),
             };
-            let read = read.and_then(suits).map(|(config, doubtful)| Read {
-                settings: config.settings(),
-                doubtful,
-                waiting: waiting(&self.running, &config),
-            });
             let question: Question = Box::new(move |at_work| at_work.reload(read));
             // Held no longer than this: the loop must notice if the API ends.
             let Some(questions) = questions.upgrade() else { return };
@@ -67,9 +83,20 @@ impl Reload {
     }
 }
 
+type Anew = (Config, Option<String>, Vec<Ready>);
+
+/// What the file says, and the files that it names for webhooks, if an agent may go by it.
+fn read_anew(path: &Path, keyed: bool) -> Result<Anew, Vec<String>> {
+    let (config, doubtful) = Config::read(path)?;
+    let unsuited = |wrong| vec![format!("{}, {wrong}", path.display())];
+    config.suits(keyed).map_err(unsuited)?;
+    let hooks = webhooks::ready(path, &config.webhook)?;
+    Ok((config, doubtful, hooks))
+}
+
 impl Steering {
     fn reload(&mut self, read: Result<Read, Vec<String>>) {
-        let Read { settings, doubtful, waiting } = match read {
+        let Read { settings, doubtful, hooks, waiting } = match read {
             Ok(read) => read,
             Err(found) => {
                 let words = format!("{}; what was in force before still is", found.join("; "));
@@ -83,11 +110,16 @@ impl Steering {
         if !same {
             self.handle(Event::Settings(Box::new(settings)));
         }
+        if hooks {
+            notes.push(Note::new(Step::Settings, "in force from now on: [[webhook]]"));
+        }
         let waits = (!waiting.is_empty())
             .then(|| format!("not in force before evenkeeld is restarted: {}", waiting.join(", ")));
         match &waits {
             Some(words) => notes.push(Note::new(Step::Settings, words.clone())),
-            None if same => notes.push(Note::new(Step::Settings, "read anew, and as before")),
+            None if same && !hooks => {
+                notes.push(Note::new(Step::Settings, "read anew, and as before"))
+            }
             None => {}
         }
         self.tell(&notes);

@@ -36,6 +36,7 @@ use crate::reload::Reload;
 use crate::renewal::Renewal;
 use crate::said::Said;
 use crate::steering::{Ears, Hands, Question, Steering};
+use crate::webhooks::{self, Ready, Teller, Webhooks};
 use crate::{history, journal, local, monitoring};
 
 /// Events kept in the log.
@@ -98,7 +99,10 @@ pub enum Command {
 pub fn check(path: &Path) -> Vec<String> {
     match Config::read(path) {
         Err(found) => found,
-        Ok((_, doubtful)) => doubtful.into_iter().collect(),
+        Ok((config, doubtful)) => {
+            let unread = webhooks::ready(path, &config.webhook).err().unwrap_or_default();
+            doubtful.into_iter().chain(unread).collect()
+        }
     }
 }
 
@@ -112,6 +116,7 @@ pub fn admitted(args: &Args) -> Result<(Config, Option<Arc<Keys>>), Vec<String>>
         // It only balances badly.
         tracing::warn!("{doubtful}");
     }
+    webhooks::ready(&args.config, &config.webhook)?;
     match keys(args, &config) {
         Ok(keys) => Ok((config, keys)),
         Err(error) => Err(vec![format!("{error:#}")]),
@@ -173,8 +178,10 @@ pub(crate) fn keys(args: &Args, config: &Config) -> anyhow::Result<Option<Arc<Ke
 /// Whatever keeps it from starting, named with its file, key or address.
 pub async fn run(args: &Args, config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<()> {
     let reload = Reload::new(&args.config, &config, keys.is_some())?;
+    let hooks = webhooks::ready(&args.config, &config.webhook);
+    let hooks = hooks.map_err(|wrong| anyhow::anyhow!(wrong.join("; ")))?;
     let agent = assemble(config, keys).await?;
-    work(agent, reload).await
+    work(agent, reload, hooks).await
 }
 
 /// The parts, joined and ready to go.
@@ -217,21 +224,21 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
         journal::start(journal, start.moves.len())?;
     tracing::info!(host = start.name, id = %start.id, address = %start.address, "evenkeeld {} starts", env!("CARGO_PKG_VERSION"));
 
-    let name = start.name.clone();
     let history::Thread { orders: history, heard: history_ears, thread: history_thread } =
         history::start(&config.host.state, &config.history)?;
     let (newest, newest_seen) = watch::channel(newest(&events)?);
     let (questions, question_ears) = mpsc::channel(WAITING_MAX);
     let readings = monitoring::start(config.host.uplink.clone(), Arc::clone(&hypervisor))?;
-    let (now, mut actions) = (clock.now(), Vec::new());
+    let (now, name, mut actions) = (clock.now(), start.name.clone(), Vec::new());
     let (mut recording, recorder) = Recording::start(&config.record, now, &start);
     let host = Host::new(start, now, &mut actions);
     recording.gave(&actions, host.deadline());
     let hold = Hold::from_environment();
-    let told = Arc::clone(&events);
+    let (told, noted) = (Arc::clone(&events), Arc::clone(&events));
     let said = Said::within(&config.host.state);
     let drain = Arc::clone(&said.drain);
     let totals = Totals::new()?;
+    let webhooks = webhooks(&config, &host, &events, &newest_seen, &totals);
     let hands = Hands {
         net,
         hypervisor,
@@ -260,10 +267,24 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
     let (seeds, authority, lot) = (config.seeds()?, config.host.ca, local::lot()?);
     let renewal = keys.map(|keys| Renewal { keys, spread, seeds, authority, name, lot });
     let asking = questions.downgrade();
-    let answers = Answers::new(questions, Arc::clone(&events), newest_seen, said, looks.clone());
+    let answers = Answers::new(questions, noted, newest_seen, said, looks.clone(), webhooks);
     looks.answer_by(http::looker(Arc::clone(&api.1), answers.clone()));
     let (journal, history) = (journal_thread, history_thread);
     Ok(Agent { steering, ears, asking, answers, api, events, journal, history, recorder, renewal })
+}
+
+/// Made before anything of this start is told: what is, they are to tell.
+fn webhooks(
+    config: &Config,
+    host: &Host,
+    events: &Arc<Events>,
+    newest: &watch::Receiver<u64>,
+    totals: &Totals,
+) -> Arc<Webhooks> {
+    let (cluster, host_id) = (config.cluster.name.clone(), host.id().to_string());
+    let (events, deliveries) = (Arc::clone(events), totals.deliveries.clone());
+    let (teller, state) = (Teller { cluster, host_id }, &config.host.state);
+    Arc::new(Webhooks::new(teller, state, events, newest.clone(), deliveries))
 }
 
 /// The driver that the configuration names.
@@ -379,7 +400,7 @@ impl Known {
 }
 
 /// Goes on until told to stop, or until a part fails.
-async fn work(agent: Agent, reload: Reload) -> anyhow::Result<()> {
+async fn work(agent: Agent, reload: Reload, hooks: Vec<Ready>) -> anyhow::Result<()> {
     let Agent {
         steering,
         ears,
@@ -392,6 +413,7 @@ async fn work(agent: Agent, reload: Reload) -> anyhow::Result<()> {
         recorder,
         renewal,
     } = agent;
+    let webhooks = Arc::clone(&answers.webhooks);
     let (stop_http, http_stopped) = oneshot::channel::<()>();
     let (serves, api_ended) = oneshot::channel::<()>();
     let serving = tokio::spawn(async {
@@ -405,7 +427,8 @@ async fn work(agent: Agent, reload: Reload) -> anyhow::Result<()> {
     if let Some(renewal) = renewal {
         tokio::spawn(renewal.go(asking.clone()));
     }
-    tokio::spawn(reload.go(asking));
+    webhooks.serve_at_start(hooks).await;
+    tokio::spawn(reload.go(asking, webhooks));
     let (stop, stopped) = oneshot::channel();
     let mut steering = tokio::spawn(steering.go(ears, stopped));
     let ended = tokio::select! {

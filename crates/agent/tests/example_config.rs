@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agent::config::Config;
+use agent::config::{Config, Told};
 use decide::policy::settings::{Encryption, Settings};
 
 fn example() -> String {
@@ -76,6 +76,20 @@ fn every_default_that_the_example_shows_is_the_default() {
     assert_eq!(shown.api.group, plain.api.group);
     assert!(shown.record.folder.is_some() && plain.record.folder.is_none(), "off by default");
     assert_eq!(shown.record.size_max, plain.record.size_max);
+}
+
+/// The example's webhook, and what its lines say.
+#[test]
+fn the_webhook_that_the_example_shows_is_one_with_every_key() {
+    let text = example();
+    let lines: Vec<&str> =
+        text.lines().skip_while(|line| *line != "#[[webhook]]").take(5).collect();
+    let hook = lines.iter().map(|line| format!("{}\n", &line[1..])).collect::<String>();
+    let read = read(&format!("{text}\n{hook}")).expect("it is read").webhook;
+    assert_eq!(read.len(), 1);
+    assert_eq!(read[0].events, [Told::Alarms, Told::Moves], "the default");
+    assert_eq!(read[0].secret_file, Path::new("/etc/evenkeel/hook.key"));
+    assert!(read[0].ca_file.is_some() && read[0].url.tls);
 }
 
 #[test]

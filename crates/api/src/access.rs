@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub const TOKEN_DAYS_MAX: u32 = 366;
 /// Lines of the audit log in one answer where the request names no limit.
 pub const AUDIT: u32 = 100;
-/// The most lines of the audit log in one answer, whatever the request asks for.
+/// The most lines of the audit log that may be asked for at once.
 pub const AUDIT_MAX: u32 = 1000;
 
 /// What a token is good for; each role may do all that the one before it may.
@@ -92,7 +92,9 @@ pub struct TokenView {
 pub struct AuditFilter {
     /// Only lines of so many seconds back from now.
     pub since: Option<u64>,
-    /// At most so many, the newest; absent: [`AUDIT`]; more than [`AUDIT_MAX`] are never given.
+    /// Only lines with a greater number, the oldest `limit` of them; absent: the newest `limit` of all.
+    pub after: Option<u64>,
+    /// At most so many: 1 to [`AUDIT_MAX`]; absent: [`AUDIT`].
     pub limit: Option<u32>,
     /// A hash that was kept elsewhere: whether a line with it is there still.
     pub kept: Option<String>,

@@ -23,10 +23,11 @@ use tokio::time::timeout;
 pub use self::remote::Remote;
 use crate::{
     Applied, ApplyRequest, AuditFilter, AuditView, Balancer, BalancerRequest, BestHost,
-    BestHostRequest, ClusterView, DrainRequest, DrainView, Event, EventFilter, ExcludeRequest,
-    Exclusion, FOLLOW_MAX, FlowView, HistoryFilter, HistoryView, HostView, Me, MoveRequest,
-    MoveStarted, MoveView, Overview, Plan, Problem, Report, Resolve, Status, TokenMade,
-    TokenRequest, TokenView, Unsettled, VmPlace, VmTags, VmTagsRequest, VmView, Why,
+    BestHostRequest, ClusterView, DrainRequest, DrainView, EVENTS_RESET, Event, EventFilter,
+    ExcludeRequest, Exclusion, FOLLOW_MAX, FlowView, HistoryFilter, HistoryView, HostView,
+    LIST_MAX, Me, MoveRequest, MoveStarted, MoveView, Overview, Plan, Problem, Report, Resolve,
+    Status, TokenMade, TokenRequest, TokenView, Unsettled, VmPlace, VmTags, VmTagsRequest, VmView,
+    Why,
 };
 
 mod remote;
@@ -182,7 +183,17 @@ impl Client {
 
     /// The VMs of all hosts, as each listed its own.
     pub async fn inventory(&self) -> Result<Vec<VmPlace>, ClientError> {
-        self.get("/v1/inventory").await
+        let mut all: Vec<VmPlace> = Vec::new();
+        loop {
+            let after = all.last().map(|last| format!("&after={}", plain(&last.cursor())));
+            let path = format!("/v1/inventory?limit={LIST_MAX}{}", after.unwrap_or_default());
+            let page: Vec<VmPlace> = self.get(&path).await?;
+            let whole = page.len() == LIST_MAX as usize;
+            all.extend(page);
+            if !whole {
+                return Ok(all);
+            }
+        }
     }
 
     /// The whole cluster as the agent knows it, with figures.
@@ -192,7 +203,8 @@ impl Client {
 
     /// The moves from or to the agent's host, newest first.
     pub async fn moves(&self) -> Result<Vec<MoveView>, ClientError> {
-        self.get("/v1/moves").await
+        // An agent tells of a few hundred at the most.
+        self.get(&format!("/v1/moves?limit={LIST_MAX}")).await
     }
 
     /// One move, by its id.
@@ -353,6 +365,7 @@ impl Client {
     pub async fn audit(&self, filter: &AuditFilter) -> Result<AuditView, ClientError> {
         let mut query = Vec::new();
         query.extend(filter.since.map(|seconds| format!("since={seconds}")));
+        query.extend(filter.after.map(|seq| format!("after={seq}")));
         query.extend(filter.limit.map(|limit| format!("limit={limit}")));
         query.extend(filter.kept.as_ref().map(|hash| format!("kept={}", plain(hash))));
         self.get(&format!("/v1/audit?{}", query.join("&"))).await
@@ -461,7 +474,14 @@ impl Follow {
     /// The next events, oldest first, at least one: waits until there are any. Each event is given once.
     pub async fn next(&mut self) -> Result<Vec<Event>, ClientError> {
         loop {
-            let events = self.client.events(&self.filter).await?;
+            let events = match self.client.events(&self.filter).await {
+                // The agent's log was lost: what it has now was not seen yet.
+                Err(ClientError::Refused(problem)) if problem.code == EVENTS_RESET => {
+                    self.filter.after = None;
+                    continue;
+                }
+                asked => asked?,
+            };
             if let Some(last) = events.last() {
                 self.filter.after = Some(last.seq);
                 return Ok(events);

@@ -15,8 +15,10 @@ pub mod cluster;
 mod history;
 mod operations;
 mod overview;
+mod paging;
 mod plan;
 mod tags;
+mod webhook;
 
 pub use access::{
     AUDIT, AUDIT_MAX, AuditCheck, AuditFilter, AuditLine, AuditView, Role, TOKEN_DAYS_MAX,
@@ -29,8 +31,10 @@ pub use operations::{
     LeftVm, StoppedVm,
 };
 pub use overview::{ENDED_REPORTED, Me, Overview, OverviewHost, Report, VmTile};
+pub use paging::{EVENTS_RESET, InventoryFilter, LIST_MAX, MovesFilter};
 pub use plan::{Applied, AppliedVm, ApplyRequest, PLAN_SHOWN_MAX, Plan, PlanFilter, PlannedMove};
 pub use tags::{VmTag, VmTags, VmTagsRequest};
+pub use webhook::Delivery;
 
 /// Where an agent listens unless told otherwise.
 pub const SOCKET: &str = "/run/evenkeel/api.sock";
@@ -38,7 +42,7 @@ pub const SOCKET: &str = "/run/evenkeel/api.sock";
 pub const BODY_MAX: usize = 64 * 1024;
 /// Events in one answer where the request names no limit.
 pub const EVENTS: u32 = 100;
-/// The most events in one answer, whatever the request asks for.
+/// The most events that may be asked for at once.
 pub const EVENTS_MAX: u32 = 1000;
 /// How long the agent holds an answer back while there is no event to tell.
 pub const FOLLOW_MAX: Duration = Duration::from_secs(10);
@@ -85,6 +89,9 @@ pub struct Status {
     pub doing: String,
     /// What of the configuration file, as it was read last, is not in force: a mistake, or what waits for a restart.
     pub config: Option<String>,
+    /// Webhooks that fail, one sentence each: which, since when, why, and how many events wait.
+    #[serde(default)]
+    pub webhooks_failing: Vec<String>,
     /// What needs a person, most urgent first.
     pub alarms: Vec<String>,
 }
@@ -428,9 +435,10 @@ impl fmt::Display for Step {
 #[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 #[serde(default, deny_unknown_fields)]
 pub struct EventFilter {
-    /// Only events with a greater `seq`, the oldest `limit` of them; absent: the newest `limit` of all.
+    /// Only events with a greater `seq`, the oldest `limit` of them; absent: the newest `limit` of all. One that is yet to come is of a
+    /// log that was lost: refused by the code [`EVENTS_RESET`], and the answer is to begin anew without it.
     pub after: Option<u64>,
-    /// At most so many; absent: [`EVENTS`]; more than [`EVENTS_MAX`] are never given.
+    /// At most so many: 1 to [`EVENTS_MAX`]; absent: [`EVENTS`].
     pub limit: Option<u32>,
     /// Only events of this move.
     #[serde(rename = "move")]

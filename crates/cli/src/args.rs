@@ -371,6 +371,7 @@ Exit codes: 0, with --verify or --kept 1 if the log does not fit together or the
 
 Examples:
   evenkeel audit --since 2d
+  evenkeel audit --after 4711 --limit 1000 --json
   evenkeel audit --verify
   evenkeel audit --kept 5f1c…
   evenkeel audit --json | jq -r 'select(.status >= 400) | .who.name'";
@@ -382,7 +383,11 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pub(crate) since: Option<u64>,
 
-    /// At most so many, the newest.
+    /// Only lines after the one of this number, the oldest first; to go on where one stopped.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) after: Option<u64>,
+
+    /// At most so many: the newest, or with --after the oldest.
     #[arg(
         short = 'n', long, value_name = "COUNT", default_value_t = api::AUDIT,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(api::AUDIT_MAX))

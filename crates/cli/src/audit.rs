@@ -21,9 +21,9 @@ pub(crate) async fn run(
     screen: &mut Screen,
     wanted: AuditArgs,
 ) -> anyhow::Result<ExitCode> {
-    let AuditArgs { since, limit, json, verify, kept } = wanted;
+    let AuditArgs { since, after, limit, json, verify, kept } = wanted;
     let verify = verify || kept.is_some();
-    let filter = AuditFilter { since, limit: Some(limit), kept };
+    let filter = AuditFilter { since, after, limit: Some(limit), kept };
     let view = client.audit(&filter).await?;
     let amiss = show::audit_amiss(&view);
     if verify {

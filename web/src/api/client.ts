@@ -88,6 +88,8 @@ export async function stream(
     text = blocks.pop() ?? "";
     for (const block of blocks) {
       const data: string[] = [];
+      // Said where the agent's log was lost: what follows is of a new one.
+      if (block.startsWith("event: reset")) continue;
       for (const line of block.split("\n")) {
         if (line.startsWith("id:")) id = line.slice(3).trim();
         if (line.startsWith("data:")) data.push(line.slice(5).trimStart());

@@ -203,6 +203,10 @@ doing: string,
  */
 config: string | null,
 /**
+ * Webhooks that fail, one sentence each: which, since when, why, and how many events wait.
+ */
+webhooks_failing: Array<string>,
+/**
  * What needs a person, most urgent first.
  */
 alarms: Array<string>, };

@@ -102,7 +102,8 @@ function useOthers(seen: Overview | null, own: string): Event[] {
         })
         .catch((error: unknown) => {
           // It is asked again with the next report.
-          if (had === undefined) last.current.delete(name);
+          const lost = error instanceof Refused && error.problem.code === "events-reset";
+          if (had === undefined || lost) last.current.delete(name);
           else last.current.set(name, had);
           if (!(error instanceof Refused)) throw error;
         });

@@ -77,6 +77,8 @@ function Facts({ host: { seen, report } }: { host: OverviewHost }) {
     if (report.status.hot) facts.push(["Hot by", report.status.hot]);
     if (report.status.uplink) facts.push(["Uplink", uplink(report.status)]);
     if (report.status.config) facts.push(["Not in force", report.status.config]);
+    // An agent of an earlier version does not say.
+    for (const failing of report.status.webhooks_failing ?? []) facts.push(["Webhook fails", failing]);
   }
   return (
     <FactList facts={facts} />

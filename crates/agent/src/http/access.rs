@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use api::{AuditFilter, AuditView, Problem, TokenMade, TokenRequest, TokenView};
+use api::{AUDIT, AUDIT_MAX, AuditFilter, AuditView, Problem, TokenMade, TokenRequest, TokenView};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 
 use super::gate::Gate;
+use super::paging;
 use super::routes::{Accepted, Answer, Named};
 use super::tokens::NotMade;
 use crate::clock::{unix_micros, unix_seconds};
@@ -52,7 +53,9 @@ pub(super) async fn audit(
     Extension(gate): Extension<Arc<Gate>>,
     filter: Result<Query<AuditFilter>, QueryRejection>,
 ) -> Answer<AuditView> {
-    let Query(filter) = filter?;
+    let Query(mut filter) = filter?;
+    let limit = paging::limit(filter.limit, AUDIT, AUDIT_MAX)?;
+    filter.limit = u32::try_from(limit).ok();
     Ok(Json(blocking(move || gate.audit.look(&filter, unix_micros() / 1000)).await?))
 }
 

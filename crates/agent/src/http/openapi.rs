@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 use api::{
     Applied, ApplyRequest, AuditFilter, AuditView, Balancer, BalancerRequest, BestHost,
     BestHostRequest, ClusterView, DrainRequest, DrainView, Event, EventFilter, ExcludeRequest,
-    Exclusion, FlowView, HistoryFilter, HistoryView, HostView, Me, MoveRequest, MoveStarted,
-    MoveView, Overview, Plan, PlanFilter, Problem, Report, Resolve, Status, TokenMade,
-    TokenRequest, TokenView, Unsettled, VmPlace, VmTags, VmTagsRequest, VmView, Why, WhyFilter,
+    Exclusion, FlowView, HistoryFilter, HistoryView, HostView, InventoryFilter, Me, MoveRequest,
+    MoveStarted, MoveView, MovesFilter, Overview, Plan, PlanFilter, Problem, Report, Resolve,
+    Status, TokenMade, TokenRequest, TokenView, Unsettled, VmPlace, VmTags, VmTagsRequest, VmView,
+    Why, WhyFilter,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -122,9 +123,17 @@ fn looks() -> Vec<Described> {
             .query::<HistoryFilter>(),
         get("/v1/vms/{vm}/tags", "A VM's rules of its own", one::<VmTags>()),
         get("/v1/exclusions", "The VMs that are excluded by hand", list::<Exclusion>()),
-        get("/v1/inventory", "The VMs of all hosts", list::<VmPlace>()),
+        get("/v1/inventory", "The VMs of all hosts, by name; more by the header `link`", {
+            list::<VmPlace>()
+        })
+        .query::<InventoryFilter>(),
         get("/v1/cluster", "The whole cluster with figures", one::<ClusterView>()),
-        get("/v1/moves", "The moves from or to this host, newest first", list::<MoveView>()),
+        get(
+            "/v1/moves",
+            "The moves from or to this host, newest first; more by the header `link`",
+            list::<MoveView>(),
+        )
+        .query::<MovesFilter>(),
         get("/v1/moves/{id}", "One move", one::<MoveView>()),
         get("/v1/moves/{id}/resolve", "What is known of an open move", one::<Unsettled>()),
         get("/v1/events", "Events, oldest first; as a stream where that is accepted", {

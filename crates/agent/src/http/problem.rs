@@ -36,7 +36,7 @@ impl From<JsonRejection> for Refused {
 
 impl From<QueryRejection> for Refused {
     fn from(rejection: QueryRejection) -> Refused {
-        let hint = "Events take after=NUMBER, limit=NUMBER, move=ID and follow=true; a plan numbered=true; a history since=SECONDS, step=SECONDS and metric=NAME; audit since=SECONDS, limit=NUMBER and kept=HASH";
+        let hint = "Events take after=NUMBER, limit=NUMBER, move=ID and follow=true; moves before=ID and limit=NUMBER; an inventory after=ID/HOST/NAME and limit=NUMBER; a plan numbered=true; a history since=SECONDS, step=SECONDS and metric=NAME; audit since=SECONDS, after=NUMBER, limit=NUMBER and kept=HASH";
         Refused(Problem::new(rejection.status().as_u16(), "bad-query", rejection.body_text(), hint))
     }
 }

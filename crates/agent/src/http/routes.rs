@@ -6,16 +6,16 @@ use std::time::Duration;
 use api::{
     Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, ClusterView,
     DrainRequest, DrainView, ExcludeRequest, Exclusion, FlowView, HistoryFilter, HistoryView,
-    HostView, Me, MoveRequest, MoveStarted, MoveView, Overview, Plan, PlanFilter, Report, Resolve,
-    Role, Status, Unsettled, VmPlace, VmView, Why, WhyFilter,
+    HostView, InventoryFilter, Me, MoveRequest, MoveStarted, MoveView, MovesFilter, Overview, Plan,
+    PlanFilter, Problem, Report, Resolve, Role, Status, Unsettled, VmView, Why, WhyFilter,
 };
-use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
+use api::{BODY_MAX, EVENTS, EVENTS_MAX, EVENTS_RESET, EventFilter, FOLLOW_MAX};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::handler::Handler;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Json, Router};
@@ -23,7 +23,8 @@ use axum::{Extension, Json, Router};
 use super::gate::{Caller, Gate, Passage, pass};
 use super::problem::{Refused, no_such_method, no_such_route};
 use super::stream::{self, Streams};
-use super::{About, Backend, EventQuery, access, looker, openapi, page, tags};
+use super::tagged::tagged;
+use super::{About, Backend, EventQuery, access, looker, openapi, page, paging, tags};
 
 pub(super) type Answer<T> = Result<Json<T>, Refused>;
 pub(super) type Accepted<T> = Result<(StatusCode, Json<T>), Refused>;
@@ -66,6 +67,11 @@ impl<B: Backend> Routes<B> {
         self.add("GET", path, needs, get(of))
     }
 
+    /// One whose answer changes only when something is done: with a tag.
+    fn tagged<T: 'static>(self, path: &'static str, needs: Needs, of: impl Handler<T, B>) -> Self {
+        self.add("GET", path, needs, get(of).layer(from_fn(tagged)))
+    }
+
     fn post<T: 'static>(self, path: &'static str, needs: Needs, of: impl Handler<T, B>) -> Self {
         self.add("POST", path, needs, post(of))
     }
@@ -89,7 +95,7 @@ fn routes<B: Backend>() -> Routes<B> {
         .get("/assets/{file}", Needs::Nothing, page::asset)
         .get("/healthz", LOOK, healthz::<B>)
         .get("/metrics", LOOK, metrics::<B>)
-        .get("/v1/openapi.json", LOOK, openapi::openapi::<B>)
+        .tagged("/v1/openapi.json", LOOK, openapi::openapi::<B>)
         .get("/v1/me", LOOK, me::<B>)
         .get("/v1/report", LOOK, report::<B>)
         .get("/v1/overview", LOOK, overview::<B>)
@@ -102,9 +108,9 @@ fn routes<B: Backend>() -> Routes<B> {
         .get("/v1/hosts/{host}/history", LOOK, host_history::<B>)
         .post("/v1/vms/{vm}/exclude", STEER, exclude::<B>)
         .post("/v1/vms/{vm}/include", STEER, include::<B>)
-        .get("/v1/vms/{vm}/tags", LOOK, tags::tags::<B>)
+        .tagged("/v1/vms/{vm}/tags", LOOK, tags::tags::<B>)
         .post("/v1/vms/{vm}/tags", RULE, tags::set_tags::<B>)
-        .get("/v1/exclusions", LOOK, exclusions::<B>)
+        .tagged("/v1/exclusions", LOOK, exclusions::<B>)
         .get("/v1/inventory", LOOK, inventory::<B>)
         .get("/v1/cluster", LOOK, cluster::<B>)
         .get("/v1/moves", LOOK, moves::<B>)
@@ -114,17 +120,17 @@ fn routes<B: Backend>() -> Routes<B> {
         .get("/v1/moves/{id}/resolve", LOOK, unsettled::<B>)
         .post("/v1/moves/{id}/resolve", RULE, resolve::<B>)
         .get("/v1/events", LOOK, events::<B>)
-        .get("/v1/balancer", LOOK, balancer::<B>)
+        .tagged("/v1/balancer", LOOK, balancer::<B>)
         .post("/v1/balancer", RULE, switch_balancer::<B>)
         .get("/v1/drain", LOOK, drain::<B>)
         .post("/v1/drain", STEER, set_drain::<B>)
         .post("/v1/best-host", LOOK, best_host::<B>)
         .get("/v1/plan", LOOK, plan::<B>)
-        .get("/v1/plan/shown", LOOK, shown_plan::<B>)
+        .tagged("/v1/plan/shown", LOOK, shown_plan::<B>)
         .post("/v1/plan/apply", STEER, apply::<B>)
         .get("/v1/why", LOOK, why_nothing::<B>)
         .get("/v1/why/{about}", LOOK, why::<B>)
-        .get("/v1/tokens", Needs::Here, access::tokens)
+        .tagged("/v1/tokens", Needs::Here, access::tokens)
         .post("/v1/tokens", Needs::Here, access::make_token)
         .post("/v1/tokens/{id}/revoke", Needs::Here, access::revoke_token)
         .get("/v1/audit", RULE, access::audit)
@@ -222,16 +228,24 @@ async fn host_history<B: Backend>(
     Ok(Json(backend.history(About::Host(host), filter).await?))
 }
 
-async fn inventory<B: Backend>(State(backend): State<B>) -> Answer<Vec<VmPlace>> {
-    Ok(Json(backend.inventory().await?))
+async fn inventory<B: Backend>(
+    State(backend): State<B>,
+    filter: Result<Query<InventoryFilter>, QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(filter) = filter?;
+    Ok(paging::inventory(backend.inventory().await?, &filter)?)
 }
 
 async fn cluster<B: Backend>(State(backend): State<B>) -> Answer<ClusterView> {
     Ok(Json(backend.cluster().await?))
 }
 
-async fn moves<B: Backend>(State(backend): State<B>) -> Answer<Vec<MoveView>> {
-    Ok(Json(backend.moves().await?))
+async fn moves<B: Backend>(
+    State(backend): State<B>,
+    filter: Result<Query<MovesFilter>, QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(filter) = filter?;
+    Ok(paging::moves(backend.moves().await?, &filter)?)
 }
 
 async fn one_move<B: Backend>(State(backend): State<B>, id: Named) -> Answer<MoveView> {
@@ -247,12 +261,20 @@ async fn events<B: Backend>(
     filter: Result<Query<EventFilter>, QueryRejection>,
 ) -> Result<Response, Refused> {
     let Query(EventFilter { after, limit, move_id, follow }) = filter?;
-    let limit = limit.unwrap_or(EVENTS).clamp(1, EVENTS_MAX) as usize;
+    let limit = paging::limit(limit, EVENTS, EVENTS_MAX)?;
     let wait = if follow { FOLLOW_MAX } else { Duration::ZERO };
     let mut query = EventQuery { after, limit, move_id, wait };
     if stream::wanted(&headers) {
         query.after = stream::last_id(&headers)?.or(query.after);
         return Ok(streams.begin(backend, query).await?);
+    }
+    if let Some(after) = query.after {
+        let newest = stream::newest(&backend).await?;
+        if after > newest {
+            let title = format!("there is no event {after} here: the newest is {newest}");
+            let hint = "The agent's event log was lost, or the number is another host's: begin anew, without `after`";
+            return Err(Problem::new(409, EVENTS_RESET, title, hint).into());
+        }
     }
     Ok(Json(backend.events(query).await?).into_response())
 }

@@ -83,25 +83,31 @@ impl Streams {
             Problem::new(503, "too-many-viewers", title, hint)
         })?;
         query.wait = Duration::ZERO;
-        let newest = EventQuery { after: None, limit: 1, move_id: None, ..query.clone() };
-        let newest = backend.events(newest).await?.last().map_or(0, |event| event.seq);
+        let newest = newest(&backend).await?;
         // A number that is still to come is of a log that was lost.
-        query.after = query.after.filter(|after| *after <= newest);
+        let reset = query.after.is_some_and(|after| after > newest).then_some(newest);
+        query.after = query.after.filter(|_| reset.is_none());
         let first = backend.events(query.clone()).await?;
         query.after = Some(first.last().map_or(query.after.unwrap_or(newest), |event| event.seq));
         query.limit = EVENTS as usize;
         query.wait = FOLLOW_MAX;
         let (queue, viewer) = mpsc::channel(QUEUE);
-        tokio::spawn(follow(backend, query, first, queue, place));
+        tokio::spawn(follow(backend, query, (reset, first), queue, place));
         let beat = KeepAlive::new().interval(BEAT).text("here");
         Ok(Sse::new(ReceiverStream::new(viewer)).keep_alive(beat).into_response())
     }
 }
 
+/// The number of the newest event; 0: there is none.
+pub(super) async fn newest<B: Backend>(backend: &B) -> Result<u64, Problem> {
+    let query = EventQuery { after: None, limit: 1, move_id: None, wait: Duration::ZERO };
+    Ok(backend.events(query).await?.last().map_or(0, |event| event.seq))
+}
+
 async fn follow<B: Backend>(
     backend: B,
     mut query: EventQuery,
-    first: Vec<Event>,
+    (reset, first): (Option<u64>, Vec<Event>),
     queue: Sender<Told>,
     _place: OwnedSemaphorePermit,
 ) {
@@ -109,6 +115,12 @@ async fn follow<B: Backend>(
     let hello = Ok(sse::Event::default().retry(RETRY).comment("events follow"));
     if !told(&queue, hello, end).await {
         return;
+    }
+    if let Some(newest) = reset {
+        let text = format!("{{\"newest\":{newest}}}");
+        if !told(&queue, Ok(sse::Event::default().event("reset").data(text)), end).await {
+            return;
+        }
     }
     let mut events = first;
     loop {

@@ -36,6 +36,7 @@ fn looked() -> Looked {
             "up": true, "losing_queues": [],
         },
         "doing": "nothing", "config": null, "alarms": ["a VM is down"],
+        "webhooks_failing": ["https://example.org/…: nothing delivered"],
     }));
     let hosts = vec![
         host("host1", "alive", true),
@@ -73,6 +74,8 @@ fn every_figure_is_there_in_base_units_and_none_that_is_not_known() {
         // What a VM is called must not break the text.
         "evenkeel_vm_info{name=\"a \\\"name\\\"\\n\",state=\"running\",vm=\"id-of-a \\\"name\\\"\\n\"} 1",
         "evenkeel_events_total{step=\"done\"} 0",
+        "evenkeel_webhooks_failing 1",
+        "evenkeel_webhook_deliveries_total{outcome=\"dropped\"} 0",
         "evenkeel_move_downtime_seconds_count 0",
     ] {
         assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");

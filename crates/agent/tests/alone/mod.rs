@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use api::EventFilter;
 use api::client::Client;
+use rustix::process::{Pid, Signal, kill_process};
 use sim::replay::unpacked;
 use tokio::time::{Instant, sleep};
 
@@ -116,6 +117,14 @@ impl Agent {
         let mut logs: Vec<PathBuf> = all.map(|entry| entry.expect("an entry").path()).collect();
         logs.sort();
         logs
+    }
+
+    /// As systemd does.
+    pub(crate) fn stop(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+        let ended = child.wait().expect("it ends");
+        assert!(ended.success(), "{ended}");
     }
 
     pub(crate) fn kill(&mut self) {

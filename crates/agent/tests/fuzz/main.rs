@@ -41,6 +41,8 @@ fn requests() -> Vec<String> {
         get("/v1/vms/web/history?since=600&step=10&metric=cpu"),
         get("/v1/hosts/%e2%82%ac/history"),
         get("/v1/moves/1a2b3c4d.1.3"),
+        get("/v1/moves?limit=5&before=1a2b3c4d.1.3"),
+        get("/v1/inventory?limit=5&after=1%2Fhost1%2Fweb"),
         get("/v1/events?after=3&limit=5&move_id=a&follow=false"),
         get("/v1/why/web?to=host2"),
         get("/v1/audit?since=60&limit=5&kept=00"),

@@ -37,6 +37,7 @@ struct Kept {
     events: Vec<Event>,
     queries: Vec<EventQuery>,
     names: Vec<String>,
+    places: Vec<VmPlace>,
     asked: usize,
 }
 
@@ -51,6 +52,11 @@ impl Fixed {
         let seq = kept.events.len() as u64 + 1;
         kept.events.push(event(seq, move_id));
         self.newest.send_replace(seq);
+    }
+
+    /// Lists so many VMs from now on.
+    pub(crate) fn list(&self, count: usize) {
+        self.kept.lock().unwrap().places = (0..count).map(place).collect();
     }
 
     /// The event queries that were made.
@@ -94,6 +100,20 @@ impl Fixed {
     }
 }
 
+/// Several have one name.
+pub(crate) fn place(number: usize) -> VmPlace {
+    VmPlace {
+        name: format!("web & {}", number / 3),
+        id: format!("id-{number:05}"),
+        host: "host1".to_owned(),
+        host_state: "alive".to_owned(),
+        age_seconds: 0.0,
+        state: "running".to_owned(),
+        epoch: 1,
+        memory_mib: 1024,
+    }
+}
+
 pub(crate) fn event(seq: u64, move_id: &str) -> Event {
     Event {
         seq,
@@ -126,6 +146,7 @@ pub(crate) fn status() -> Status {
         uplink: None,
         doing: "no host is hot".to_owned(),
         config: None,
+        webhooks_failing: vec![],
         alarms: vec![],
     }
 }
@@ -300,7 +321,7 @@ impl Backend for Fixed {
     }
     async fn inventory(&self) -> Result<Vec<VmPlace>, Problem> {
         self.count();
-        Ok(vec![])
+        Ok(self.kept.lock().unwrap().places.clone())
     }
     async fn cluster(&self) -> Result<ClusterView, Problem> {
         self.count();

@@ -23,7 +23,20 @@ async fn a_follower_gets_each_event_once_and_as_it_comes() {
     served.backend.note(MOVE);
     let told = timeout(FOLLOW_MAX / 2, later).await.expect("told at once, not after the wait");
     assert_eq!(told.unwrap().unwrap(), [event(3, MOVE)]);
-    assert!(served.backend.queries().iter().all(|query| query.wait == FOLLOW_MAX));
+    let queries = served.backend.queries();
+    assert!(queries.iter().all(|query| query.after.is_none() || query.wait == FOLLOW_MAX));
+}
+
+#[tokio::test]
+async fn after_a_log_was_lost_a_follower_begins_anew() {
+    let served = Served::start().await;
+    (0..3).for_each(|_| served.backend.note(MOVE));
+    let filter = EventFilter { after: Some(4711), ..EventFilter::default() };
+    let refused = served.client.events(&filter).await.unwrap_err().to_string();
+    assert!(refused.contains("no event 4711 here: the newest is 3 (events-reset)"), "{refused}");
+    let mut coming = served.client.follow(filter);
+    let told: Vec<u64> = coming.next().await.unwrap().iter().map(|event| event.seq).collect();
+    assert_eq!(told, [1, 2, 3]);
 }
 
 #[tokio::test]

@@ -152,9 +152,54 @@ async fn names_arrive_as_they_were_written() {
 }
 
 #[tokio::test]
+async fn who_has_an_answer_already_is_told_that_it_has_not_changed() {
+    let served = Served::start().await;
+    let asked = async |path: &str, had: Option<&str>| {
+        let stream = UnixStream::connect(&served.socket).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let mut request = Request::builder().uri(path).header(header::HOST, "agent");
+        request = had.into_iter().fold(request, |to, tag| to.header(header::IF_NONE_MATCH, tag));
+        let answer = sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await;
+        let (head, body) = answer.unwrap().into_parts();
+        let tag = head.headers.get(header::ETAG).map(|tag| tag.to_str().unwrap().to_owned());
+        (head.status.as_u16(), tag, body.collect().await.unwrap().to_bytes().len())
+    };
+    for path in ["/v1/openapi.json", "/v1/exclusions", "/v1/balancer", "/v1/tokens"] {
+        let (status, tag, size) = asked(path, None).await;
+        let tag = tag.expect(path);
+        assert!(status == 200 && size > 1 && tag.starts_with("W/\""), "{path}: {tag}");
+        let listed = format!("W/\"other\", {tag}");
+        for had in [&*tag, tag.trim_start_matches("W/"), &listed, "*"] {
+            assert_eq!(asked(path, Some(had)).await, (304, Some(tag.clone()), 0), "{path}");
+        }
+        assert_eq!(asked(path, Some("W/\"other\"")).await, (200, Some(tag), size), "{path}");
+    }
+    // What changes by itself has none, nor has a refusal.
+    for path in ["/v1/status", "/v1/hosts", "/v1/overview", "/v1/inventory"] {
+        assert_eq!(asked(path, Some("*")).await.1, None, "{path}");
+    }
+    served.client.switch_balancer(BalancerRequest { on: false }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_pages_through_by_itself() {
+    let served = Served::start().await;
+    for (count, asks) in [(0, 1), (999, 1), (1000, 2), (2500, 3)] {
+        served.backend.list(count);
+        let before = served.backend.asked();
+        let all = served.client.inventory().await.unwrap();
+        assert_eq!(served.backend.asked() - before, asks, "{count}");
+        assert!(all.is_sorted_by(|a, b| a.key() < b.key()) && all.len() == count, "{count}");
+    }
+}
+
+#[tokio::test]
 async fn the_limits_of_a_query_are_kept() {
     let served = Served::start().await;
-    for (limit, given) in [(None, 100), (Some(0), 1), (Some(7), 7), (Some(u32::MAX), 1000)] {
+    (0..5).for_each(|_| served.backend.note(MOVE));
+    for (limit, given) in [(None, 100), (Some(1), 1), (Some(7), 7), (Some(1000), 1000)] {
         let filter = EventFilter { limit, after: Some(5), ..EventFilter::default() };
         served.client.events(&filter).await.unwrap();
         let query = served.backend.queries().pop().unwrap();
@@ -189,6 +234,15 @@ async fn each_mistake_has_its_code() {
         ("GET", "/v1/events?after=x", json, "", 400, "bad-query"),
         ("GET", "/v1/events?limit=-1", json, "", 400, "bad-query"),
         ("GET", "/v1/events?since=1", json, "", 400, "bad-query"),
+        ("GET", "/v1/events?limit=0", json, "", 400, "bad-limit"),
+        ("GET", "/v1/events?limit=1001", json, "", 400, "bad-limit"),
+        ("GET", "/v1/events?after=1", json, "", 409, "events-reset"),
+        ("GET", "/v1/audit?limit=1001", json, "", 400, "bad-limit"),
+        ("GET", "/v1/moves?limit=0", json, "", 400, "bad-limit"),
+        ("GET", "/v1/moves?before=1", json, "", 404, "no-such-move"),
+        ("GET", "/v1/moves?after=1", json, "", 400, "bad-query"),
+        ("GET", "/v1/inventory?limit=4294967295", json, "", 400, "bad-limit"),
+        ("GET", "/v1/inventory?after=web", json, "", 400, "bad-cursor"),
         ("GET", "/v1/plan?numbers=true", json, "", 400, "bad-query"),
         ("POST", "/v1/at/host2/v1/moves", json, "{\"vm\": \"web\"}", 405, "no-such-method"),
         ("GET", "/v1/why/%FF", json, "", 400, "bad-path"),

@@ -61,6 +61,13 @@ async fn a_stream_is_resumed_after_the_last_event_that_came_however_many_there_w
     assert_eq!(ids(&mut stream, 295).await, (6..=300).collect::<Vec<u64>>());
     let mut stream = asked(&served, "?limit=1", Some("99999")).await;
     assert_eq!(ids(&mut stream, 1).await, [300], "an id of a log that was lost");
+    let mut stream = asked(&served, "?limit=1", Some("301")).await;
+    let mut text = String::new();
+    while !text.contains("data: {\"seq\":300") {
+        let frame = timeout(PATIENCE, stream.frame()).await.expect("it comes").unwrap().unwrap();
+        text += std::str::from_utf8(frame.data_ref().unwrap()).unwrap();
+    }
+    assert!(text.contains("\n\nevent: reset\ndata: {\"newest\":300}\n\nid: 300\n"), "{text}");
     let refused = asked(&served, "", Some("x")).await;
     assert_eq!(refused.status(), 400);
     let body = refused.into_body().collect().await.unwrap().to_bytes();

@@ -76,6 +76,9 @@ pub(crate) fn status(status: &Status, look: Look) -> String {
     if let Some(amiss) = &status.config {
         line("config", amiss.clone(), Some(Color::Yellow));
     }
+    for failing in &status.webhooks_failing {
+        line("webhook", failing.clone(), Some(Color::Yellow));
+    }
     for alarm in &status.alarms {
         line("ALARM", alarm.clone(), Some(Color::Red));
     }

@@ -52,6 +52,7 @@ fn status() -> Status {
         }),
         doing: "moving web to host2".to_owned(),
         config: Some("host.port waits for a restart".to_owned()),
+        webhooks_failing: vec!["https://example.org/…: nothing delivered since 03:10".to_owned()],
         alarms: vec!["db: its tap is missing".to_owned()],
     }
 }
@@ -244,6 +245,7 @@ fn the_status() {
             moves         1 under way
             doing         moving web to host2
             config        host.port waits for a restart
+            webhook       https://example.org/…: nothing delivered since 03:10
             ALARM         db: its tap is missing
         "#]],
     );
@@ -252,6 +254,7 @@ fn the_status() {
         hot: None,
         balancer_on: false,
         config: None,
+        webhooks_failing: vec![],
         alarms: vec![],
         uplink: quiet,
         ..status()

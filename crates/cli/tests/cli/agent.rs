@@ -505,6 +505,7 @@ pub(crate) fn status() -> Status {
         uplink: None,
         doing: "nothing: no host is hot".to_owned(),
         config: None,
+        webhooks_failing: vec![],
         alarms: vec![],
     }
 }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
-use api::{AUDIT, AUDIT_MAX, AuditFilter, AuditLine, AuditView, Who};
+use api::{AUDIT, AuditFilter, AuditLine, AuditView, Who};
 
 use crate::clock::{date, unix_micros};
 
@@ -208,7 +208,8 @@ impl Audit {
     /// # Errors
     /// A file cannot be read.
     pub(super) fn look(&self, filter: &AuditFilter, now: u64) -> anyhow::Result<AuditView> {
-        let limit = filter.limit.unwrap_or(AUDIT).clamp(1, AUDIT_MAX) as usize;
+        let limit = filter.limit.unwrap_or(AUDIT) as usize;
+        let after = filter.after.unwrap_or(0);
         let from = filter.since.map_or(0, |since| now.saturating_sub(since.saturating_mul(1000)));
         let (files, newest_seq, newest_hash) = {
             let end = self.locked();
@@ -227,9 +228,13 @@ impl Audit {
             while next(&mut reader, &mut bytes).with_context(place)? {
                 number += 1;
                 let line = walk.line(&format!("{name}, line {number}"), &bytes);
-                lines.extend(line.filter(|line| line.at >= from));
+                lines.extend(line.filter(|line| line.at >= from && line.seq > after));
                 if lines.len() > limit {
-                    lines.pop_front();
+                    // The oldest where it goes on after one, else the newest.
+                    let _one_too_many = match filter.after {
+                        Some(_) => lines.pop_back(),
+                        None => lines.pop_front(),
+                    };
                 }
             }
         }

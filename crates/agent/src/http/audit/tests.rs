@@ -35,6 +35,10 @@ fn lines_are_for_their_owner_alone_and_the_chain_goes_on_over_restarts() {
     assert_eq!(mode & 0o777, 0o600);
     let filter = AuditFilter { limit: Some(1), ..AuditFilter::default() };
     assert_eq!(paths(&open(&folder).look(&filter, 0).unwrap()), ["/c"]);
+    let filter = AuditFilter { after: Some(1), limit: Some(1), ..AuditFilter::default() };
+    assert_eq!(paths(&open(&folder).look(&filter, 0).unwrap()), ["/b"]);
+    let filter = AuditFilter { after: Some(3), ..AuditFilter::default() };
+    assert_eq!(open(&folder).look(&filter, 0).unwrap().lines, []);
     let filter = AuditFilter { since: Some(60), ..AuditFilter::default() };
     let later = unix_micros() / 1000 + 120_000;
     assert_eq!(open(&folder).look(&filter, later).unwrap().lines, []);

@@ -1,0 +1,135 @@
+//! Webhooks: alarms and moves of this host, posted to whoever the configuration names; docs/operations.md.
+//!
+//! ```text
+//!   steering ──▶ event log ──▶ hook (a task each) ──▶ courier ──▶ receiver
+//!       └─ newest number ──▶ ▲        │
+//!                            └ cursor ┘ on disk, behind what is settled
+//! ```
+//!
+//! **Invariant:** the queue is the event log: a hook holds at most [`hook::WAITING_MAX`] numbers in memory, and one event.
+//! **Invariant:** nothing waits for a hook: it only reads, in threads of its own, what was noted anyway.
+//! **Invariant:** a cursor never passes an event that was neither taken nor given up: each is delivered at least once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use drivers::store::Events;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::cursors::Cursors;
+use self::hook::Hook;
+pub(crate) use self::ready::{Ready, ready};
+use crate::metrics::Deliveries;
+
+mod courier;
+mod cursors;
+mod hook;
+mod message;
+mod ready;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+/// Who tells.
+#[derive(Clone, Debug)]
+pub(crate) struct Teller {
+    pub(crate) cluster: String,
+    pub(crate) host_id: String,
+}
+
+/// All hooks of this agent, and the tasks that serve them.
+#[derive(Debug)]
+pub(crate) struct Webhooks {
+    teller: Teller,
+    events: Arc<Events>,
+    newest: watch::Receiver<u64>,
+    /// The last event when the log was opened.
+    before: u64,
+    cursors: Cursors,
+    deliveries: Deliveries,
+    failing: Failing,
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+impl Webhooks {
+    /// None as yet; their cursors are kept in this folder, which is there. To be made before anything is noted anew.
+    pub(crate) fn new(
+        teller: Teller,
+        folder: &Path,
+        events: Arc<Events>,
+        newest: watch::Receiver<u64>,
+        deliveries: Deliveries,
+    ) -> Webhooks {
+        let before = *newest.borrow();
+        Webhooks {
+            teller,
+            events,
+            newest,
+            before,
+            cursors: Cursors::within(folder),
+            deliveries,
+            failing: Failing::default(),
+            tasks: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Serves these from the start of the agent on. Each goes on where it stopped, but not beyond what the log held when it was
+    /// opened: what was delivered of a log that lost its end is not what has those numbers now. A new one begins there.
+    pub(crate) async fn serve_at_start(&self, hooks: Vec<Ready>) {
+        self.serve(hooks, self.before).await;
+    }
+
+    /// Serves these from now on, and no others. Each goes on where it stopped; a new one begins with what happens from now on.
+    pub(crate) async fn serve_anew(&self, hooks: Vec<Ready>) {
+        let newest = *self.newest.borrow();
+        self.serve(hooks, newest).await;
+    }
+
+    async fn serve(&self, hooks: Vec<Ready>, newest: u64) {
+        let mut tasks = self.tasks.lock().await;
+        // A delivery that is broken off is made again.
+        tasks.shutdown().await;
+        self.failing.clear();
+        let keys = hooks.iter().map(|hook| hook.key.clone()).collect();
+        let from = self.cursors.begin(keys, newest).await;
+        for ready in hooks {
+            let after = from.get(&ready.key).copied().unwrap_or(newest);
+            let hook = Hook::new(self, ready, after);
+            tasks.spawn(hook.go());
+        }
+    }
+
+    /// Those that fail, one sentence each.
+    pub(crate) fn failing(&self) -> Vec<String> {
+        self.failing.told()
+    }
+}
+
+/// The hooks that fail, in words, by their key.
+#[derive(Clone, Debug, Default)]
+struct Failing(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Failing {
+    fn told(&self) -> Vec<String> {
+        self.with(|all| all.values().cloned().collect())
+    }
+
+    fn fails(&self, key: &str, words: String) {
+        self.with(|all| all.insert(key.to_owned(), words));
+    }
+
+    fn well(&self, key: &str) {
+        self.with(|all| all.remove(key));
+    }
+
+    fn clear(&self) {
+        self.with(BTreeMap::clear);
+    }
+
+    /// Each change is one call, so that a panic leaves it whole.
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, String>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
