@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-/// Larger bodies go without.
+/// More than any list that is tagged can have: they come page by page.
 const BODY_MAX: usize = 4 << 20;
 
 /// Adds the tag, and answers whoever has it.
