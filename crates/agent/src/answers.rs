@@ -50,6 +50,10 @@ impl Answers {
         Answers { questions, events, newest, said, reports: Reports::new(looks) }
     }
 
+    pub(crate) fn looks(&self) -> &Looks {
+        &self.reports.looks
+    }
+
     pub(crate) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&mut Steering) -> T + Send + 'static,
