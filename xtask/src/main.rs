@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod dist;
 mod faults;
+mod fleet;
 mod fuzz;
 mod model;
 mod mutants;
@@ -55,6 +56,11 @@ enum Task {
         after_help = "Examples:\n  cargo xtask faults --json\n  cargo xtask faults --phase ready --fault 'target cut off'"
     )]
     Faults(faults::Faults),
+    /// Serve a simulated cluster by the agent's own API, for dashboard and CLI
+    #[command(
+        after_help = "Examples:\n  cargo xtask fleet --night\n  cargo xtask fleet --hosts 50 --vms 1000"
+    )]
+    Fleet(fleet::Fleet),
     /// Give damaged input to whatever reads what others write, for longer than the gate does
     #[command(
         after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz trust --seconds 3600\n  cargo xtask fuzz histories --seed 1 --json"
@@ -89,6 +95,7 @@ fn main() -> ExitCode {
         Task::Demo(task) => task.run(),
         Task::Dist(task) => task.run(),
         Task::Faults(task) => task.run(),
+        Task::Fleet(task) => task.run(),
         Task::Fuzz(task) => task.run(),
         Task::Model(task) => task.run(),
         Task::Mutants(task) => task.run(),

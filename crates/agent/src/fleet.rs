@@ -2,7 +2,7 @@
 //! API, event logs and stores of histories, with this process as the network between them.
 //!
 //! ```text
-//!   http, looks between hosts ─▶ questions of all hosts ─▶ [`Fleet::next`] ─┐
+//!   http, looks between hosts ─▶ questions of all hosts ─▶ [`Questions`] ────┐
 //!                                                                          ├─ whoever has the hosts lends one for each
 //!   what hosts note and keep ─▶ [`Fleet::tell`], [`Fleet::keep`] ──────────┘     and carries out what it wants then
 //! ```
@@ -76,8 +76,11 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Fleet {
     desks: BTreeMap<HostId, Desk>,
-    asked: threads::Receiver<Asked>,
 }
+
+/// What all hosts are asked, in its order.
+#[derive(Debug)]
+pub struct Questions(threads::Receiver<Asked>);
 
 /// A question to one host.
 pub struct Asked {
@@ -115,7 +118,7 @@ impl Fleet {
     pub async fn open(
         place: &Place,
         hosts: &[Whose],
-    ) -> anyhow::Result<(Fleet, BTreeMap<HostId, Desktop>)> {
+    ) -> anyhow::Result<(Fleet, Questions, BTreeMap<HostId, Desktop>)> {
         let (say, asked) = threads::channel();
         let (mut desks, mut tops) = (BTreeMap::new(), BTreeMap::new());
         for whose in hosts {
@@ -127,13 +130,7 @@ impl Fleet {
         }
         let lookers: BTreeMap<HostId, Looker> = tops.iter().map(|(id, top)| (*id, top.looker())).collect();
         tops.values().for_each(|top| top.answers.looks().ask_near(lookers.clone()));
-        Ok((Fleet { desks, asked }, tops))
-    }
-
-    /// The next question, if one comes within this time.
-    #[must_use]
-    pub fn next(&self, within: Duration) -> Option<Asked> {
-        self.asked.recv_timeout(within).ok()
+        Ok((Fleet { desks }, Questions(asked), tops))
     }
 
     /// Answers it with the host that is asked; gives what the host wants done about it, if anything.
@@ -181,6 +178,14 @@ impl Fleet {
         what(steering);
         std::mem::swap(&mut steering.host, host);
         steering.take_lent()
+    }
+}
+
+impl Questions {
+    /// The next question, if one comes within this time.
+    #[must_use]
+    pub fn next(&self, within: Duration) -> Option<Asked> {
+        self.0.recv_timeout(within).ok()
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) enum Coming {
 }
 
 /// Sees a message before it is sent; `false` drops it.
-pub type Filter = Box<dyn FnMut(u16, u16, &Message) -> bool>;
+pub type Filter = Box<dyn FnMut(u16, u16, &Message) -> bool + Send>;
 
 /// A command that an agent gave its hypervisor.
 #[derive(Clone, Debug)]
