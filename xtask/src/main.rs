@@ -15,6 +15,7 @@ mod fuzz;
 mod model;
 mod mutants;
 mod newcomer;
+mod night;
 mod setup;
 mod web;
 
@@ -75,6 +76,10 @@ enum Task {
     /// Go from the package to the first recommendation on three clean Debian hosts, by the commands of docs/install.md
     #[command(after_help = "Example: cargo xtask newcomer --json")]
     Newcomer(newcomer::Newcomer),
+    /// After a simulated night on twelve hosts: have a script on the terminal and one in the browser tell what moved and why there, why
+    /// nothing moved at 03:10, what would have to change, and whether the moves paid
+    #[command(after_help = "Example: cargo xtask night --json")]
+    Night(night::Night),
     /// Stand for a QEMU; started by `bench monitor` only
     #[command(hide = true)]
     StandIn(bench::StandIn),
@@ -100,6 +105,7 @@ fn main() -> ExitCode {
         Task::Model(task) => task.run(),
         Task::Mutants(task) => task.run(),
         Task::Newcomer(task) => task.run(),
+        Task::Night(task) => task.run(),
         Task::StandIn(task) => task.run(),
         Task::Setup(task) => task.run(),
         Task::Web(task) => task.run(),

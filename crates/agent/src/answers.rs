@@ -22,7 +22,7 @@ use crate::net::{Looked, Looks, To};
 use crate::overview::{self, Reports};
 use crate::said::Said;
 use crate::steering::{Question, Steering, gone};
-use crate::{histories, tags, views, why};
+use crate::{histories, tags, then, views, why};
 
 /// Events of one move or VM are looked for among this many of the newest.
 const LOOKED_AT: usize = 20_000;
@@ -230,6 +230,20 @@ impl Backend for Answers {
         });
         let events = events.await?;
         Ok(ground.told(events))
+    }
+
+    async fn why_at(&self, at: String) -> Result<Why, Problem> {
+        let (host, now) = self
+            .look(|at_work| (at_work.host.name().to_owned(), at_work.clock.timestamp()))
+            .await?;
+        let at = then::moment(now, &at)?;
+        let all = EventQuery {
+            after: None,
+            limit: LOOKED_AT,
+            move_id: None,
+            wait: std::time::Duration::ZERO,
+        };
+        Ok(then::told(&host, at, &self.found(&all, |_| true).await?))
     }
 
     async fn why_not(&self, vm: String, to: String) -> Result<Why, Problem> {

@@ -51,15 +51,22 @@ impl Clock {
         self.started + at.since(self.before)
     }
 
+    /// The wall clock now.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        match self.told.map(|now| i64::try_from(now.load(Ordering::Relaxed))) {
+            Some(micros) => micros
+                .ok()
+                .and_then(|micros| Timestamp::from_microsecond(micros).ok())
+                .unwrap_or(Timestamp::UNIX_EPOCH),
+            None => Timestamp::now(),
+        }
+    }
+
     /// The wall clock at `at`, RFC 3339 in UTC with milliseconds.
     #[must_use]
     pub fn wall(&self, at: Time) -> String {
-        let then = if self.told.is_some() {
-            let micros = i64::try_from(at.0).ok();
-            micros.and_then(|micros| Timestamp::from_microsecond(micros).ok())
-        } else {
-            Timestamp::now().checked_sub(self.now().since(at)).ok()
-        };
+        let then = self.timestamp().checked_sub(self.now().since(at));
         format!("{:.3}", then.unwrap_or(Timestamp::UNIX_EPOCH))
     }
 }

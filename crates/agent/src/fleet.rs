@@ -128,7 +128,8 @@ impl Fleet {
             desks.insert(whose.id, desk);
             tops.insert(whose.id, top);
         }
-        let lookers: BTreeMap<HostId, Looker> = tops.iter().map(|(id, top)| (*id, top.looker())).collect();
+        let lookers: BTreeMap<HostId, Looker> =
+            tops.iter().map(|(id, top)| (*id, top.looker())).collect();
         tops.values().for_each(|top| top.answers.looks().ask_near(lookers.clone()));
         Ok((Fleet { desks }, Questions(asked), tops))
     }
@@ -145,7 +146,7 @@ impl Fleet {
 
     /// Looks why a host moves nothing, as an agent does after each reading.
     pub fn look(&mut self, id: HostId, host: &mut Host) {
-        self.lent(id, host, Steering::note_quiet);
+        self.lent(id, host, Steering::note_doing);
     }
 
     /// Keeps parts of a host's histories; waits for the disk, so that none is lost however fast time goes.
@@ -172,7 +173,12 @@ impl Fleet {
         }
     }
 
-    fn lent(&mut self, id: HostId, host: &mut Host, what: impl FnOnce(&mut Steering)) -> Vec<Action> {
+    fn lent(
+        &mut self,
+        id: HostId,
+        host: &mut Host,
+        what: impl FnOnce(&mut Steering),
+    ) -> Vec<Action> {
         let Some(Desk { steering, .. }) = self.desks.get_mut(&id) else { return Vec::new() };
         std::mem::swap(&mut steering.host, host);
         what(steering);

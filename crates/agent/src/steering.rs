@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::{CYCLE, Clock, local_times};
+use crate::doing::Doing;
 use crate::history::{Order, Orders};
 use crate::hold::Hold;
 use crate::journal::{Write, Written};
@@ -28,7 +29,6 @@ use crate::metrics::Totals;
 use crate::net::{Heard, Net, To};
 use crate::noise::Noise;
 use crate::planned::Shown;
-use crate::quiet::Quiet;
 use crate::recording::Recording;
 use crate::{draining, monitoring, views};
 
@@ -63,7 +63,7 @@ pub(crate) struct Steering {
     pub(crate) shown: Shown,
     /// What is counted for metrics.
     pub(crate) totals: Totals,
-    quiet: Quiet,
+    doing: Doing,
     /// If another loop drives the host: what it is to carry out.
     lent: Option<Vec<Action>>,
 }
@@ -142,7 +142,7 @@ impl Steering {
             asked,
             shown: Shown::default(),
             totals,
-            quiet: Quiet::default(),
+            doing: Doing::default(),
             lent: None,
         }
     }
@@ -178,7 +178,7 @@ impl Steering {
                     Ok((reading, uplink)) => {
                         self.uplink = uplink;
                         self.handle(Event::Reading(reading));
-                        self.note_quiet();
+                        self.note_doing();
                         continue;
                     }
                     Err(why) => Event::BadInput(why),
@@ -233,12 +233,12 @@ impl Steering {
     }
 
     /// Notes why nothing is being moved, or what is, where that is another reason than the one noted last.
-    pub(crate) fn note_quiet(&mut self) {
-        let note = self.quiet.heard(self.clock.now(), self.host.doing());
+    pub(crate) fn note_doing(&mut self) {
+        let note = self.doing.heard(self.clock.now(), self.host.doing());
         self.tell(note.as_slice());
     }
 
-    /// Lets another loop drive the host for as long as this lives: all but replies is kept for it.
+    /// Lets another loop drive the host for as long as this lives: it wants is kept for it, but for replies and what it keeps.
     pub(crate) fn driven_elsewhere(&mut self) {
         self.lent = Some(Vec::new());
     }

@@ -39,7 +39,8 @@ pub(super) async fn open(
     let keys = Arc::new(keys(folder, &keys_folder)?);
     let (mut sockets, mut stops, mut url) = (Vec::new(), Vec::new(), String::new());
     for at in 1..=hosts {
-        let top = tops.remove(&host_id(at)).with_context(|| format!("host{at} is not answered for"))?;
+        let top =
+            tops.remove(&host_id(at)).with_context(|| format!("host{at} is not answered for"))?;
         let path = folder.join(format!("host{at}")).join("api.sock");
         let socket = ApiSocket::bind(&path, None).await?;
         let tls = match at {
@@ -58,8 +59,10 @@ pub(super) async fn open(
         stops.push(stop);
         sockets.push(path);
     }
-    let [operator, viewer] = [token(&sockets, Role::Operator).await?, token(&sockets, Role::Viewer).await?];
-    let ways = Ways { url, ca: keys_folder.join(CA_CERTIFICATE), sockets, operator, viewer };
+    let [operator, viewer] =
+        [token(&sockets, Role::Operator).await?, token(&sockets, Role::Viewer).await?];
+    let ways =
+        Ways { url, ca: keys_folder.join(CA_CERTIFICATE), sockets, operator, viewer, truth: None };
     Ok(Opened { ways, stops })
 }
 

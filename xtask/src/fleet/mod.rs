@@ -10,10 +10,13 @@
 //! The hosts decide by `decide`, and are answered for by `agent`; only machines, network and clock are simulated. Hosts look at each
 //! other in this process, so neither gRPC nor TLS between them is part of it.
 
+pub(crate) mod child;
 mod doors;
-pub(crate) mod night;
+mod night;
 mod stage;
+mod truth;
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +27,10 @@ use anyhow::Context;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::stage::{Plan, Running, Told};
+use self::stage::{PINNED, Plan, Running, Stage};
+pub(crate) use self::truth::Truth;
+
+pub(crate) use self::child::Child;
 
 use crate::{print, say};
 
@@ -64,16 +70,27 @@ pub(crate) struct Ways {
     /// Tokens of the first host.
     pub(crate) operator: String,
     pub(crate) viewer: String,
+    /// What the simulation knows of the night.
+    pub(crate) truth: Option<Truth>,
 }
 
 impl Fleet {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
         let plan = Plan { hosts: self.hosts, vms: self.vms, seed: self.seed };
         let folder = tempfile::tempdir().context("a folder for the hosts' stores")?;
+        let mut truth = None;
         let running = if self.night {
             say("living a night");
-            let mut running = Running::start(&plan, night::begins(), folder.path())?;
-            night::live(&mut running)?;
+            let begins = night::begins();
+            let mut running = Running::start(&plan, begins, folder.path())?;
+            let mut doing = BTreeMap::new();
+            night::live(&mut running, |stage| {
+                if stage.clock() == night::asked_about(begins) {
+                    doing = stage.doing();
+                }
+                Ok(())
+            })?;
+            truth = Some(Truth::of(&running.stage, doing)?);
             running
         } else {
             let began = stage::now_micros() - BEFORE.as_micros() as u64;
@@ -81,7 +98,7 @@ impl Fleet {
             running.live(BEFORE)?;
             running
         };
-        let served = running.serve()?;
+        let served = running.serve(truth)?;
         if !self.json {
             print(&words(served.ways()));
             return served.until_ctrl_c().map(|()| ExitCode::SUCCESS);

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use decide::units::{Time, VmId};
 
-use super::stage::{Running, now_micros};
+use super::stage::{Running, Stage, now_micros};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 /// From nine in the evening until half past three.
 const SPAN: u64 = 6 * HOUR + HOUR / 2;
 const ENDS: u64 = 3 * HOUR + HOUR / 2;
+/// Ten past three, of which people ask.
+const ASKED: u64 = 3 * HOUR + HOUR / 6;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Minutes after nine, and the host that becomes hot then, counted over all.
 const HOT: [(u64, u16); 3] = [(20, 3), (50, 8), (95, 5)];
@@ -20,31 +22,29 @@ const CALM: u64 = 180;
 const BUSY: u64 = 4000;
 const HOST_BUSY: u64 = 27_500;
 
-/// When it begins, microseconds since 1970: so that it is half past three, UTC, for the last time, when it ends.
+/// When it begins, microseconds since 1970: so that ten past three, UTC, in it is the last one that is over outside.
 pub(crate) fn begins() -> u64 {
     let now = now_micros() / 1_000_000;
-    let today = now / DAY * DAY + ENDS;
-    let ends = if today > now { today - DAY } else { today };
-    (ends - SPAN) * 1_000_000
+    let today = now / DAY * DAY + ASKED;
+    let asked = if today > now { today - DAY } else { today };
+    (asked + ENDS - ASKED - SPAN) * 1_000_000
 }
 
-/// Ten past three of that night, as the hosts' clocks show it.
-pub(crate) fn ten_past_three() -> Time {
-    Time(begins() + (SPAN - 20 * 60) * 1_000_000)
+/// Ten past three in a night that began then.
+pub(crate) fn asked_about(begins: u64) -> Time {
+    Time(begins + (SPAN - (ENDS - ASKED)) * 1_000_000)
 }
 
-/// Lives it.
-pub(crate) fn live(running: &mut Running) -> anyhow::Result<()> {
-    live_until(running, SPAN / 60)
-}
-
-/// Lives so many of its minutes.
-pub(crate) fn live_until(running: &mut Running, minutes: u64) -> anyhow::Result<()> {
+/// Lives it; `each` is called after each minute.
+pub(crate) fn live(
+    running: &mut Running,
+    mut each: impl FnMut(&Stage) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let began = running.stage.world.now;
     let base: Vec<(VmId, u64)> =
         running.stage.world.guests.iter().map(|(vm, guest)| (vm, guest.cpu)).collect();
     let mut busy: Vec<VmId> = Vec::new();
-    for minute in 0..minutes {
+    for minute in 0..SPAN / 60 {
         let hosts = u16::try_from(running.stage.world.sites.len()).unwrap_or(u16::MAX);
         for (_, host) in HOT.iter().filter(|(at, _)| *at == minute) {
             busy.extend(become_busy(running, 1 + (host - 1) % hosts));
@@ -59,6 +59,7 @@ pub(crate) fn live_until(running: &mut Running, minutes: u64) -> anyhow::Result<
             }
         }
         running.stage.live(began.plus(MINUTE * u32::try_from(minute + 1).unwrap_or(u32::MAX)))?;
+        each(&running.stage)?;
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Ways, doors, goes_on};
+use super::{Truth, Ways, doors, goes_on};
 
 pub(crate) const CLUSTER: &str = "simulated";
 /// Of each host.
@@ -91,11 +91,8 @@ impl Running {
         let mut runtime = Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).thread_name("http").enable_all().build();
         let runtime = runtime.context("starting the runtime")?;
-        let whose = |at: u16| Whose {
-            id: host_id(at),
-            name: format!("host{at}"),
-            address: address(at),
-        };
+        let whose =
+            |at: u16| Whose { id: host_id(at), name: format!("host{at}"), address: address(at) };
         let hosts: Vec<Whose> = (1..=plan.hosts).map(whose).collect();
         // As long as the process: clocks are copied to wherever time is told.
         let shown: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(began)));
@@ -120,7 +117,7 @@ impl Running {
     }
 
     /// Serves every host's API; from now on time goes on as outside.
-    pub(crate) fn serve(self) -> anyhow::Result<Served> {
+    pub(crate) fn serve(self, truth: Option<Truth>) -> anyhow::Result<Served> {
         let Running { stage, plan, runtime, questions, tops, folder } = self;
         let stage = Arc::new(Mutex::new(stage));
         let threads = vec![
@@ -138,7 +135,8 @@ impl Running {
             },
         ];
         let opened = runtime.block_on(doors::open(plan.hosts, tops, &folder))?;
-        Ok(Served { stage, ways: opened.ways, runtime, stops: opened.stops, threads })
+        let ways = Ways { truth, ..opened.ways };
+        Ok(Served { stage, ways, runtime, stops: opened.stops, threads })
     }
 }
 
@@ -159,22 +157,13 @@ fn thread(
     Ok((stop, thread.with_context(|| format!("starting the thread {name}"))?))
 }
 
-pub(crate) fn locked(stage: &Mutex<Stage>) -> MutexGuard<'_, Stage> {
+fn locked(stage: &Mutex<Stage>) -> MutexGuard<'_, Stage> {
     stage.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Served {
     pub(crate) fn ways(&self) -> &Ways {
         &self.ways
-    }
-
-    pub(crate) fn stage(&self) -> MutexGuard<'_, Stage> {
-        locked(&self.stage)
-    }
-
-    /// Does something beside what is served.
-    pub(crate) fn beside<T>(&self, what: impl Future<Output = T>) -> T {
-        self.runtime.block_on(what)
     }
 
     /// The first host notes so many events, one after another.
@@ -214,6 +203,12 @@ impl Stage {
         Time(self.shown.load(Ordering::Relaxed))
     }
 
+    /// What each host does, or why nothing.
+    pub(crate) fn doing(&self) -> BTreeMap<String, String> {
+        let hosts = self.world.sites.values().filter_map(|site| site.host.as_ref());
+        hosts.map(|host| (host.name().to_owned(), host.doing().to_owned())).collect()
+    }
+
     pub(crate) fn host(&self, at: u16) -> anyhow::Result<&Host> {
         let host = self.world.sites.get(&at).and_then(|site| site.host.as_ref());
         host.with_context(|| format!("host{at} is not up"))
@@ -228,7 +223,11 @@ impl Stage {
                 !world.notes.is_empty() || world.kept.as_ref().is_some_and(|kept| !kept.is_empty())
             };
             self.world.until(span, noted);
-            ensure!(self.world.checks.violations().is_empty(), "{:?}", self.world.checks.violations());
+            ensure!(
+                self.world.checks.violations().is_empty(),
+                "{:?}",
+                self.world.checks.violations()
+            );
             self.settle();
             if self.world.now >= look {
                 self.look()?;

@@ -9,7 +9,8 @@ use api::{
     BestHostRequest, ClusterView, DrainRequest, DrainView, Event, EventFilter, ExcludeRequest,
     Exclusion, FlowView, HistoryFilter, HistoryView, HostView, Me, MoveRequest, MoveStarted,
     MoveView, Overview, Plan, PlanFilter, Problem, Report, Resolve, Status, TokenMade,
-    TokenRequest, TokenView, Unsettled, VmPlace, VmTags, VmTagsRequest, VmView, Why, WhyFilter,
+    TokenRequest, TokenView, Unsettled, VmPlace, VmTags, VmTagsRequest, VmView, WhenFilter, Why,
+    WhyFilter,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -136,7 +137,7 @@ fn looks() -> Vec<Described> {
         get("/v1/plan", "What would be moved from this host now", one::<Plan>())
             .query::<PlanFilter>(),
         get("/v1/plan/shown", "The plan that was numbered last", one::<Plan>()),
-        get("/v1/why", "Why nothing is being moved", one::<Why>()),
+        get("/v1/why", "Why nothing is being moved, or was", one::<Why>()).query::<WhenFilter>(),
         get("/v1/why/{about}", "Why a VM or move went as it did", one::<Why>())
             .query::<WhyFilter>(),
         get("/v1/tokens", "The tokens, without their secrets", list::<TokenView>()),

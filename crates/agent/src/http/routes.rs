@@ -7,7 +7,7 @@ use api::{
     Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, ClusterView,
     DrainRequest, DrainView, ExcludeRequest, Exclusion, FlowView, HistoryFilter, HistoryView,
     HostView, Me, MoveRequest, MoveStarted, MoveView, Overview, Plan, PlanFilter, Report, Resolve,
-    Role, Status, Unsettled, VmPlace, VmView, Why, WhyFilter,
+    Role, Status, Unsettled, VmPlace, VmView, WhenFilter, Why, WhyFilter,
 };
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EventFilter, FOLLOW_MAX};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -257,8 +257,15 @@ async fn events<B: Backend>(
     Ok(Json(backend.events(query).await?).into_response())
 }
 
-async fn why_nothing<B: Backend>(State(backend): State<B>) -> Answer<Why> {
-    Ok(Json(backend.why(None).await?))
+async fn why_nothing<B: Backend>(
+    State(backend): State<B>,
+    filter: Result<Query<WhenFilter>, QueryRejection>,
+) -> Answer<Why> {
+    let Query(WhenFilter { at }) = filter?;
+    Ok(Json(match at {
+        Some(at) => backend.why_at(at).await?,
+        None => backend.why(None).await?,
+    }))
 }
 
 async fn why<B: Backend>(

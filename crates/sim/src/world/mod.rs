@@ -390,7 +390,9 @@ impl World {
                         fleet.command(now, reaches, at, id, vm, command, out);
                     });
                 }
-                Action::Keep(kept) => self.kept.iter_mut().for_each(|all| all.push((at, kept.clone()))),
+                Action::Keep(kept) => {
+                    self.kept.iter_mut().for_each(|all| all.push((at, kept.clone())))
+                }
                 // Histories are not stored here: a host whose agent is started anew begins them anew.
                 Action::Recall(_) | Action::DropHistory(_) => {}
                 // What an agent keeps of a drain a test tells it again.
@@ -454,7 +456,9 @@ impl World {
 
     /// Lends an agent that is up to whoever asks it something, and does what it wants then; a person may be behind it.
     pub fn lend(&mut self, at: u16, to: impl FnOnce(&mut Host) -> Vec<Action>) {
-        let Some(host) = self.sites.get_mut(&at).and_then(|site| site.host.as_mut()) else { return };
+        let Some(host) = self.sites.get_mut(&at).and_then(|site| site.host.as_mut()) else {
+            return;
+        };
         let mut actions = to(host);
         if actions.is_empty() {
             return;

@@ -12,11 +12,11 @@ const EVERY: Duration = Duration::from_mins(1);
 
 /// What was noted last.
 #[derive(Debug, Default)]
-pub(crate) struct Quiet {
+pub(crate) struct Doing {
     noted: Option<(Time, String)>,
 }
 
-impl Quiet {
+impl Doing {
     /// The host says what it does, or why nothing; gives a note if that is worth one.
     pub(crate) fn heard(&mut self, now: Time, doing: &str) -> Option<Note> {
         if doing.is_empty() {
@@ -29,7 +29,7 @@ impl Quiet {
             return None;
         }
         self.noted = Some((now, reason));
-        Some(Note::new(Step::VmPolicy, doing))
+        Some(Note::new(Step::Doing, doing))
     }
 }
 
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_reason_is_noted_when_it_becomes_another_and_not_for_its_figures() {
-        let mut quiet = Quiet::default();
+        let mut all = Doing::default();
         let mut noted = Vec::new();
         for (second, doing) in [
             (0, ""),
@@ -57,7 +57,7 @@ mod tests {
             (300, "this host is not hot"),
             (400, "this host is not hot"),
         ] {
-            if let Some(note) = quiet.heard(Time(second * 1_000_000), doing) {
+            if let Some(note) = all.heard(Time(second * 1_000_000), doing) {
                 noted.push((second, note.reason));
             }
         }
