@@ -186,9 +186,13 @@ impl Backend for Answers {
     async fn at(&self, host: String, path: String) -> Result<Looked, Problem> {
         let wanted = host.clone();
         let called = self.look(move |at_work| {
+            let own = &at_work.host;
+            if wanted == own.name() || wanted == own.id().to_string() {
+                return Ok(None);
+            }
             let to = find_host(at_work, &wanted)?;
             let peer = at_work.host.membership().hosts().find(|view| view.peer.host == to);
-            Ok(peer.map(|view| To { host: to, at: view.peer.address }))
+            Ok(Some(peer.map(|view| To { host: to, at: view.peer.address })))
         });
         let unreachable = |why: String| {
             let title = format!("the agent of {host} does not answer: {why}");
@@ -197,9 +201,12 @@ impl Backend for Answers {
             );
             Problem::new(502, "host-unreachable", title, hint)
         };
-        let called =
-            called.await??.ok_or_else(|| unreachable("it is not known any more".to_owned()))?;
-        self.reports.looks.ask(called, &path).await.map_err(unreachable)
+        let looks = &self.reports.looks;
+        let Some(called) = called.await?? else {
+            return looks.ask_own(&path).await.map_err(unreachable);
+        };
+        let called = called.ok_or_else(|| unreachable("it is not known any more".to_owned()))?;
+        looks.ask(called, &path).await.map_err(unreachable)
     }
 
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {

@@ -130,7 +130,11 @@ impl Fleet {
         }
         let lookers: BTreeMap<HostId, Looker> =
             tops.iter().map(|(id, top)| (*id, top.looker())).collect();
-        tops.values().for_each(|top| top.answers.looks().ask_near(lookers.clone()));
+        for (id, top) in &tops {
+            let looks = top.answers.looks();
+            looks.ask_near(lookers.clone());
+            lookers.get(id).into_iter().for_each(|own| looks.answer_by(Arc::clone(own)));
+        }
         Ok((Fleet { desks }, Questions(asked), tops))
     }
 

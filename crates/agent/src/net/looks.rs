@@ -80,6 +80,15 @@ impl Looks {
         let _ = self.near.set(near);
     }
 
+    /// What this host's own API answers a viewer for a path and query.
+    ///
+    /// # Errors
+    /// The agent starts, and cannot tell yet.
+    pub(crate) async fn ask_own(&self, path: &str) -> Result<Looked, String> {
+        let looker = self.looker.get().ok_or("it starts")?;
+        Ok(looker("this host".to_owned(), path.to_owned()).await)
+    }
+
     /// Asks the agent of a host for a path and query of its API.
     ///
     /// # Errors
