@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use decide::units::Time;
 use serde::{Deserialize, Serialize};
 
 use self::stage::{PINNED, Plan, Running, Stage};
@@ -93,7 +94,7 @@ impl Fleet {
             truth = Some(Truth::of(&running.stage, doing)?);
             running
         } else {
-            let began = stage::now_micros() - BEFORE.as_micros() as u64;
+            let began = Time(stage::now_micros()).minus(BEFORE).0;
             let mut running = Running::start(&plan, began, folder.path())?;
             running.live(BEFORE)?;
             running
