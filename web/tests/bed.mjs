@@ -13,7 +13,7 @@ function given(name) {
 export const URL = given("EVENKEEL_URL");
 export const OPERATOR = given("EVENKEEL_OPERATOR");
 export const VIEWER = given("EVENKEEL_VIEWER");
-export const AGENT_3 = Number(given("EVENKEEL_AGENT_3"));
+export const AGENT_3 = Number(process.env.EVENKEEL_AGENT_3);
 const SCREENSHOTS = given("EVENKEEL_SCREENSHOTS");
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const CHROMIUM = ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium"].find((path) => existsSync(path));

@@ -10,10 +10,12 @@ mod ci;
 mod demo;
 mod dist;
 mod faults;
+mod fleet;
 mod fuzz;
 mod model;
 mod mutants;
 mod newcomer;
+mod night;
 mod setup;
 mod web;
 
@@ -55,6 +57,11 @@ enum Task {
         after_help = "Examples:\n  cargo xtask faults --json\n  cargo xtask faults --phase ready --fault 'target cut off'"
     )]
     Faults(faults::Faults),
+    /// Serve a simulated cluster by the agent's own API, for dashboard and CLI
+    #[command(
+        after_help = "Examples:\n  cargo xtask fleet --night\n  cargo xtask fleet --hosts 50 --vms 1000"
+    )]
+    Fleet(fleet::Fleet),
     /// Give damaged input to whatever reads what others write, for longer than the gate does
     #[command(
         after_help = "Examples:\n  cargo xtask fuzz\n  cargo xtask fuzz trust --seconds 3600\n  cargo xtask fuzz histories --seed 1 --json"
@@ -69,6 +76,10 @@ enum Task {
     /// Go from the package to the first recommendation on three clean Debian hosts, by the commands of docs/install.md
     #[command(after_help = "Example: cargo xtask newcomer --json")]
     Newcomer(newcomer::Newcomer),
+    /// After a simulated night on twelve hosts: have a script on the terminal and one in the browser tell what moved and why there, why
+    /// nothing moved at 03:10, what would have to change, and whether the moves paid
+    #[command(after_help = "Example: cargo xtask night --json")]
+    Night(night::Night),
     /// Stand for a QEMU; started by `bench monitor` only
     #[command(hide = true)]
     StandIn(bench::StandIn),
@@ -89,10 +100,12 @@ fn main() -> ExitCode {
         Task::Demo(task) => task.run(),
         Task::Dist(task) => task.run(),
         Task::Faults(task) => task.run(),
+        Task::Fleet(task) => task.run(),
         Task::Fuzz(task) => task.run(),
         Task::Model(task) => task.run(),
         Task::Mutants(task) => task.run(),
         Task::Newcomer(task) => task.run(),
+        Task::Night(task) => task.run(),
         Task::StandIn(task) => task.run(),
         Task::Setup(task) => task.run(),
         Task::Web(task) => task.run(),

@@ -168,7 +168,8 @@ fn node() -> anyhow::Result<()> {
     }
 }
 
-fn script_kib() -> anyhow::Result<u64> {
+/// Of all scripts together, by gzip.
+pub(crate) fn script_kib() -> anyhow::Result<u64> {
     let assets = web().join("dist/site/assets");
     let mut bytes = 0;
     for entry in std::fs::read_dir(&assets).context("the dashboard is built")? {
@@ -178,6 +179,17 @@ fn script_kib() -> anyhow::Result<u64> {
         }
     }
     Ok(bytes.div_ceil(1024))
+}
+
+/// Runs tests in a browser by node; gives how many passed, in its own words.
+pub(crate) fn tested(mut node: Command) -> anyhow::Result<String> {
+    let output = node.output().context("starting node")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let sums = said.lines().filter(|line| {
+        ["# pass", "# fail", "ℹ pass", "ℹ fail"].iter().any(|sum| line.starts_with(sum))
+    });
+    Ok(sums.collect::<Vec<_>>().join(", "))
 }
 
 struct Stage {
@@ -240,13 +252,7 @@ impl Stage {
             .env("EVENKEEL_VIEWER", viewer)
             .env("EVENKEEL_AGENT_3", self.cluster.agent_pid(2).unwrap_or_default().to_string())
             .env("EVENKEEL_SCREENSHOTS", web().join("../target/screenshots"));
-        let output = node.output().context("starting node")?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-        let sums = said.lines().filter(|line| {
-            ["# pass", "# fail", "ℹ pass", "ℹ fail"].iter().any(|sum| line.starts_with(sum))
-        });
-        Ok(sums.collect::<Vec<_>>().join(", "))
+        tested(node)
     }
 
     fn ways_in(&self) -> String {

@@ -23,7 +23,7 @@ use crate::overview::{self, Reports};
 use crate::said::Said;
 use crate::steering::{Question, Steering, gone};
 use crate::webhooks::Webhooks;
-use crate::{histories, tags, views, why};
+use crate::{histories, tags, then, views, why};
 
 /// Events of one move or VM are looked for among this many of the newest.
 const LOOKED_AT: usize = 20_000;
@@ -51,6 +51,10 @@ impl Answers {
         webhooks: Arc<Webhooks>,
     ) -> Answers {
         Answers { questions, events, newest, said, reports: Reports::new(looks), webhooks }
+    }
+
+    pub(crate) fn looks(&self) -> &Looks {
+        &self.reports.looks
     }
 
     pub(crate) async fn look<T: Send + 'static>(
@@ -190,9 +194,13 @@ impl Backend for Answers {
     async fn at(&self, host: String, path: String) -> Result<Looked, Problem> {
         let wanted = host.clone();
         let called = self.look(move |at_work| {
+            let own = &at_work.host;
+            if wanted == own.name() || wanted == own.id().to_string() {
+                return Ok(None);
+            }
             let to = find_host(at_work, &wanted)?;
             let peer = at_work.host.membership().hosts().find(|view| view.peer.host == to);
-            Ok(peer.map(|view| To { host: to, at: view.peer.address }))
+            Ok(Some(peer.map(|view| To { host: to, at: view.peer.address })))
         });
         let unreachable = |why: String| {
             let title = format!("the agent of {host} does not answer: {why}");
@@ -201,9 +209,12 @@ impl Backend for Answers {
             );
             Problem::new(502, "host-unreachable", title, hint)
         };
-        let called =
-            called.await??.ok_or_else(|| unreachable("it is not known any more".to_owned()))?;
-        self.reports.looks.ask(called, &path).await.map_err(unreachable)
+        let looks = &self.reports.looks;
+        let Some(called) = called.await?? else {
+            return looks.ask_own(&path).await.map_err(unreachable);
+        };
+        let called = called.ok_or_else(|| unreachable("it is not known any more".to_owned()))?;
+        looks.ask(called, &path).await.map_err(unreachable)
     }
 
     async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
@@ -234,6 +245,20 @@ impl Backend for Answers {
         });
         let events = events.await?;
         Ok(ground.told(events))
+    }
+
+    async fn why_at(&self, at: String) -> Result<Why, Problem> {
+        let (host, now) = self
+            .look(|at_work| (at_work.host.name().to_owned(), at_work.clock.timestamp()))
+            .await?;
+        let at = then::moment(now, &at)?;
+        let all = EventQuery {
+            after: None,
+            limit: LOOKED_AT,
+            move_id: None,
+            wait: std::time::Duration::ZERO,
+        };
+        Ok(then::told(&host, at, &self.found(&all, |_| true).await?))
     }
 
     async fn why_not(&self, vm: String, to: String) -> Result<Why, Problem> {

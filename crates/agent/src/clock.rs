@@ -1,5 +1,6 @@
 //! The one place that reads the clock.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,19 +19,30 @@ use tokio::time::Instant;
 pub struct Clock {
     started: Instant,
     before: Time,
+    /// What it is set to, if it does not go by itself.
+    told: Option<&'static AtomicU64>,
 }
 
 impl Clock {
     /// A clock that starts now.
     #[must_use]
     pub fn start() -> Clock {
-        Clock { started: Instant::now(), before: Time(unix_micros()) }
+        Clock { started: Instant::now(), before: Time(unix_micros()), told: None }
+    }
+
+    /// One that stands at what it is told, microseconds since 1970, also for people: for hosts that are simulated.
+    #[must_use]
+    pub fn told(now: &'static AtomicU64) -> Clock {
+        Clock { told: Some(now), ..Clock::start() }
     }
 
     /// Now, for decisions.
     #[must_use]
     pub fn now(&self) -> Time {
-        self.before.plus(self.started.elapsed())
+        match self.told {
+            Some(now) => Time(now.load(Ordering::Relaxed)),
+            None => self.before.plus(self.started.elapsed()),
+        }
     }
 
     /// When `at` will be, for a timer.
@@ -39,12 +51,23 @@ impl Clock {
         self.started + at.since(self.before)
     }
 
+    /// The wall clock now.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        match self.told.map(|now| i64::try_from(now.load(Ordering::Relaxed))) {
+            Some(micros) => micros
+                .ok()
+                .and_then(|micros| Timestamp::from_microsecond(micros).ok())
+                .unwrap_or(Timestamp::UNIX_EPOCH),
+            None => Timestamp::now(),
+        }
+    }
+
     /// The wall clock at `at`, RFC 3339 in UTC with milliseconds.
     #[must_use]
     pub fn wall(&self, at: Time) -> String {
-        let age = self.now().since(at);
-        let then = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH);
-        format!("{then:.3}")
+        let then = self.timestamp().checked_sub(self.now().since(at));
+        format!("{:.3}", then.unwrap_or(Timestamp::UNIX_EPOCH))
     }
 }
 

@@ -66,6 +66,14 @@ impl Orders {
     }
 }
 
+impl Orders {
+    /// The same, but waits for room.
+    pub(crate) fn send_waiting(&self, order: Order) {
+        // Without its thread nothing is kept, which was said.
+        let _ = self.sender.send(order);
+    }
+}
+
 /// The thread, and the two ends of what is said to it and by it.
 pub(crate) struct Thread {
     pub(crate) orders: Orders,

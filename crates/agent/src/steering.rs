@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::{CYCLE, Clock, local_times};
+use crate::doing::Doing;
 use crate::history::{Order, Orders};
 use crate::hold::Hold;
 use crate::journal::{Write, Written};
@@ -48,7 +49,7 @@ pub(crate) struct Steering {
     pub(crate) hypervisor: Arc<dyn Hypervisor>,
     journal: mpsc::UnboundedSender<Write>,
     pub(crate) history: Orders,
-    events: Arc<Events>,
+    pub(crate) events: Arc<Events>,
     newest: watch::Sender<u64>,
     hold: Option<Hold>,
     drain: draining::Shared,
@@ -62,6 +63,9 @@ pub(crate) struct Steering {
     pub(crate) shown: Shown,
     /// What is counted for metrics.
     pub(crate) totals: Totals,
+    doing: Doing,
+    /// If another loop drives the host: what it is to carry out.
+    lent: Option<Vec<Action>>,
 }
 
 impl std::fmt::Debug for Steering {
@@ -138,6 +142,8 @@ impl Steering {
             asked,
             shown: Shown::default(),
             totals,
+            doing: Doing::default(),
+            lent: None,
         }
     }
 
@@ -171,7 +177,9 @@ impl Steering {
                 read = ears.readings.recv() => match read.context("the monitor ended")? {
                     Ok((reading, uplink)) => {
                         self.uplink = uplink;
-                        Event::Reading(reading)
+                        self.handle(Event::Reading(reading));
+                        self.note_doing();
+                        continue;
                     }
                     Err(why) => Event::BadInput(why),
                 },
@@ -215,12 +223,39 @@ impl Steering {
         self.recording.gave(&actions, self.host.deadline());
         self.list();
         self.hold(&mut actions);
-        let notes = self.act(actions);
+        let own = self.lend(actions);
+        let notes = self.act(own);
         let notes = if of_network { self.noise.quieted(self.clock.now(), notes) } else { notes };
         self.tell(&notes);
         if let Some(why) = self.recording.ended() {
             self.tell(&[Note::bad_input(why)]);
         }
+    }
+
+    /// Notes why nothing is being moved, or what is, where that is another reason than the one noted last.
+    pub(crate) fn note_doing(&mut self) {
+        let note = self.doing.heard(self.clock.now(), self.host.doing());
+        self.tell(note.as_slice());
+    }
+
+    /// Lets another loop drive the host for as long as this lives: it wants is kept for it, but for replies and what it keeps.
+    pub(crate) fn driven_elsewhere(&mut self) {
+        self.lent = Some(Vec::new());
+    }
+
+    /// What the other loop is to carry out, since this was asked last.
+    pub(crate) fn take_lent(&mut self) -> Vec<Action> {
+        self.lent.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Keeps what another loop is to carry out, if one drives the host; gives the rest.
+    fn lend(&mut self, actions: Vec<Action>) -> Vec<Action> {
+        let Some(lent) = &mut self.lent else { return actions };
+        let (own, others) = actions.into_iter().partition(|action| {
+            matches!(action, Action::Keep(_) | Action::KeepLeft(..) | Action::Reply { .. })
+        });
+        lent.extend::<Vec<Action>>(others);
+        own
     }
 
     /// Lets others read what VMs are here now: before anything is done or said that follows from it.

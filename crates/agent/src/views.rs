@@ -497,6 +497,7 @@ pub(crate) fn step(step: Step) -> Told {
         Step::Alarm => Told::Alarm,
         Step::Membership => Told::Membership,
         Step::Settings => Told::Settings,
+        Step::Doing => Told::Doing,
         Step::BadInput => Told::BadInput,
     }
 }

@@ -89,6 +89,8 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     way: Way,
+    /// The host whose agent is asked through it; absent: itself.
+    through: Option<String>,
 }
 
 /// How an agent is reached.
@@ -101,13 +103,25 @@ enum Way {
 impl Client {
     /// A client of the agent at `socket`; connects at each call, not before.
     pub fn new(socket: impl Into<PathBuf>) -> Client {
-        Client { way: Way::Socket(socket.into()) }
+        Client { way: Way::Socket(socket.into()), through: None }
     }
 
     /// A client of the agent on another host; connects at each call, not before.
     #[must_use]
     pub fn remote(remote: Remote) -> Client {
-        Client { way: Way::Remote(Box::new(remote)) }
+        Client { way: Way::Remote(Box::new(remote)), through: None }
+    }
+
+    /// The same, to ask the agent of another host through this one: what a viewer may look at.
+    #[must_use]
+    pub fn on(&self, host: &str) -> Client {
+        Client { through: Some(host.to_owned()), ..self.clone() }
+    }
+
+    /// Whether another host is asked.
+    #[must_use]
+    pub fn is_through(&self) -> bool {
+        self.through.is_some()
     }
 
     /// Where the agent is looked for, for people.
@@ -145,7 +159,7 @@ impl Client {
         host: &str,
         path: &str,
     ) -> Result<T, ClientError> {
-        self.get(&format!("/v1/at/{}{path}", plain(host))).await
+        self.on(host).get(path).await
     }
 
     /// Who asks, as the agent knows it.
@@ -238,6 +252,11 @@ impl Client {
             Some(about) => self.get(&format!("/v1/why/{}", plain(about))).await,
             None => self.get("/v1/why").await,
         }
+    }
+
+    /// What its host did, and why nothing else, at a time that is over: RFC 3339, or a time of day in UTC.
+    pub async fn why_at(&self, at: &str) -> Result<Why, ClientError> {
+        self.get(&format!("/v1/why?at={}", plain(at))).await
     }
 
     /// What keeps a VM on the agent's host from going to that host.
@@ -392,6 +411,7 @@ impl Client {
         body: Bytes,
         patience: Duration,
     ) -> Result<T, ClientError> {
+        let path = &self.path(&method, path)?;
         let request = format!("{method} {path}");
         let asked = self.exchanged(method, path, body, patience).await?;
         let lost = |why| ClientError::NoAnswer { at: self.place(), request: request.clone(), why };
@@ -408,6 +428,17 @@ impl Client {
                 Err(not_understood(format!("HTTP status {status} without problem details")))
             }
         }
+    }
+
+    /// The path by which the host is asked that is wanted.
+    fn path(&self, method: &Method, path: &str) -> Result<String, ClientError> {
+        let Some(host) = &self.through else { return Ok(path.to_owned()) };
+        if *method != Method::GET {
+            let title = format!("{host} is only looked at from here");
+            let hint = "Run the command on that host, or ask its agent by --host";
+            return Err(ClientError::Refused(Problem::new(403, "only-looking", title, hint)));
+        }
+        Ok(format!("/v1/at/{}{path}", plain(host)))
     }
 
     /// What was answered; inside: why the answer was lost.

@@ -417,6 +417,8 @@ pub enum Step {
     Membership,
     /// The configuration was read anew.
     Settings,
+    /// Why nothing is being moved, or what is, where that became another reason.
+    Doing,
     /// A message or file could not be used.
     BadInput,
 }
@@ -560,6 +562,17 @@ pub struct WhyFilter {
     /// Name or id of another host: what keeps the VM from going there. The first obstacle is the verdict, each with the least
     /// that would have to change.
     pub to: Option<String>,
+}
+
+/// What is asked of `GET /v1/why`, as its query.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
+#[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
+#[serde(default, deny_unknown_fields)]
+pub struct WhenFilter {
+    /// A time that is over: RFC 3339, or a time of day in UTC, `03:10`, which is the last one. Absent: now.
+    pub at: Option<String>,
 }
 
 /// `GET /v1/why/{vm or move}`: why it moved, or why it does not.

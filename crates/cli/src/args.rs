@@ -30,6 +30,10 @@ pub(crate) struct CommandLine {
     #[arg(long = "host", global = true, env = "EVENKEEL_HOST", value_name = "URL")]
     pub(crate) remote: Option<String>,
 
+    /// Ask the agent of this host through the one that is asked: for commands that only look.
+    #[arg(long, global = true, value_name = "HOST")]
+    pub(crate) on: Option<String>,
+
     /// The file of the cluster's CA certificate, by which that agent is known: ca.crt of any host's keys.
     #[arg(long, global = true, env = "EVENKEEL_CA", value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
@@ -105,17 +109,21 @@ pub(crate) enum Command {
     #[command(after_help = HISTORY_HELP)]
     History(HistoryArgs),
 
-    /// The moves from and to this host, newest first.
-    #[command(after_help = "Example:\n  evenkeel moves")]
-    Moves,
+    /// The moves from and to this host, newest first; with --all those of all hosts, with their reasons and what they brought.
+    #[command(after_help = "Examples:\n  evenkeel moves\n  evenkeel moves --all")]
+    Moves {
+        /// Of all hosts, as each reports its newest: why each VM moved, and whether that paid.
+        #[arg(long)]
+        all: bool,
+    },
 
     /// What was seen and decided, oldest first.
     #[command(after_help = EVENTS_HELP)]
     Events(EventsArgs),
 
-    /// Why a VM or move went as it did; without a name: why nothing is being moved.
+    /// Why a VM or move went as it did; without a name: why nothing is being moved, or was at a time that is over.
     #[command(
-        after_help = "Examples:\n  evenkeel why\n  evenkeel why web\n  evenkeel why web host2    what keeps it from going there\n  evenkeel why 1a2b3c4d.1.3"
+        after_help = "Examples:\n  evenkeel why\n  evenkeel why web\n  evenkeel why web host2    what keeps it from going there\n  evenkeel why 1a2b3c4d.1.3\n  evenkeel why --at 03:10   why nothing was moved then, anywhere\n  evenkeel --on host3 why --at 2026-03-01T03:10:00Z"
     )]
     Why {
         /// A VM's name or UUID, or a move's id.
@@ -125,6 +133,10 @@ pub(crate) enum Command {
         /// Another host: what keeps the VM from going there, and the least that would have to change.
         #[arg(value_name = "HOST")]
         to: Option<String>,
+
+        /// Why nothing was moved then: a time of day in UTC, which is the last one, or date and time. Of all hosts; with --on of one.
+        #[arg(long, value_name = "TIME", conflicts_with_all = ["about", "to"])]
+        at: Option<String>,
     },
 
     /// What would be moved from this host now, and what that would bring and take. Nothing is done.

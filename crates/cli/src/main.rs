@@ -25,6 +25,7 @@ mod dump;
 mod events;
 mod exclusions;
 mod history;
+mod looking_back;
 mod moving;
 mod pages;
 mod program;
@@ -66,11 +67,18 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
             screen.show(&client.traffic().await?, |flows, look| show::traffic(flows, look))?
         }
         Command::History(wanted) => history::run(&client, &mut screen, wanted).await?,
-        Command::Moves => {
+        Command::Moves { all: true } => {
+            let moves = looking_back::all_moves(&client.overview().await?);
+            screen.show(&moves, |moves, look| show::all_moves(moves, look))?
+        }
+        Command::Moves { all: false } => {
             screen.show(&client.moves().await?, |moves, look| show::moves(moves, look))?
         }
         Command::Events(wanted) => events::run(&client, &mut screen, wanted).await?,
-        Command::Why { about, to } => screen.show(&why(&client, about, to).await?, show::why)?,
+        Command::Why { at: Some(at), .. } => looking_back::why(&client, &mut screen, &at).await?,
+        Command::Why { about, to, at: None } => {
+            screen.show(&why(&client, about, to).await?, show::why)?
+        }
         Command::Plan => screen.show(&client.numbered_plan().await?, show::plan)?,
         Command::Apply { wanted, no_wait } => {
             return applying::run(&client, &mut screen, wanted, no_wait).await;

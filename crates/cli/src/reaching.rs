@@ -17,6 +17,12 @@ const TOKEN: &str = "EVENKEEL_TOKEN";
 ///
 /// When what another host's agent needs is missing, or cannot be used.
 pub(crate) fn client(line: &CommandLine) -> anyhow::Result<Client> {
+    let first = first(line)?;
+    Ok(line.on.as_ref().map_or_else(|| first.clone(), |host| first.on(host)))
+}
+
+/// The agent that is reached from here.
+fn first(line: &CommandLine) -> anyhow::Result<Client> {
     let here = || Client::new(&line.socket);
     let alone = matches!(line.command, Command::Config { .. } | Command::Daemon(_));
     if alone {

@@ -7,6 +7,7 @@ use clap::Subcommand;
 pub(crate) use self::monitor::StandIn;
 
 mod balance;
+mod dashboard;
 mod domains;
 mod figures;
 mod history;
@@ -22,6 +23,9 @@ pub(crate) enum Bench {
         after_help = "Examples:\n  cargo xtask bench balance --quick\n  cargo xtask bench balance --cluster cluster.json --json"
     )]
     Balance(balance::Balance),
+    /// First paint, script, events and processor time of a dashboard with 50 hosts, 1,000 VMs and 10 viewers
+    #[command(after_help = "Example: cargo xtask bench dashboard --json")]
+    Dashboard(dashboard::Dashboard),
     /// Moves by Evenkeel against moves driven by hand through QMP, or by libvirt's own migration
     #[command(
         after_help = "Examples:\n  cargo xtask bench move --rounds 7 --json\n  cargo xtask bench move --driver libvirt"
@@ -42,6 +46,7 @@ impl Bench {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
             Bench::Balance(task) => task.run(),
+            Bench::Dashboard(task) => task.run(),
             Bench::Move(task) => task.run(),
             Bench::History(task) => task.run(),
             Bench::Monitor(task) => task.run(),

@@ -25,7 +25,7 @@ const NEXTEST: &str = "cargo-nextest@0.9.151";
 /// What everything is measured by.
 pub(super) const GATE: &[Phase] = FULL.split_at(8).0;
 
-/// The gate, then the demo, attacks, the dashboard, the benchmark of a move, all faults, what needs a release build, the model checks,
+/// The gate, then the demo, attacks, the dashboard, a night, the benchmarks of dashboard and move, all faults, what needs a release build, the model checks,
 /// the planted bugs and more hostile input.
 pub(super) const FULL: &[Phase] = &[
     Phase {
@@ -83,6 +83,16 @@ pub(super) const FULL: &[Phase] = &[
         name: "web",
         what: "the dashboard in a browser, on three hosts with real VMs",
         run: |_| finish(cargo(&["xtask", "web", "--test", "--json"])),
+    },
+    Phase {
+        name: "night",
+        what: "what a person asks after a simulated night, on terminal and in browser",
+        run: |_| finish(cargo(&["xtask", "night", "--json"])),
+    },
+    Phase {
+        name: "dashboard",
+        what: "a dashboard of 50 hosts, 1,000 VMs and 10 viewers",
+        run: |_| finish(cargo(&["xtask", "bench", "dashboard", "--json"])),
     },
     Phase {
         name: "bench",

@@ -125,6 +125,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     -> impl Future<Output = Result<Vec<Event>, Problem>> + Send;
     /// Why a VM (name or UUID) or move went as it did; about nothing: why nothing is being moved.
     fn why(&self, about: Option<String>) -> impl Future<Output = Result<Why, Problem>> + Send;
+    /// What its host did, and why nothing else, at a time that is over: RFC 3339, or a time of day in UTC.
+    fn why_at(&self, at: String) -> impl Future<Output = Result<Why, Problem>> + Send;
     /// What keeps a VM on its host from going to that host.
     fn why_not(&self, vm: String, to: String) -> impl Future<Output = Result<Why, Problem>> + Send;
     /// Whether its host begins balancing moves.

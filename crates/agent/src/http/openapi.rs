@@ -10,7 +10,7 @@ use api::{
     Exclusion, FlowView, HistoryFilter, HistoryView, HostView, InventoryFilter, Me, MoveRequest,
     MoveStarted, MoveView, MovesFilter, Overview, Plan, PlanFilter, Problem, Report, Resolve,
     Status, TokenMade, TokenRequest, TokenView, Unsettled, VmPlace, VmTags, VmTagsRequest, VmView,
-    Why, WhyFilter,
+    WhenFilter, Why, WhyFilter,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -145,7 +145,7 @@ fn looks() -> Vec<Described> {
         get("/v1/plan", "What would be moved from this host now", one::<Plan>())
             .query::<PlanFilter>(),
         get("/v1/plan/shown", "The plan that was numbered last", one::<Plan>()),
-        get("/v1/why", "Why nothing is being moved", one::<Why>()),
+        get("/v1/why", "Why nothing is being moved, or was", one::<Why>()).query::<WhenFilter>(),
         get("/v1/why/{about}", "Why a VM or move went as it did", one::<Why>())
             .query::<WhyFilter>(),
         get("/v1/tokens", "The tokens, without their secrets", list::<TokenView>()),

@@ -7,7 +7,8 @@ use api::{
     Applied, ApplyRequest, Balancer, BalancerRequest, BestHost, BestHostRequest, ClusterView,
     DrainRequest, DrainView, ExcludeRequest, Exclusion, FlowView, HistoryFilter, HistoryView,
     HostView, InventoryFilter, Me, MoveRequest, MoveStarted, MoveView, MovesFilter, Overview, Plan,
-    PlanFilter, Problem, Report, Resolve, Role, Status, Unsettled, VmView, Why, WhyFilter,
+    PlanFilter, Problem, Report, Resolve, Role, Status, Unsettled, VmView, WhenFilter, Why,
+    WhyFilter,
 };
 use api::{BODY_MAX, EVENTS, EVENTS_MAX, EVENTS_RESET, EventFilter, FOLLOW_MAX};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -279,8 +280,15 @@ async fn events<B: Backend>(
     Ok(Json(backend.events(query).await?).into_response())
 }
 
-async fn why_nothing<B: Backend>(State(backend): State<B>) -> Answer<Why> {
-    Ok(Json(backend.why(None).await?))
+async fn why_nothing<B: Backend>(
+    State(backend): State<B>,
+    filter: Result<Query<WhenFilter>, QueryRejection>,
+) -> Answer<Why> {
+    let Query(WhenFilter { at }) = filter?;
+    Ok(Json(match at {
+        Some(at) => backend.why_at(at).await?,
+        None => backend.why(None).await?,
+    }))
 }
 
 async fn why<B: Backend>(

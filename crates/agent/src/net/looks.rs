@@ -5,11 +5,13 @@
 //! **Boundary:** what a host answers is decided in `http`, by the role of a viewer; nothing is changed by a look.
 //! **Invariant:** each look ends within [`DELIVERY_MAX`], and a host answers so many at once and no more.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
+use decide::units::HostId;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status};
@@ -49,6 +51,8 @@ pub struct Looks {
     from: IpAddr,
     guard: Guard,
     looker: Arc<OnceLock<Looker>>,
+    /// Hosts whose agents live in this process; none: each is called.
+    near: Arc<OnceLock<BTreeMap<HostId, Looker>>>,
     places: Arc<Semaphore>,
 }
 
@@ -61,7 +65,7 @@ impl std::fmt::Debug for Looks {
 impl Looks {
     pub(super) fn new(from: IpAddr, guard: Guard) -> Looks {
         let places = Arc::new(Semaphore::new(LOOKS_MAX));
-        Looks { from, guard, looker: Arc::default(), places }
+        Looks { from, guard, looker: Arc::default(), near: Arc::default(), places }
     }
 
     /// Answers others by this from now on; only the first is taken.
@@ -70,12 +74,31 @@ impl Looks {
         let _ = self.looker.set(looker);
     }
 
+    /// Asks these hosts in this process from now on, and no others; only the first is taken.
+    pub(crate) fn ask_near(&self, near: BTreeMap<HostId, Looker>) {
+        // They are told once.
+        let _ = self.near.set(near);
+    }
+
+    /// What this host's own API answers a viewer for a path and query.
+    ///
+    /// # Errors
+    /// The agent starts, and cannot tell yet.
+    pub(crate) async fn ask_own(&self, path: &str) -> Result<Looked, String> {
+        let looker = self.looker.get().ok_or("it starts")?;
+        Ok(looker("this host".to_owned(), path.to_owned()).await)
+    }
+
     /// Asks the agent of a host for a path and query of its API.
     ///
     /// # Errors
     /// Why it did not answer.
     pub async fn ask(&self, to: To, path: &str) -> Result<Looked, String> {
         let asked = async {
+            if let Some(near) = self.near.get() {
+                let looker = near.get(&to.host).ok_or("there is no such host")?;
+                return Ok(looker("another host".to_owned(), path.to_owned()).await);
+            }
             let channel = self.guard.dial(self.from, to.at, Some(to.host));
             let channel = channel.map_err(|error| format!("{error:#}"))?;
             let mut client = LookClient::new(channel).max_decoding_message_size(ANSWER_MAX);

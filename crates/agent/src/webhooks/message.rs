@@ -36,6 +36,7 @@ pub(super) fn kind(step: Step) -> Option<(Told, &'static str)> {
         | Step::Adopted
         | Step::Membership
         | Step::Settings
+        | Step::Doing
         | Step::BadInput => None,
     }
 }

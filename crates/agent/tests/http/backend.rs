@@ -353,6 +353,12 @@ impl Backend for Fixed {
             events: vec![event(1, MOVE)],
         })
     }
+    async fn why_at(&self, at: String) -> Result<Why, Problem> {
+        self.count();
+        self.named(&at);
+        let about = format!("host h at {at}");
+        Ok(Why { about, verdict: "it was not hot".to_owned(), because: vec![], events: vec![] })
+    }
     async fn why_not(&self, vm: String, to: String) -> Result<Why, Problem> {
         self.count();
         self.named(&vm);

@@ -65,6 +65,7 @@ fn colour(step: Step) -> Option<Color> {
         Step::Refusal | Step::Undo | Step::BadInput => Some(Color::Yellow),
         Step::Abandoned | Step::VmDown | Step::Alarm => Some(Color::Red),
         Step::Monitoring
+        | Step::Doing
         | Step::Settings
         | Step::PayBack
         | Step::VmPolicy

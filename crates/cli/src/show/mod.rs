@@ -382,6 +382,52 @@ pub(crate) fn moves(moves: &[MoveView], look: Look) -> String {
     table.text()
 }
 
+/// The moves of all hosts: why each VM moved and whether that paid.
+pub(crate) fn all_moves(moves: &[MoveView], look: Look) -> String {
+    if moves.is_empty() {
+        return "No host tells of a move since its agent was started.".to_owned();
+    }
+    let mut table = Table::new(look).words("MOVE");
+    table = table.words_at_least("BEGAN (UTC)", figures::TIME_WIDTH).words("VM");
+    table = table.words("FROM").words("TO").words("PHASE").figures("PROMISED").figures("MEASURED");
+    table = table.words("PAID").words("WHY");
+    for one in moves {
+        let paid = match one.paid {
+            Some(true) => coloured("yes", Some(Color::Green)),
+            Some(false) => coloured("no", Some(Color::Red)),
+            None => cell(""),
+        };
+        let relief = [one.promised_percent, one.measured_percent];
+        let [promised, measured] =
+            relief.map(|it| cell(it.map(figures::percent).unwrap_or_default()));
+        let abandoned = one.outcome.as_ref().filter(|_| one.phase == "abandoned");
+        let why = abandoned
+            .map_or_else(|| one.reason.clone(), |outcome| format!("{}; {outcome}", one.reason));
+        table.row(vec![
+            cell(&one.id),
+            cell(figures::time(&one.began)),
+            cell(&one.vm),
+            cell(&one.from),
+            cell(one.to.as_deref().unwrap_or("")),
+            cell(&one.phase),
+            promised,
+            measured,
+            paid,
+            cell(why),
+        ]);
+    }
+    table.text()
+}
+
+/// Why nothing was moved at some time: the hosts, by their reasons.
+pub(crate) fn why_then(all: &[(String, Why)], look: Look) -> String {
+    let mut table = Table::new(look).words("HOST").words("WHY");
+    for (host, why) in all {
+        table.row(vec![cell(host), cell(&why.verdict)]);
+    }
+    format!("{}\n\n`evenkeel --on HOST why --at TIME` tells more of one.", table.text())
+}
+
 /// Why something was done or not: the verdict, what was weighed, the story.
 pub(crate) fn why(why: &Why, look: Look) -> String {
     let mut text = one_line(format!("{}: {}", why.about, why.verdict));

@@ -58,6 +58,8 @@ pub enum Step {
     Membership,
     /// The operator's settings were read anew.
     Settings,
+    /// Why nothing is being moved, or what is, where that became another reason: noted by the agent.
+    Doing,
     /// A message or file could not be used.
     BadInput,
 }

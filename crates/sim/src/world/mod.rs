@@ -27,6 +27,7 @@ use decide::log::{Gave, Line};
 use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting};
 use decide::policy::settings::{Encryption, Here, Settings};
 use decide::units::{HostId, MoveId, Time, VmId};
+use decide::usage::history::Kept;
 use decide::wire::message::Message;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -91,7 +92,7 @@ pub(crate) enum Coming {
 }
 
 /// Sees a message before it is sent; `false` drops it.
-pub type Filter = Box<dyn FnMut(u16, u16, &Message) -> bool>;
+pub type Filter = Box<dyn FnMut(u16, u16, &Message) -> bool + Send>;
 
 /// A command that an agent gave its hypervisor.
 #[derive(Clone, Debug)]
@@ -134,6 +135,8 @@ pub struct World {
     pub filter: Option<Filter>,
     /// What was noted, when and where.
     pub notes: Vec<(Time, u16, Note)>,
+    /// What hosts gave to be kept of histories, if somebody wants it.
+    pub kept: Option<Vec<(u16, Vec<Kept>)>>,
     /// Answers to what was asked.
     pub replies: Vec<Result<MoveId, String>>,
     /// Commands to hypervisors.
@@ -205,6 +208,7 @@ impl World {
             net: Net { delay_max: Duration::from_millis(1), ..Net::default() },
             filter: None,
             notes: Vec::new(),
+            kept: None,
             replies: Vec::new(),
             commands: Vec::new(),
             checks: Checks::default(),
@@ -386,8 +390,11 @@ impl World {
                         fleet.command(now, reaches, at, id, vm, command, out);
                     });
                 }
+                Action::Keep(kept) => {
+                    self.kept.iter_mut().for_each(|all| all.push((at, kept.clone())))
+                }
                 // Histories are not stored here: a host whose agent is started anew begins them anew.
-                Action::Keep(_) | Action::Recall(_) | Action::DropHistory(_) => {}
+                Action::Recall(_) | Action::DropHistory(_) => {}
                 // What an agent keeps of a drain a test tells it again.
                 Action::KeepLeft(..) => {}
                 Action::Note(note) => {
@@ -445,6 +452,27 @@ impl World {
         self.handle(at, Event::Asked { number: 0, what });
         self.checks.person_asks(false);
         self.replies.pop().unwrap_or_else(|| Err("the agent is down".to_owned()))
+    }
+
+    /// Lends an agent that is up to whoever asks it something, and does what it wants then; a person may be behind it.
+    pub fn lend(&mut self, at: u16, to: impl FnOnce(&mut Host) -> Vec<Action>) {
+        let Some(host) = self.sites.get_mut(&at).and_then(|site| site.host.as_mut()) else {
+            return;
+        };
+        let mut actions = to(host);
+        if actions.is_empty() {
+            return;
+        }
+        self.checks.person_asks(true);
+        self.perform(at, &mut actions);
+        self.arm(at);
+        crate::checks::host(self, at);
+        self.checks.person_asks(false);
+    }
+
+    /// The time of the next thing that happens.
+    pub fn next(&self) -> Option<Time> {
+        self.coming.next()
     }
 
     /// Whether a note of this step was made.
