@@ -35,6 +35,7 @@ mod show;
 mod tokens;
 mod top;
 mod vm;
+mod watching;
 
 /// The agent said no, or the move was not made.
 const REFUSED: u8 = 1;
@@ -54,6 +55,14 @@ fn main() -> ExitCode {
 async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
     let client = reaching::client(&line)?;
     let mut screen = Screen::new(line.output);
+    match line.watch {
+        Some(seconds) => watching::run(&client, &mut screen, line, seconds).await,
+        None => once(&client, &mut screen, line).await,
+    }
+}
+
+/// Does what the command says, once.
+async fn once(client: &Client, screen: &mut Screen, line: CommandLine) -> anyhow::Result<ExitCode> {
     if line.output == Format::Csv && !matches!(line.command, Command::History(_)) {
         anyhow::bail!("only a history is printed as csv; use table, wide, json or yaml");
     }
@@ -62,11 +71,11 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Hosts => {
             screen.show(&client.hosts().await?, |hosts, look| show::hosts(hosts, look))?
         }
-        Command::Vms { vm, all } => vms(&client, &mut screen, vm, all).await?,
+        Command::Vms { vm, all } => vms(client, screen, vm, all).await?,
         Command::Traffic => {
             screen.show(&client.traffic().await?, |flows, look| show::traffic(flows, look))?
         }
-        Command::History(wanted) => history::run(&client, &mut screen, wanted).await?,
+        Command::History(wanted) => history::run(client, screen, wanted).await?,
         Command::Moves { all: true } => {
             let moves = looking_back::all_moves(&client.overview().await?);
             screen.show(&moves, |moves, look| show::all_moves(moves, look))?
@@ -74,14 +83,14 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Moves { all: false } => {
             screen.show(&client.moves().await?, |moves, look| show::moves(moves, look))?
         }
-        Command::Events(wanted) => events::run(&client, &mut screen, wanted).await?,
-        Command::Why { at: Some(at), .. } => looking_back::why(&client, &mut screen, &at).await?,
+        Command::Events(wanted) => events::run(client, screen, wanted).await?,
+        Command::Why { at: Some(at), .. } => looking_back::why(client, screen, &at).await?,
         Command::Why { about, to, at: None } => {
-            screen.show(&why(&client, about, to).await?, show::why)?
+            screen.show(&why(client, about, to).await?, show::why)?
         }
         Command::Plan => screen.show(&client.numbered_plan().await?, show::plan)?,
         Command::Apply { wanted, no_wait } => {
-            return applying::run(&client, &mut screen, wanted, no_wait).await;
+            return applying::run(client, screen, wanted, no_wait).await;
         }
         Command::Balancer { to } => {
             let balancer = match to {
@@ -91,27 +100,27 @@ async fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
             screen.show(&balancer, |balancer, _| show::balancer(balancer))?
         }
         Command::Exclude { vm, for_seconds } => {
-            exclusions::exclude(&client, &mut screen, vm, for_seconds).await?
+            exclusions::exclude(client, screen, vm, for_seconds).await?
         }
         Command::Include { vm } => {
             screen.show(&client.include(&vm).await?, |included, _| show::exclusion(included))?
         }
-        Command::Vm { what } => vm::run(&client, &mut screen, what).await?,
-        Command::Drain(wanted) => return draining::run(&client, &mut screen, wanted).await,
-        Command::Undrain(wanted) => draining::undrain(&client, &mut screen, wanted).await?,
-        Command::BestHost(wanted) => return best::run(&client, &mut screen, wanted).await,
-        Command::Move(wanted) => return moving::run(&client, &mut screen, wanted).await,
-        Command::Token { what } => tokens::run(&client, &mut screen, what).await?,
-        Command::Audit(wanted) => return audit::run(&client, &mut screen, wanted).await,
+        Command::Vm { what } => vm::run(client, screen, what).await?,
+        Command::Drain(wanted) => return draining::run(client, screen, wanted).await,
+        Command::Undrain(wanted) => draining::undrain(client, screen, wanted).await?,
+        Command::BestHost(wanted) => return best::run(client, screen, wanted).await,
+        Command::Move(wanted) => return moving::run(client, screen, wanted).await,
+        Command::Token { what } => tokens::run(client, screen, what).await?,
+        Command::Audit(wanted) => return audit::run(client, screen, wanted).await,
         Command::Config { what: ConfigCommand::Check { file } } => {
             return Ok(program::config_check(file));
         }
-        Command::Top => top::run(&client).await?,
+        Command::Top => top::run(client).await?,
         Command::Completion { shell } => pages::completion(shell)?,
         Command::Man { folder } => pages::man(&folder)?,
         Command::Daemon(command) => return Ok(program::of_agent(command)),
         Command::Lab { args } => match Dump::of(&args) {
-            Some(wanted) => return dump::run(&client, wanted).await,
+            Some(wanted) => return dump::run(client, wanted).await,
             None => return Ok(program::lab(&args)),
         },
     }

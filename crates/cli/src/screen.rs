@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use crate::args::Format;
 
+/// The terminal's first place, and nothing after it.
+const CLEARED: &str = "\u{1b}[H\u{1b}[J";
+
 /// How tables are to look.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
@@ -23,6 +26,8 @@ pub(crate) struct Look {
 pub(crate) struct Screen {
     format: Format,
     look: Look,
+    /// Written before what comes next.
+    before: &'static str,
 }
 
 impl Screen {
@@ -34,7 +39,17 @@ impl Screen {
         Screen {
             format,
             look: Look { wide: format == Format::Wide, colour: terminal && !no_color, width },
+            before: "",
         }
+    }
+
+    /// What comes next stands in the place of what was shown; where standard output is no terminal, an empty line parts them.
+    pub(crate) fn anew(&mut self, first: bool) {
+        self.before = match (io::stdout().is_terminal(), first) {
+            (true, _) => CLEARED,
+            (false, false) => "\n",
+            (false, true) => "",
+        };
     }
 
     /// Whether lines of comma-separated values were asked for.
@@ -106,10 +121,19 @@ impl Screen {
         self.write(&serde_json::to_string(value).context("writing JSON")?)
     }
 
+    /// Says that nothing came this time: on a terminal in the place of what was shown, else to standard error.
+    pub(crate) fn nothing_came(&mut self, why: &str) -> anyhow::Result<()> {
+        if self.before == CLEARED {
+            return self.write(why);
+        }
+        Ok(writeln!(io::stderr(), "{why}")?)
+    }
+
     /// Writes `text` and the end of its line, at once: whoever reads along sees it now.
     fn write(&mut self, text: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(format!("{}\n", text.trim_end_matches('\n')).as_bytes())?;
+        let before = std::mem::take(&mut self.before);
+        out.write_all(format!("{before}{}\n", text.trim_end_matches('\n')).as_bytes())?;
         out.flush()?;
         Ok(())
     }

@@ -41,6 +41,33 @@ async fn events_are_told_as_they_come() {
 }
 
 #[tokio::test]
+async fn what_is_watched_is_looked_at_again_until_it_is_ended() {
+    let agent = Agent::start(vec![]);
+    let (_child, mut lines) = follow(&agent, &["hosts", "--watch=1"]);
+    let head = line(&mut lines).await;
+    assert!(head.starts_with("HOST "), "{head}");
+    let mut looks = 1;
+    while looks < 3 {
+        // Parted by empty lines, since this is no terminal.
+        if line(&mut lines).await.is_empty() {
+            assert_eq!(line(&mut lines).await, head);
+            looks += 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_does_more_than_look_is_not_watched() {
+    let agent = Agent::start(vec![]);
+    for command in [&["move", "web", "--watch"][..], &["balancer", "off", "--watch=5"]] {
+        let ran = agent.run(command).await;
+        assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{ran:?}");
+        assert!(ran.err.contains("--watch is for commands that only look"), "{ran:?}");
+    }
+    assert!(agent.asked().is_empty());
+}
+
+#[tokio::test]
 async fn followed_in_json_each_is_a_line() {
     let agent = Agent::start(vec![]);
     let (_child, mut lines) = follow(&agent, &["events", "-f", "--after", "1", "-o", "json"]);
