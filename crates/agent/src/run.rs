@@ -17,7 +17,7 @@ use drivers::hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use drivers::hypervisor::qemu::{CopyKeys, Qemu, QemuConfig};
 use drivers::hypervisor::{FromHypervisor, Hypervisor};
 use drivers::store::{Entry, Events, Journal, Opened, Opening};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use trust::identity::subject;
 use trust::keys::{CA_CERTIFICATE, HOST_CERTIFICATE, HOST_KEY, Keys};
@@ -180,8 +180,31 @@ pub async fn run(args: &Args, config: Config, keys: Option<Arc<Keys>>) -> anyhow
     let reload = Reload::new(&args.config, &config, keys.is_some())?;
     let hooks = webhooks::ready(&args.config, &config.webhook);
     let hooks = hooks.map_err(|wrong| anyhow::anyhow!(wrong.join("; ")))?;
+    // From here on a signal waits until all is there that is to be ended in its order.
+    let word = Word::listen()?;
     let agent = assemble(config, keys).await?;
-    work(agent, reload, hooks).await
+    work(agent, reload, hooks, word).await
+}
+
+/// The word to stop: SIGTERM or SIGINT.
+struct Word {
+    term: Signal,
+    int: Signal,
+}
+
+impl Word {
+    fn listen() -> anyhow::Result<Word> {
+        let (term, int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Word { term, int })
+    }
+
+    /// Waits for it; it may have come before.
+    async fn came(mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
 }
 
 /// The parts, joined and ready to go.
@@ -400,7 +423,7 @@ impl Known {
 }
 
 /// Goes on until told to stop, or until a part fails.
-async fn work(agent: Agent, reload: Reload, hooks: Vec<Ready>) -> anyhow::Result<()> {
+async fn work(agent: Agent, reload: Reload, hooks: Vec<Ready>, word: Word) -> anyhow::Result<()> {
     let Agent {
         steering,
         ears,
@@ -432,8 +455,7 @@ async fn work(agent: Agent, reload: Reload, hooks: Vec<Ready>) -> anyhow::Result
     let (stop, stopped) = oneshot::channel();
     let mut steering = tokio::spawn(steering.go(ears, stopped));
     let ended = tokio::select! {
-        told = told_to_stop() => {
-            told?;
+        () = word.came() => {
             tracing::info!("told to stop; VMs and copies under way go on, and are taken up at the next start");
             // It may have ended by itself; the wait below tells.
             let _ = stop.send(());
@@ -461,15 +483,6 @@ async fn work(agent: Agent, reload: Reload, hooks: Vec<Ready>) -> anyhow::Result
         bail!("the recorder's thread panicked");
     }
     ended.context("the loop")?.context("the loop")
-}
-
-async fn told_to_stop() -> anyhow::Result<()> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    Ok(())
 }
 
 fn net_settings(
