@@ -91,8 +91,7 @@ async fn an_alarm_is_posted_over_a_restart_and_a_hook_comes_and_goes_by_sighup()
     assert!(head.starts_with("post /s3cret http/1.1\r\n"), "{head}");
     assert!(head.contains("\r\nwebhook-signature: v1,"), "{head}");
     assert_eq!((&*delivery.kind, &*delivery.cluster), ("alarm.raised", "c"));
-    // Half a second later, when it has long begun to work; and it ends before that is taken.
-    assert_eq!(got(&receiver, "500 no").await.1, delivery);
+    // However early in its life: it ends in its order.
     agent.stop();
     agent.start();
     let (_, again) = got(&receiver, "204 taken").await;
