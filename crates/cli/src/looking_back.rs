@@ -1,12 +1,45 @@
 //! What happened while nobody looked, on all hosts: the moves, and why nothing moved at some time.
 
 use std::collections::BTreeMap;
+use std::io::{Write as _, stderr};
+use std::time::Duration;
 
 use api::client::{Client, ClientError};
-use api::{MoveView, Overview, Why};
+use api::{MoveView, Overview, OverviewHost, Why};
+use tokio::time::sleep;
 
 use crate::screen::Screen;
 use crate::show;
+
+/// How often hosts are asked that have not reported yet; and the time between.
+const ASKED: usize = 10;
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// All hosts with what each reports; names on standard error those that are alive and have not reported after some seconds.
+pub(crate) async fn overview(client: &Client) -> anyhow::Result<Overview> {
+    let mut seen = client.overview().await?;
+    for _ in 1..ASKED {
+        // Of one that cannot be asked it is said why.
+        if silent(&seen).all(|host| host.problem.is_some()) {
+            break;
+        }
+        sleep(AGAIN).await;
+        seen = client.overview().await?;
+    }
+    for host in silent(&seen) {
+        let why = host.problem.as_deref().unwrap_or("not yet");
+        let name = &host.seen.name;
+        writeln!(
+            stderr(),
+            "{name} has not reported ({why}): of its moves only what other hosts know is told"
+        )?;
+    }
+    Ok(seen)
+}
+
+fn silent(seen: &Overview) -> impl Iterator<Item = &OverviewHost> {
+    seen.hosts.iter().filter(|host| host.seen.state == "alive" && host.report.is_none())
+}
 
 /// Of all hosts, newest first. Source and target both tell of a move: what the source says is the whole.
 pub(crate) fn all_moves(seen: &Overview) -> Vec<MoveView> {

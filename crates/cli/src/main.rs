@@ -77,7 +77,7 @@ async fn once(client: &Client, screen: &mut Screen, line: CommandLine) -> anyhow
         }
         Command::History(wanted) => history::run(client, screen, wanted).await?,
         Command::Moves { all: true } => {
-            let moves = looking_back::all_moves(&client.overview().await?);
+            let moves = looking_back::all_moves(&looking_back::overview(client).await?);
             screen.show(&moves, |moves, look| show::all_moves(moves, look))?
         }
         Command::Moves { all: false } => {

@@ -28,6 +28,9 @@ pub(crate) struct Night {
     /// Leave out the browser, and what it needs
     #[arg(long)]
     terminal: bool,
+    /// For all that is drawn of the night
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -55,7 +58,9 @@ impl Night {
         ensure!(status.context("running cargo")?.success(), "they cannot be built (see above)");
         let began = Instant::now();
         let program = root().join("target/debug/xtask");
-        let fleet = Child::start(&program, &["--night", "--hosts", "12", "--vms", "120"])?;
+        let seed = self.seed.to_string();
+        let night = ["--night", "--hosts", "12", "--vms", "120", "--seed", &seed];
+        let fleet = Child::start(&program, &night)?;
         let truth = fleet.ways.truth.as_ref().context("a night has its truth")?;
         worth_asking(truth)?;
         say(&format!("{} moves in the night; asking on the terminal", truth.moves.len()));

@@ -49,7 +49,8 @@ pub(super) fn ask(evenkeel: &Path, ways: &Ways, truth: &Truth) -> anyhow::Result
             let chosen = if *host == moved.to { "chosen" } else { "not chosen" };
             asker.reads(&why, &[&format!("{host} accepted at {cost}: {chosen}")]);
         }
-        asker.reads(&why, &["lowest cost of", &format!("chosen: {}", moved.to)]);
+        let choice = if moved.costs.len() > 1 { "lowest cost of" } else { "the only acceptor" };
+        asker.reads(&why, &[choice, &format!("chosen: {}", moved.to)]);
         all.push(asker.answered);
     }
 
