@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use api::{ENDED_REPORTED, HostView, Overview, OverviewHost, Problem, Report, VmTile};
+use api::{
+    HostView, MADE_REPORTED, MoveView, Overview, OverviewHost, Problem, Report, UNMADE_REPORTED,
+    VmTile,
+};
 use tokio::sync::Mutex as OneAtATime;
 use tokio::time::{Instant, sleep};
 
@@ -22,6 +25,8 @@ const WAIT: Duration = Duration::from_millis(500);
 /// A host that has not answered is asked again after so long: longer than any answer takes.
 const ASKED_AGAIN: Duration = Duration::from_secs(10);
 const REPORT: &str = "/v1/report";
+/// The phase of a move that was made.
+const MADE: &str = "done";
 
 /// What hosts have reported, and the way to ask them.
 #[derive(Clone, Debug)]
@@ -142,12 +147,8 @@ impl Reports {
 
 /// This host in short. `newest_event` is the number of its newest event.
 pub(crate) fn report(at_work: &Steering, newest_event: u64) -> Report {
-    let mut ended = 0;
     let mut moves = views::moves(at_work);
-    moves.retain(|one| {
-        ended += usize::from(one.ended);
-        !one.ended || ended <= ENDED_REPORTED
-    });
+    reported(&mut moves);
     let vms = views::vms(at_work).into_iter().map(|vm| VmTile {
         name: vm.name,
         id: vm.id,
@@ -161,4 +162,42 @@ pub(crate) fn report(at_work: &Steering, newest_event: u64) -> Report {
         trouble: vm.trouble,
     });
     Report { status: views::status(at_work), vms: vms.collect(), moves, newest_event }
+}
+
+/// Leaves those that a report has, of these, newest first.
+fn reported(moves: &mut Vec<MoveView>) {
+    let (mut made, mut unmade) = (0, 0);
+    moves.retain(|one| {
+        let (count, max) = match one.phase == MADE {
+            true => (&mut made, MADE_REPORTED),
+            false => (&mut unmade, UNMADE_REPORTED),
+        };
+        *count += usize::from(one.ended);
+        !one.ended || *count <= max
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_do_not_hide_what_was_made() {
+        let one = |n: usize, ended: bool, phase: &str| -> MoveView {
+            serde_json::from_value(serde_json::json!({
+                "id": format!("m.{n}"), "vm": "web", "vm_id": "1", "from": "host1", "to": null, "phase": phase,
+                "reason": "", "began": "", "ended": ended, "outcome": null, "acceptances": 0, "refusals": 0,
+                "copied_bytes": 0, "total_bytes": 0, "rounds": 0, "total_ms": null, "downtime_ms": null,
+                "promised_percent": null, "measured_percent": null, "paid": null,
+            }))
+            .unwrap()
+        };
+        let mut moves: Vec<MoveView> = (0..40).map(|n| one(n, true, "abandoned")).collect();
+        moves.push(one(40, false, "copying"));
+        moves.extend((41..60).map(|n| one(n, true, MADE)));
+        reported(&mut moves);
+        let left = |phase: &str| moves.iter().filter(|one| one.phase == phase).count();
+        assert_eq!((left("abandoned"), left("copying"), left(MADE)), (5, 1, 10));
+        assert_eq!((&*moves[0].id, &*moves[6].id), ("m.0", "m.41"), "the newest of each");
+    }
 }

@@ -30,7 +30,7 @@ pub use operations::{
     BestHost, BestHostRequest, DrainRequest, DrainView, ExcludeRequest, Exclusion, LeavingVm,
     LeftVm, StoppedVm,
 };
-pub use overview::{ENDED_REPORTED, Me, Overview, OverviewHost, Report, VmTile};
+pub use overview::{MADE_REPORTED, Me, Overview, OverviewHost, Report, UNMADE_REPORTED, VmTile};
 pub use paging::{EVENTS_RESET, InventoryFilter, LIST_MAX, MovesFilter};
 pub use plan::{Applied, AppliedVm, ApplyRequest, PLAN_SHOWN_MAX, Plan, PlanFilter, PlannedMove};
 pub use tags::{VmTag, VmTags, VmTagsRequest};

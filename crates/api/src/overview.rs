@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{HostView, MoveView, Role, Status};
 
-/// Moves that have ended, of each host, in a [`Report`].
-pub const ENDED_REPORTED: usize = 10;
+/// Moves that were made, of each host, in a [`Report`].
+pub const MADE_REPORTED: usize = 10;
+/// Moves that ended without being made: many tries must not hide what moved.
+pub const UNMADE_REPORTED: usize = 5;
 
 /// `GET /v1/me`: who asks, as the agent knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +63,8 @@ pub struct Report {
     pub status: Status,
     /// Its VMs, by name.
     pub vms: Vec<VmTile>,
-    /// Moves from or to it, newest first: all that are under way, and the newest [`ENDED_REPORTED`] that have ended.
+    /// Moves from or to it, newest first: all that are under way, of those that have ended the newest [`MADE_REPORTED`] that
+    /// were made, and the newest [`UNMADE_REPORTED`] that were not.
     pub moves: Vec<MoveView>,
     /// Number of its newest event; 0: there is none.
     pub newest_event: u64,

@@ -81,7 +81,8 @@ status: Status,
  */
 vms: Array<VmTile>,
 /**
- * Moves from or to it, newest first: all that are under way, and the newest [`ENDED_REPORTED`] that have ended.
+ * Moves from or to it, newest first: all that are under way, of those that have ended the newest [`MADE_REPORTED`] that
+ * were made, and the newest [`UNMADE_REPORTED`] that were not.
  */
 moves: Array<MoveView>,
 /**
