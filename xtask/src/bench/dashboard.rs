@@ -115,7 +115,7 @@ impl Dashboard {
         let runtime = runtime.worker_threads(1).enable_all().build();
         let runtime = runtime.context("starting the runtime")?;
         let idle = used(fleet.pid())?;
-        runtime.block_on(sleep(WATCHED / 3));
+        runtime.block_on(async { sleep(WATCHED / 3).await });
         let idle = percent(&idle, &used(fleet.pid())?, WATCHED / 3);
 
         let mut node = self.node(&fleet.ways).spawn().context("starting node")?;
