@@ -24,7 +24,7 @@ fn tags_are_set_as_the_page_says() {
         let command = programs.join("evenkeel");
         ensure!(command.is_file(), "{} is not there: cargo build -p cli", command.display());
         let host = bed.cluster.host(0);
-        let (pinned, grouped) = ("evenkeel:pin=host1,host2", "evenkeel:anti-affinity=web");
+        let grouped = "evenkeel:anti-affinity=web";
         for line in typed() {
             let mut shell = host.command("bash");
             let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", programs.display());
@@ -35,7 +35,7 @@ fn tags_are_set_as_the_page_says() {
             ensure!(output.status.success(), "{line}: {said}");
             let wanted = match line.split_whitespace().next() {
                 Some("virsh") => vec![grouped],
-                _ => vec![grouped, pinned],
+                _ => vec![grouped, "evenkeel:pin=host1", "evenkeel:pin=host2"],
             };
             let deadline = tokio::time::Instant::now() + READ_MAX;
             loop {
