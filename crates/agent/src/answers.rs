@@ -27,6 +27,8 @@ use crate::{histories, tags, then, views, why};
 
 /// Events of one move or VM are looked for among this many of the newest.
 const LOOKED_AT: usize = 20_000;
+/// Where all are wanted: more than can be asked for are read in one go, since some may be of a form that is not known here.
+const READ: usize = 2000;
 /// Events told with a `why`.
 const TOLD: usize = 50;
 
@@ -82,25 +84,30 @@ impl Answers {
         answer.map_err(|why| Problem::new(409, "refused", why, "`evenkeel why` tells more"))
     }
 
-    /// Events of the log that `wanted` picks, oldest first.
+    /// Events of the log that `wanted` picks, oldest first; looked for in so many at the most, or as many as are asked for.
     async fn found(
         &self,
         query: &EventQuery,
+        among: usize,
         wanted: impl Fn(&Event) -> bool + Send + 'static,
     ) -> Result<Vec<Event>, Problem> {
         let (events, after, limit) = (Arc::clone(&self.events), query.after, query.limit);
+        let many = among.max(limit);
         let read = tokio::task::spawn_blocking(move || {
             let noted = match after {
-                Some(after) => events.events(after.saturating_add(1), LOOKED_AT),
-                None => events.latest(LOOKED_AT),
+                Some(after) => events.events(after.saturating_add(1), many),
+                None => events.latest(many),
             }?;
-            let mut found: Vec<Event> =
-                noted.iter().filter_map(event).filter(|event| wanted(event)).collect();
-            match after {
-                Some(_) => found.truncate(limit),
-                None => drop(found.drain(..found.len().saturating_sub(limit))),
-            }
-            Ok(found)
+            let wanted = |noted| event(noted).filter(&wanted);
+            Ok(match after {
+                Some(_) => noted.iter().filter_map(wanted).take(limit).collect(),
+                None => {
+                    let mut newest: Vec<Event> =
+                        noted.iter().rev().filter_map(wanted).take(limit).collect();
+                    newest.reverse();
+                    newest
+                }
+            })
         });
         let unreadable =
             |why: String| Problem::new(500, "events-unreadable", why, "look into the agent's log");
@@ -228,7 +235,8 @@ impl Backend for Answers {
     async fn events(&self, query: EventQuery) -> Result<Vec<Event>, Problem> {
         until_events(self.newest.clone(), query.wait, || {
             let of_move = query.move_id.clone();
-            self.found(&query, move |event| of_move.is_none() || event.move_id == of_move)
+            let among = if of_move.is_some() { LOOKED_AT } else { READ };
+            self.found(&query, among, move |event| of_move.is_none() || event.move_id == of_move)
         })
         .await
     }
@@ -238,7 +246,7 @@ impl Backend for Answers {
         let query =
             EventQuery { after: None, limit: TOLD, move_id: None, wait: std::time::Duration::ZERO };
         let (of_move, of_vm) = (ground.move_id.clone(), ground.vm.clone());
-        let events = self.found(&query, move |event| match (&of_move, &of_vm) {
+        let events = self.found(&query, LOOKED_AT, move |event| match (&of_move, &of_vm) {
             (Some(_), _) => event.move_id == of_move,
             (None, Some(_)) => event.vm == of_vm,
             (None, None) => true,
@@ -258,7 +266,7 @@ impl Backend for Answers {
             move_id: None,
             wait: std::time::Duration::ZERO,
         };
-        Ok(then::told(&host, at, &self.found(&all, |_| true).await?))
+        Ok(then::told(&host, at, &self.found(&all, LOOKED_AT, |_| true).await?))
     }
 
     async fn why_not(&self, vm: String, to: String) -> Result<Why, Problem> {
@@ -273,7 +281,9 @@ impl Backend for Answers {
             EventQuery { after: None, limit: TOLD, move_id: None, wait: std::time::Duration::ZERO };
         let vm = ground.vm.clone();
         let events = self
-            .found(&query, move |event| event.vm == vm && event.peer.as_ref() == Some(&name))
+            .found(&query, LOOKED_AT, move |event| {
+                event.vm == vm && event.peer.as_ref() == Some(&name)
+            })
             .await?;
         Ok(ground.told(events))
     }

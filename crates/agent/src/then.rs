@@ -1,5 +1,6 @@
 //! What a host did, and why nothing else, at a time that is over: by the events that it keeps.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::{Event, Problem, Step, Why};
@@ -95,9 +96,10 @@ fn ends(event: &Event) -> bool {
 
 /// The moves that were asked about by this host and not over, in words.
 fn moving(host: &str, before: &[Event]) -> Vec<String> {
+    let ended: BTreeSet<Option<&str>> =
+        before.iter().filter(|event| ends(event)).map(|event| event.move_id.as_deref()).collect();
     let begun = before.iter().filter(|event| event.step == Step::Request && event.host == host);
-    let open = begun
-        .filter(|begun| !before.iter().any(|event| event.move_id == begun.move_id && ends(event)));
+    let open = begun.filter(|begun| !ended.contains(&begun.move_id.as_deref()));
     let words = |begun: &Event| {
         let vm = begun.vm.as_deref().unwrap_or("a VM");
         let id = begun.move_id.as_deref().unwrap_or_default();
