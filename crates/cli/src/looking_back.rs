@@ -11,6 +11,8 @@ use tokio::time::sleep;
 use crate::screen::Screen;
 use crate::show;
 
+/// What hosts are that can be asked.
+const ALIVE: &str = "alive";
 /// How often hosts are asked that have not reported yet; and the time between.
 const ASKED: usize = 10;
 const AGAIN: Duration = Duration::from_millis(500);
@@ -38,7 +40,7 @@ pub(crate) async fn overview(client: &Client) -> anyhow::Result<Overview> {
 }
 
 fn silent(seen: &Overview) -> impl Iterator<Item = &OverviewHost> {
-    seen.hosts.iter().filter(|host| host.seen.state == "alive" && host.report.is_none())
+    seen.hosts.iter().filter(|host| host.seen.state == ALIVE && host.report.is_none())
 }
 
 /// Of all hosts, newest first. Source and target both tell of a move: what the source says is the whole.
@@ -63,21 +65,29 @@ pub(crate) async fn why(client: &Client, screen: &mut Screen, at: &str) -> anyho
     }
     let mut all = Vec::new();
     for host in client.hosts().await? {
+        if host.state != ALIVE {
+            let verdict = format!("not known: the host is {}", host.state);
+            all.push((host.name.clone(), nothing_of(&host.name, verdict)));
+            continue;
+        }
         let asked = if host.local { client.clone() } else { client.on(&host.name) };
         all.push(match asked.why_at(at).await {
             Ok(why) => (host.name, why),
             // Said wrong is said wrong to all; the others are told of without a host that does not answer.
             Err(error) if host.local => return Err(error.into()),
             Err(ClientError::Refused(problem)) => {
-                let about = format!("host {}", host.name);
-                let verdict = format!("not known: {}", problem.title);
-                (host.name, Why { about, verdict, because: Vec::new(), events: Vec::new() })
+                let why = nothing_of(&host.name, format!("not known: {}", problem.title));
+                (host.name, why)
             }
             Err(error) => return Err(error.into()),
         });
     }
     let told: Vec<&Why> = all.iter().map(|(_, why)| why).collect();
     screen.show(&told, |_, look| show::why_then(&all, look))
+}
+
+fn nothing_of(host: &str, verdict: String) -> Why {
+    Why { about: format!("host {host}"), verdict, because: Vec::new(), events: Vec::new() }
 }
 
 #[cfg(test)]
