@@ -238,7 +238,7 @@ impl Steering {
         self.tell(note.as_slice());
     }
 
-    /// Lets another loop drive the host for as long as this lives: it wants is kept for it, but for replies and what it keeps.
+    /// Lets another loop drive the host from now on. What the host wants done is kept for that loop, but for replies and histories.
     pub(crate) fn driven_elsewhere(&mut self) {
         self.lent = Some(Vec::new());
     }

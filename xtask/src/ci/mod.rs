@@ -1,8 +1,9 @@
 //! `cargo xtask ci`: the gate. Every phase runs, also after one has failed, so that one run shows all that is wrong.
 //!
 //! ```text
-//!   setup ─▶ fmt ─▶ clippy ─▶ tests ─▶ swarm ─▶ doc ─▶ real
-//!     ─▶ (with --full: demo ─▶ attack ─▶ bench move ─▶ faults ─▶ builds ─▶ dist ─▶ model ─▶ mutants ─▶ fuzz)
+//!   setup ─▶ bpf ─▶ fmt ─▶ clippy ─▶ tests ─▶ swarm ─▶ doc ─▶ real
+//!     ─▶ (with --full: demo ─▶ libvirt ─▶ attack ─▶ web ─▶ night ─▶ bench dashboard ─▶ bench move ─▶ faults
+//!                      ─▶ builds ─▶ dist ─▶ newcomer ─▶ model ─▶ mutants ─▶ fuzz)
 //! ```
 //!
 //! **Invariant:** nothing is skipped silently: what cannot run here is named, and its phase fails.
@@ -25,7 +26,8 @@ use crate::{print, say};
 /// Arguments of the task.
 #[derive(Args)]
 pub(crate) struct Ci {
-    /// The demo, `attack`, `bench move`, `faults`, release builds, `model`, `mutants` and a minute of each fuzz target too
+    /// Whatever takes longer too: demo, libvirt, `attack`, browser, benchmarks, `faults`, release builds, packages, `model`, `mutants` and
+    /// a minute of each fuzz target
     #[arg(long)]
     full: bool,
     /// Print one JSON document

@@ -470,11 +470,6 @@ impl World {
         self.checks.person_asks(false);
     }
 
-    /// The time of the next thing that happens.
-    pub fn next(&self) -> Option<Time> {
-        self.coming.next()
-    }
-
     /// Whether a note of this step was made.
     pub fn noted(&self, step: Step) -> bool {
         self.notes.iter().any(|(_, _, note)| note.step == step)
