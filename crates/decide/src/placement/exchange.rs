@@ -67,18 +67,14 @@ pub fn cheapest(
 /// The most that an exchange could gain by which this VM goes to that host, the copies not counted: each resource for itself,
 /// since what comes back may make up for the others.
 pub fn most(source: &Side, load: Load, capacity: Capacity, vm: Load) -> Cost {
-    let none = Load::default();
-    let single = [
-        Load { cpu: vm.cpu, ..none },
-        Load { memory: vm.memory, ..none },
-        Load { bits: vm.bits, ..none },
-        Load { packets: vm.packets, ..none },
-    ];
-    let gains = single.map(|part| {
-        let relief = cost::relief(source.lowest, part, source.capacity);
-        relief.minus(cost::of_arrival(load, part, capacity)).max(Cost(0))
-    });
-    gains.into_iter().fold(Cost(0), Cost::plus)
+    let before = cost::of_each(source.lowest, source.capacity);
+    let after = cost::of_each(source.lowest.minus(vm), source.capacity);
+    let (there, with_it) = (cost::of_each(load, capacity), cost::of_each(load.plus(vm), capacity));
+    let gain = |resource: usize| {
+        let relief = before[resource].minus(after[resource]);
+        relief.minus(with_it[resource].minus(there[resource])).max(Cost(0))
+    };
+    (0..before.len()).map(gain).fold(Cost(0), Cost::plus)
 }
 
 #[cfg(test)]

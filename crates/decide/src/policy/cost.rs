@@ -30,12 +30,13 @@ const PER_GIB: i64 = 30_000;
 
 /// What `load` costs a host of `capacity`. A resource whose capacity is not known costs nothing.
 pub fn of_load(load: Load, capacity: Capacity) -> Cost {
-    let cpu = resource(load.cpu.0, capacity.cpu.0, REFERENCE_MILLICORES);
-    let memory = resource(load.memory.0, capacity.memory.0, REFERENCE_MIB);
-    let bits = capacity.bits.map_or(0.0, |c| resource(load.bits.0, c.0, REFERENCE_BITS));
-    // A network card is one card, whatever it can take.
-    let packets = capacity.packets.map_or(0.0, |c| resource(load.packets.0, c.0, as_f64(c.0)));
+    let [cpu, memory, bits, packets] = of_resources(load, capacity);
     rounded((cpu + memory + bits + packets) * WHOLE)
+}
+
+/// The same, each resource for itself: processors, memory, bits, packets.
+pub fn of_each(load: Load, capacity: Capacity) -> [Cost; 4] {
+    of_resources(load, capacity).map(|cost| rounded(cost * WHOLE))
 }
 
 /// Relief: what a host with `lowest` load would be rid of without `vm`.
@@ -58,6 +59,15 @@ pub fn of_copy(memory: Mib) -> Cost {
 pub fn of_traffic(bits: BitsPerSec, per_gbit: Cost) -> Cost {
     let cost = i128::from(bits.0) * i128::from(per_gbit.0) / 1_000_000_000;
     Cost(i64::try_from(cost).unwrap_or(i64::MAX))
+}
+
+fn of_resources(load: Load, capacity: Capacity) -> [f64; 4] {
+    let cpu = resource(load.cpu.0, capacity.cpu.0, REFERENCE_MILLICORES);
+    let memory = resource(load.memory.0, capacity.memory.0, REFERENCE_MIB);
+    let bits = capacity.bits.map_or(0.0, |c| resource(load.bits.0, c.0, REFERENCE_BITS));
+    // A network card is one card, whatever it can take.
+    let packets = capacity.packets.map_or(0.0, |c| resource(load.packets.0, c.0, as_f64(c.0)));
+    [cpu, memory, bits, packets]
 }
 
 fn resource(load: u64, capacity: u64, reference: f64) -> f64 {
