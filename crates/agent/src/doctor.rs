@@ -112,7 +112,8 @@ pub fn examine(args: &Args) -> Vec<Finding> {
             config
         }
         Err(mistakes) => {
-            let mend = "docs/operating.md has every key; nothing that rests on it was looked at";
+            let mend =
+                "docs/configuration.md has every key; nothing that rests on it was looked at";
             note("configuration", Err(wrong(mistakes.join("; "), mend)));
             return found;
         }

@@ -18,7 +18,7 @@ use crate::steering::Steering;
 
 /// How long a driver may take; longer than a hypervisor that hangs is waited for.
 const WRITTEN_MAX: Duration = Duration::from_secs(50);
-const HINT: &str = "docs/operating.md lists the words of tags";
+const HINT: &str = "docs/configuration.md lists the words of tags";
 
 /// The tags of a VM on this host, as they were read last.
 pub(crate) async fn of_vm(answers: &Answers, wanted: String) -> Result<VmTags, Problem> {

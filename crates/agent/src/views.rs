@@ -121,7 +121,7 @@ pub(crate) fn best_hosts(
 ) -> Result<Vec<BestHost>, Problem> {
     let unreadable = unreadable(&request.tags);
     if !unreadable.is_empty() {
-        let hint = "docs/operating.md lists the words of tags";
+        let hint = "docs/configuration.md lists the words of tags";
         return Err(Problem::new(422, "bad-tags", unreadable.join("; "), hint));
     }
     let wish = Wish {

@@ -19,6 +19,7 @@ const COPIED: &[(&str, &str)] = &[
     ("packaging/evenkeel.toml", "etc/evenkeel/evenkeel.toml"),
     ("packaging/examples/policy.toml", "usr/share/doc/evenkeel/examples/policy.toml"),
     ("packaging/examples/policy.cases.toml", "usr/share/doc/evenkeel/examples/policy.cases.toml"),
+    ("packaging/examples/firewall.nft", "usr/share/doc/evenkeel/examples/firewall.nft"),
     ("packaging/prometheus/evenkeel.rules.yml", "usr/share/evenkeel/prometheus/evenkeel.rules.yml"),
     ("packaging/prometheus/scrape.yml", "usr/share/evenkeel/prometheus/scrape.yml"),
     ("packaging/grafana/evenkeel.json", "usr/share/evenkeel/grafana/evenkeel.json"),

@@ -226,7 +226,7 @@ impl Machine {
         fs::read_to_string(self.vm_log(plan)).unwrap_or_default()
     }
 
-    /// Starts a VM as docs/operating.md says: by the agent's user, whose its tap is too.
+    /// Starts a VM as docs/hosts.md says: by the agent's user, whose its tap is too.
     pub(super) fn start_vm(&self, plan: &GuestPlan, parts: &Parts) -> anyhow::Result<()> {
         let (file, uuid) = (plan.file(parts), plan.vm().to_string());
         for part in [&parts.kernel, &parts.initramfs] {

@@ -62,13 +62,14 @@ const SETTINGS: [(&str, &str, &str); 9] = [
 /// Commands with these go on until they are ended: after so long, here.
 const ENDLESS: [&str; 3] = ["events -f", "curl -N", "follow=true"];
 const FOLLOWED: Duration = Duration::from_secs(3);
-/// Says by code 1 that it names what it had to assume, as docs/operating.md has it.
+/// Says by code 1 that it names what it had to assume, as docs/lab.md has it.
 const NOTES: &str = "lab dump";
 const BOOT_MAX: Duration = Duration::from_secs(120);
 const RECOMMENDED_MAX: Duration = Duration::from_secs(120);
 
 /// What a host with QEMU has; and what people look at answers with.
-const HAS: [&str; 6] = ["systemd", "libgcc-s1", "iproute2", "qemu-system-x86", "curl", "jq"];
+const HAS: [&str; 7] =
+    ["systemd", "libgcc-s1", "iproute2", "nftables", "qemu-system-x86", "curl", "jq"];
 
 /// Arguments of the task.
 #[derive(Args)]
@@ -162,8 +163,8 @@ fn root() -> PathBuf {
 
 /// It stays clean, since what hosts change is laid over it: so it is made once.
 fn clean_debian() -> anyhow::Result<()> {
-    let (root, made) = (root(), root().with_extension("made"));
-    if made.exists() {
+    let (root, made, has) = (root(), root().with_extension("made"), HAS.join("\n"));
+    if fs::read_to_string(&made).is_ok_and(|said| said == has) {
         return Ok(());
     }
     if root.exists() {
@@ -171,7 +172,7 @@ fn clean_debian() -> anyhow::Result<()> {
     }
     say("making a clean Debian folder with QEMU");
     lab::setup::debian(&root, &HAS)?;
-    fs::write(&made, "").with_context(|| format!("writing {}", made.display()))
+    fs::write(&made, has).with_context(|| format!("writing {}", made.display()))
 }
 
 /// The hosts, and how far the newcomer is.

@@ -5,6 +5,7 @@
 
 mod crates;
 mod example;
+mod links;
 mod profiles;
 mod text;
 mod tree;
@@ -50,6 +51,14 @@ fn types_are_named_by_what_they_are() {
 fn no_example_in_the_docs_goes_unrun() {
     let what_to_do = "The gate runs no doc tests: label the block (```text), or make it a test.";
     tidy(&each(".rs", text::doc_tests), what_to_do);
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let files = files();
+    let pages = files.iter().filter(|file| file.path.ends_with(".md"));
+    let complaints: Vec<String> = pages.flat_map(|page| links::dead(page, &files)).collect();
+    tidy(&complaints, "Name a file beside the page, and a heading as it stands there.");
 }
 
 #[test]
