@@ -16,9 +16,9 @@ use serde::Serialize;
 
 use crate::clock::{date, unix_seconds};
 use crate::config::{Config, RequestMode, Url};
-use crate::local;
 use crate::run::{Args, keys};
 use crate::webhooks;
+use crate::{local, manager};
 
 /// How long another host, or this machine's own multicast, may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -84,6 +84,7 @@ pub fn examine(args: &Args) -> Vec<Finding> {
     };
     note("machine id", machine_id());
     note("hypervisor", hypervisor());
+    note("other managers", others_manage());
     note(
         "processor",
         device(
@@ -160,6 +161,13 @@ fn hypervisor() -> Seen {
     let said = said.map_err(|error| wrong(format!("qemu-system-x86_64: {error}"), mend))?;
     let words = String::from_utf8_lossy(&said.stdout).into_owned();
     Ok(words.lines().next().unwrap_or_default().to_owned())
+}
+
+fn others_manage() -> Seen {
+    match manager::found(Path::new("/proc")) {
+        Some(found) => Err(wrong(found, manager::MEND)),
+        None => Ok("nobody else manages VMs here".to_owned()),
+    }
 }
 
 fn device(path: &'static str, mend: &str) -> Seen {

@@ -31,6 +31,7 @@ pub mod http;
 mod journal;
 mod kept;
 mod local;
+mod manager;
 mod metrics;
 mod monitoring;
 pub mod net;

@@ -37,7 +37,7 @@ use crate::renewal::Renewal;
 use crate::said::Said;
 use crate::steering::{Ears, Hands, Question, Steering};
 use crate::webhooks::{self, Ready, Teller, Webhooks};
-use crate::{history, journal, local, monitoring};
+use crate::{history, journal, local, manager, monitoring};
 
 /// Events kept in the log.
 const EVENTS_MAX: u64 = 100_000;
@@ -111,6 +111,9 @@ pub fn check(path: &Path) -> Vec<String> {
 /// # Errors
 /// What is wrong, each on a line of its own.
 pub fn admitted(args: &Args) -> Result<(Config, Option<Arc<Keys>>), Vec<String>> {
+    if let Some(found) = manager::found(Path::new("/proc")) {
+        return Err(vec![format!("{found}; {}", manager::MEND)]);
+    }
     let (config, doubtful) = Config::read(&args.config)?;
     if let Some(doubtful) = doubtful {
         // It only balances badly.

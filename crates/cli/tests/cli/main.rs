@@ -11,4 +11,5 @@ mod lab;
 mod lists;
 mod moves;
 mod pages;
+mod terminal;
 mod trouble;
