@@ -97,3 +97,45 @@ fn a_key_that_the_agent_does_not_know_is_refused() {
     let wrong = with_every_key().replace("cpu_used =", "cpu_usd =");
     assert!(read(&wrong).is_err(), "the reader still refuses unknown keys");
 }
+
+/// The blocks of configuration that a page shows; hosts.md shows a VM's definition, which is none.
+fn shown() -> Vec<(String, String)> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let mut shown = Vec::new();
+    for entry in std::fs::read_dir(docs).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        // Without the driver libvirt.md is rightly refused.
+        let known = name != "libvirt.md" || cfg!(feature = "libvirt");
+        if name.ends_with(".md") && name != "hosts.md" && known {
+            let page = std::fs::read_to_string(&path).unwrap();
+            let blocks = page.split("```toml\n").skip(1);
+            shown.extend(
+                blocks.map(|rest| (name.clone(), rest.split("```").next().unwrap().to_owned())),
+            );
+        }
+    }
+    shown
+}
+
+#[test]
+fn every_configuration_that_the_pages_show_is_right_and_balances_well() {
+    let shown = shown();
+    assert!(shown.len() > 8, "{shown:?}");
+    for (page, block) in shown {
+        let whole = |section: &str, line: &str| match block.contains(&format!("[{section}]\n")) {
+            true => String::new(),
+            false => format!("[{section}]\n{line}\n"),
+        };
+        let text = format!(
+            "{}{}{block}",
+            whole("cluster", "name = \"c\""),
+            whole("host", "address = \"198.18.0.1\"")
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("evenkeel.toml");
+        std::fs::write(&path, &text).unwrap();
+        let read = Config::read(&path).map(|(_, doubtful)| doubtful);
+        assert_eq!(read, Ok(None), "docs/{page}:\n{text}");
+    }
+}
