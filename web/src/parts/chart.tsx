@@ -8,6 +8,8 @@ export interface Line {
   name: string;
   /** Drawn thin and dashed: a bound or a forecast. */
   thin?: boolean;
+  /** The room between it and the line before is filled. */
+  filled?: boolean;
   values: (number | null)[];
 }
 
@@ -59,6 +61,7 @@ function options({ lines, words }: Props, width: number): uPlot.Options {
         value: (_chart: uPlot, value: number | null) => (value === null ? "–" : words(value)),
       })),
     ],
+    bands: lines.flatMap((line, n) => (line.filled ? [{ series: [n + 1, n] as [number, number], fill: `${ink(INKS[n % INKS.length] ?? "--ink-1")}40` }] : [])),
     cursor: { drag: { x: true, y: false } },
   };
 }

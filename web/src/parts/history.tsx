@@ -37,7 +37,7 @@ export function History({ view, span, choose, expected }: Props) {
         <span class="quiet">drag in a chart to zoom, double-click to see all</span>
       </div>
       {view && view.at.length > 0 ? (
-        <Charts view={view} expected={expected} />
+        <Charts view={view} span={span} expected={expected} />
       ) : (
         <p class="quiet">{view ? "Nothing is kept of that time yet." : "Asking…"}</p>
       )}
@@ -47,16 +47,26 @@ export function History({ view, span, choose, expected }: Props) {
 
 const cores = (value: number) => percent(value / 10);
 
-function Charts({ view, expected }: { view: HistoryView; expected: NextHourView | null }) {
-  const at = useMemo(() => view.at.map((time) => Date.parse(time) / 1000), [view]);
+function Charts({ view, span, expected }: { view: HistoryView; span: Span; expected: NextHourView | null }) {
+  const past = useMemo(() => view.at.map((time) => Date.parse(time) / 1000), [view]);
+  // What is expected stands ahead of what was: the next hour, or as much of it as the span leaves room for.
+  const at = useMemo(() => {
+    const now = past[past.length - 1] ?? 0;
+    return expected ? [...past, now + 1, now + Math.min(3600, span.seconds / 6)] : past;
+  }, [past, span, expected]);
   const of = (metric: string) => view.metrics.find((one) => one.metric === metric);
-  const level = (name: string, value: number): Line => ({ name, thin: true, values: at.map(() => value) });
+  const ahead = (name: string, value: number, filled = false): Line => ({
+    name,
+    thin: true,
+    filled,
+    values: at.map((_time, n) => (n < past.length ? null : value)),
+  });
   const charts = useMemo(() => {
     const cpu = banded("CPU", of("cpu"), view.step_seconds);
     const traffic = [...line("receives", of("received-bits")), ...line("sends", of("sent-bits"))];
     if (expected) {
-      cpu.push(level("expected, next hour", expected.cpu_mean_percent * 10), level("expected peak", expected.cpu_peak_percent * 10));
-      traffic.push(level("expected, both, next hour", expected.mean_bits_per_second));
+      cpu.push(ahead("expected, next hour", expected.cpu_mean_percent * 10), ahead("expected peak", expected.cpu_peak_percent * 10, true));
+      traffic.push(ahead("expected, both, next hour", expected.mean_bits_per_second));
     }
     return [
       { title: "CPU, percent of a core", lines: cpu, words: cores },
@@ -68,7 +78,7 @@ function Charts({ view, expected }: { view: HistoryView; expected: NextHourView 
       { title: "Traffic", lines: traffic, words: bits },
       { title: "Memory written to, per second", lines: line("writes to", of("dirty")), words: mib },
     ].filter(({ lines }) => lines.length > 0);
-  }, [view, expected]);
+  }, [view, at, expected]);
   return (
     <div class="charts">
       {charts.map(({ title, lines, words }) => (
@@ -90,6 +100,6 @@ function banded(name: string, series: Series | undefined, step: number): Line[] 
 }
 
 function summary(lines: Line[], words: (value: number) => string): string {
-  const last = (one: Line) => one.values[one.values.length - 1];
+  const last = (one: Line) => one.values.findLast((value) => value !== null);
   return lines.map((one) => `${one.name} ${words(last(one) ?? 0)} last`).join(", ");
 }
