@@ -87,6 +87,8 @@ test(`what would have to change for ${TRUTH.kept.vm} to go to ${TRUTH.kept.to}`,
   await answer.getByText(`${vm} to ${to}:`).waitFor();
   const told = words(await answer.innerText());
   for (const [what, change] of obstacles) assert.ok(told.includes(words(what)) && told.includes(words(change)), `${what}; ${change}: ${told}`);
+  // What is expected stands ahead of what was, as a band from the mean to the peak.
+  await page.getByRole("img", { name: /^CPU.*expected, next hour .*expected peak / }).waitFor();
   await shot(page, "night-why-not");
   await ended(page);
 });

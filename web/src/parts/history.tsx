@@ -66,7 +66,7 @@ function Charts({ view, span, expected }: { view: HistoryView; span: Span; expec
     const traffic = [...line("receives", of("received-bits")), ...line("sends", of("sent-bits"))];
     if (expected) {
       cpu.push(ahead("expected, next hour", expected.cpu_mean_percent * 10), ahead("expected peak", expected.cpu_peak_percent * 10, true));
-      traffic.push(ahead("expected, both, next hour", expected.mean_bits_per_second));
+      traffic.push(ahead("expected, both", expected.mean_bits_per_second), ahead("expected peak", expected.peak_bits_per_second, true));
     }
     return [
       { title: "CPU, percent of a core", lines: cpu, words: cores },

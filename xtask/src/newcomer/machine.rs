@@ -20,6 +20,7 @@ use super::guide::{self, Guide};
 
 const CONFIG: &str = "etc/evenkeel/evenkeel.toml";
 const SOCKET: &str = "/run/evenkeel/api.sock";
+const FOLDER: &str = "/run/evenkeel/qemu";
 /// There once the unit is to start with the machine.
 const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/evenkeeld.service";
 /// How `timeout` ends where it had to end the command.
@@ -226,30 +227,29 @@ impl Machine {
         fs::read_to_string(self.vm_log(plan)).unwrap_or_default()
     }
 
-    /// Starts a VM as docs/hosts.md says: by the agent's user, whose its tap is too.
-    pub(super) fn start_vm(&self, plan: &GuestPlan, parts: &Parts) -> anyhow::Result<()> {
-        let (file, uuid) = (plan.file(parts), plan.vm().to_string());
+    /// Brings what guests are made of, under the same path on each host, and makes the folders of VMs.
+    pub(super) fn has_what_vms_need(&self, parts: &Parts) -> anyhow::Result<()> {
         for part in [&parts.kernel, &parts.initramfs] {
             let path = part.display().to_string();
             let to = self.at(path.trim_start_matches('/'));
-            if to.exists() {
-                // Another VM reads it just now.
-                continue;
-            }
             fs::create_dir_all(to.parent().context("a file has a folder")?)?;
             fs::copy(part, &to).with_context(|| format!("bringing {}", to.display()))?;
         }
-        let folder = "/run/evenkeel/qemu";
-        self.typed(&format!("install -d -o evenkeel {folder} /run/evenkeel/console"), "")?;
+        self.typed(&format!("install -d -o evenkeel {FOLDER} /run/evenkeel/console"), "").map(drop)
+    }
+
+    /// Starts a VM as docs/hosts.md says: by the agent's user, whose its tap is too.
+    pub(super) fn start_vm(&self, plan: &GuestPlan, parts: &Parts) -> anyhow::Result<()> {
+        let (file, uuid) = (plan.file(parts), plan.vm().to_string());
         let user = self.typed("id -u evenkeel", "")?;
         let (user, tap) = (user.trim(), &file.tap);
         self.host().ip(&format!(
             "tuntap add dev {tap} mode tap user {user}\nlink set {tap} master {BRIDGE}\nlink set {tap} up\n"
         ))?;
         let text = toml::to_string(&file).context("writing a VM's definition down")?;
-        fs::write(self.host().path(&format!("{folder}/{uuid}.toml")), text)
+        fs::write(self.host().path(&format!("{FOLDER}/{uuid}.toml")), text)
             .context("writing a VM's definition")?;
-        let qmp = format!("{folder}/{uuid}.sock");
+        let qmp = format!("{FOLDER}/{uuid}.sock");
         let put_in = |word: &String| {
             word.replace("{tap}", tap).replace("{qmp}", &qmp).replace("{uuid}", &uuid)
         };

@@ -270,6 +270,7 @@ impl Stage {
     async fn hosts_with_vms(&mut self, guide: &Guide) -> anyhow::Result<()> {
         for machine in &self.machines[..HOSTS] {
             machine.configure(guide, &SETTINGS)?;
+            machine.has_what_vms_need(&self.parts)?;
         }
         let mut plans = Vec::new();
         for (number, (name, host)) in (1..).zip(GUESTS) {
