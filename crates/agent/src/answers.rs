@@ -12,6 +12,7 @@ use decide::host::{self, Ask};
 use decide::units::{HostId, MoveId, VmId};
 use drivers::store::{Events, Noted};
 use tokio::sync::{mpsc, oneshot, watch};
+use trust::keys::Keys;
 
 use crate::cluster;
 use crate::draining;
@@ -41,6 +42,7 @@ pub(crate) struct Answers {
     pub(crate) said: Said,
     reports: Reports,
     pub(crate) webhooks: Arc<Webhooks>,
+    keys: Option<Arc<Keys>>,
 }
 
 impl Answers {
@@ -51,8 +53,9 @@ impl Answers {
         said: Said,
         looks: Looks,
         webhooks: Arc<Webhooks>,
+        keys: Option<Arc<Keys>>,
     ) -> Answers {
-        Answers { questions, events, newest, said, reports: Reports::new(looks), webhooks }
+        Answers { questions, events, newest, said, reports: Reports::new(looks), webhooks, keys }
     }
 
     pub(crate) fn looks(&self) -> &Looks {
@@ -135,11 +138,15 @@ impl Backend for Answers {
     }
 
     async fn metrics(&self) -> Result<String, Problem> {
+        let held = self.keys.as_ref().map(|keys| keys.held());
+        let certificates =
+            held.map(|held| vec![("host", held.identity.ends.0), ("ca", held.ca_ends.0)]);
         let looked = self.look(|at_work| metrics::Looked {
             totals: at_work.totals.clone(),
             status: views::status(at_work),
             hosts: views::hosts(at_work),
             vms: views::vms(at_work),
+            certificates: certificates.unwrap_or_default(),
         });
         let mut looked = looked.await?;
         looked.status.webhooks_failing = self.webhooks.failing();

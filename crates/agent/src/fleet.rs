@@ -273,7 +273,7 @@ impl Desk {
                 }
             }
         });
-        let answers = Answers::new(questions, events, newest_seen, said, looks, webhooks);
+        let answers = Answers::new(questions, events, newest_seen, said, looks, webhooks, None);
         let top = Desktop { gate: Arc::new(gate), answers };
         Ok((Desk { steering, history: thread }, top))
     }

@@ -4,7 +4,8 @@
 //! hosts there is only how many are in which state: each agent is scraped for itself. Names begin with `evenkeel_`, units are base
 //! units (bytes, seconds, ratios of one, cores).
 //!
-//! **Invariant:** the sets of labels are bounded: the VMs of this host, the steps, the states of a host, the outcomes of a delivery.
+//! **Invariant:** the sets of labels are bounded: the VMs of this host, the steps, the states of a host, the outcomes of a delivery, two
+//! certificates.
 
 use anyhow::Context;
 use api::{Event, HostView, MoveView, Status, Step, VmView};
@@ -109,6 +110,8 @@ pub(crate) struct Looked {
     pub(crate) status: Status,
     pub(crate) hosts: Vec<HostView>,
     pub(crate) vms: Vec<VmView>,
+    /// Whose certificates end when, seconds since 1970; none without keys.
+    pub(crate) certificates: Vec<(&'static str, u64)>,
 }
 
 impl Looked {
@@ -149,7 +152,15 @@ impl Looked {
         gauge(to, "evenkeel_config_pending", help, wrong)?;
         let failing = number(self.status.webhooks_failing.len() as u64);
         let help = "Webhooks to which nothing could be delivered for five minutes or more.";
-        gauge(to, "evenkeel_webhooks_failing", help, failing)
+        gauge(to, "evenkeel_webhooks_failing", help, failing)?;
+        let name = "evenkeel_certificate_expiry_timestamp_seconds";
+        let help =
+            "When a certificate ends, in seconds since 1970: this host's own, the cluster's CA's.";
+        let ends = gauges(to, name, help, &["certificate"])?;
+        for (whose, second) in &self.certificates {
+            ends.with_label_values(&[whose]).set(number(*second));
+        }
+        Ok(())
     }
 
     fn of_host(&self, to: &Registry) -> anyhow::Result<()> {
