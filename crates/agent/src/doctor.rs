@@ -17,8 +17,8 @@ use serde::Serialize;
 use crate::clock::{date, unix_seconds};
 use crate::config::{Config, RequestMode, Url};
 use crate::local;
+use crate::posting;
 use crate::run::{Args, keys};
-use crate::webhooks;
 
 /// How long another host, or this machine's own multicast, may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -371,7 +371,7 @@ fn others(config: &Config) -> Seen {
 /// Nothing is posted.
 fn hooks(file: &Path, config: &Config) -> Seen {
     let mend = "evenkeeld does not start with it; docs/operations.md, told by webhook";
-    webhooks::ready(file, &config.webhook).map_err(|found| wrong(found.join("; "), mend))?;
+    posting::ready(file, &config.webhook).map_err(|found| wrong(found.join("; "), mend))?;
     let silent = config.webhook.iter().map(|hook| &hook.url).filter(|url| !listens(url));
     let silent: Vec<String> = silent.map(ToString::to_string).collect();
     match (config.webhook.len(), silent.is_empty()) {

@@ -16,8 +16,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Webhook};
+use crate::posting::{self, Posts, Ready};
 use crate::steering::{Question, Steering};
-use crate::webhooks::{self, Ready, Webhooks};
 
 /// Waits for SIGHUP.
 #[derive(Debug)]
@@ -50,18 +50,14 @@ impl Reload {
     }
 
     /// Goes on until the loop has ended.
-    pub(crate) async fn go(
-        mut self,
-        questions: mpsc::WeakSender<Question>,
-        webhooks: Arc<Webhooks>,
-    ) {
+    pub(crate) async fn go(mut self, questions: mpsc::WeakSender<Question>, posts: Arc<Posts>) {
         while self.signal.recv().await.is_some() {
             let (path, keyed) = (self.path.clone(), self.keyed);
             let read = tokio::task::spawn_blocking(move || read_anew(&path, keyed)).await;
             let read = match read.unwrap_or_else(|error| Err(vec![error.to_string()])) {
                 Ok((config, doubtful, hooks)) => {
                     // Also where they are as before: their files may not be.
-                    webhooks.serve_anew(hooks).await;
+                    posts.serve_anew(hooks).await;
                     let changed = config.webhook != self.hooks;
                     self.hooks.clone_from(&config.webhook);
                     Ok(Read {
@@ -90,7 +86,7 @@ fn read_anew(path: &Path, keyed: bool) -> Result<Anew, Vec<String>> {
     let (config, doubtful) = Config::read(path)?;
     let unsuited = |wrong| vec![format!("{}, {wrong}", path.display())];
     config.suits(keyed).map_err(unsuited)?;
-    let hooks = webhooks::ready(path, &config.webhook)?;
+    let hooks = posting::ready(path, &config.webhook)?;
     Ok((config, doubtful, hooks))
 }
 

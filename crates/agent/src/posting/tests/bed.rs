@@ -33,7 +33,7 @@ use trust::identity::Unix;
 use trust::keys::{CA_CERTIFICATE, HOST_CERTIFICATE, HOST_KEY};
 use trust::request::{Wanted, make};
 
-use super::super::{Ready, Teller, Webhooks, ready};
+use super::super::{Posts, Ready, Teller, ready};
 use crate::clock::unix_seconds;
 use crate::config::{Told, Webhook};
 use crate::metrics::Totals;
@@ -84,7 +84,7 @@ pub(super) fn event(step: Step, reason: &str) -> Event {
     }
 }
 
-/// Standard Webhooks' signature by RFC 2104's own words, from a hash alone.
+/// Standard Posts' signature by RFC 2104's own words, from a hash alone.
 pub(super) fn signed(id: &str, timestamp: &str, body: &[u8]) -> String {
     let pad = |with: u8| {
         let mut block = [with; 64];
@@ -103,7 +103,7 @@ pub(super) struct Bed {
     events: Arc<Events>,
     newest: watch::Sender<u64>,
     totals: Totals,
-    webhooks: Webhooks,
+    webhooks: Posts,
 }
 
 impl Bed {
@@ -118,7 +118,7 @@ impl Bed {
         let totals = Totals::new().expect("metrics");
         let teller = Teller { cluster: "prod".to_owned(), host_id: "host-id".to_owned() };
         let deliveries = totals.deliveries.clone();
-        let webhooks = Webhooks::new(teller, folder.path(), Arc::clone(&events), seen, deliveries);
+        let webhooks = Posts::new(teller, folder.path(), Arc::clone(&events), seen, deliveries);
         Bed { folder, events, newest, totals, webhooks }
     }
 
@@ -132,7 +132,7 @@ impl Bed {
         let teller = Teller { cluster: String::new(), host_id: String::new() };
         let deliveries = self.totals.deliveries.clone();
         self.webhooks =
-            Webhooks::new(teller, self.folder.path(), Arc::clone(&events), seen, deliveries);
+            Posts::new(teller, self.folder.path(), Arc::clone(&events), seen, deliveries);
         (self.events, self.newest) = (events, newest);
         *self = Bed::within(folder);
     }

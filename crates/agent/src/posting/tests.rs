@@ -6,7 +6,7 @@ use api::Step;
 use tokio::time::advance;
 
 use self::bed::{Answer, Bed, Got, Receiver, Still, event, signed};
-use super::hook::WAITING_MAX;
+use super::queue::WAITING_MAX;
 use crate::config::Told;
 
 mod bed;

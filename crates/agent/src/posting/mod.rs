@@ -6,7 +6,7 @@
 //!                            └ cursor ┘ on disk, behind what is settled
 //! ```
 //!
-//! **Invariant:** the queue is the event log: a hook holds at most [`hook::WAITING_MAX`] numbers in memory, and one event.
+//! **Invariant:** the queue is the event log: a hook holds at most [`queue::WAITING_MAX`] numbers in memory, and one event.
 //! **Invariant:** nothing waits for a hook: it only reads, in threads of its own, what was noted anyway.
 //! **Invariant:** a cursor never passes an event that was neither taken nor given up: each is delivered at least once.
 
@@ -19,18 +19,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::cursors::Cursors;
-use self::hook::Hook;
+use self::queue::Queue;
 pub(crate) use self::ready::{Ready, ready};
 use crate::metrics::Deliveries;
 
 mod courier;
 mod cursors;
-mod hook;
-mod message;
+mod queue;
 mod ready;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 /// Who tells.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub(crate) struct Teller {
 
 /// All hooks of this agent, and the tasks that serve them.
 #[derive(Debug)]
-pub(crate) struct Webhooks {
+pub(crate) struct Posts {
     teller: Teller,
     events: Arc<Events>,
     newest: watch::Receiver<u64>,
@@ -53,7 +53,7 @@ pub(crate) struct Webhooks {
     tasks: tokio::sync::Mutex<JoinSet<()>>,
 }
 
-impl Webhooks {
+impl Posts {
     /// None as yet; their cursors are kept in this folder, which is there. To be made before anything is noted anew.
     pub(crate) fn new(
         teller: Teller,
@@ -61,9 +61,9 @@ impl Webhooks {
         events: Arc<Events>,
         newest: watch::Receiver<u64>,
         deliveries: Deliveries,
-    ) -> Webhooks {
+    ) -> Posts {
         let before = *newest.borrow();
-        Webhooks {
+        Posts {
             teller,
             events,
             newest,
@@ -96,7 +96,7 @@ impl Webhooks {
         let from = self.cursors.begin(keys, newest).await;
         for ready in hooks {
             let after = from.get(&ready.key).copied().unwrap_or(newest);
-            let hook = Hook::new(self, ready, after);
+            let hook = Queue::new(self, ready, after);
             tasks.spawn(hook.go());
         }
     }

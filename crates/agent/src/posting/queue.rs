@@ -22,9 +22,9 @@ use tokio::time::{Instant, sleep};
 
 use super::courier::{Failure, post};
 use super::cursors::Cursors;
-use super::message::{message, wanted};
 use super::ready::Ready;
-use super::{Failing, Teller, Webhooks};
+use super::webhook::{message, wanted};
+use super::{Failing, Posts, Teller};
 use crate::clock::{date, unix_seconds};
 use crate::metrics::Deliveries;
 
@@ -41,7 +41,7 @@ const LONG: Duration = Duration::from_secs(300);
 const REFUSED_MAX: Duration = Duration::from_secs(3600);
 
 /// A hook at work.
-pub(super) struct Hook {
+pub(super) struct Queue {
     ready: Ready,
     teller: Teller,
     events: Arc<Events>,
@@ -70,9 +70,9 @@ struct Trouble {
     refused: Option<(u64, Instant)>,
 }
 
-impl Hook {
-    pub(super) fn new(of: &Webhooks, ready: Ready, after: u64) -> Hook {
-        Hook {
+impl Queue {
+    pub(super) fn new(of: &Posts, ready: Ready, after: u64) -> Queue {
+        Queue {
             ready,
             teller: of.teller.clone(),
             events: Arc::clone(&of.events),
