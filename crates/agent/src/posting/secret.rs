@@ -1,4 +1,4 @@
-//! What signs: HMAC-SHA256 as Standard Posts has it (standardwebhooks.com), so that receivers can check by ready-made libraries.
+//! What signs: HMAC-SHA256 as Standard Webhooks has it (standardwebhooks.com), so that receivers can check by ready-made libraries.
 //!
 //! **Invariant:** a secret is in no `Debug` form and in no error.
 
@@ -89,7 +89,7 @@ mod tests {
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
         let body = br#"{"test": 2432232314}"#;
         let signed = secrets.signature(id, 1_614_265_330, body);
-        // The reference vector of Standard Posts' own libraries.
+        // The reference vector of Standard Webhooks' own libraries.
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
         let two = Secrets::of(&format!("{ONE}\n\nwhsec_{}\n", BASE64.encode(&[7; 32]))).unwrap();
         let both = two.signature(id, 1_614_265_330, body);

@@ -84,7 +84,7 @@ pub(super) fn event(step: Step, reason: &str) -> Event {
     }
 }
 
-/// Standard Posts' signature by RFC 2104's own words, from a hash alone.
+/// Standard Webhooks' signature by RFC 2104's own words, from a hash alone.
 pub(super) fn signed(id: &str, timestamp: &str, body: &[u8]) -> String {
     let pad = |with: u8| {
         let mut block = [with; 64];
