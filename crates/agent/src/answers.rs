@@ -134,7 +134,7 @@ impl Answers {
 impl Backend for Answers {
     async fn status(&self) -> Result<Status, Problem> {
         let status = self.look(|at_work| views::status(at_work)).await?;
-        Ok(Status { webhooks_failing: self.posts.failing(), ..status })
+        Ok(self.posts.failing(status))
     }
 
     async fn metrics(&self) -> Result<String, Problem> {
@@ -149,7 +149,7 @@ impl Backend for Answers {
             certificates: certificates.unwrap_or_default(),
         });
         let mut looked = looked.await?;
-        looked.status.webhooks_failing = self.posts.failing();
+        looked.status = self.posts.failing(looked.status);
         looked.text().map_err(|error| {
             Problem::new(500, "no-metrics", format!("{error:#}"), "look into the agent's log")
         })
@@ -196,7 +196,7 @@ impl Backend for Answers {
     async fn report(&self) -> Result<Report, Problem> {
         let newest = *self.newest.borrow();
         let mut report = self.look(move |at_work| overview::report(at_work, newest)).await?;
-        report.status.webhooks_failing = self.posts.failing();
+        report.status = self.posts.failing(report.status);
         Ok(report)
     }
 

@@ -243,10 +243,9 @@ impl Desk {
         let (recording, _) = Recording::start(&Record::default(), clock.now(), &start);
         let totals = Totals::new()?;
         let teller = Teller { cluster: cluster.clone(), host_id: whose.id.to_string() };
-        let deliveries = totals.deliveries.clone();
         let (noted, until) = (Arc::clone(&events), newest_seen.clone());
         // None is served: whoever looks is told that none fails.
-        let posts = Arc::new(Posts::new(teller, &state, noted, until, deliveries));
+        let posts = Arc::new(Posts::new(teller, &state, noted, until, &totals));
         let hands = Hands {
             net,
             hypervisor: Arc::new(Elsewhere),

@@ -15,8 +15,8 @@ use decide::policy::settings::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::config::{Config, Webhook};
-use crate::posting::{self, Posts, Ready};
+use crate::config::{Config, Traces, Webhook};
+use crate::posting::{Posts, Ready, ready};
 use crate::steering::{Question, Steering};
 
 /// Waits for SIGHUP.
@@ -25,7 +25,7 @@ pub(crate) struct Reload {
     path: PathBuf,
     running: Config,
     /// Those that are served.
-    hooks: Vec<Webhook>,
+    served: (Vec<Webhook>, Option<Traces>),
     keyed: bool,
     signal: Signal,
 }
@@ -35,8 +35,8 @@ struct Read {
     settings: Settings,
     /// What excludes each other, if anything.
     doubtful: Option<String>,
-    /// Whether other webhooks are served.
-    hooks: bool,
+    /// The sections that name who is told, where others are told now.
+    others: Vec<&'static str>,
     /// Keys that are not as they were, and not in force before the next start.
     waiting: Vec<&'static str>,
 }
@@ -45,8 +45,9 @@ impl Reload {
     /// From here on a SIGHUP does not end the process.
     pub(crate) fn new(path: &Path, running: &Config, keyed: bool) -> anyhow::Result<Reload> {
         let signal = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-        let (running, hooks) = (running.clone(), running.webhook.clone());
-        Ok(Reload { path: path.to_owned(), running, hooks, keyed, signal })
+        let (running, served) =
+            (running.clone(), (running.webhook.clone(), running.traces.clone()));
+        Ok(Reload { path: path.to_owned(), running, served, keyed, signal })
     }
 
     /// Goes on until the loop has ended.
@@ -58,12 +59,16 @@ impl Reload {
                 Ok((config, doubtful, hooks)) => {
                     // Also where they are as before: their files may not be.
                     posts.serve_anew(hooks).await;
-                    let changed = config.webhook != self.hooks;
-                    self.hooks.clone_from(&config.webhook);
+                    let (webhooks, traces) = &self.served;
+                    let others = [
+                        ("[[webhook]]", config.webhook != *webhooks),
+                        ("[traces]", config.traces != *traces),
+                    ];
+                    self.served = (config.webhook.clone(), config.traces.clone());
                     Ok(Read {
                         settings: config.settings(),
                         doubtful,
-                        hooks: changed,
+                        others: others.into_iter().filter(|it| it.1).map(|it| it.0).collect(),
                         waiting: waiting(&self.running, &config),
                     })
                 }
@@ -81,18 +86,18 @@ impl Reload {
 
 type Anew = (Config, Option<String>, Vec<Ready>);
 
-/// What the file says, and the files that it names for webhooks, if an agent may go by it.
+/// What the file says, and the files that it names for webhooks and traces, if an agent may go by it.
 fn read_anew(path: &Path, keyed: bool) -> Result<Anew, Vec<String>> {
     let (config, doubtful) = Config::read(path)?;
     let unsuited = |wrong| vec![format!("{}, {wrong}", path.display())];
     config.suits(keyed).map_err(unsuited)?;
-    let hooks = posting::ready(path, &config.webhook)?;
+    let hooks = ready(path, &config)?;
     Ok((config, doubtful, hooks))
 }
 
 impl Steering {
     fn reload(&mut self, read: Result<Read, Vec<String>>) {
-        let Read { settings, doubtful, hooks, waiting } = match read {
+        let Read { settings, doubtful, others, waiting } = match read {
             Ok(read) => read,
             Err(found) => {
                 let words = format!("{}; what was in force before still is", found.join("; "));
@@ -106,14 +111,15 @@ impl Steering {
         if !same {
             self.handle(Event::Settings(Box::new(settings)));
         }
-        if hooks {
-            notes.push(Note::new(Step::Settings, "in force from now on: [[webhook]]"));
+        if !others.is_empty() {
+            let words = format!("in force from now on: {}", others.join(", "));
+            notes.push(Note::new(Step::Settings, words));
         }
         let waits = (!waiting.is_empty())
             .then(|| format!("not in force before evenkeeld is restarted: {}", waiting.join(", ")));
         match &waits {
             Some(words) => notes.push(Note::new(Step::Settings, words.clone())),
-            None if same && !hooks => {
+            None if same && others.is_empty() => {
                 notes.push(Note::new(Step::Settings, "read anew, and as before"))
             }
             None => {}

@@ -31,7 +31,7 @@ use crate::hold::Hold;
 use crate::http::{self, Admitted, ApiSocket, Doors, Gate, Limits, TlsListener};
 use crate::metrics::Totals;
 use crate::net::{self, Authentication, Net, NetSettings, seal};
-use crate::posting::{self, Posts, Ready, Teller};
+use crate::posting::{Posts, Ready, Teller, ready};
 use crate::recording::Recording;
 use crate::reload::Reload;
 use crate::renewal::Renewal;
@@ -100,7 +100,7 @@ pub fn check(path: &Path) -> Vec<String> {
     match Config::read(path) {
         Err(found) => found,
         Ok((config, doubtful)) => {
-            let unread = posting::ready(path, &config.webhook).err().unwrap_or_default();
+            let unread = ready(path, &config).err().unwrap_or_default();
             doubtful.into_iter().chain(unread).collect()
         }
     }
@@ -116,7 +116,7 @@ pub fn admitted(args: &Args) -> Result<(Config, Option<Arc<Keys>>), Vec<String>>
         // It only balances badly.
         tracing::warn!("{doubtful}");
     }
-    posting::ready(&args.config, &config.webhook)?;
+    ready(&args.config, &config)?;
     match keys(args, &config) {
         Ok(keys) => Ok((config, keys)),
         Err(error) => Err(vec![format!("{error:#}")]),
@@ -178,7 +178,7 @@ pub(crate) fn keys(args: &Args, config: &Config) -> anyhow::Result<Option<Arc<Ke
 /// Whatever keeps it from starting, named with its file, key or address.
 pub async fn run(args: &Args, config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<()> {
     let reload = Reload::new(&args.config, &config, keys.is_some())?;
-    let hooks = posting::ready(&args.config, &config.webhook);
+    let hooks = ready(&args.config, &config);
     let hooks = hooks.map_err(|wrong| anyhow::anyhow!(wrong.join("; ")))?;
     // From here on a signal waits until all is there that is to be ended in its order.
     let word = Word::listen()?;
@@ -306,9 +306,8 @@ fn posts(
     totals: &Totals,
 ) -> Arc<Posts> {
     let (cluster, host_id) = (config.cluster.name.clone(), host.id().to_string());
-    let (events, deliveries) = (Arc::clone(events), totals.deliveries.clone());
     let (teller, state) = (Teller { cluster, host_id }, &config.host.state);
-    Arc::new(Posts::new(teller, state, events, newest.clone(), deliveries))
+    Arc::new(Posts::new(teller, state, Arc::clone(events), newest.clone(), totals))
 }
 
 /// The driver that the configuration names.

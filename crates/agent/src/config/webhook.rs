@@ -113,7 +113,9 @@ impl Url {
         };
         let authority = uri.authority().ok_or(none)?;
         if authority.as_str().contains('@') {
-            return Err("a URL with a user or password is not taken; name the file of a secret instead");
+            return Err(
+                "a URL with a user or password is not taken; name the file of a secret instead",
+            );
         }
         if text.contains('#') {
             return Err("what follows `#` is never sent; leave it out");

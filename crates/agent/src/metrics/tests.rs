@@ -37,6 +37,7 @@ fn looked() -> Looked {
         },
         "doing": "nothing", "config": null, "alarms": ["a VM is down"],
         "webhooks_failing": ["https://example.org/…: nothing delivered"],
+        "traces_failing": "https://example.org/…: nothing delivered",
     }));
     let hosts = vec![
         host("host1", "alive", true),
@@ -76,6 +77,8 @@ fn every_figure_is_there_in_base_units_and_none_that_is_not_known() {
         "evenkeel_vm_info{name=\"a \\\"name\\\"\\n\",state=\"running\",vm=\"id-of-a \\\"name\\\"\\n\"} 1",
         "evenkeel_events_total{step=\"done\"} 0",
         "evenkeel_webhooks_failing 1",
+        "evenkeel_traces_failing 1",
+        "evenkeel_trace_deliveries_total{outcome=\"failed\"} 0",
         "evenkeel_webhook_deliveries_total{outcome=\"dropped\"} 0",
         "evenkeel_move_downtime_seconds_count 0",
         "evenkeel_certificate_expiry_timestamp_seconds{certificate=\"host\"} 1800000000",
