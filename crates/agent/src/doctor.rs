@@ -462,6 +462,11 @@ mod tests {
         let found = look();
         assert_eq!(found.verdict, Verdict::Doubtful);
         assert_eq!(found.seen, format!("no connection to http://127.0.0.1:{port}/…"));
+        let traces = format!("[traces]\nurl = \"http://127.0.0.1:{port}/v1/traces\"\n");
+        let traces = format!("{}{traces}", &text[..text.find("[[webhook]]").unwrap()]);
+        let found = examine(&args(folder.path(), &traces));
+        assert_eq!(of(&found, "webhooks").seen, "none is named");
+        assert_eq!(of(&found, "traces").verdict, Verdict::Doubtful, "{found:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!   hypervisor                                   ├─▶ events, told by http
 //!   history ─┤                                   ├─▶ history (thread of its own)
 //!   http ────┘                                   ├─▶ recording (if wanted; thread of its own)
-//!                                                └─▶ events ──▶ webhooks (tasks of their own)
+//!                                                └─▶ events ──▶ posting (tasks of its own)
 //! ```
 //!
 //! **Boundary:** nothing is decided here; what `decide` wants is carried out in the order given.

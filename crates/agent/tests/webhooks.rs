@@ -136,8 +136,10 @@ async fn an_alarm_is_posted_over_a_restart_and_a_hook_comes_and_goes_by_sighup()
     agent.has_told(1).await;
     assert!(agent.api().status().await.expect("it answers").webhooks_failing.is_empty());
 
+    agent.configure("[traces]\nurl = \"http://127.0.0.1:9/v1/traces\"\n");
+    assert_eq!(reload(&agent, Step::Settings).await, "in force from now on: [[webhook]], [traces]");
     agent.configure("");
-    assert_eq!(reload(&agent, Step::Settings).await, "in force from now on: [[webhook]]");
+    assert_eq!(reload(&agent, Step::Settings).await, "in force from now on: [traces]");
     let log = fs::read_to_string(agent.folder.path().join("log")).expect("a log");
     assert!(!log.contains("s3cret") && !log.contains("MfKQ"), "{log}");
 }

@@ -53,7 +53,7 @@ fn status() -> Status {
         doing: "moving web to host2".to_owned(),
         config: Some("host.port waits for a restart".to_owned()),
         webhooks_failing: vec!["https://example.org/…: nothing delivered since 03:10".to_owned()],
-        traces_failing: None,
+        traces_failing: Some("http://collector:4318/…: it answers 503".to_owned()),
         alarms: vec!["db: its tap is missing".to_owned()],
     }
 }
@@ -248,6 +248,7 @@ fn the_status() {
             doing         moving web to host2
             config        host.port waits for a restart
             webhook       https://example.org/…: nothing delivered since 03:10
+            traces        http://collector:4318/…: it answers 503
             ALARM         db: its tap is missing
         "#]],
     );
