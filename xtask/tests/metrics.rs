@@ -46,6 +46,25 @@ fn promtool_accepts_the_alerts() {
     accepted(&packaging("prometheus/evenkeel.rules.yml"));
 }
 
+/// The alerts over series that are written down, as Prometheus itself would tell them.
+#[test]
+fn alerts_are_told_when_they_should_be_and_not_before() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/alerts.yml");
+    let said = promtool(&["test", "rules", cases.to_str().expect("a path")]);
+    let words = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.success(), "{words}");
+    // It can fail.
+    let folder = tempfile::tempdir().expect("a folder");
+    let text =
+        fs::read_to_string(&cases).expect("the cases").replace("instance: old", "instance: new");
+    let rules = packaging("prometheus/evenkeel.rules.yml");
+    let text =
+        text.replace("../../packaging/prometheus/evenkeel.rules.yml", &rules.display().to_string());
+    let wrong = folder.path().join("alerts.yml");
+    fs::write(&wrong, text).expect("written");
+    assert!(!promtool(&["test", "rules", wrong.to_str().expect("a path")]).status.success());
+}
+
 #[test]
 fn promtool_accepts_the_boards_queries() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -12,6 +12,7 @@ use decide::host::{self, Ask};
 use decide::units::{HostId, MoveId, VmId};
 use drivers::store::{Events, Noted};
 use tokio::sync::{mpsc, oneshot, watch};
+use trust::keys::Keys;
 
 use crate::cluster;
 use crate::draining;
@@ -20,9 +21,9 @@ use crate::http::{About, Backend, EventQuery, until_events};
 use crate::metrics;
 use crate::net::{Looked, Looks, To};
 use crate::overview::{self, Reports};
+use crate::posting::Posts;
 use crate::said::Said;
 use crate::steering::{Question, Steering, gone};
-use crate::webhooks::Webhooks;
 use crate::{histories, tags, then, views, why};
 
 /// Events of one move or VM are looked for among this many of the newest.
@@ -40,7 +41,8 @@ pub(crate) struct Answers {
     newest: watch::Receiver<u64>,
     pub(crate) said: Said,
     reports: Reports,
-    pub(crate) webhooks: Arc<Webhooks>,
+    pub(crate) posts: Arc<Posts>,
+    keys: Option<Arc<Keys>>,
 }
 
 impl Answers {
@@ -50,9 +52,10 @@ impl Answers {
         newest: watch::Receiver<u64>,
         said: Said,
         looks: Looks,
-        webhooks: Arc<Webhooks>,
+        posts: Arc<Posts>,
+        keys: Option<Arc<Keys>>,
     ) -> Answers {
-        Answers { questions, events, newest, said, reports: Reports::new(looks), webhooks }
+        Answers { questions, events, newest, said, reports: Reports::new(looks), posts, keys }
     }
 
     pub(crate) fn looks(&self) -> &Looks {
@@ -131,18 +134,22 @@ impl Answers {
 impl Backend for Answers {
     async fn status(&self) -> Result<Status, Problem> {
         let status = self.look(|at_work| views::status(at_work)).await?;
-        Ok(Status { webhooks_failing: self.webhooks.failing(), ..status })
+        Ok(self.posts.failing(status))
     }
 
     async fn metrics(&self) -> Result<String, Problem> {
+        let held = self.keys.as_ref().map(|keys| keys.held());
+        let certificates =
+            held.map(|held| vec![("host", held.identity.ends.0), ("ca", held.ca_ends.0)]);
         let looked = self.look(|at_work| metrics::Looked {
             totals: at_work.totals.clone(),
             status: views::status(at_work),
             hosts: views::hosts(at_work),
             vms: views::vms(at_work),
+            certificates: certificates.unwrap_or_default(),
         });
         let mut looked = looked.await?;
-        looked.status.webhooks_failing = self.webhooks.failing();
+        looked.status = self.posts.failing(looked.status);
         looked.text().map_err(|error| {
             Problem::new(500, "no-metrics", format!("{error:#}"), "look into the agent's log")
         })
@@ -189,7 +196,7 @@ impl Backend for Answers {
     async fn report(&self) -> Result<Report, Problem> {
         let newest = *self.newest.borrow();
         let mut report = self.look(move |at_work| overview::report(at_work, newest)).await?;
-        report.status.webhooks_failing = self.webhooks.failing();
+        report.status = self.posts.failing(report.status);
         Ok(report)
     }
 

@@ -20,8 +20,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::clock::know_zone;
 
+pub use self::traces::Traces;
 pub use self::webhook::{Told, Url, Webhook};
 
+mod traces;
 mod webhook;
 
 /// The port of the agents where none is given.
@@ -89,6 +91,9 @@ pub struct Config {
     /// Who is told of alarms and moves.
     #[serde(default, deserialize_with = "webhook::all")]
     pub webhook: Vec<Webhook>,
+    /// Who gets moves as traces.
+    #[serde(default, deserialize_with = "traces::some")]
+    pub traces: Option<Traces>,
 }
 
 /// `[cluster]`
@@ -594,6 +599,30 @@ mod tests {
             .collect();
         let wrong = read(&format!("{LEAST}{}", many.concat())).unwrap_err();
         assert!(wrong.contains("9 webhooks, 8 at most"), "{wrong}");
+    }
+
+    #[test]
+    fn traces_that_cannot_be_gone_by_are_told_with_their_line() {
+        assert_eq!(read(LEAST).unwrap().traces, None);
+        let of = |lines: &str| read(&format!("{LEAST}[traces]\n{lines}\n"));
+        let url = |url: &str| format!("url = \"{url}/v1/traces\"");
+        let header = "header_file = \"/etc/h\"";
+        let plain = of(&url("http://collector:4318")).unwrap().traces.unwrap();
+        assert_eq!((&*plain.url.path, plain.header_file), ("/v1/traces", None));
+        for private in ["https://collector:4318", "http://127.0.0.1:4318"] {
+            assert!(of(&format!("{}\n{header}", url(private))).is_ok(), "{private}");
+        }
+        for (lines, words) in [
+            (String::new(), "missing field \"url\""),
+            ("url = \"http://collector:4318\"".to_owned(), "4318/v1/traces\""),
+            (format!("{}\n{header}", url("http://collector:4318")), "sent in the clear"),
+            (format!("{}\nheader = \"s3cret\"", url("https://c")), "unknown key \"header\""),
+            (url("https://me:s3cret@c"), "the file of a secret instead"),
+        ] {
+            let wrong = of(&lines).unwrap_err();
+            assert!(wrong.contains(words) && !wrong.contains("s3cret"), "{words}: {wrong}");
+            assert!(wrong.contains("line "), "{wrong}");
+        }
     }
 
     #[test]

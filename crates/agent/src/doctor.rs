@@ -16,8 +16,8 @@ use serde::Serialize;
 
 use crate::clock::{date, unix_seconds};
 use crate::config::{Config, RequestMode, Url};
+use crate::posting::ready;
 use crate::run::{Args, keys};
-use crate::webhooks;
 use crate::{local, manager};
 
 /// How long another host, or this machine's own multicast, may take to answer.
@@ -127,7 +127,8 @@ pub fn examine(args: &Args) -> Vec<Finding> {
     note("uplink", uplink(config.host.uplink.as_deref()));
     note("requests", requests(&config));
     note("other hosts", others(&config));
-    note("webhooks", hooks(&args.config, &config));
+    note("webhooks", receivers(&args.config, &Config { traces: None, ..config.clone() }));
+    note("traces", receivers(&args.config, &Config { webhook: Vec::new(), ..config }));
     found
 }
 
@@ -378,17 +379,19 @@ fn others(config: &Config) -> Seen {
 }
 
 /// Nothing is posted.
-fn hooks(file: &Path, config: &Config) -> Seen {
-    let mend = "evenkeeld does not start with it; docs/operations.md, told by webhook";
-    webhooks::ready(file, &config.webhook).map_err(|found| wrong(found.join("; "), mend))?;
-    let silent = config.webhook.iter().map(|hook| &hook.url).filter(|url| !listens(url));
+fn receivers(file: &Path, config: &Config) -> Seen {
+    let mend = "evenkeeld does not start with it; docs/operations.md, told by webhook, and traces";
+    ready(file, config).map_err(|found| wrong(found.join("; "), mend))?;
+    let hooks = config.webhook.iter().map(|hook| &hook.url);
+    let urls: Vec<&Url> = hooks.chain(config.traces.iter().map(|traces| &traces.url)).collect();
+    let silent = urls.iter().filter(|url| !listens(url));
     let silent: Vec<String> = silent.map(ToString::to_string).collect();
-    match (config.webhook.len(), silent.is_empty()) {
+    match (urls.len(), silent.is_empty()) {
         (0, _) => Ok("none is named".to_owned()),
         (count, true) => Ok(format!("all {count} can be connected to")),
         (_, false) => Err(doubtful(
             format!("no connection to {}", silent.join(", ")),
-            "alarms do not get there: does its receiver run, and may this host connect to it?",
+            "nothing gets there: does its receiver run, and may this host connect to it?",
         )),
     }
 }
@@ -468,6 +471,11 @@ mod tests {
         let found = look();
         assert_eq!(found.verdict, Verdict::Doubtful);
         assert_eq!(found.seen, format!("no connection to http://127.0.0.1:{port}/…"));
+        let traces = format!("[traces]\nurl = \"http://127.0.0.1:{port}/v1/traces\"\n");
+        let traces = format!("{}{traces}", &text[..text.find("[[webhook]]").unwrap()]);
+        let found = examine(&args(folder.path(), &traces));
+        assert_eq!(of(&found, "webhooks").seen, "none is named");
+        assert_eq!(of(&found, "traces").verdict, Verdict::Doubtful, "{found:?}");
     }
 
     #[test]

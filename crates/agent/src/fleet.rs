@@ -41,10 +41,10 @@ use crate::history::{self, Order};
 use crate::http::{self, Admitted, Doors, Gate, Limits};
 use crate::metrics::Totals;
 use crate::net::{Authentication, Looker, Net, NetSettings, RequestMode};
+use crate::posting::{Posts, Teller};
 use crate::recording::Recording;
 use crate::said::Said;
 use crate::steering::{Hands, Question, Steering};
-use crate::webhooks::{Teller, Webhooks};
 
 /// Events kept of each host.
 const EVENTS_MAX: u64 = 100_000;
@@ -243,10 +243,9 @@ impl Desk {
         let (recording, _) = Recording::start(&Record::default(), clock.now(), &start);
         let totals = Totals::new()?;
         let teller = Teller { cluster: cluster.clone(), host_id: whose.id.to_string() };
-        let deliveries = totals.deliveries.clone();
         let (noted, until) = (Arc::clone(&events), newest_seen.clone());
         // None is served: whoever looks is told that none fails.
-        let webhooks = Arc::new(Webhooks::new(teller, &state, noted, until, deliveries));
+        let posts = Arc::new(Posts::new(teller, &state, noted, until, &totals));
         let hands = Hands {
             net,
             hypervisor: Arc::new(Elsewhere),
@@ -273,7 +272,7 @@ impl Desk {
                 }
             }
         });
-        let answers = Answers::new(questions, events, newest_seen, said, looks, webhooks);
+        let answers = Answers::new(questions, events, newest_seen, said, looks, posts, None);
         let top = Desktop { gate: Arc::new(gate), answers };
         Ok((Desk { steering, history: thread }, top))
     }

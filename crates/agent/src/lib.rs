@@ -7,7 +7,7 @@
 //!   hypervisor                                   ├─▶ events, told by http
 //!   history ─┤                                   ├─▶ history (thread of its own)
 //!   http ────┘                                   ├─▶ recording (if wanted; thread of its own)
-//!                                                └─▶ events ──▶ webhooks (tasks of their own)
+//!                                                └─▶ events ──▶ posting (tasks of its own)
 //! ```
 //!
 //! **Boundary:** nothing is decided here; what `decide` wants is carried out in the order given.
@@ -39,6 +39,7 @@ mod noise;
 mod overview;
 mod owner;
 mod planned;
+mod posting;
 mod recording;
 mod reload;
 mod renewal;
@@ -49,5 +50,4 @@ mod switch;
 mod tags;
 mod then;
 mod views;
-mod webhooks;
 mod why;

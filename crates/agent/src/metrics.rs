@@ -4,7 +4,8 @@
 //! hosts there is only how many are in which state: each agent is scraped for itself. Names begin with `evenkeel_`, units are base
 //! units (bytes, seconds, ratios of one, cores).
 //!
-//! **Invariant:** the sets of labels are bounded: the VMs of this host, the steps, the states of a host, the outcomes of a delivery.
+//! **Invariant:** the sets of labels are bounded: the VMs of this host, the steps, the states of a host, the outcomes of a delivery, two
+//! certificates.
 
 use anyhow::Context;
 use api::{Event, HostView, MoveView, Status, Step, VmView};
@@ -31,9 +32,11 @@ pub(crate) struct Totals {
     downtime: Histogram,
     /// Of webhooks.
     pub(crate) deliveries: Deliveries,
+    /// Of traces.
+    pub(crate) traces: Deliveries,
 }
 
-/// What became of deliveries to webhooks.
+/// What became of deliveries to receivers of one kind.
 #[derive(Clone, Debug)]
 pub(crate) struct Deliveries {
     /// The receiver took it.
@@ -56,26 +59,28 @@ impl Totals {
             Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))
         };
         let webhooks = "Deliveries to webhooks since the agent started; of failed ones each try.";
-        let webhooks = Opts::new("evenkeel_webhook_deliveries_total", webhooks);
-        let webhooks = IntCounterVec::new(webhooks, &["outcome"])?;
-        let outcome = |word: &str| webhooks.with_label_values(&[word]);
+        let traces = "Deliveries of traces since the agent started; of failed ones each try.";
+        let all = Registry::new();
+        let deliveries = |name: &str, help: &str| -> anyhow::Result<Deliveries> {
+            let by_outcome = IntCounterVec::new(Opts::new(name, help), &["outcome"])?;
+            all.register(Box::new(by_outcome.clone()))?;
+            let outcome = |word: &str| by_outcome.with_label_values(&[word]);
+            let (delivered, failed) = (outcome("delivered"), outcome("failed"));
+            Ok(Deliveries { delivered, failed, dropped: outcome("dropped") })
+        };
         let totals = Totals {
-            all: Registry::new(),
+            deliveries: deliveries("evenkeel_webhook_deliveries_total", webhooks)?,
+            traces: deliveries("evenkeel_trace_deliveries_total", traces)?,
+            all,
             events: IntCounterVec::new(Opts::new("evenkeel_events_total", events), &["step"])?,
             copied: IntCounter::new("evenkeel_move_copied_bytes_total", copied)?,
             duration: histogram("evenkeel_move_duration_seconds", duration, DURATIONS)?,
             downtime: histogram("evenkeel_move_downtime_seconds", downtime, DOWNTIMES)?,
-            deliveries: Deliveries {
-                delivered: outcome("delivered"),
-                failed: outcome("failed"),
-                dropped: outcome("dropped"),
-            },
         };
         totals.all.register(Box::new(totals.events.clone()))?;
         totals.all.register(Box::new(totals.copied.clone()))?;
         totals.all.register(Box::new(totals.duration.clone()))?;
         totals.all.register(Box::new(totals.downtime.clone()))?;
-        totals.all.register(Box::new(webhooks))?;
         // There from the start, so that the first of them is an increase.
         for step in [Step::Request, Step::Acceptance, Step::Refusal, Step::Done, Step::Abandoned] {
             totals.events.with_label_values(&[&*step.to_string()]);
@@ -109,6 +114,8 @@ pub(crate) struct Looked {
     pub(crate) status: Status,
     pub(crate) hosts: Vec<HostView>,
     pub(crate) vms: Vec<VmView>,
+    /// Whose certificates end when, seconds since 1970; none without keys.
+    pub(crate) certificates: Vec<(&'static str, u64)>,
 }
 
 impl Looked {
@@ -149,7 +156,19 @@ impl Looked {
         gauge(to, "evenkeel_config_pending", help, wrong)?;
         let failing = number(self.status.webhooks_failing.len() as u64);
         let help = "Webhooks to which nothing could be delivered for five minutes or more.";
-        gauge(to, "evenkeel_webhooks_failing", help, failing)
+        gauge(to, "evenkeel_webhooks_failing", help, failing)?;
+        let failing = f64::from(self.status.traces_failing.is_some());
+        let help =
+            "Whether no trace could be delivered for five minutes or more, or none is taken.";
+        gauge(to, "evenkeel_traces_failing", help, failing)?;
+        let name = "evenkeel_certificate_expiry_timestamp_seconds";
+        let help =
+            "When a certificate ends, in seconds since 1970: this host's own, the cluster's CA's.";
+        let ends = gauges(to, name, help, &["certificate"])?;
+        for (whose, second) in &self.certificates {
+            ends.with_label_values(&[whose]).set(number(*second));
+        }
+        Ok(())
     }
 
     fn of_host(&self, to: &Registry) -> anyhow::Result<()> {

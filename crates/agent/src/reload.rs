@@ -15,9 +15,9 @@ use decide::policy::settings::Settings;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::config::{Config, Webhook};
+use crate::config::{Config, Traces, Webhook};
+use crate::posting::{Posts, Ready, ready};
 use crate::steering::{Question, Steering};
-use crate::webhooks::{self, Ready, Webhooks};
 
 /// Waits for SIGHUP.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Reload {
     path: PathBuf,
     running: Config,
     /// Those that are served.
-    hooks: Vec<Webhook>,
+    served: (Vec<Webhook>, Option<Traces>),
     keyed: bool,
     signal: Signal,
 }
@@ -35,8 +35,8 @@ struct Read {
     settings: Settings,
     /// What excludes each other, if anything.
     doubtful: Option<String>,
-    /// Whether other webhooks are served.
-    hooks: bool,
+    /// The sections that name who is told, where others are told now.
+    others: Vec<&'static str>,
     /// Keys that are not as they were, and not in force before the next start.
     waiting: Vec<&'static str>,
 }
@@ -45,29 +45,30 @@ impl Reload {
     /// From here on a SIGHUP does not end the process.
     pub(crate) fn new(path: &Path, running: &Config, keyed: bool) -> anyhow::Result<Reload> {
         let signal = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-        let (running, hooks) = (running.clone(), running.webhook.clone());
-        Ok(Reload { path: path.to_owned(), running, hooks, keyed, signal })
+        let (running, served) =
+            (running.clone(), (running.webhook.clone(), running.traces.clone()));
+        Ok(Reload { path: path.to_owned(), running, served, keyed, signal })
     }
 
     /// Goes on until the loop has ended.
-    pub(crate) async fn go(
-        mut self,
-        questions: mpsc::WeakSender<Question>,
-        webhooks: Arc<Webhooks>,
-    ) {
+    pub(crate) async fn go(mut self, questions: mpsc::WeakSender<Question>, posts: Arc<Posts>) {
         while self.signal.recv().await.is_some() {
             let (path, keyed) = (self.path.clone(), self.keyed);
             let read = tokio::task::spawn_blocking(move || read_anew(&path, keyed)).await;
             let read = match read.unwrap_or_else(|error| Err(vec![error.to_string()])) {
                 Ok((config, doubtful, hooks)) => {
                     // Also where they are as before: their files may not be.
-                    webhooks.serve_anew(hooks).await;
-                    let changed = config.webhook != self.hooks;
-                    self.hooks.clone_from(&config.webhook);
+                    posts.serve_anew(hooks).await;
+                    let (webhooks, traces) = &self.served;
+                    let others = [
+                        ("[[webhook]]", config.webhook != *webhooks),
+                        ("[traces]", config.traces != *traces),
+                    ];
+                    self.served = (config.webhook.clone(), config.traces.clone());
                     Ok(Read {
                         settings: config.settings(),
                         doubtful,
-                        hooks: changed,
+                        others: others.into_iter().filter(|it| it.1).map(|it| it.0).collect(),
                         waiting: waiting(&self.running, &config),
                     })
                 }
@@ -85,18 +86,18 @@ impl Reload {
 
 type Anew = (Config, Option<String>, Vec<Ready>);
 
-/// What the file says, and the files that it names for webhooks, if an agent may go by it.
+/// What the file says, and the files that it names for webhooks and traces, if an agent may go by it.
 fn read_anew(path: &Path, keyed: bool) -> Result<Anew, Vec<String>> {
     let (config, doubtful) = Config::read(path)?;
     let unsuited = |wrong| vec![format!("{}, {wrong}", path.display())];
     config.suits(keyed).map_err(unsuited)?;
-    let hooks = webhooks::ready(path, &config.webhook)?;
+    let hooks = ready(path, &config)?;
     Ok((config, doubtful, hooks))
 }
 
 impl Steering {
     fn reload(&mut self, read: Result<Read, Vec<String>>) {
-        let Read { settings, doubtful, hooks, waiting } = match read {
+        let Read { settings, doubtful, others, waiting } = match read {
             Ok(read) => read,
             Err(found) => {
                 let words = format!("{}; what was in force before still is", found.join("; "));
@@ -110,14 +111,15 @@ impl Steering {
         if !same {
             self.handle(Event::Settings(Box::new(settings)));
         }
-        if hooks {
-            notes.push(Note::new(Step::Settings, "in force from now on: [[webhook]]"));
+        if !others.is_empty() {
+            let words = format!("in force from now on: {}", others.join(", "));
+            notes.push(Note::new(Step::Settings, words));
         }
         let waits = (!waiting.is_empty())
             .then(|| format!("not in force before evenkeeld is restarted: {}", waiting.join(", ")));
         match &waits {
             Some(words) => notes.push(Note::new(Step::Settings, words.clone())),
-            None if same && !hooks => {
+            None if same && others.is_empty() => {
                 notes.push(Note::new(Step::Settings, "read anew, and as before"))
             }
             None => {}

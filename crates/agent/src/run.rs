@@ -31,12 +31,12 @@ use crate::hold::Hold;
 use crate::http::{self, Admitted, ApiSocket, Doors, Gate, Limits, TlsListener};
 use crate::metrics::Totals;
 use crate::net::{self, Authentication, Net, NetSettings, seal};
+use crate::posting::{Posts, Ready, Teller, ready};
 use crate::recording::Recording;
 use crate::reload::Reload;
 use crate::renewal::Renewal;
 use crate::said::Said;
 use crate::steering::{Ears, Hands, Question, Steering};
-use crate::webhooks::{self, Ready, Teller, Webhooks};
 use crate::{history, journal, local, manager, monitoring};
 
 /// Events kept in the log.
@@ -100,7 +100,7 @@ pub fn check(path: &Path) -> Vec<String> {
     match Config::read(path) {
         Err(found) => found,
         Ok((config, doubtful)) => {
-            let unread = webhooks::ready(path, &config.webhook).err().unwrap_or_default();
+            let unread = ready(path, &config).err().unwrap_or_default();
             doubtful.into_iter().chain(unread).collect()
         }
     }
@@ -119,7 +119,7 @@ pub fn admitted(args: &Args) -> Result<(Config, Option<Arc<Keys>>), Vec<String>>
         // It only balances badly.
         tracing::warn!("{doubtful}");
     }
-    webhooks::ready(&args.config, &config.webhook)?;
+    ready(&args.config, &config)?;
     match keys(args, &config) {
         Ok(keys) => Ok((config, keys)),
         Err(error) => Err(vec![format!("{error:#}")]),
@@ -181,7 +181,7 @@ pub(crate) fn keys(args: &Args, config: &Config) -> anyhow::Result<Option<Arc<Ke
 /// Whatever keeps it from starting, named with its file, key or address.
 pub async fn run(args: &Args, config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<()> {
     let reload = Reload::new(&args.config, &config, keys.is_some())?;
-    let hooks = webhooks::ready(&args.config, &config.webhook);
+    let hooks = ready(&args.config, &config);
     let hooks = hooks.map_err(|wrong| anyhow::anyhow!(wrong.join("; ")))?;
     // From here on a signal waits until all is there that is to be ended in its order.
     let word = Word::listen()?;
@@ -264,7 +264,7 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
     let said = Said::within(&config.host.state);
     let drain = Arc::clone(&said.drain);
     let totals = Totals::new()?;
-    let webhooks = webhooks(&config, &host, &events, &newest_seen, &totals);
+    let posts = posts(&config, &host, &events, &newest_seen, &totals);
     let hands = Hands {
         net,
         hypervisor,
@@ -291,26 +291,26 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
         questions: question_ears,
     };
     let (seeds, authority, lot) = (config.seeds()?, config.host.ca, local::lot()?);
+    let own = keys.clone();
     let renewal = keys.map(|keys| Renewal { keys, spread, seeds, authority, name, lot });
     let asking = questions.downgrade();
-    let answers = Answers::new(questions, noted, newest_seen, said, looks.clone(), webhooks);
+    let answers = Answers::new(questions, noted, newest_seen, said, looks.clone(), posts, own);
     looks.answer_by(http::looker(Arc::clone(&api.1), answers.clone()));
     let (journal, history) = (journal_thread, history_thread);
     Ok(Agent { steering, ears, asking, answers, api, events, journal, history, recorder, renewal })
 }
 
 /// Made before anything of this start is told: what is, they are to tell.
-fn webhooks(
+fn posts(
     config: &Config,
     host: &Host,
     events: &Arc<Events>,
     newest: &watch::Receiver<u64>,
     totals: &Totals,
-) -> Arc<Webhooks> {
+) -> Arc<Posts> {
     let (cluster, host_id) = (config.cluster.name.clone(), host.id().to_string());
-    let (events, deliveries) = (Arc::clone(events), totals.deliveries.clone());
     let (teller, state) = (Teller { cluster, host_id }, &config.host.state);
-    Arc::new(Webhooks::new(teller, state, events, newest.clone(), deliveries))
+    Arc::new(Posts::new(teller, state, Arc::clone(events), newest.clone(), totals))
 }
 
 /// The driver that the configuration names.
@@ -439,7 +439,7 @@ async fn work(agent: Agent, reload: Reload, hooks: Vec<Ready>, word: Word) -> an
         recorder,
         renewal,
     } = agent;
-    let webhooks = Arc::clone(&answers.webhooks);
+    let posts = Arc::clone(&answers.posts);
     let (stop_http, http_stopped) = oneshot::channel::<()>();
     let (serves, api_ended) = oneshot::channel::<()>();
     let serving = tokio::spawn(async {
@@ -453,8 +453,8 @@ async fn work(agent: Agent, reload: Reload, hooks: Vec<Ready>, word: Word) -> an
     if let Some(renewal) = renewal {
         tokio::spawn(renewal.go(asking.clone()));
     }
-    webhooks.serve_at_start(hooks).await;
-    tokio::spawn(reload.go(asking, webhooks));
+    posts.serve_at_start(hooks).await;
+    tokio::spawn(reload.go(asking, posts));
     let (stop, stopped) = oneshot::channel();
     let mut steering = tokio::spawn(steering.go(ears, stopped));
     let ended = tokio::select! {

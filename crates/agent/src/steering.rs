@@ -368,7 +368,7 @@ impl Steering {
             return;
         }
         let now = self.clock.now();
-        let told: Vec<Told> =
+        let mut told: Vec<Told> =
             notes.iter().map(|note| views::event(&self.host, self.clock, now, note)).collect();
         for event in &told {
             let (move_id, vm) =
@@ -382,7 +382,7 @@ impl Steering {
                 event.reason
             );
         }
-        self.count(notes, &told);
+        self.count(notes, &mut told);
         let records: Vec<Vec<u8>> =
             told.iter().filter_map(|event| serde_json::to_vec(event).ok()).collect();
         match self.events.note(&records) {
@@ -393,13 +393,16 @@ impl Steering {
         }
     }
 
-    fn count(&self, notes: &[Note], told: &[Told]) {
+    /// Counts them, and has the end of a move say what its copy took.
+    fn count(&self, notes: &[Note], told: &mut [Told]) {
         self.totals.told(told.iter());
         let done = notes.iter().zip(told).filter(|(_, told)| told.step == Step::Done);
-        for id in done.filter_map(|(note, _)| note.move_id) {
+        for (id, told) in done.filter_map(|(note, told)| Some((note.move_id?, told))) {
             let left = self.host.stories().rev().find(|story| story.move_id == id);
             if let Some(story) = left.filter(|_| id.host == self.host.id()) {
-                self.totals.left(&views::one_move(self, story));
+                let moved = views::one_move(self, story);
+                self.totals.left(&moved);
+                told.copy = Some(views::copy(&moved));
             }
         }
     }

@@ -127,6 +127,7 @@ mod tests {
             reason: reason.to_owned(),
             peer: None,
             cost_percent: None,
+            copy: None,
         }
     }
 

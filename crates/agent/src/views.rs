@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use api::{
-    Balancer, BestHost, BestHostRequest, Choice, Decision, Event, FlowView, HostView, MoveView,
-    NextHourView, Plan, PlannedMove, Problem, QueueView, ShareView, Status, Step as Told,
+    Balancer, BestHost, BestHostRequest, Choice, CopyView, Decision, Event, FlowView, HostView,
+    MoveView, NextHourView, Plan, PlannedMove, Problem, QueueView, ShareView, Status, Step as Told,
     Unsettled, UplinkView, VmPlace, VmView,
 };
 use decide::host::Host;
@@ -52,6 +52,7 @@ pub(crate) fn status(at_work: &Steering) -> Status {
         config: at_work.config.clone(),
         // Told by whoever serves them.
         webhooks_failing: Vec::new(),
+        traces_failing: None,
         alarms: alarms(host),
     }
 }
@@ -442,7 +443,14 @@ pub(crate) fn event(host: &Host, clock: Clock, now: Time, note: &Note) -> Event 
         reason: note.reason.clone(),
         peer: note.peer.map(|peer| host.name_of(peer)),
         cost_percent: note.cost.map(cost_percent),
+        copy: None,
     }
+}
+
+/// What a move's copy has taken.
+pub(crate) fn copy(moved: &MoveView) -> CopyView {
+    let MoveView { copied_bytes, rounds, total_ms, downtime_ms, .. } = *moved;
+    CopyView { copied_bytes, rounds, total_ms, downtime_ms }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]

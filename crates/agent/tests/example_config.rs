@@ -92,6 +92,21 @@ fn the_webhook_that_the_example_shows_is_one_with_every_key() {
     assert!(read[0].ca_file.is_some() && read[0].url.tls);
 }
 
+/// The same of the traces.
+#[test]
+fn the_traces_that_the_example_shows_have_every_key() {
+    let text = example();
+    assert_eq!(read(&text).expect("it is read").traces, None, "off by default");
+    let lines: Vec<&str> = text.lines().skip_while(|line| *line != "#[traces]").take(4).collect();
+    let section = lines.iter().map(|line| format!("{}\n", &line[1..])).collect::<String>();
+    let with = |section: &str| read(&format!("{text}\n{section}"));
+    assert!(with(&section).unwrap_err()[0].contains("write https"), "a header wants https");
+    let traces = with(&section.replace("http:", "https:")).expect("it is read").traces;
+    let traces = traces.expect("the section is there");
+    assert_eq!((&*traces.url.path, traces.url.port), ("/v1/traces", 4318));
+    assert!(traces.header_file.is_some() && traces.ca_file.is_some());
+}
+
 #[test]
 fn a_key_that_the_agent_does_not_know_is_refused() {
     let wrong = with_every_key().replace("cpu_used =", "cpu_usd =");

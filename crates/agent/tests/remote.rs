@@ -1,10 +1,13 @@
 //! A real agent with keys that serves its API over TCP too: tokens and the audit log outlive it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use api::client::{Client, ClientError, Remote};
 use api::{AuditFilter, BalancerRequest, Role, TokenRequest};
+use trust::keys::Keys;
 
 use alone::Agent;
 
@@ -28,6 +31,31 @@ fn make_keys(agent: &Agent) {
     fs::write(&request, gives(&["keys", "request", "--config", &config])).expect("written");
     gives(&["ca", "sign", &request, "--out", &grant, "--folder", &ca]);
     gives(&["keys", "install", &grant, "--config", &config]);
+}
+
+/// What Prometheus gets.
+fn metrics(agent: &Agent) -> String {
+    let mut stream = UnixStream::connect(agent.folder.path().join("api")).expect("it listens");
+    let asked = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(asked).expect("asked");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("answered");
+    text
+}
+
+#[tokio::test]
+async fn metrics_tell_when_the_certificates_end() {
+    let mut agent = Agent::new("127.78.0.8");
+    make_keys(&agent);
+    agent.start_with(&[]);
+    agent.has_told(0).await;
+    let held = Keys::load(&agent.folder.path().join("state/keys")).expect("there").held();
+    let text = metrics(&agent);
+    for (whose, ends) in [("host", held.identity.ends), ("ca", held.ca_ends)] {
+        let name = "evenkeel_certificate_expiry_timestamp_seconds";
+        let line = format!("\n{name}{{certificate=\"{whose}\"}} {}\n", ends.0);
+        assert!(text.contains(&line), "{line} is not in {text}");
+    }
 }
 
 #[tokio::test]

@@ -92,6 +92,9 @@ pub struct Status {
     /// Webhooks that fail, one sentence each: which, since when, why, and how many events wait.
     #[serde(default)]
     pub webhooks_failing: Vec<String>,
+    /// The same of traces, if they fail.
+    #[serde(default)]
+    pub traces_failing: Option<String>,
     /// What needs a person, most urgent first.
     pub alarms: Vec<String>,
 }
@@ -363,6 +366,25 @@ pub struct Event {
     pub peer: Option<String>,
     /// A cost or relief that was judged, percent of pressure.
     pub cost_percent: Option<f64>,
+    /// Of `done`: what the copy took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub copy: Option<CopyView>,
+}
+
+/// What the copy of a move that was made has taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct CopyView {
+    /// Bytes that were sent.
+    pub copied_bytes: u64,
+    /// Rounds of the copy.
+    pub rounds: u32,
+    /// From its start until the VM was seen running at its new host, where that was seen.
+    pub total_ms: Option<u64>,
+    /// The same from the pause of the guest.
+    pub downtime_ms: Option<u64>,
 }
 
 /// The steps of the method, and what else is worth noting.

@@ -40,6 +40,7 @@ fn all() -> String {
     one::<MoveRequest>(&mut text);
     one::<MoveStarted>(&mut text);
     one::<Event>(&mut text);
+    one::<CopyView>(&mut text);
     one::<Step>(&mut text);
     one::<Why>(&mut text);
     one::<Plan>(&mut text);

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use anyhow::Context;
 use decide::units::HostId;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -70,11 +71,19 @@ impl Identity {
         if of != host {
             return Err(NoHost("its serial number is another host's"));
         }
-        let second = |at: i64| Unix(u64::try_from(at).unwrap_or(0));
         let begins = second(read.validity().not_before.timestamp());
         let ends = second(read.validity().not_after.timestamp());
         Ok(Identity { host, addresses, issued, begins, ends })
     }
+}
+
+/// Until when a certificate holds, whosever it is.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn ends(certificate: &[u8]) -> anyhow::Result<Unix> {
+    let (_rest, read) = X509Certificate::from_der(certificate).context("no certificate")?;
+    Ok(second(read.validity().not_after.timestamp()))
 }
 
 /// The subject of a host's certificate, in the form of RFC 4514: no two hosts have the same.
@@ -114,6 +123,10 @@ fn named<'a>(
         }
     }
     Ok((host.ok_or(NoHost("it names no host"))?, addresses))
+}
+
+fn second(at: i64) -> Unix {
+    Unix(u64::try_from(at).unwrap_or(0))
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

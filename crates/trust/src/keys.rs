@@ -22,7 +22,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, crypto};
 
 use crate::folder;
-use crate::identity::{Identity, Unix};
+use crate::identity::{Identity, Unix, ends};
 use crate::request::NEXT_KEY;
 use crate::revoked::Revoked;
 use crate::ring::{Ring, Root, SPREADS};
@@ -49,6 +49,8 @@ pub struct Keys {
 pub struct Held {
     /// This host, as its certificate names it.
     pub identity: Identity,
+    /// Until when the CA's certificate holds.
+    pub ca_ends: Unix,
     /// Who is revoked.
     pub revoked: Revoked,
     /// What is the same on all hosts, by a hash: two hosts with the same one have nothing to tell each other.
@@ -138,6 +140,7 @@ impl Held {
                 .with_context(|| format!("{}: no certificate in PEM", place(name)))
         };
         let ca = certificate(CA_CERTIFICATE)?;
+        let ca_ends = ends(&ca).with_context(|| place(CA_CERTIFICATE))?;
         let own = certificate(HOST_CERTIFICATE)?;
         let identity = Identity::of(&own).with_context(|| place(HOST_CERTIFICATE))?;
         let provider = provider();
@@ -172,6 +175,7 @@ impl Held {
         let mark = digest(&SHA256, &mark).as_ref().try_into().context("a SHA-256")?;
         Ok(Held {
             identity,
+            ca_ends,
             revoked,
             mark,
             newest: ring.newest(),

@@ -39,7 +39,11 @@ impl Bed {
         let folder = self.at(&format!("keys{host}"));
         let came = grant.install(&folder, NOW).expect("installed").expect("a certificate");
         assert_eq!((came.host, came.issued), (HostId(host), NOW));
-        Keys::load(&folder).expect("loaded")
+        let keys = Keys::load(&folder).expect("loaded");
+        let ends = (keys.held().identity.ends, keys.held().ca_ends);
+        let after = |days: u64| Unix(NOW.0 + days * 24 * 3600);
+        assert_eq!(ends, (after(30), after(20 * 365)));
+        keys
     }
 }
 

@@ -208,6 +208,10 @@ config: string | null,
  */
 webhooks_failing: Array<string>,
 /**
+ * The same of traces, if they fail.
+ */
+traces_failing: string | null,
+/**
  * What needs a person, most urgent first.
  */
 alarms: Array<string>, };
@@ -646,7 +650,32 @@ peer: string | null,
 /**
  * A cost or relief that was judged, percent of pressure.
  */
-cost_percent: number | null, };
+cost_percent: number | null,
+/**
+ * Of `done`: what the copy took.
+ */
+copy?: CopyView, };
+
+/**
+ * What the copy of a move that was made has taken.
+ */
+export type CopyView = {
+/**
+ * Bytes that were sent.
+ */
+copied_bytes: number,
+/**
+ * Rounds of the copy.
+ */
+rounds: number,
+/**
+ * From its start until the VM was seen running at its new host, where that was seen.
+ */
+total_ms: number | null,
+/**
+ * The same from the pause of the guest.
+ */
+downtime_ms: number | null, };
 
 /**
  * The steps of the method, and what else is worth noting.

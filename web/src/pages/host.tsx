@@ -79,6 +79,7 @@ function Facts({ host: { seen, report } }: { host: OverviewHost }) {
     if (report.status.config) facts.push(["Not in force", report.status.config]);
     // An agent of an earlier version does not say.
     for (const failing of report.status.webhooks_failing ?? []) facts.push(["Webhook fails", failing]);
+    if (report.status.traces_failing) facts.push(["Traces fail", report.status.traces_failing]);
   }
   return (
     <FactList facts={facts} />

@@ -100,7 +100,7 @@ impl fmt::Debug for Url {
 impl Url {
     /// # Errors
     /// What is wrong, and what to write; nothing of the URL.
-    fn read(text: &str) -> Result<Url, &'static str> {
+    pub(super) fn read(text: &str) -> Result<Url, &'static str> {
         let none = "this is no URL to post to; write \"https://example.org/hook\"";
         if text.len() > URL_MAX {
             return Err("the URL is too long; 2048 bytes at most");
@@ -113,7 +113,9 @@ impl Url {
         };
         let authority = uri.authority().ok_or(none)?;
         if authority.as_str().contains('@') {
-            return Err("a URL with a user or password is not taken; bodies are signed instead");
+            return Err(
+                "a URL with a user or password is not taken; name the file of a secret instead",
+            );
         }
         if text.contains('#') {
             return Err("what follows `#` is never sent; leave it out");
@@ -128,20 +130,30 @@ impl Url {
         if host.is_empty() || port == 0 {
             return Err(none);
         }
-        let here = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if !tls && !here {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Url { tls, host, port, authority: authority.to_string(), path })
+    }
+
+    /// Whether nobody between here and there reads what is posted: by TLS, or within this machine.
+    pub(super) fn keeps_secrets(&self) -> bool {
+        self.tls || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    /// The same, for what nobody else may read.
+    fn private(text: &str) -> Result<Url, &'static str> {
+        let url = Url::read(text)?;
+        if !url.keeps_secrets() {
             return Err(
                 "http is taken at loopback addresses alone (http://127.0.0.1:8080/hook); write https",
             );
         }
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Url { tls, host, port, authority: authority.to_string(), path })
+        Ok(url)
     }
 }
 
 impl<'de> Deserialize<'de> for Url {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Url, D::Error> {
-        Url::read(&String::deserialize(from)?).map_err(D::Error::custom)
+        Url::private(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }
 
@@ -174,10 +186,10 @@ mod tests {
             ("http://example.org/", "write https"),
             ("http://localhost/", "write https"),
             ("http://198.18.0.1/", "write https"),
-            ("https://me:s3cret@example.org/", "signed instead"),
+            ("https://me:s3cret@example.org/", "a secret instead"),
             ("https://example.org/#s3cret", "leave it out"),
         ] {
-            let why = Url::read(wrong).expect_err(wrong);
+            let why = Url::private(wrong).expect_err(wrong);
             assert!(why.contains(words) && !why.contains("s3cret"), "{wrong}: {why}");
         }
         let long = format!("https://example.org/{}", "a".repeat(URL_MAX));

@@ -37,6 +37,7 @@ fn looked() -> Looked {
         },
         "doing": "nothing", "config": null, "alarms": ["a VM is down"],
         "webhooks_failing": ["https://example.org/…: nothing delivered"],
+        "traces_failing": "https://example.org/…: nothing delivered",
     }));
     let hosts = vec![
         host("host1", "alive", true),
@@ -44,7 +45,8 @@ fn looked() -> Looked {
         host("host3", "gone", false),
     ];
     let vms = vec![vm("web", Some(512)), vm("a \"name\"\n", None)];
-    Looked { totals: Totals::new().unwrap(), status, hosts, vms }
+    let certificates = vec![("host", 1_800_000_000), ("ca", 2_100_000_000)];
+    Looked { totals: Totals::new().unwrap(), status, hosts, vms, certificates }
 }
 
 fn event(step: Step) -> Event {
@@ -75,8 +77,12 @@ fn every_figure_is_there_in_base_units_and_none_that_is_not_known() {
         "evenkeel_vm_info{name=\"a \\\"name\\\"\\n\",state=\"running\",vm=\"id-of-a \\\"name\\\"\\n\"} 1",
         "evenkeel_events_total{step=\"done\"} 0",
         "evenkeel_webhooks_failing 1",
+        "evenkeel_traces_failing 1",
+        "evenkeel_trace_deliveries_total{outcome=\"failed\"} 0",
         "evenkeel_webhook_deliveries_total{outcome=\"dropped\"} 0",
         "evenkeel_move_downtime_seconds_count 0",
+        "evenkeel_certificate_expiry_timestamp_seconds{certificate=\"host\"} 1800000000",
+        "evenkeel_certificate_expiry_timestamp_seconds{certificate=\"ca\"} 2100000000",
     ] {
         assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
     }

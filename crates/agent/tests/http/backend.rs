@@ -125,6 +125,7 @@ pub(crate) fn event(seq: u64, move_id: &str) -> Event {
         reason: "has room".to_owned(),
         peer: Some("host2".to_owned()),
         cost_percent: Some(3.1),
+        copy: None,
     }
 }
 
@@ -147,6 +148,7 @@ pub(crate) fn status() -> Status {
         doing: "no host is hot".to_owned(),
         config: None,
         webhooks_failing: vec![],
+        traces_failing: None,
         alarms: vec![],
     }
 }

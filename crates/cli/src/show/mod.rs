@@ -79,6 +79,9 @@ pub(crate) fn status(status: &Status, look: Look) -> String {
     for failing in &status.webhooks_failing {
         line("webhook", failing.clone(), Some(Color::Yellow));
     }
+    if let Some(failing) = &status.traces_failing {
+        line("traces", failing.clone(), Some(Color::Yellow));
+    }
     for alarm in &status.alarms {
         line("ALARM", alarm.clone(), Some(Color::Red));
     }

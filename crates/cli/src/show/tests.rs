@@ -53,6 +53,7 @@ fn status() -> Status {
         doing: "moving web to host2".to_owned(),
         config: Some("host.port waits for a restart".to_owned()),
         webhooks_failing: vec!["https://example.org/…: nothing delivered since 03:10".to_owned()],
+        traces_failing: Some("http://collector:4318/…: it answers 503".to_owned()),
         alarms: vec!["db: its tap is missing".to_owned()],
     }
 }
@@ -202,6 +203,7 @@ fn events() -> Vec<Event> {
         reason: "room for 1,200 s".to_owned(),
         peer: Some("host2".to_owned()),
         cost_percent: Some(3.1),
+        copy: None,
     };
     let alarm = Event {
         seq: 42,
@@ -246,6 +248,7 @@ fn the_status() {
             doing         moving web to host2
             config        host.port waits for a restart
             webhook       https://example.org/…: nothing delivered since 03:10
+            traces        http://collector:4318/…: it answers 503
             ALARM         db: its tap is missing
         "#]],
     );
@@ -255,6 +258,7 @@ fn the_status() {
         balancer_on: false,
         config: None,
         webhooks_failing: vec![],
+        traces_failing: None,
         alarms: vec![],
         uplink: quiet,
         ..status()

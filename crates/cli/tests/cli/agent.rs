@@ -506,6 +506,7 @@ pub(crate) fn status() -> Status {
         doing: "nothing: no host is hot".to_owned(),
         config: None,
         webhooks_failing: vec![],
+        traces_failing: None,
         alarms: vec![],
     }
 }
@@ -653,6 +654,7 @@ pub(crate) fn event(seq: u64, step: Step) -> Event {
         reason: "as the test says".to_owned(),
         peer: None,
         cost_percent: None,
+        copy: None,
     }
 }
 

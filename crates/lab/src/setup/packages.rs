@@ -14,8 +14,8 @@ use anyhow::{Context, bail};
 use super::{clear, finish};
 
 /// gcc builds the guest's program (Rust's linker needs it anyhow); clang the program at the taps, and no other version makes
-/// the same bytes; systemd judges the unit that is shipped.
-const NEEDED: [&str; 9] = [
+/// the same bytes; systemd judges the unit that is shipped; python3 runs what docs/ shows in that language.
+const NEEDED: [&str; 10] = [
     QEMU,
     "busybox-static",
     "iproute2",
@@ -25,6 +25,7 @@ const NEEDED: [&str; 9] = [
     "libc6-dev",
     "clang-14",
     "systemd",
+    "python3",
 ];
 
 const QEMU: &str = "qemu-system-x86";

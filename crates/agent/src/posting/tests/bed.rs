@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use api::{Delivery, Event, Step};
@@ -33,9 +33,10 @@ use trust::identity::Unix;
 use trust::keys::{CA_CERTIFICATE, HOST_CERTIFICATE, HOST_KEY};
 use trust::request::{Wanted, make};
 
-use super::super::{Ready, Teller, Webhooks, ready};
+use super::super::ready::{of_traces, of_webhook};
+use super::super::{Posts, Ready, Teller};
 use crate::clock::unix_seconds;
-use crate::config::{Told, Webhook};
+use crate::config::{Told, Traces, Webhook};
 use crate::metrics::Totals;
 
 /// Far more than anything here takes; each is a look at what has happened.
@@ -81,6 +82,7 @@ pub(super) fn event(step: Step, reason: &str) -> Event {
         reason: reason.to_owned(),
         peer: None,
         cost_percent: None,
+        copy: None,
     }
 }
 
@@ -103,7 +105,7 @@ pub(super) struct Bed {
     events: Arc<Events>,
     newest: watch::Sender<u64>,
     totals: Totals,
-    webhooks: Webhooks,
+    posts: Posts,
 }
 
 impl Bed {
@@ -117,22 +119,20 @@ impl Bed {
         let (newest, seen) = watch::channel(before);
         let totals = Totals::new().expect("metrics");
         let teller = Teller { cluster: "prod".to_owned(), host_id: "host-id".to_owned() };
-        let deliveries = totals.deliveries.clone();
-        let webhooks = Webhooks::new(teller, folder.path(), Arc::clone(&events), seen, deliveries);
-        Bed { folder, events, newest, totals, webhooks }
+        let posts = Posts::new(teller, folder.path(), Arc::clone(&events), seen, &totals);
+        Bed { folder, events, newest, totals, posts }
     }
 
     /// What a start of the agent does after its end.
     pub(super) async fn start_anew(&mut self) {
-        self.webhooks.tasks.lock().await.shutdown().await;
+        self.posts.tasks.lock().await.shutdown().await;
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
         // Its log is to be open once.
         let events = Arc::new(Events::open(self.folder.path(), 1).expect("a log"));
         let (newest, seen) = watch::channel(0);
         let teller = Teller { cluster: String::new(), host_id: String::new() };
-        let deliveries = self.totals.deliveries.clone();
-        self.webhooks =
-            Webhooks::new(teller, self.folder.path(), Arc::clone(&events), seen, deliveries);
+        self.posts =
+            Posts::new(teller, self.folder.path(), Arc::clone(&events), seen, &self.totals);
         (self.events, self.newest) = (events, newest);
         *self = Bed::within(folder);
     }
@@ -145,12 +145,12 @@ impl Bed {
 
     /// As after a SIGHUP.
     pub(super) async fn serve(&self, hooks: Vec<Ready>) {
-        self.webhooks.serve_anew(hooks).await;
+        self.posts.serve_anew(hooks).await;
     }
 
     /// As at a start, at which something may have been noted already.
     pub(super) async fn serve_at_start(&self, hooks: Vec<Ready>) {
-        self.webhooks.serve_at_start(hooks).await;
+        self.posts.serve_at_start(hooks).await;
     }
 
     /// As the loop does.
@@ -162,7 +162,21 @@ impl Bed {
     }
 
     pub(super) fn failing(&self) -> Vec<String> {
-        self.webhooks.failing()
+        self.posts.webhooks.failing.told()
+    }
+
+    pub(super) fn traces_failing(&self) -> Option<String> {
+        self.posts.traces.failing.told().pop()
+    }
+
+    /// Traces that were delivered, and given up.
+    pub(super) fn traces(&self) -> (u64, u64) {
+        (self.totals.traces.delivered.get(), self.totals.traces.dropped.get())
+    }
+
+    /// Waits until so many tries to deliver a trace have failed.
+    pub(super) async fn traces_have_failed(&self, tries: u64) {
+        until("a trace fails", || self.totals.traces.failed.get() == tries).await;
     }
 
     pub(super) fn delivered(&self) -> u64 {
@@ -195,6 +209,10 @@ impl Bed {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
     Status(u16),
+    /// With a header that says when to come again, in seconds.
+    Later(u16, u64),
+    /// It is taken, but for a span.
+    Partly,
     /// Never.
     Hang,
     /// Ends the connection.
@@ -216,7 +234,20 @@ pub(super) struct Got {
     pub(super) timestamp: String,
     pub(super) signature: String,
     pub(super) body: Bytes,
-    pub(super) delivery: Delivery,
+    pub(super) key: String,
+    pub(super) delivery: Parsed,
+}
+
+/// The body, where it is that of a webhook.
+#[derive(Debug)]
+pub(super) struct Parsed(Option<Delivery>);
+
+impl Deref for Parsed {
+    type Target = Delivery;
+
+    fn deref(&self) -> &Delivery {
+        self.0.as_ref().expect("a delivery")
+    }
 }
 
 type Script = Arc<Mutex<VecDeque<Answer>>>;
@@ -283,7 +314,18 @@ impl Receiver {
         hook.events = events.to_vec();
         hook.secret_file = self.folder.path().join("hook.key");
         hook.ca_file = self.tls.then_some(ca);
-        ready(&PathBuf::from("evenkeel.toml"), &[hook]).expect("files as they are to be").remove(0)
+        of_webhook(&hook).expect("files as they are to be")
+    }
+
+    /// A receiver of traces here, which asks for a header.
+    pub(super) fn ready_for_traces(&self) -> Ready {
+        let file = self.folder.path().join("header");
+        fs::write(&file, "x-key: s3cret\n").expect("written");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("set");
+        let url = format!("http://{}/v1/traces", self.address);
+        let json = serde_json::json!({ "url": url, "header_file": file });
+        let traces: Traces = serde_json::from_value(json).expect("a section");
+        of_traces(&traces).expect("files as they are to be")
     }
 
     /// The next so many; waits for them.
@@ -351,7 +393,8 @@ async fn answer(
             // Whoever does not wait for it has ended.
             let _ = tell.send(read(request).await);
             let (status, body) = match next {
-                Answer::Status(status) => (status, Body::Short),
+                Answer::Status(status) | Answer::Later(status, _) => (status, Body::Short),
+                Answer::Partly => (200, Body::Partly),
                 Answer::Redirect(_) => (302, Body::Short),
                 Answer::Endless(status) => (status, Body::Endless),
                 Answer::Hang => std::future::pending().await,
@@ -361,6 +404,9 @@ async fn answer(
                 }
             };
             let mut response = Response::builder().status(status);
+            if let Answer::Later(_, seconds) = next {
+                response = response.header("retry-after", seconds);
+            }
             if let Answer::Redirect(port) = next {
                 response = response.header("location", format!("http://127.0.0.1:{port}/hook"));
             }
@@ -387,7 +433,8 @@ async fn read(request: Request<Incoming>) -> Got {
         id: header("webhook-id"),
         timestamp: header("webhook-timestamp"),
         signature: header("webhook-signature"),
-        delivery: serde_json::from_slice(&body).expect("a delivery"),
+        key: header("x-key"),
+        delivery: Parsed(serde_json::from_slice(&body).ok()),
         body,
     }
 }
@@ -414,7 +461,8 @@ async fn endless_head(
         timestamp: none(),
         signature: none(),
         body,
-        delivery,
+        key: none(),
+        delivery: Parsed(Some(delivery)),
     };
     let _ = tell.send(got);
     let mut sent = stream.write_all(b"HTTP/1.1 200 OK\r\n").await;
@@ -423,9 +471,10 @@ async fn endless_head(
     }
 }
 
-/// A body of `why`, or one of zeros without an end.
+/// No body, one of OTLP's answers, or one of zeros without an end.
 enum Body {
     Short,
+    Partly,
     Endless,
 }
 
@@ -434,12 +483,18 @@ impl hyper::body::Body for Body {
     type Error = Infallible;
 
     fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
+        mut self: std::pin::Pin<&mut Self>,
         _context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         const PART: Bytes = Bytes::from_static(&[b'0'; 4096]);
+        const PARTLY: &[u8] =
+            b"{\"partialSuccess\":{\"rejectedSpans\":\"1\",\"errorMessage\":\"too old\"}}";
         std::task::Poll::Ready(match *self {
             Body::Short => None,
+            Body::Partly => {
+                *self = Body::Short;
+                Some(Ok(Frame::data(Bytes::from_static(PARTLY))))
+            }
             Body::Endless => Some(Ok(Frame::data(PART))),
         })
     }

@@ -1,4 +1,4 @@
-//! Hooks against real receivers on loopback, which take, fail, hang, redirect and babble. Time stands still but where a test moves it.
+//! Webhooks and traces against real receivers on loopback, which take, fail, hang, redirect and babble. Time stands still but where a test moves it.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use api::Step;
 use tokio::time::advance;
 
 use self::bed::{Answer, Bed, Got, Receiver, Still, event, signed};
-use super::hook::WAITING_MAX;
+use super::queue::WAITING_MAX;
 use crate::config::Told;
 
 mod bed;
@@ -272,4 +272,95 @@ async fn one_that_hangs_keeps_no_other_from_being_told() {
     bed.note(&[event(Step::Alarm, "one"), event(Step::Alarm, "two")]);
     hangs.got(1).await;
     assert_eq!(receiver.got(2).await.len(), 2);
+}
+
+/// The steps of two moves, whose ids are of this host: one that was made, one that nobody took.
+fn moves() -> Vec<api::Event> {
+    let of = |id: &str, step, words| {
+        let move_id = Some(format!("host-id.1.{id}"));
+        api::Event { move_id, ..event(step, words) }
+    };
+    vec![
+        of("1", Step::Monitoring, "hot"),
+        of("1", Step::Copy, "copying"),
+        of("1", Step::Done, "there"),
+        of("2", Step::Monitoring, "hot"),
+        of("2", Step::Request, "asked"),
+        of("2", Step::Abandoned, "nobody"),
+    ]
+}
+
+/// The names of a trace's spans.
+fn names(got: &Got) -> Vec<String> {
+    let body: serde_json::Value = serde_json::from_slice(&got.body).expect("JSON");
+    let spans = body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().expect("spans");
+    spans.iter().map(|span| span["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn moves_that_are_over_are_posted_as_traces_beside_what_a_webhook_gets() {
+    let _still = Still::new();
+    let mut traces = Receiver::start(&[]).await;
+    let mut hook = Receiver::start(&[]).await;
+    let bed = Bed::new();
+    bed.serve(vec![traces.ready_for_traces(), hook.ready(&[Told::Moves])]).await;
+    bed.note(&moves());
+    let got = traces.got(2).await;
+    assert_eq!(names(&got[0]), ["move", "copy"]);
+    assert_eq!(names(&got[1]), ["move", "request"]);
+    for got in &got {
+        assert_eq!((&*got.path, &*got.kind), ("/v1/traces", "application/json"));
+        assert_eq!((&*got.key, &*got.signature), ("s3cret", ""));
+    }
+    assert_eq!(kinds(&hook.got(3).await), ["move.begun", "move.done", "move.failed"]);
+    assert!(traces.nothing().await && hook.nothing().await);
+    assert_eq!((bed.traces(), bed.delivered(), bed.dropped()), ((2, 0), 3, 0));
+}
+
+#[tokio::test]
+async fn a_collector_says_when_to_come_again_and_gets_the_same() {
+    let _still = Still::new();
+    let mut receiver = Receiver::start(&[Answer::Later(503, 100), Answer::Partly]).await;
+    let bed = Bed::new();
+    bed.serve(vec![receiver.ready_for_traces()]).await;
+    bed.note(&moves());
+    let first = receiver.got(1).await.remove(0);
+    bed.traces_have_failed(1).await;
+    advance(Duration::from_secs(99)).await;
+    assert!(receiver.nothing().await, "it waits");
+    advance(Duration::from_secs(2)).await;
+    let got = receiver.got(2).await;
+    assert_eq!(got[0].body, first.body);
+    assert_eq!(names(&got[1]), ["move", "request"]);
+    bed.settled(6).await;
+    // That a part was not taken is no reason to send it again.
+    assert_eq!(bed.traces(), (2, 0));
+    assert_eq!(bed.traces_failing(), None);
+}
+
+#[tokio::test]
+async fn what_a_collector_refuses_is_given_up_said_and_holds_nothing_up() {
+    let _still = Still::new();
+    let mut receiver = Receiver::start(&[Answer::Status(400), Answer::Hang]).await;
+    let bed = Bed::new();
+    bed.serve(vec![receiver.ready_for_traces()]).await;
+    bed.note(&moves()[..3]);
+    assert_eq!(names(&receiver.got(1).await[0]), ["move", "copy"]);
+    bed.traces_have_failed(1).await;
+    assert_eq!(bed.traces(), (0, 1));
+    let told = bed.traces_failing().expect("it is said at once");
+    for words in ["http://127.0.0.1:", "it answers 400", "0 wait, 1 given up"] {
+        assert!(told.contains(words) && !told.contains("s3cret"), "{told}");
+    }
+    assert!(bed.failing().is_empty(), "no webhook fails");
+    bed.note(&moves()[3..]);
+    advance(Duration::from_secs(2)).await;
+    assert_eq!(names(&receiver.got(1).await[0]), ["move", "request"]);
+    // No answer: it is tried again.
+    advance(Duration::from_millis(10_001)).await;
+    bed.traces_have_failed(2).await;
+    advance(LATER).await;
+    assert_eq!(names(&receiver.got(1).await[0]), ["move", "request"]);
+    bed.settled(6).await;
+    assert_eq!((bed.traces(), bed.traces_failing()), ((1, 1), None));
 }

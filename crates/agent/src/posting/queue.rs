@@ -1,4 +1,4 @@
-//! One hook: the events that it is told wait as numbers, the oldest is posted until it is taken, then the next.
+//! One receiver: the events that it is to have wait as numbers, the oldest is posted until it is taken, then the next.
 //!
 //! ```text
 //!   look (new numbers) ──▶ none waits ──▶ sleep until an event is noted
@@ -8,13 +8,13 @@
 //! ```
 //!
 //! **Invariant:** one delivery at a time, in the order of the log; the next begins when the one before was taken or given up.
-//! **Invariant:** at most [`WAITING_MAX`] wait: the oldest are given up, counted, and that is said once until the hook is well.
+//! **Invariant:** at most [`WAITING_MAX`] wait: the oldest are given up, counted, and that is said once until the receiver is well.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::store::{Events, Noted};
+use drivers::store::{Events, Noted, StoreError};
 use hyper::body::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -22,11 +22,9 @@ use tokio::time::{Instant, sleep};
 
 use super::courier::{Failure, post};
 use super::cursors::Cursors;
-use super::message::{message, wanted};
-use super::ready::Ready;
-use super::{Failing, Teller, Webhooks};
+use super::ready::{Gets, Ready};
+use super::{Account, Posts, Teller, traces, webhook};
 use crate::clock::{date, unix_seconds};
-use crate::metrics::Deliveries;
 
 /// Events that wait for a receiver.
 pub(super) const WAITING_MAX: usize = 1000;
@@ -35,20 +33,19 @@ const READ_MAX: usize = 256;
 /// Until the second try; then twice as long each time.
 const DELAY: Duration = Duration::from_secs(1);
 const DELAY_MAX: Duration = Duration::from_secs(300);
-/// A hook that fails for so long is said to.
+/// A receiver that fails for so long is said to.
 const LONG: Duration = Duration::from_secs(300);
 /// An event that a receiver refuses for so long is given up, so that the others come.
 const REFUSED_MAX: Duration = Duration::from_secs(3600);
 
-/// A hook at work.
-pub(super) struct Hook {
+/// The queue of a receiver, at work.
+pub(super) struct Queue {
     ready: Ready,
     teller: Teller,
     events: Arc<Events>,
     newest: watch::Receiver<u64>,
     cursors: Cursors,
-    deliveries: Deliveries,
-    failing: Failing,
+    account: Account,
     /// The last event that was looked at.
     seen: u64,
     /// Those that the receiver is to have, oldest first.
@@ -58,6 +55,16 @@ pub(super) struct Hook {
     trouble: Option<Trouble>,
     /// Its cursor cannot be kept, and that was said.
     unkept: bool,
+}
+
+/// What is to be posted of an event.
+enum Written {
+    /// This, under this id.
+    Post(String, Bytes),
+    /// Nothing: it ends no story that is to be told.
+    Nothing,
+    /// The log does not have it any more.
+    Lost,
 }
 
 /// Since when, and how often, nothing could be delivered.
@@ -70,16 +77,19 @@ struct Trouble {
     refused: Option<(u64, Instant)>,
 }
 
-impl Hook {
-    pub(super) fn new(of: &Webhooks, ready: Ready, after: u64) -> Hook {
-        Hook {
+impl Queue {
+    pub(super) fn new(of: &Posts, ready: Ready, after: u64) -> Queue {
+        let account = match ready.gets {
+            Gets::Events { .. } => &of.webhooks,
+            Gets::Traces { .. } => &of.traces,
+        };
+        Queue {
+            account: account.clone(),
             ready,
             teller: of.teller.clone(),
             events: Arc::clone(&of.events),
             newest: of.newest.clone(),
             cursors: of.cursors.clone(),
-            deliveries: of.deliveries.clone(),
-            failing: of.failing.clone(),
             seen: after,
             waiting: VecDeque::new(),
             dropped: 0,
@@ -110,13 +120,15 @@ impl Hook {
         self.look().await?;
         let Some(&seq) = self.waiting.front() else { return Ok(false) };
         match self.message(seq).await? {
-            Some((id, body)) => {
-                post(&self.ready, &id, body).await?;
-                self.deliveries.delivered.inc();
+            Written::Post(id, body) => {
+                if let Some(partly) = post(&self.ready, &id, body).await? {
+                    tracing::warn!("{}: of {id} {partly}", self.ready);
+                }
+                self.account.deliveries.delivered.inc();
                 self.well();
             }
-            // The log has lost it meanwhile.
-            None => self.give_up("it is not in the event log any more"),
+            Written::Nothing => {}
+            Written::Lost => self.give_up("it is not in the event log any more"),
         }
         self.settle(seq).await;
         Ok(true)
@@ -134,8 +146,10 @@ impl Hook {
         while self.seen < newest {
             let read = self.read(self.seen + 1, READ_MAX).await?;
             self.seen = read.last().map_or(newest, |noted| noted.seq);
-            let told = &self.ready.told;
-            let wanted = read.iter().filter(|noted| wanted(noted, told).is_some());
+            let wanted = read.iter().filter(|noted| match &self.ready.gets {
+                Gets::Events { told, .. } => webhook::wanted(noted, told).is_some(),
+                Gets::Traces { .. } => traces::wanted(&self.teller, noted),
+            });
             self.waiting.extend(wanted.map(|noted| noted.seq));
             while self.waiting.len() > WAITING_MAX {
                 over = self.waiting.pop_front();
@@ -148,19 +162,33 @@ impl Hook {
         Ok(())
     }
 
-    async fn message(&self, seq: u64) -> Result<Option<(String, Bytes)>, Failure> {
+    async fn message(&self, seq: u64) -> Result<Written, Failure> {
         let noted = self.read(seq, 1).await?.into_iter().find(|noted| noted.seq == seq);
-        let message = noted.and_then(|noted| {
-            let (event, kind) = wanted(&noted, &self.ready.told)?;
-            message(&self.teller, &noted, event, kind)
-        });
-        Ok(message)
+        // The log may have lost it meanwhile.
+        let Some(noted) = noted else { return Ok(Written::Lost) };
+        let message = match &self.ready.gets {
+            Gets::Events { told, .. } => webhook::wanted(&noted, told)
+                .and_then(|(event, kind)| webhook::message(&self.teller, &noted, event, kind)),
+            Gets::Traces { .. } => {
+                let teller = self.teller.clone();
+                self.look_up(move |events| traces::message(&teller, events, &noted)).await?
+            }
+        };
+        Ok(message.map_or(Written::Nothing, |(id, body)| Written::Post(id, body)))
     }
 
     async fn read(&self, from: u64, limit: usize) -> Result<Vec<Noted>, Failure> {
+        self.look_up(move |events| events.events(from, limit)).await
+    }
+
+    /// Looks something up in the event log, in a thread of its own.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Events) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Failure> {
         let events = Arc::clone(&self.events);
-        let read = tokio::task::spawn_blocking(move || events.events(from, limit)).await;
-        let unread = |why: String| Failure::Unwell(format!("the event log cannot be read: {why}"));
+        let read = tokio::task::spawn_blocking(move || look(&events)).await;
+        let unread = |why| Failure::Unwell(format!("the event log cannot be read: {why}"), None);
         read.map_err(|error| unread(error.to_string()))?.map_err(|error| unread(error.to_string()))
     }
 
@@ -176,29 +204,28 @@ impl Hook {
         let kept = self.cursors.settle(self.ready.key.clone(), seq).await;
         if let (Err(error), false) = (&kept, self.unkept) {
             tracing::warn!(
-                "webhook {}: after a restart some events are delivered again: {error:#}",
-                self.ready.url
+                "{}: after a restart some events are delivered again: {error:#}",
+                self.ready
             );
         }
         self.unkept = kept.is_err();
     }
 
     fn give_up(&mut self, why: &str) {
-        self.deliveries.dropped.inc();
+        self.account.deliveries.dropped.inc();
         if self.dropped == 0 {
-            let url = &self.ready.url;
-            tracing::warn!("webhook {url}: an event is given up, and more may be: {why}");
+            tracing::warn!("{}: an event is given up, and more may be: {why}", self.ready);
         }
         self.dropped += 1;
     }
 
     fn well(&mut self) {
         if self.trouble.take().is_some_and(|trouble| trouble.said) || self.dropped > 0 {
-            let (url, dropped) = (&self.ready.url, self.dropped);
-            tracing::info!("webhook {url}: delivered again; {dropped} events were given up");
+            let (name, dropped) = (&self.ready, self.dropped);
+            tracing::info!("{name}: delivered again; {dropped} events were given up");
         }
         self.dropped = 0;
-        self.failing.well(&self.ready.key);
+        self.account.failing.well(&self.ready.key);
     }
 
     /// Notes it; gives how long to wait.
@@ -221,33 +248,40 @@ impl Hook {
             _ => None,
         };
         let (tries, refused) = (trouble.tries, trouble.refused);
-        let (url, words) = (&self.ready.url, failure.words());
-        if now - trouble.since >= LONG || matches!(failure, Failure::Gone(_)) {
-            let since = &trouble.date;
-            if !std::mem::replace(&mut trouble.said, true) {
-                tracing::warn!(
-                    "webhook {url}: nothing delivered since {since}, tried again: {words}"
-                );
-            }
-            let (waiting, dropped) = (self.waiting.len(), self.dropped);
+        let at_once = matches!(failure, Failure::Gone(_) | Failure::Never(_));
+        let (long, since) = (now - trouble.since >= LONG, trouble.date.clone());
+        let unsaid = (long || at_once) && !std::mem::replace(&mut trouble.said, true);
+        let refused = refused.filter(|(_, since)| now - *since >= REFUSED_MAX);
+        let given_up = match (failure, oldest, refused) {
+            (Failure::Never(words), Some(seq), _) => Some((seq, &**words)),
+            (_, _, Some((seq, _))) => Some((seq, "it was refused for an hour")),
+            _ => None,
+        };
+        if let Some((seq, why)) = given_up {
+            self.give_up(why);
+            self.settle(seq).await;
+        }
+        let (ready, words) = (&self.ready, failure.words());
+        if unsaid {
+            tracing::warn!("{ready}: nothing delivered since {since}, tried again: {words}");
+        }
+        if long || at_once {
+            let (url, waiting, dropped) = (&ready.url, self.waiting.len(), self.dropped);
             let told = format!(
                 "{url}: nothing delivered since {since}: {words}; {waiting} wait, {dropped} given up"
             );
-            self.failing.fails(&self.ready.key, told);
-        }
-        let delay = delay(&self.teller.host_id, tries);
-        if let Some((seq, since)) = refused.filter(|(_, since)| now - *since >= REFUSED_MAX) {
-            tracing::debug!(
-                "webhook {}: event {seq} refused for {:?}",
-                self.ready.url,
-                now - since
-            );
-            self.give_up("it was refused for an hour");
-            self.settle(seq).await;
+            self.account.failing.fails(&ready.key, told);
         }
         // Last, so that whoever sees it counted knows that the wait begins.
-        self.deliveries.failed.inc();
-        delay
+        self.account.deliveries.failed.inc();
+        match failure {
+            Failure::Unwell(_, Some(after)) => {
+                delay(&self.teller.host_id, tries).max((*after).min(DELAY_MAX))
+            }
+            // The next body may fare better.
+            Failure::Never(_) => DELAY,
+            _ => delay(&self.teller.host_id, tries),
+        }
     }
 }
 

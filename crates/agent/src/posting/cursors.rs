@@ -1,4 +1,4 @@
-//! Up to where each hook is settled, on disk: `webhooks.json` beside the event log.
+//! Up to where each receiver is settled, on disk: `webhooks.json` beside the event log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::kept::Kept;
 
 const FILE: &str = "webhooks.json";
 
-/// The number of the last settled event, by the hook's key.
+/// The number of the last settled event, by the receiver's key.
 type Settled = BTreeMap<String, u64>;
 
 #[derive(Clone, Debug)]
@@ -30,12 +30,12 @@ impl Cursors {
             kept.clone()
         });
         begun.await.unwrap_or_else(|error| {
-            tracing::error!("webhooks begin with what happens from now on: {error:#}");
+            tracing::error!("webhooks and traces begin with what happens from now on: {error:#}");
             Settled::new()
         })
     }
 
-    /// Keeps that this hook is settled up to there.
+    /// Keeps that this receiver is settled up to there.
     ///
     /// # Errors
     /// It may be kept or not: after a restart something may be delivered again.

@@ -1,4 +1,5 @@
 //! What signs: HMAC-SHA256 as Standard Webhooks has it (standardwebhooks.com), so that receivers can check by ready-made libraries.
+//! And a header that a receiver of traces asks for.
 //!
 //! **Invariant:** a secret is in no `Debug` form and in no error.
 
@@ -8,10 +9,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use data_encoding::BASE64;
+use hyper::header::{HeaderName, HeaderValue};
 use ring::hmac::{HMAC_SHA256, Key, sign};
 
 /// How to make one, for errors.
 const MAKE: &str = "make it with: echo whsec_$(head -c 32 /dev/urandom | base64)";
+/// How to write a header, for errors.
+const WRITE: &str = "write one line, such as: authorization: Bearer TOKEN";
+/// More is in no file of a header.
+const HEADER_MAX: u64 = 8 * 1024;
 const PREFIX: &str = "whsec_";
 /// The old one and the new one.
 const SECRETS_MAX: usize = 2;
@@ -34,20 +40,8 @@ impl Secrets {
     /// # Errors
     /// What is wrong with it, and what to do.
     pub(super) fn read(file: &Path) -> Result<Secrets, String> {
-        let place = file.display();
-        let unread = |error: std::io::Error| format!("reading {place}: {error}; {MAKE}");
-        let found = fs::metadata(file).map_err(unread)?;
-        let mode = found.permissions().mode() & 0o777;
-        if mode & 0o037 != 0 {
-            return Err(format!(
-                "{place} can be read or written by others (mode {mode:o}): run chmod 640 on it, and if others may have read it, make a new one"
-            ));
-        }
-        if found.len() > FILE_MAX {
-            return Err(format!("{place} holds no secret but {} bytes; {MAKE}", found.len()));
-        }
-        let text = fs::read_to_string(file).map_err(unread)?;
-        Secrets::of(&text).map_err(|wrong| format!("{place}: {wrong}"))
+        let text = text(file, FILE_MAX, MAKE)?;
+        Secrets::of(&text).map_err(|wrong| format!("{}: {wrong}", file.display()))
     }
 
     fn of(text: &str) -> Result<Secrets, String> {
@@ -75,6 +69,50 @@ impl Secrets {
             self.0.iter().map(|key| format!("v1,{}", BASE64.encode(sign(key, &signed).as_ref())));
         all.collect::<Vec<_>>().join(" ")
     }
+}
+
+/// A header with a secret in it.
+#[derive(Clone, Debug)]
+pub(super) struct Header {
+    pub(super) name: HeaderName,
+    /// Marked as what no `Debug` form shows.
+    pub(super) value: HeaderValue,
+}
+
+impl Header {
+    /// The header in this file, which others must not be able to read, its group perhaps.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do.
+    pub(super) fn read(file: &Path) -> Result<Header, String> {
+        let text = text(file, HEADER_MAX, WRITE)?;
+        Header::of(&text).ok_or_else(|| format!("{} holds no header; {WRITE}", file.display()))
+    }
+
+    fn of(text: &str) -> Option<Header> {
+        let (name, value) = text.trim().split_once(':')?;
+        let (name, value) = (name.trim().parse().ok()?, value.trim());
+        let mut value: HeaderValue = value.parse().ok().filter(|_| !value.is_empty())?;
+        value.set_sensitive(true);
+        Some(Header { name, value })
+    }
+}
+
+/// What is in a file of a secret, which is `max` bytes at most; `make` says how to write one.
+fn text(file: &Path, max: u64, make: &str) -> Result<String, String> {
+    let place = file.display();
+    let unread = |error: std::io::Error| format!("reading {place}: {error}; {make}");
+    let found = fs::metadata(file).map_err(unread)?;
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o037 != 0 {
+        return Err(format!(
+            "{place} can be read or written by others (mode {mode:o}): run chmod 640 on it, and if others may have read it, make a new one"
+        ));
+    }
+    if found.len() > max {
+        return Err(format!("{place} holds no secret but {} bytes; {make}", found.len()));
+    }
+    fs::read_to_string(file).map_err(unread)
 }
 
 #[cfg(test)]
@@ -112,6 +150,23 @@ mod tests {
             );
         }
         assert_eq!(format!("{:?}", Secrets::of(ONE).unwrap()), "Secrets(..)");
+    }
+
+    #[test]
+    fn a_header_is_one_line_and_never_shown() {
+        let header = Header::of("Authorization:  Bearer s3cret \n").unwrap();
+        let parts = (header.name.as_str(), header.value.as_bytes());
+        assert_eq!(parts, ("authorization", &b"Bearer s3cret"[..]));
+        assert!(!format!("{header:?}").contains("s3cret"));
+        for odd in ["", "s3cret", ": s3cret", "x-key:", "a b: s3cret", "x-key: s3\ncret: more"] {
+            assert!(Header::of(odd).is_none(), "{odd}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("h");
+        fs::write(&file, "s3cret").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let why = Header::read(&file).unwrap_err();
+        assert!(why.contains("authorization: Bearer") && !why.contains("s3cret"), "{why}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! A webhook of the configuration, with what its files hold: ready to be served.
+//! A receiver of the configuration, with what its files hold: ready to be served.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,22 +12,40 @@ use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
 
-use super::secret::Secrets;
-use crate::config::{Told, Url, Webhook};
+use super::secret::{Header, Secrets};
+use crate::config::{Config, Told, Traces, Url, Webhook};
 
 /// The machine's own CAs, where Debian and RHEL with their kin keep them.
 const BUNDLES: [&str; 2] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
-/// What is needed to serve a hook.
+/// What is needed to serve a receiver.
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
-    /// By which its cursor is kept: a hash of the URL, so that no secret is.
+    /// By which its cursor is kept: a hash of what it is and of the URL, so that no secret is.
     pub(super) key: String,
     pub(super) url: Url,
-    pub(super) told: Vec<Told>,
-    pub(super) secrets: Secrets,
+    pub(super) gets: Gets,
     pub(super) tls: Option<Tls>,
+}
+
+/// What it gets.
+#[derive(Clone, Debug)]
+pub(super) enum Gets {
+    /// A webhook: single events of these kinds, signed.
+    Events { told: Vec<Told>, secrets: Secrets },
+    /// Moves that are over, as traces.
+    Traces { header: Option<Header> },
+}
+
+impl fmt::Display for Ready {
+    /// For people: what it is, and where.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.gets {
+            Gets::Events { .. } => write!(f, "webhook {}", self.url),
+            Gets::Traces { .. } => write!(f, "traces {}", self.url),
+        }
+    }
 }
 
 /// How its receiver is known.
@@ -36,40 +55,54 @@ pub(super) struct Tls {
     pub(super) name: ServerName<'static>,
 }
 
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tls({:?})", self.name)
     }
 }
 
-/// Reads the files that these webhooks of the configuration `file` name.
+/// Reads the files that webhooks and traces of the configuration `file` name.
 ///
 /// # Errors
 /// What is wrong with each, by key and file, and what to do.
-pub(crate) fn ready(file: &Path, webhooks: &[Webhook]) -> Result<Vec<Ready>, Vec<String>> {
+pub(crate) fn ready(file: &Path, config: &Config) -> Result<Vec<Ready>, Vec<String>> {
+    let webhooks = config.webhook.iter().map(|it| ("webhook", &it.url, of_webhook(it)));
+    let traces = config.traces.iter().map(|it| ("traces", &it.url, of_traces(it)));
     let (mut all, mut wrong) = (Vec::new(), Vec::new());
-    for webhook in webhooks {
-        match one(webhook) {
+    for (section, url, read) in webhooks.chain(traces) {
+        match read {
             Ok(ready) => all.push(ready),
             Err((key, why)) => {
-                let place = file.display();
-                wrong.push(format!("{place}, key webhook.{key} (of {}): {why}", webhook.url));
+                wrong.push(format!("{}, key {section}.{key} (of {url}): {why}", file.display()));
             }
         }
     }
     if wrong.is_empty() { Ok(all) } else { Err(wrong) }
 }
 
-fn one(webhook: &Webhook) -> Result<Ready, (&'static str, String)> {
+type Wrong = (&'static str, String);
+
+pub(super) fn of_webhook(webhook: &Webhook) -> Result<Ready, Wrong> {
     let Webhook { url, events, secret_file, ca_file } = webhook;
     let secrets = Secrets::read(secret_file).map_err(|why| ("secret_file", why))?;
+    one("", url, ca_file.as_deref(), Gets::Events { told: events.clone(), secrets })
+}
+
+pub(super) fn of_traces(traces: &Traces) -> Result<Ready, Wrong> {
+    let Traces { url, header_file, ca_file } = traces;
+    let header = header_file.as_deref().map(Header::read).transpose();
+    let header = header.map_err(|why| ("header_file", why))?;
+    one("traces\n", url, ca_file.as_deref(), Gets::Traces { header })
+}
+
+fn one(what: &str, url: &Url, ca_file: Option<&Path>, gets: Gets) -> Result<Ready, Wrong> {
     let tls = match url.tls {
-        true => Some(tls(url, ca_file.as_deref()).map_err(|why| ("ca_file", why))?),
+        true => Some(tls(url, ca_file).map_err(|why| ("ca_file", why))?),
         false => None,
     };
-    let whole = format!("{url}\n{}", url.path);
+    let whole = format!("{what}{url}\n{}", url.path);
     let key = HEXLOWER.encode(&Sha256::digest(whole)[..16]);
-    Ok(Ready { key, url: url.clone(), told: events.clone(), secrets, tls })
+    Ok(Ready { key, url: url.clone(), gets, tls })
 }
 
 fn tls(url: &Url, pinned: Option<&Path>) -> Result<Tls, String> {
