@@ -291,10 +291,9 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
         questions: question_ears,
     };
     let (seeds, authority, lot) = (config.seeds()?, config.host.ca, local::lot()?);
-    let own = keys.clone();
-    let renewal = keys.map(|keys| Renewal { keys, spread, seeds, authority, name, lot });
+    let renewal = keys.clone().map(|keys| Renewal { keys, spread, seeds, authority, name, lot });
     let asking = questions.downgrade();
-    let answers = Answers::new(questions, noted, newest_seen, said, looks.clone(), posts, own);
+    let answers = Answers::new(questions, noted, newest_seen, said, looks.clone(), posts, keys);
     looks.answer_by(http::looker(Arc::clone(&api.1), answers.clone()));
     let (journal, history) = (journal_thread, history_thread);
     Ok(Agent { steering, ears, asking, answers, api, events, journal, history, recorder, renewal })

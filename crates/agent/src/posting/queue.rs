@@ -280,7 +280,9 @@ impl Queue {
             }
             // The next body may fare better.
             Failure::Never(_) => DELAY,
-            _ => delay(&self.teller.host_id, tries),
+            Failure::Unwell(_, None) | Failure::Gone(_) | Failure::Refused(_) => {
+                delay(&self.teller.host_id, tries)
+            }
         }
     }
 }

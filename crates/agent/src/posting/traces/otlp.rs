@@ -104,16 +104,17 @@ pub(super) struct Attribute {
 
 /// `AnyValue`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) enum Value {
-    StringValue(String),
-    DoubleValue(f64),
-    #[serde(serialize_with = "digits")]
-    IntValue(u64),
+    #[serde(rename = "stringValue")]
+    Text(String),
+    #[serde(rename = "doubleValue")]
+    Real(f64),
+    #[serde(rename = "intValue", serialize_with = "digits")]
+    Whole(u64),
 }
 
 pub(super) fn text(key: &'static str, value: impl Into<String>) -> Attribute {
-    Attribute { key, value: Value::StringValue(value.into()) }
+    Attribute { key, value: Value::Text(value.into()) }
 }
 
 /// The body of a request: `ExportTraceServiceRequest`, of one resource and one scope.

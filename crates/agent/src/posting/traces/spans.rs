@@ -114,7 +114,7 @@ pub(super) fn spans(teller: &Teller, story: &[Event]) -> Option<Vec<Span>> {
     }
     let end = at(last)?;
     whole.end(end);
-    let made = matches!(last.step, Step::Done | Step::Running);
+    let made = made(last);
     whole.status = if made { Status::ok() } else { Status::error(&last.reason) };
     if let Some(cut) = phases.last_mut().filter(|_| open) {
         cut.end(end);
@@ -123,6 +123,11 @@ pub(super) fn spans(teller: &Teller, story: &[Event]) -> Option<Vec<Span>> {
         }
     }
     Some([vec![whole], phases].concat())
+}
+
+/// Whether a story that ends so is one of a move that was made.
+fn made(end: &Event) -> bool {
+    matches!(end.step, Step::Done | Step::Running)
 }
 
 /// From when the VM ran at its new host until it was known what that brought.
@@ -192,10 +197,10 @@ fn about(source: bool, story: &[Event]) -> Vec<Attribute> {
     let other = last.peer.as_deref().or_else(|| of(Step::Choice)?.peer.as_deref());
     let here = Some(&*last.host);
     let (from, to) = if source { (here, other) } else { (other, here) };
-    let outcome = match last.step {
-        Step::Done | Step::Running => "made",
-        Step::VmDown => "down",
-        _ => "not made",
+    let outcome = match last.step == Step::VmDown {
+        true => "down",
+        false if made(last) => "made",
+        false => "not made",
     };
     let policy = of(Step::VmPolicy);
     let texts = [
@@ -225,7 +230,7 @@ fn copied(copy: &CopyView) -> impl Iterator<Item = Attribute> + use<> {
         ("evenkeel.copy.downtime_ms", copy.downtime_ms),
     ];
     let figures = figures.into_iter().filter_map(|(key, figure)| Some((key, figure?)));
-    figures.map(|(key, figure)| Attribute { key, value: Value::IntValue(figure) })
+    figures.map(|(key, figure)| Attribute { key, value: Value::Whole(figure) })
 }
 
 /// What an event says besides its time and its step.
@@ -236,7 +241,7 @@ fn details(event: &Event) -> Vec<Attribute> {
 }
 
 fn cost(key: &'static str, event: &Event) -> Option<Attribute> {
-    Some(Attribute { key, value: Value::DoubleValue(event.cost_percent?) })
+    Some(Attribute { key, value: Value::Real(event.cost_percent?) })
 }
 
 fn span_event(event: &Event, now: u64) -> SpanEvent {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use sim::world::World;
 use sim::world::scene::{flooded, settings};
 
@@ -79,12 +80,15 @@ fn official(body: &[u8]) -> (Vec<String>, Vec<Span>) {
 }
 
 fn shown(value: &Option<opentelemetry_proto::tonic::common::v1::AnyValue>) -> String {
-    match value.as_ref().and_then(|value| value.value.clone()).expect("a value") {
-        Value::StringValue(text) => text,
-        Value::DoubleValue(number) => number.to_string(),
-        Value::IntValue(number) => number.to_string(),
-        other => panic!("{other:?}"),
+    let value = value.as_ref().and_then(|value| value.value.as_ref()).expect("a value");
+    if let Value::StringValue(text) = value {
+        return text.clone();
     }
+    if let Value::DoubleValue(number) = value {
+        return number.to_string();
+    }
+    let Value::IntValue(number) = value else { panic!("{value:?}") };
+    number.to_string()
 }
 
 /// What an attribute of a span says.
@@ -96,7 +100,11 @@ fn attribute(span: &Span, key: &str) -> Option<String> {
 fn line(span: &Span, all: &[Span]) -> String {
     let parent = all.iter().find(|other| other.span_id == span.parent_span_id);
     let parent = parent.map_or(String::new(), |parent| format!("{}/", parent.name));
-    let status = ["", " ok", " error"][span.status.as_ref().map_or(0, |it| it.code) as usize];
+    let status = match span.status.as_ref().map(|it| it.code()) {
+        Some(StatusCode::Ok) => " ok",
+        Some(StatusCode::Error) => " error",
+        Some(StatusCode::Unset) | None => "",
+    };
     let within: Vec<&str> = span.events.iter().map(|event| &*event.name).collect();
     format!("{parent}{}{status} {within:?}", span.name)
 }
@@ -259,7 +267,7 @@ fn what_is_told_again_or_from_a_longer_log_is_the_same() {
     assert_eq!(posted, source.posted());
     // Far more than is read at once lies between what belongs together.
     let other = |n: usize| Event {
-        move_id: (n % 2 == 0).then(|| "00000001.1.11".to_owned()),
+        move_id: n.is_multiple_of(2).then(|| "00000001.1.11".to_owned()),
         step: Step::Refusal,
         ..source.events[0].clone()
     };
