@@ -183,6 +183,7 @@ mod tests {
             reason: "it would cost 46.01 % there".to_owned(),
             peer: Some("host2".to_owned()),
             cost_percent: Some(46.01),
+            copy: None,
         };
         assert_eq!(
             line(&event),

@@ -14,6 +14,7 @@ fn event(seq: u64, step: Step, peer: Option<&str>) -> Event {
         reason: String::new(),
         peer: peer.map(str::to_owned),
         cost_percent: None,
+        copy: None,
     }
 }
 
