@@ -117,17 +117,17 @@ fn a_key_that_the_agent_does_not_know_is_refused() {
 fn shown() -> Vec<(String, String)> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let mut shown = Vec::new();
-    for entry in std::fs::read_dir(docs).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    for entry in std::fs::read_dir(docs).expect("the pages are there") {
+        let path = entry.expect("a page is there").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // Without the driver libvirt.md is rightly refused.
         let known = name != "libvirt.md" || cfg!(feature = "libvirt");
         if name.ends_with(".md") && name != "hosts.md" && known {
-            let page = std::fs::read_to_string(&path).unwrap();
+            let page = std::fs::read_to_string(&path).expect("a page is text");
             let blocks = page.split("```toml\n").skip(1);
-            shown.extend(
-                blocks.map(|rest| (name.clone(), rest.split("```").next().unwrap().to_owned())),
-            );
+            shown.extend(blocks.map(|rest| {
+                (name.clone(), rest.split("```").next().unwrap_or_default().to_owned())
+            }));
         }
     }
     shown
@@ -147,9 +147,9 @@ fn every_configuration_that_the_pages_show_is_right_and_balances_well() {
             whole("cluster", "name = \"c\""),
             whole("host", "address = \"198.18.0.1\"")
         );
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("the disk takes it");
         let path = folder.path().join("evenkeel.toml");
-        std::fs::write(&path, &text).unwrap();
+        std::fs::write(&path, &text).expect("the disk takes it");
         let read = Config::read(&path).map(|(_, doubtful)| doubtful);
         assert_eq!(read, Ok(None), "docs/{page}:\n{text}");
     }
