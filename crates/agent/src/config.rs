@@ -204,7 +204,8 @@ impl Hypervisor {
             return Ok(());
         }
         let wrong = "this evenkeeld was built without the driver of libvirt".to_owned();
-        let instead = "build it with `--features libvirt`, or write \"qemu\"";
+        let instead =
+            "that of the package has it; build with `--features libvirt`, or write \"qemu\"";
         Err(("hypervisor.driver", wrong, instead))
     }
 }

@@ -12,13 +12,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use decide::policy::settings::Encryption;
 use serde::Serialize;
 
 use crate::clock::{date, unix_seconds};
-use crate::config::{Config, RequestMode, Url};
+use crate::config::{Config, Driver, RequestMode, Url};
 use crate::local;
 use crate::run::{Args, keys};
 use crate::webhooks;
+
+mod libvirt;
 
 /// How long another host, or this machine's own multicast, may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -82,8 +85,11 @@ pub fn examine(args: &Args) -> Vec<Finding> {
             Err(Bad { verdict, seen, mend }) => Finding { about, verdict, seen, mend },
         });
     };
+    let read = Config::read(&args.config);
+    let of_libvirt = read.as_ref().ok().map(|(config, _)| config);
+    let of_libvirt = of_libvirt.filter(|config| config.hypervisor.driver == Driver::Libvirt);
     note("machine id", machine_id());
-    note("hypervisor", hypervisor());
+    note("hypervisor", of_libvirt.map_or_else(hypervisor, |it| libvirt::answers(&it.hypervisor)));
     note(
         "processor",
         device(
@@ -99,10 +105,10 @@ pub fn examine(args: &Args) -> Vec<Finding> {
         ),
     );
     note("bridges", bridges());
-    note("capabilities", capabilities());
+    note("capabilities", capabilities(of_libvirt.is_some()));
     note("counters", counters());
     note("clock", clock());
-    let config = match Config::read(&args.config) {
+    let config = match read {
         Ok((config, None)) => {
             note("configuration", Ok(args.config.display().to_string()));
             config
@@ -117,6 +123,11 @@ pub fn examine(args: &Args) -> Vec<Finding> {
             return found;
         }
     };
+    if config.hypervisor.driver == Driver::Libvirt {
+        note("hook", libvirt::hook(Path::new(libvirt::HOOK)));
+        let encrypts = config.migration.encryption != Some(Encryption::Off);
+        note("copies' keys", libvirt::keys(Path::new(libvirt::QEMU_CONF), encrypts));
+    }
     note("address", address(config.host.address));
     note("ports", ports(&config));
     note("agent", agent(&config.host.api));
@@ -182,13 +193,15 @@ fn bridges() -> Seen {
     Ok(names.join(", "))
 }
 
-fn capabilities() -> Seen {
+fn capabilities(of_libvirt: bool) -> Seen {
     let mend = "start the agent by its unit, or as root";
     let status = fs::read_to_string("/proc/self/status")
         .map_err(|error| doubtful(error.to_string(), mend))?;
     let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = bits.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    let missing = CAPABILITIES.iter().filter(|(_, bit)| bits >> bit & 1 == 0);
+    let wanted =
+        CAPABILITIES.iter().chain(if of_libvirt { &libvirt::CAPABILITIES[..] } else { &[] });
+    let missing = wanted.filter(|(_, bit)| bits >> bit & 1 == 0);
     let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
     if missing.is_empty() {
         return Ok("all that an agent uses".to_owned());

@@ -5,8 +5,9 @@
 
 mod docs;
 mod hook;
+mod least;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -34,6 +35,15 @@ struct Bed {
 }
 
 fn with_guest(test: &str, body: impl AsyncFnOnce(&mut Bed) -> anyhow::Result<()>) {
+    with_guest_and(test, |_network| Ok(PathBuf::from(DAEMON)), body);
+}
+
+/// The same, with what stands for the agent on these hosts.
+fn with_guest_and(
+    test: &str,
+    agent: impl FnOnce(&Network) -> anyhow::Result<PathBuf>,
+    body: impl AsyncFnOnce(&mut Bed) -> anyhow::Result<()>,
+) {
     sandbox::test_with(true, test, async || {
         let (parts, network) = (Parts::load()?, Network::new(2)?);
         let mut daemons = Vec::new();
@@ -42,8 +52,8 @@ fn with_guest(test: &str, body: impl AsyncFnOnce(&mut Bed) -> anyhow::Result<()>
             hook::install(host)?;
             daemons.push(Daemon::start(host).await?);
         }
-        let cluster =
-            Cluster::start(network, Path::new(DAEMON), &format!("{CALM}{LIBVIRT}")).await?;
+        let agent = agent(&network)?;
+        let cluster = Cluster::start(network, &agent, &format!("{CALM}{LIBVIRT}")).await?;
         // Faster than a slow link carries, slower than a free one.
         let dirty = Some(Dirty { memory: Mib(32), per_second: Mib(20) });
         let plan = GuestPlan { dirty, ..GuestPlan::new("web1", 1) };
