@@ -128,7 +128,10 @@ pub fn examine(args: &Args) -> Vec<Finding> {
         let encrypts = config.migration.encryption != Some(Encryption::Off);
         note("copies' keys", libvirt::keys(Path::new(libvirt::QEMU_CONF), encrypts));
     }
-    note("address", address(config.host.address));
+    note("address", address("host.address", config.host.address));
+    if let Some(copies) = config.host.copy_address {
+        note("copies' address", address("host.copy_address", copies));
+    }
     note("ports", ports(&config));
     note("agent", agent(&config.host.api));
     note("keys", of_keys(args, &config));
@@ -240,13 +243,11 @@ fn clock() -> Seen {
     }
 }
 
-fn address(address: IpAddr) -> Seen {
+fn address(key: &str, address: IpAddr) -> Seen {
     let bound = UdpSocket::bind((address, 0));
     bound.map_err(|error| {
-        wrong(
-            format!("{address}: {error}"),
-            "host.address must be one of this machine's: ip address",
-        )
+        let mend = format!("{key} must be one of this machine's: ip address");
+        wrong(format!("{address}: {error}"), &mend)
     })?;
     Ok(address.to_string())
 }
@@ -450,6 +451,11 @@ mod tests {
         let text = "[cluster]\nname = \"c\"\n[host]\naddress = \"192.0.2.1\"\n";
         let found = examine(&args(folder.path(), text));
         assert_eq!(of(&found, "address").verdict, Verdict::Wrong);
+        let text = text.replace("192.0.2.1", "127.0.0.1\"\ncopy_address = \"192.0.2.1");
+        let found = examine(&args(folder.path(), &text));
+        assert_eq!(of(&found, "address").verdict, Verdict::Ok);
+        let copies = of(&found, "copies' address");
+        assert!(copies.verdict == Verdict::Wrong && copies.mend.contains("host.copy_address"));
     }
 
     #[test]

@@ -165,6 +165,7 @@ impl Cluster {
             hosts[number].address(),
         );
         let text = text.replace("{address}", &hosts[number].address().to_string());
+        let text = text.replace("{number}", &(number + 1).to_string());
         let path = hosts[number].path(CONFIG);
         fs::create_dir_all(path.parent().context("the configuration has a folder")?)?;
         fs::write(&path, text)
@@ -200,6 +201,12 @@ impl Cluster {
     #[must_use]
     pub fn log(&self, number: usize) -> PathBuf {
         self.network.hosts()[number].logs().join("evenkeeld.log")
+    }
+
+    /// The network that its hosts are on.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// One host.

@@ -35,7 +35,7 @@ fn an_agent_with_the_rights_of_the_drop_in_alone_does_its_work() {
         fs::set_permissions(&path, Permissions::from_mode(0o755))?;
         Ok(path)
     };
-    with_guest_and(test, agent, async |bed| {
+    with_guest_and(test, "", agent, async |bed| {
         for (from, to) in [(0, 1), (1, 0)] {
             let id = bed.send(from, to).await?;
             let view = bed.cluster.ended(from, &id, LONG).await?;

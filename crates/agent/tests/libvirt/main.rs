@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "logs of agents are read by people, after a failure")]
 
+mod apart;
 mod docs;
 mod hook;
 mod least;
@@ -35,12 +36,13 @@ struct Bed {
 }
 
 fn with_guest(test: &str, body: impl AsyncFnOnce(&mut Bed) -> anyhow::Result<()>) {
-    with_guest_and(test, |_network| Ok(PathBuf::from(DAEMON)), body);
+    with_guest_and(test, "", |_network| Ok(PathBuf::from(DAEMON)), body);
 }
 
-/// The same, with what stands for the agent on these hosts.
+/// The same, with more lines in the section `[host]`, and with what stands for the agent on these hosts.
 fn with_guest_and(
     test: &str,
+    lines: &str,
     agent: impl FnOnce(&Network) -> anyhow::Result<PathBuf>,
     body: impl AsyncFnOnce(&mut Bed) -> anyhow::Result<()>,
 ) {
@@ -53,7 +55,7 @@ fn with_guest_and(
             daemons.push(Daemon::start(host).await?);
         }
         let agent = agent(&network)?;
-        let cluster = Cluster::start(network, &agent, &format!("{CALM}{LIBVIRT}")).await?;
+        let cluster = Cluster::start(network, &agent, &format!("{lines}{CALM}{LIBVIRT}")).await?;
         // Faster than a slow link carries, slower than a free one.
         let dirty = Some(Dirty { memory: Mib(32), per_second: Mib(20) });
         let plan = GuestPlan { dirty, ..GuestPlan::new("web1", 1) };

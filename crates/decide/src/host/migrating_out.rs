@@ -19,6 +19,9 @@ impl Host {
         journal: JournalMark,
         actions: &mut Vec<Action>,
     ) {
+        // Copies may go by a network of their own, whose addresses no certificate names.
+        let certified = self.address_of(target).map(|agent| agent.ip());
+        let endpoint = Endpoint { certified, ..endpoint };
         let out = &self.outgoing[&id];
         let encrypted = out.encrypted.contains(&target);
         let copy = self.copy_parameters(&self.vms[&out.vm].rules, encrypted);

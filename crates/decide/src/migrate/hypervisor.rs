@@ -4,6 +4,7 @@
 //! A driver reports what it saw, never what it hopes; `migrate` alone decides what may follow.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,10 @@ pub struct Endpoint {
     pub uri: String,
     /// Whether that side can do several connections.
     pub multifd: bool,
+    /// The address that the certificate of whoever listens there must name: that of the target's agent. No target says it: the source puts in
+    /// what it knows. Absent: the address in `uri`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certified: Option<IpAddr>,
 }
 
 impl Endpoint {
@@ -246,7 +251,7 @@ mod tests {
     #[test]
     fn nothing_but_where_an_endpoint_listens_is_ever_shown() {
         let uri = "tcp:198.18.0.2:49152 <cookie>secret</cookie>".to_owned();
-        let endpoint = Endpoint { uri, multifd: true };
+        let endpoint = Endpoint { uri, multifd: true, certified: None };
         assert_eq!(endpoint.shown(), "tcp:198.18.0.2:49152");
         assert!(!format!("{endpoint:?}").contains("secret"), "{endpoint:?}");
     }

@@ -222,8 +222,11 @@ fn progress() -> impl Strategy<Value = CopyProgress> {
 
 fn report() -> impl Strategy<Value = Report> {
     prop_oneof![
-        (words(), any::<bool>())
-            .prop_map(|(uri, multifd)| Report::Prepared(Endpoint { uri, multifd })),
+        (words(), any::<bool>()).prop_map(|(uri, multifd)| Report::Prepared(Endpoint {
+            uri,
+            multifd,
+            certified: None
+        })),
         words().prop_map(Report::PrepareFailed),
         progress().prop_map(Report::Progress),
         Just(Report::PreSwitchover),

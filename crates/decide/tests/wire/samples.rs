@@ -137,7 +137,11 @@ pub(crate) fn bodies() -> Vec<Body> {
         })),
         Body::Readiness {
             cost: Cost::percent(4),
-            endpoint: Endpoint { uri: "tcp:198.18.0.2:49152".to_owned(), multifd: true },
+            endpoint: Endpoint {
+                uri: "tcp:198.18.0.2:49152".to_owned(),
+                multifd: true,
+                certified: None,
+            },
             journal: JOURNAL,
         },
         Body::HandOver { vm: VM, epoch: EPOCH, run: RunState::Running, journal: JOURNAL },

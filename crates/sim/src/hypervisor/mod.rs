@@ -385,7 +385,7 @@ impl Fleet {
                 return self.say(at, id, vm, report, out);
             }
         }
-        let endpoint = Endpoint { uri: format!("sim:{at}"), multifd: false };
+        let endpoint = Endpoint { uri: format!("sim:{at}"), ..Endpoint::default() };
         self.say_after(STARTS, at, id, vm, Report::Prepared(endpoint), out);
     }
 

@@ -155,7 +155,9 @@ impl VmTask {
             ("bandwidth", Value::Number(bandwidth)),
         ];
         if copy.encrypted {
-            let host = host_of(&listens.uri).ok_or("the target's word names no address")?;
+            let named = endpoint.certified.map(|address| address.to_string());
+            let host = named.or_else(|| host_of(&listens.uri));
+            let host = host.ok_or("the target's word names no address")?;
             parameters.push(("tls.destination", Value::Text(host)));
         }
         let held = Held { rpc: rpc.clone(), domain: domain.clone(), flags };

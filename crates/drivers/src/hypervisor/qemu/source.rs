@@ -153,7 +153,8 @@ impl VmTask {
         if endpoint.multifd && !multifd {
             return Err("the target waits for several connections, which this side cannot, or shall not, make".to_owned());
         }
-        self.begin_encryption(copy.encrypted, Peer::At(to.ip())).await?;
+        self.begin_encryption(copy.encrypted, Peer::At(endpoint.certified.unwrap_or(to.ip())))
+            .await?;
         self.drop_old_events();
         let encrypted = copy.encrypted.then_some(Ends::To(to));
         let handshakes = encrypted.and_then(|ends| self.look_after_handshakes(ends));
