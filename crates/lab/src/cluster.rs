@@ -203,12 +203,6 @@ impl Cluster {
         self.network.hosts()[number].logs().join("evenkeeld.log")
     }
 
-    /// The network that its hosts are on.
-    #[must_use]
-    pub fn network(&self) -> &Network {
-        &self.network
-    }
-
     /// One host.
     #[must_use]
     pub fn host(&self, number: usize) -> &Host {

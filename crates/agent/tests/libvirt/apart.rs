@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use lab::hosts::{BESIDE, UPLINK};
 
-use crate::{DAEMON, LONG, with_guest_and};
+use crate::{DAEMON, LONG, Set, with_guest_and};
 
 /// Of the guest's memory at least what it writes to is sent, which does not compress.
 const COPY_MIN: u64 = 16 << 20;
@@ -16,12 +16,12 @@ const WORDS_MAX: u64 = 2 << 20;
 #[test]
 fn copies_go_by_a_network_of_their_own() {
     let test = "apart::copies_go_by_a_network_of_their_own";
-    let lines = "copy_address = \"198.19.0.{number}\"\n";
+    let set = Set { host: "copy_address = \"198.19.0.{number}\"\n", ..Set::default() };
     let agent = |network: &lab::hosts::Network| {
         network.join_beside()?;
         Ok(PathBuf::from(DAEMON))
     };
-    with_guest_and(test, lines, agent, async |bed| {
+    with_guest_and(test, &set, agent, async |bed| {
         for (from, to) in [(0, 1), (1, 0)] {
             let target = bed.cluster.host(to);
             let before = [target.received(BESIDE)?, target.received(UPLINK)?];

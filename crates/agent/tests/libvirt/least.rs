@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context, ensure};
 
-use crate::{DAEMON, LONG, with_guest_and};
+use crate::{DAEMON, LONG, Set, with_guest_and};
 
 const UNIT: &str = include_str!("../../../../packaging/evenkeeld.service");
 const DROP_IN: &str = include_str!("../../../../packaging/libvirt/evenkeeld.conf");
@@ -35,7 +35,7 @@ fn an_agent_with_the_rights_of_the_drop_in_alone_does_its_work() {
         fs::set_permissions(&path, Permissions::from_mode(0o755))?;
         Ok(path)
     };
-    with_guest_and(test, "", agent, async |bed| {
+    with_guest_and(test, &Set::default(), agent, async |bed| {
         for (from, to) in [(0, 1), (1, 0)] {
             let id = bed.send(from, to).await?;
             let view = bed.cluster.ended(from, &id, LONG).await?;

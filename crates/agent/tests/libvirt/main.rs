@@ -7,6 +7,7 @@ mod apart;
 mod docs;
 mod hook;
 mod least;
+mod stalls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,13 +37,29 @@ struct Bed {
 }
 
 fn with_guest(test: &str, body: impl AsyncFnOnce(&mut Bed) -> anyhow::Result<()>) {
-    with_guest_and(test, "", |_network| Ok(PathBuf::from(DAEMON)), body);
+    with_guest_and(test, &Set::default(), |_network| Ok(PathBuf::from(DAEMON)), body);
 }
 
-/// The same, with more lines in the section `[host]`, and with what stands for the agent on these hosts.
+/// What is not as it is in most tests.
+struct Set<'a> {
+    /// More lines of the section `[host]`.
+    host: &'a str,
+    /// More sections.
+    sections: &'a str,
+    /// What the guest writes in a second: faster than a slow link carries, slower than a free one.
+    writes: Mib,
+}
+
+impl Default for Set<'_> {
+    fn default() -> Self {
+        Set { host: "", sections: "", writes: Mib(20) }
+    }
+}
+
+/// The same, set so, and with what stands for the agent on these hosts.
 fn with_guest_and(
     test: &str,
-    lines: &str,
+    set: &Set<'_>,
     agent: impl FnOnce(&Network) -> anyhow::Result<PathBuf>,
     body: impl AsyncFnOnce(&mut Bed) -> anyhow::Result<()>,
 ) {
@@ -55,9 +72,13 @@ fn with_guest_and(
             daemons.push(Daemon::start(host).await?);
         }
         let agent = agent(&network)?;
-        let cluster = Cluster::start(network, &agent, &format!("{lines}{CALM}{LIBVIRT}")).await?;
-        // Faster than a slow link carries, slower than a free one.
-        let dirty = Some(Dirty { memory: Mib(32), per_second: Mib(20) });
+        let cluster = Cluster::start(
+            network,
+            &agent,
+            &format!("{}{CALM}{LIBVIRT}{}", set.host, set.sections),
+        )
+        .await?;
+        let dirty = Some(Dirty { memory: Mib(32), per_second: set.writes });
         let plan = GuestPlan { dirty, ..GuestPlan::new("web1", 1) };
         let mut bed = Bed { cluster, plan, daemons };
         let done = async {

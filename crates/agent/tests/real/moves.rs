@@ -126,7 +126,7 @@ fn copies_go_by_a_network_of_their_own() {
     let test = "moves::copies_go_by_a_network_of_their_own";
     let sections = format!("copy_address = \"198.19.0.{{number}}\"\n{}", roomy("off"));
     with_cluster(test, &sections, &[(busy("web1", 1), 0)], async |cluster, guests| {
-        cluster.network().join_beside()?;
+        cluster.network.join_beside()?;
         let came = |link: &str| cluster.host(1).received(link);
         let before = (came(BESIDE)?, came(UPLINK)?);
         let view = moved(cluster, "web1", 0, 1).await?;

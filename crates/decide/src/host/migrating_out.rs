@@ -6,6 +6,7 @@ use crate::migrate::hypervisor::{Endpoint, HypervisorCommand, HypervisorReport};
 use crate::migrate::precopy;
 use crate::migrate::record::{MoveRecord, MoveStage, Ownership, Record};
 use crate::migrate::source::{Action as Wanted, Event, Outcome, Phase, Source};
+use crate::policy::quantity::duration_text;
 use crate::units::{Epoch, HostId, MoveId, Time};
 use crate::wire::message::{Body, JournalMark, Standing};
 
@@ -24,7 +25,8 @@ impl Host {
         let endpoint = Endpoint { certified, ..endpoint };
         let out = &self.outgoing[&id];
         let encrypted = out.encrypted.contains(&target);
-        let copy = self.copy_parameters(&self.vms[&out.vm].rules, encrypted);
+        let rules = &self.vms[&out.vm].rules;
+        let (copy, pause_max) = (self.copy_parameters(rules, encrypted), self.pause_max(rules));
         let out = self.outgoing.get_mut(&id).expect("its negotiation has just said so");
         let vm = &self.vms[&out.vm];
         let record = MoveRecord {
@@ -42,7 +44,8 @@ impl Host {
             self.recent.push(now);
         }
         let promised = out.is_to_pay(target);
-        out.migrate = Some(Source::new(id, record, vm.record, (endpoint, copy), copy_max));
+        let to = (endpoint, copy);
+        out.migrate = Some(Source::new(id, record, vm.record, to, copy_max, pause_max));
         self.agree(id, target);
         if promised {
             self.promise(now, id, target);
@@ -126,6 +129,13 @@ impl Host {
                 let mbit = copy.bandwidth.0 / 1_000_000;
                 let how = if encrypted { "memory, encrypted," } else { "memory" };
                 let words = format!("copying {how} to {}, at most {mbit} Mbit/s", endpoint.shown());
+                self.note_move(id, Step::Copy, &words, |n| n, actions);
+            }
+            HypervisorCommand::AllowPause(pause) => {
+                let pause = duration_text(*pause);
+                let words = format!(
+                    "the guest writes as fast as the copy follows: a pause of {pause} at its end is allowed now"
+                );
                 self.note_move(id, Step::Copy, &words, |n| n, actions);
             }
             HypervisorCommand::CancelCopy => {

@@ -73,13 +73,16 @@ pub enum RunState {
 pub struct CopyParameters {
     /// The most that the copy may use of the link.
     pub bandwidth: BitsPerSec,
-    /// The longest pause that the last round may take.
+    /// The longest pause that the last round may take, until [`HypervisorCommand::AllowPause`] says otherwise.
     pub downtime_max: Duration,
     /// Several connections side by side; used only if both sides can.
     pub multifd: bool,
     /// Encrypted, both sides known to each other by the cluster's keys: as both have agreed. A side that cannot fails.
     #[serde(default)]
     pub encrypted: bool,
+    /// The guest may be slowed down while the copy does not follow. The source's alone: no target is told.
+    #[serde(default)]
+    pub auto_converge: bool,
 }
 
 /// Where the incoming side listens.
@@ -152,6 +155,9 @@ pub enum HypervisorCommand {
     Prepare(Box<VmDefinition>, CopyParameters, Option<Box<VmShare>>),
     /// Source: begin the copy, to stop at `pre-switchover`; answered by `Progress` …, then `PreSwitchover` or `CopyFailed`.
     StartCopy(Endpoint, CopyParameters),
+    /// Source: let the last round take so long from now on, where the copy is still under way. Nothing is answered: a hypervisor that does not
+    /// take it goes on as before.
+    AllowPause(Duration),
     /// Source: go past `pre-switchover`; answered by `SourceCompleted` or `CopyFailed`.
     SwitchOver,
     /// Source: cancel the copy; settled only by `CopyFailed` or `SourceCompleted`, and the latter may win.

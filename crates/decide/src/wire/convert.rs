@@ -412,6 +412,7 @@ impl TryFrom<proto::CopyParameters> for CopyParameters {
             downtime_max: Duration::from_micros(downtime_max),
             multifd: it.multifd,
             encrypted: it.encrypted,
+            auto_converge: false,
         })
     }
 }

@@ -205,6 +205,7 @@ fn confirmation() -> impl Strategy<Value = Confirmation> {
                 downtime_max,
                 multifd,
                 encrypted,
+                auto_converge: false,
             },
             unpaid: u32::from(multifd),
             measured: !multifd,

@@ -96,6 +96,7 @@ pub(crate) fn confirmation() -> Confirmation {
             downtime_max: Duration::from_millis(100),
             multifd: true,
             encrypted: false,
+            auto_converge: false,
         },
         unpaid: 0,
         measured: false,

@@ -348,6 +348,11 @@ impl Fleet {
             Command::StartCopy(endpoint, copy) => {
                 return self.start_copy(now, reaches, at, id, vm, &endpoint, copy, out);
             }
+            Command::AllowPause(pause) => {
+                let copy = self.at(at, vm).and_then(|process| process.copy.as_mut());
+                copy.into_iter().for_each(|copy| copy.rounds.allow(pause));
+                return;
+            }
             Command::SwitchOver => return self.switch_over(at, id, vm, out),
             Command::CancelCopy => return self.cancel(now, reaches, at, id, vm, out),
             Command::Fence => {

@@ -25,7 +25,7 @@ use super::copy::{self, Side};
 use super::definition::Stage;
 use super::handshake::{Ends, Handshakes};
 use super::messages::{
-    Migrate, MigrateCancel, MigrateContinue, Migration, MigrationStatus, Status,
+    Migrate, MigrateCancel, MigrateContinue, Migration, MigrationStatus, SetDowntime, Status,
 };
 use super::qmp::QmpError;
 use super::tls::{self, Peer};
@@ -303,6 +303,18 @@ impl VmTask {
         };
         self.settled = Some((leaving.move_id, report.clone()));
         self.report(leaving.move_id, report).await;
+    }
+
+    /// A longer pause at the end, where the copy does not follow the guest.
+    pub(super) async fn allow_pause(&mut self, move_id: MoveId, pause: Duration) {
+        if !matches!(&self.following, Following::Out(leaving) if leaving.move_id == move_id) {
+            return;
+        }
+        let downtime_limit = copy::milliseconds(pause);
+        if let Err(why) = self.ask(SetDowntime { downtime_limit }).await {
+            // It goes on as before.
+            tracing::warn!(%move_id, vm = %self.vm, why, "a longer pause could not be allowed");
+        }
     }
 
     pub(super) async fn switch_over(&mut self, move_id: MoveId) {
