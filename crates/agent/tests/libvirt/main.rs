@@ -46,7 +46,7 @@ struct Set<'a> {
     host: &'a str,
     /// More sections.
     sections: &'a str,
-    /// What the guest writes in a second: faster than a slow link carries, slower than a free one.
+    /// What the guest writes in a second; by default faster than a slow link carries, slower than a free one.
     writes: Mib,
 }
 

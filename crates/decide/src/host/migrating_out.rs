@@ -193,7 +193,12 @@ impl Host {
                 self.note_move(id, Step::SwitchOver, "paused for the last round", |n| n, actions);
             }
             HypervisorReport::SourceCompleted(figures) => {
-                self.tales.tell(id, |story| story.progress = figures.progress);
+                // A hypervisor may say only after the last round that the guest was paused for it.
+                let at = now.minus(figures.downtime);
+                self.tales.tell(id, |story| {
+                    story.progress = figures.progress;
+                    story.paused = story.paused.map(|heard| heard.min(at));
+                });
             }
             _ => {}
         }
