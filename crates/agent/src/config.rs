@@ -132,8 +132,11 @@ pub enum RequestMode {
 pub struct Host {
     /// Its name; the machine's own where absent.
     pub name: Option<String>,
-    /// The address that the other hosts reach this agent, and its copies, at.
+    /// The address that the other hosts reach this agent at.
     pub address: IpAddr,
+    /// The address of this host at which copies of VMs arrive, and to which the other hosts have a way; `address` where absent. One on a
+    /// network of its own keeps copies off that of the agents.
+    pub copy_address: Option<IpAddr>,
     /// UDP and TCP port of the agents.
     #[serde(default = "default_port")]
     pub port: u16,
@@ -209,7 +212,8 @@ impl Hypervisor {
             return Ok(());
         }
         let wrong = "this evenkeeld was built without the driver of libvirt".to_owned();
-        let instead = "build it with `--features libvirt`, or write \"qemu\"";
+        let instead =
+            "that of the package has it; build with `--features libvirt`, or write \"qemu\"";
         Err(("hypervisor.driver", wrong, instead))
     }
 }
@@ -388,6 +392,13 @@ impl Config {
                 "write another port, such as 8443",
             ));
         }
+        if let Some(copies) =
+            self.host.copy_address.filter(|it| it.is_unspecified() || it.is_multicast())
+        {
+            let wrong = format!("{copies} is no address that other hosts can send to");
+            let instead = "write one of this host's addresses: ip address";
+            return Err(file::mistake_at(text, "host.copy_address", wrong, instead));
+        }
         let group = self.cluster.group;
         if group.ip().is_multicast() {
             return Ok(());
@@ -434,6 +445,12 @@ impl Config {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.host.address, self.host.port)
+    }
+
+    /// Where copies of VMs arrive.
+    #[must_use]
+    pub fn copy_address(&self) -> IpAddr {
+        self.host.copy_address.unwrap_or(self.host.address)
     }
 
     /// The folder of this host's keys.
@@ -504,6 +521,24 @@ mod tests {
         assert_eq!(config.settings(), Settings::default());
         assert_eq!(config.address().to_string(), "198.18.0.1:7946");
         assert_eq!(config.cluster.request, RequestMode::Multicast);
+    }
+
+    #[test]
+    fn copies_arrive_at_the_hosts_address_or_at_another_of_its_own() {
+        let with = |address: &str| {
+            read(&LEAST.replace("[host]", &format!("[host]\ncopy_address = \"{address}\"")))
+        };
+        assert_eq!(read(LEAST).unwrap().copy_address().to_string(), "198.18.0.1");
+        let config = with("198.19.0.1").unwrap();
+        assert_eq!(config.copy_address().to_string(), "198.19.0.1");
+        assert_eq!(config.address().to_string(), "198.18.0.1:7946");
+        for nowhere in ["0.0.0.0", "::", "239.0.0.1"] {
+            let wrong = with(nowhere).unwrap_err();
+            assert!(
+                wrong.contains("key host.copy_address") && wrong.contains("ip address"),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

@@ -12,13 +12,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use decide::policy::settings::Encryption;
 use serde::Serialize;
 
 use crate::clock::{date, unix_seconds};
-use crate::config::{Config, RequestMode, Url};
+use crate::config::{Config, Driver, RequestMode, Url};
 use crate::posting::ready;
 use crate::run::{Args, keys};
 use crate::{local, manager};
+
+mod libvirt;
 
 /// How long another host, or this machine's own multicast, may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -82,8 +85,11 @@ pub fn examine(args: &Args) -> Vec<Finding> {
             Err(Bad { verdict, seen, mend }) => Finding { about, verdict, seen, mend },
         });
     };
+    let read = Config::read(&args.config);
+    let of_libvirt = read.as_ref().ok().map(|(config, _)| config);
+    let of_libvirt = of_libvirt.filter(|config| config.hypervisor.driver == Driver::Libvirt);
     note("machine id", machine_id());
-    note("hypervisor", hypervisor());
+    note("hypervisor", of_libvirt.map_or_else(hypervisor, |it| libvirt::answers(&it.hypervisor)));
     note("other managers", others_manage());
     note(
         "processor",
@@ -100,10 +106,10 @@ pub fn examine(args: &Args) -> Vec<Finding> {
         ),
     );
     note("bridges", bridges());
-    note("capabilities", capabilities());
+    note("capabilities", capabilities(of_libvirt.is_some()));
     note("counters", counters());
     note("clock", clock());
-    let config = match Config::read(&args.config) {
+    let config = match read {
         Ok((config, None)) => {
             note("configuration", Ok(args.config.display().to_string()));
             config
@@ -119,7 +125,15 @@ pub fn examine(args: &Args) -> Vec<Finding> {
             return found;
         }
     };
-    note("address", address(config.host.address));
+    if config.hypervisor.driver == Driver::Libvirt {
+        note("hook", libvirt::hook(Path::new(libvirt::HOOK)));
+        let encrypts = config.migration.encryption != Some(Encryption::Off);
+        note("copies' keys", libvirt::keys(Path::new(libvirt::QEMU_CONF), encrypts));
+    }
+    note("address", address("host.address", config.host.address));
+    if let Some(copies) = config.host.copy_address {
+        note("copies' address", address("host.copy_address", copies));
+    }
     note("ports", ports(&config));
     note("agent", agent(&config.host.api));
     note("keys", of_keys(args, &config));
@@ -192,13 +206,15 @@ fn bridges() -> Seen {
     Ok(names.join(", "))
 }
 
-fn capabilities() -> Seen {
+fn capabilities(of_libvirt: bool) -> Seen {
     let mend = "start the agent by its unit, or as root";
     let status = fs::read_to_string("/proc/self/status")
         .map_err(|error| doubtful(error.to_string(), mend))?;
     let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = bits.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    let missing = CAPABILITIES.iter().filter(|(_, bit)| bits >> bit & 1 == 0);
+    let wanted =
+        CAPABILITIES.iter().chain(if of_libvirt { &libvirt::CAPABILITIES[..] } else { &[] });
+    let missing = wanted.filter(|(_, bit)| bits >> bit & 1 == 0);
     let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
     if missing.is_empty() {
         return Ok("all that an agent uses".to_owned());
@@ -237,13 +253,11 @@ fn clock() -> Seen {
     }
 }
 
-fn address(address: IpAddr) -> Seen {
+fn address(key: &str, address: IpAddr) -> Seen {
     let bound = UdpSocket::bind((address, 0));
     bound.map_err(|error| {
-        wrong(
-            format!("{address}: {error}"),
-            "host.address must be one of this machine's: ip address",
-        )
+        let mend = format!("{key} must be one of this machine's: ip address");
+        wrong(format!("{address}: {error}"), &mend)
     })?;
     Ok(address.to_string())
 }
@@ -449,6 +463,11 @@ mod tests {
         let text = "[cluster]\nname = \"c\"\n[host]\naddress = \"192.0.2.1\"\n";
         let found = examine(&args(folder.path(), text));
         assert_eq!(of(&found, "address").verdict, Verdict::Wrong);
+        let text = text.replace("192.0.2.1", "127.0.0.1\"\ncopy_address = \"192.0.2.1");
+        let found = examine(&args(folder.path(), &text));
+        assert_eq!(of(&found, "address").verdict, Verdict::Ok);
+        let copies = of(&found, "copies' address");
+        assert!(copies.verdict == Verdict::Wrong && copies.mend.contains("host.copy_address"));
     }
 
     #[test]

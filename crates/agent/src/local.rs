@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 
 const MACHINE_ID: &str = "/etc/machine-id";
 const QEMU: &str = "qemu-system-x86_64";
+/// Where Red Hat's kin have it; libvirt finds it there.
+const QEMU_KVM: &str = "/usr/libexec/qemu-kvm";
 
 /// The machine's own id (machine-id(5)).
 pub(crate) fn machine_id() -> anyhow::Result<String> {
@@ -67,27 +69,33 @@ pub(crate) fn born(journal: JournalId) -> u32 {
 /// What QEMU offers here to VMs from elsewhere. Without QEMU nothing: this host then refuses, with that reason. Copies can be
 /// encrypted on a host with keys.
 pub(crate) async fn offered(driver: Driver, keyed: bool) -> Offered {
+    let machines = machines(driver).await;
     let driver = match driver {
         Driver::Qemu => "qemu",
         Driver::Libvirt => "libvirt",
     };
     Offered {
         driver: driver.to_owned(),
-        machines: machines().await,
+        machines,
         accelerators: accelerators(),
         bridges: bridges(),
         encrypts: keyed,
     }
 }
 
-async fn machines() -> Vec<String> {
-    match tokio::process::Command::new(QEMU).args(["-machine", "help"]).output().await {
-        Ok(output) => machine_names(&String::from_utf8_lossy(&output.stdout)),
-        Err(error) => {
-            tracing::warn!(%error, "{QEMU} cannot be run: this host takes no VMs");
-            Vec::new()
+async fn machines(driver: Driver) -> Vec<String> {
+    let named: &[&str] = match driver {
+        Driver::Qemu => &[QEMU],
+        Driver::Libvirt => &[QEMU, QEMU_KVM],
+    };
+    for program in named {
+        match tokio::process::Command::new(program).args(["-machine", "help"]).output().await {
+            Ok(output) => return machine_names(&String::from_utf8_lossy(&output.stdout)),
+            Err(error) => tracing::debug!(%error, "{program} cannot be run"),
         }
     }
+    tracing::warn!("{} cannot be run: this host takes no VMs", named.join(" or "));
+    Vec::new()
 }
 
 /// The first word of each line but the heading.

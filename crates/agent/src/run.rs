@@ -142,7 +142,9 @@ pub(crate) fn keys(args: &Args, config: &Config) -> anyhow::Result<Option<Arc<Ke
             args.config.display()
         );
         let place = || format!("{}, key host.address", args.config.display());
-        return seal::check_insecure(&[address]).with_context(place).map(|()| None);
+        seal::check_insecure(&[address]).with_context(place)?;
+        let place = || format!("{}, key host.copy_address", args.config.display());
+        return seal::check_insecure(&[config.copy_address()]).with_context(place).map(|()| None);
     }
     ensure!(
         there,
@@ -323,7 +325,7 @@ fn hypervisor(
         Driver::Libvirt => {
             let libvirt = LibvirtConfig {
                 uri: config.hypervisor.uri.clone(),
-                listen: config.host.address,
+                listen: config.copy_address(),
                 keys: encrypts.then(|| copy_keys(config)),
                 ..LibvirtConfig::default()
             };
@@ -339,7 +341,7 @@ fn hypervisor(
 fn qemu_config(config: &Config, encrypts: bool) -> QemuConfig {
     QemuConfig {
         dir: config.host.qemu.clone(),
-        listen: config.host.address,
+        listen: config.copy_address(),
         cgroup: config.host.cgroup.clone(),
         keys: encrypts.then(|| copy_keys(config)),
         ..QemuConfig::default()

@@ -350,6 +350,7 @@ async fn what_is_too_long_stays_with_its_sender() {
         downtime_max: Duration::from_millis(100),
         multifd: false,
         encrypted: false,
+        auto_converge: false,
     };
     let epoch = Epoch { number: 1, owner: HostId(1) };
     let (unpaid, measured) = (0, false);

@@ -31,9 +31,11 @@ fn source_after(events: impl IntoIterator<Item = source::Event>) -> source::Sour
         downtime_max: Duration::ZERO,
         multifd: false,
         encrypted: false,
+        auto_converge: false,
     };
     let (open, to) = (record(MoveStage::Copying), (Endpoint::default(), copy));
-    let mut machine = source::Source::new(ID, open, OWNER, to, Duration::from_secs(1));
+    let mut machine =
+        source::Source::new(ID, open, OWNER, to, Duration::from_secs(1), Duration::ZERO);
     for event in std::iter::once(source::Event::Begin).chain(events) {
         machine.handle(event, &mut Vec::new());
     }

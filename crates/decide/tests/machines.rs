@@ -98,7 +98,7 @@ fn source_event() -> impl Strategy<Value = source::Event> {
         1 => Just(Event::StoreFailed(String::new())),
         8 => report().prop_map(Event::Report),
         3 => standing().prop_map(Event::Standing),
-        2 => prop::sample::select(vec![Timer::Copy, Timer::Switch, Timer::Repeat])
+        2 => prop::sample::select(vec![Timer::Copy, Timer::Stall, Timer::Switch, Timer::Repeat])
             .prop_map(Event::Timeout),
         1 => Just(Event::Cancel(String::new())),
     ]
@@ -124,13 +124,13 @@ proptest! {
         events in vec(source_event(), 1..40), restarted in any::<bool>()
     ) {
         let owner = VmRecord { floor: EPOCH, ran: EPOCH, ownership: Ownership::Owner };
-        let copy = CopyParameters { bandwidth: BitsPerSec(1), downtime_max: Duration::ZERO, multifd: false, encrypted: false };
+        let copy = CopyParameters { bandwidth: BitsPerSec(1), downtime_max: Duration::ZERO, multifd: false, encrypted: false, auto_converge: false };
         let to = (Endpoint::default(), copy);
         let open = record(MoveStage::Copying);
         let mut machine = if restarted {
             source::Source::recovered(ID, open, owner)
         } else {
-            source::Source::new(ID, open, owner, to, Duration::from_secs(1))
+            source::Source::new(ID, open, owner, to, Duration::from_secs(1), Duration::from_secs(1))
         };
         let mut disk = Disk { vm: Some(owner), asked: None };
         let (mut fenced, mut runs_there, mut void) = (false, false, false);

@@ -101,6 +101,7 @@ fn an_empty_file_means_the_design() {
             copy: Copy {
                 bandwidth: Share(500),
                 downtime: Duration::from_millis(100),
+                downtime_max: Duration::from_millis(500),
                 multifd: false
             },
             migration: Migration::default(),
@@ -124,14 +125,14 @@ hot = { for = "5s", cpu_used = "81%", cpu_pressure = "21.5%", memory_used = "91%
 target = { cpu_used_max = "71%", memory_used_max = "86%", memory_reserve = "512 MiB" }
 worth_it = { gain_min = "0.5%", traffic_apart = "0%", vm_rest = "1.5h", host_rest = "1d" }
 limits = { moves_per_host = 2, moves_per_day = 3, moves_per_cluster = 4, hours = "Sun 22:00-23:00 UTC" }
-copy = { bandwidth = "33%", downtime = "250ms", multifd = true }
+copy = { bandwidth = "33%", downtime = "250ms", downtime_max = "1s", multifd = true }
 migration = { encryption = "preferred" }
 share = { cpu = true, network = true, headroom = "120%", floor = "0%" }
 host = { labels = ["rack-a"], maintenance = true }
 rules.group = [{ name = "web", kind = "anti-affinity", vms = ["web*"] }]
 rules.pin = [{ vms = ["db"], hosts = ["host1"], labels = ["fast"], should = true }]
 rules.exclude = [{ vms = ["old"], until = "2026-12-24T18:00Z" }]
-rules.vm = [{ vms = ["db"], priority = 5, downtime = "50ms", rest = "1d", hours = "any" }]
+rules.vm = [{ vms = ["db"], priority = 5, downtime = "50ms", auto_converge = true, rest = "1d", hours = "any" }]
 "#;
     expect![[r#"
         Settings {
@@ -216,6 +217,7 @@ rules.vm = [{ vms = ["db"], priority = 5, downtime = "50ms", rest = "1d", hours 
                     330,
                 ),
                 downtime: 250ms,
+                downtime_max: 1s,
                 multifd: true,
             },
             migration: Migration {
@@ -292,6 +294,9 @@ rules.vm = [{ vms = ["db"], priority = 5, downtime = "50ms", rest = "1d", hours 
                         downtime: Some(
                             50ms,
                         ),
+                        auto_converge: Some(
+                            true,
+                        ),
                         rest: Some(
                             86400s,
                         ),
@@ -337,7 +342,7 @@ fn an_unknown_key_is_answered_with_the_nearest() {
     refused(
         "[copy]\npost_copy = false\n",
         &expect![[
-            r#"line 2, column 1, key copy.post_copy: unknown key "post_copy"; known are bandwidth, downtime, multifd"#
+            r#"line 2, column 1, key copy.post_copy: unknown key "post_copy"; known are bandwidth, downtime, downtime_max, multifd"#
         ]],
     );
     refused(

@@ -165,6 +165,7 @@ impl Cluster {
             hosts[number].address(),
         );
         let text = text.replace("{address}", &hosts[number].address().to_string());
+        let text = text.replace("{number}", &(number + 1).to_string());
         let path = hosts[number].path(CONFIG);
         fs::create_dir_all(path.parent().context("the configuration has a folder")?)?;
         fs::write(&path, text)

@@ -30,6 +30,8 @@ use crate::folder::RunFolder;
 pub const BRIDGE: &str = "br0";
 /// Each host's link to the switch.
 pub const UPLINK: &str = "up0";
+/// The two hosts' ends of the cable between them, if it is laid.
+pub const BESIDE: &str = "beside0";
 /// Length of the network part of all addresses.
 pub const PREFIX: u8 = 15;
 
@@ -87,6 +89,21 @@ impl Network {
         Ok(Network { hosts, client, folder })
     }
 
+    /// A second network, of the first two hosts alone: a cable between them, by which host N has [`beside`] it.
+    pub fn join_beside(&self) -> anyhow::Result<()> {
+        let [one, two, ..] = &self.hosts[..] else { bail!("two hosts are joined") };
+        let [first, second] = [one, two].map(|host| host.namespace.pid());
+        let cable = format!(
+            "link add {BESIDE} netns {first} type veth peer name {BESIDE} netns {second}\n"
+        );
+        ip_batch(Command::new("ip"), &cable).context("laying a second cable")?;
+        for host in [one, two] {
+            let address = beside(host.number);
+            host.ip(&format!("address add {address}/24 dev {BESIDE}\nlink set {BESIDE} up\n"))?;
+        }
+        Ok(())
+    }
+
     /// The hosts, `host1` first.
     pub fn hosts(&self) -> &[Host] {
         &self.hosts
@@ -105,6 +122,11 @@ impl Network {
 
 /// The client's address.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 1);
+
+/// The address of host N on the second network.
+pub fn beside(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 19, 0, number)
+}
 
 /// A host: namespaces of its own, an address, an uplink to the switch.
 #[derive(Debug)]
@@ -175,6 +197,13 @@ impl Host {
     /// Runs lines of `ip -batch` on the host.
     pub fn ip(&self, lines: &str) -> anyhow::Result<()> {
         self.namespace.ip(lines)
+    }
+
+    /// Bytes that a link of it has received.
+    pub fn received(&self, link: &str) -> anyhow::Result<u64> {
+        let file = self.path(&format!("/sys/class/net/{link}/statistics/rx_bytes"));
+        let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        text.trim().parse().with_context(|| format!("{}: {text}", file.display()))
     }
 
     /// Pulls the uplink's cable at the switch: both ends lose their carrier.

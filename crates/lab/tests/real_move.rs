@@ -19,6 +19,7 @@ const PARAMETERS: CopyParameters = CopyParameters {
     downtime_max: Duration::from_millis(300),
     multifd: true,
     encrypted: false,
+    auto_converge: false,
 };
 
 #[test]

@@ -29,7 +29,8 @@ pub(super) fn pack(tree: &Path, folder: &Path, version: &str) -> anyhow::Result<
     let description = lines.collect::<Vec<_>>().join("\n");
     let text = format!(
         "Package: evenkeel\nVersion: {version}\nArchitecture: {machine}\nMaintainer: {MAINTAINER}\nInstalled-Size: {size}\n\
-         Section: admin\nPriority: optional\nDepends: {needs}, systemd\nRecommends: qemu-system-x86\nSuggests: prometheus\n\
+         Section: admin\nPriority: optional\nDepends: {needs}, systemd\nRecommends: qemu-system-x86\n\
+         Suggests: libvirt-daemon-system (>= 7.0), prometheus\n\
          Description: {SUMMARY}\n{description}\n"
     );
     fs::write(control.join("control"), text)?;

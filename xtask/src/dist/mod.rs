@@ -29,7 +29,7 @@ use crate::{print, say};
 const PROGRAMS: [&str; 3] = ["evenkeeld", "evenkeel", "evenkeel-sim"];
 /// What makes each: the crate, and what it is built with.
 const BUILT: [&[&str]; 3] = [
-    &["agent", "--bin", "evenkeeld"],
+    &["agent", "--features", "libvirt", "--bin", "evenkeeld"],
     &["cli", "--bin", "evenkeel"],
     &["sim", "--bin", "evenkeel-sim"],
 ];

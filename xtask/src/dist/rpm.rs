@@ -48,6 +48,7 @@ pub(super) fn pack(tree: &Path, folder: &Path, version: &str) -> anyhow::Result<
     }
     package.requires(Dependency::script_post("systemd"));
     package.recommends(Dependency::any("qemu-kvm"));
+    package.suggests(Dependency::any("libvirt-daemon-kvm"));
     let [pre, post, preun, postun] = SCRIPTS.map(|name| script("rpm", name));
     package.pre_install_script(pre?).post_install_script(post?);
     package.pre_uninstall_script(preun?).post_uninstall_script(postun?);

@@ -20,6 +20,8 @@ const COPIED: &[(&str, &str)] = &[
     ("packaging/examples/policy.toml", "usr/share/doc/evenkeel/examples/policy.toml"),
     ("packaging/examples/policy.cases.toml", "usr/share/doc/evenkeel/examples/policy.cases.toml"),
     ("packaging/examples/firewall.nft", "usr/share/doc/evenkeel/examples/firewall.nft"),
+    ("packaging/libvirt/evenkeeld.conf", "usr/share/evenkeel/libvirt/evenkeeld.conf"),
+    ("packaging/libvirt/tmpfiles.conf", "usr/share/evenkeel/libvirt/tmpfiles.conf"),
     ("packaging/prometheus/evenkeel.rules.yml", "usr/share/evenkeel/prometheus/evenkeel.rules.yml"),
     ("packaging/prometheus/scrape.yml", "usr/share/evenkeel/prometheus/scrape.yml"),
     ("packaging/grafana/evenkeel.json", "usr/share/evenkeel/grafana/evenkeel.json"),
@@ -31,6 +33,8 @@ const COPIED: &[(&str, &str)] = &[
 
 /// Where libvirt is, it asks this before it starts a domain.
 const HOOK: (&str, &str) = ("packaging/libvirt/qemu-hook", "etc/libvirt/hooks/qemu.d/evenkeel");
+/// Where libvirt is, people call this once.
+const SETUP: (&str, &str) = ("packaging/libvirt/setup", "usr/share/evenkeel/libvirt/setup");
 
 /// Makes it anew; gives how many files are in it.
 pub(super) fn make(tree: &Path) -> anyhow::Result<usize> {
@@ -44,7 +48,9 @@ pub(super) fn make(tree: &Path) -> anyhow::Result<usize> {
         let stripped = Command::new("strip").arg("--strip-debug").arg(&to).status();
         ensure!(stripped.context("running strip")?.success(), "strip {program} failed");
     }
-    copy(&root().join(HOOK.0), &tree.join(HOOK.1), 0o755)?;
+    for (from, to) in [HOOK, SETUP] {
+        copy(&root().join(from), &tree.join(to), 0o755)?;
+    }
     for (from, to) in COPIED {
         copy(&root().join(from), &tree.join(to), 0o644)?;
     }

@@ -3,10 +3,13 @@
 
 #![expect(clippy::print_stdout, reason = "logs of agents are read by people, after a failure")]
 
+mod apart;
 mod docs;
 mod hook;
+mod least;
+mod stalls;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -34,6 +37,32 @@ struct Bed {
 }
 
 fn with_guest(test: &str, body: impl AsyncFnOnce(&mut Bed) -> anyhow::Result<()>) {
+    with_guest_and(test, &Set::default(), |_network| Ok(PathBuf::from(DAEMON)), body);
+}
+
+/// What is not as it is in most tests.
+struct Set<'a> {
+    /// More lines of the section `[host]`.
+    host: &'a str,
+    /// More sections.
+    sections: &'a str,
+    /// What the guest writes in a second; by default faster than a slow link carries, slower than a free one.
+    writes: Mib,
+}
+
+impl Default for Set<'_> {
+    fn default() -> Self {
+        Set { host: "", sections: "", writes: Mib(20) }
+    }
+}
+
+/// The same, set so, and with what stands for the agent on these hosts.
+fn with_guest_and(
+    test: &str,
+    set: &Set<'_>,
+    agent: impl FnOnce(&Network) -> anyhow::Result<PathBuf>,
+    body: impl AsyncFnOnce(&mut Bed) -> anyhow::Result<()>,
+) {
     sandbox::test_with(true, test, async || {
         let (parts, network) = (Parts::load()?, Network::new(2)?);
         let mut daemons = Vec::new();
@@ -42,10 +71,14 @@ fn with_guest(test: &str, body: impl AsyncFnOnce(&mut Bed) -> anyhow::Result<()>
             hook::install(host)?;
             daemons.push(Daemon::start(host).await?);
         }
-        let cluster =
-            Cluster::start(network, Path::new(DAEMON), &format!("{CALM}{LIBVIRT}")).await?;
-        // Faster than a slow link carries, slower than a free one.
-        let dirty = Some(Dirty { memory: Mib(32), per_second: Mib(20) });
+        let agent = agent(&network)?;
+        let cluster = Cluster::start(
+            network,
+            &agent,
+            &format!("{}{CALM}{LIBVIRT}{}", set.host, set.sections),
+        )
+        .await?;
+        let dirty = Some(Dirty { memory: Mib(32), per_second: set.writes });
         let plan = GuestPlan { dirty, ..GuestPlan::new("web1", 1) };
         let mut bed = Bed { cluster, plan, daemons };
         let done = async {

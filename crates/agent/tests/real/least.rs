@@ -18,6 +18,10 @@ use crate::sight::{owned, runs_only};
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/evenkeeld.service");
 /// The highest exposure, of 0 (best) to 10, in tenths.
 const EXPOSURE_MAX: u32 = 25;
+/// What it is with the drop-in for libvirt's hosts, whose agent is root.
+const LIBVIRT: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/libvirt/evenkeeld.conf");
+const EXPOSURE_MAX_LIBVIRT: u32 = 35;
 /// Of nobody else.
 const USER: &str = "64990";
 /// Where a host has what its agent may not reach where it lies.
@@ -60,10 +64,30 @@ fn the_unit_leaves_little_open() {
     assert!(self::exposure(&bare).expect("judged") > 90);
 }
 
+#[test]
+fn the_drop_in_for_libvirt_opens_what_it_names_and_no_more() {
+    setup::ensure(&mut |_step| {}).expect("setup");
+    let folder = tempfile::tempdir().expect("a folder");
+    let unit = folder.path().join("evenkeeld.service");
+    fs::copy(UNIT, &unit).expect("copied");
+    let bare = exposure(&unit).expect("judged");
+    let drop_ins = folder.path().join("evenkeeld.service.d");
+    fs::create_dir(&drop_ins).expect("made");
+    fs::copy(LIBVIRT, drop_ins.join("libvirt.conf")).expect("copied");
+    let exposure = exposure(&unit).expect("judged");
+    println!("exposure {}.{}", exposure / 10, exposure % 10);
+    assert!(exposure > bare, "it was not read");
+    assert!(exposure <= EXPOSURE_MAX_LIBVIRT, "docs/security.md says what may be open");
+}
+
 /// In tenths.
 fn exposure(unit: &Path) -> anyhow::Result<u32> {
     let arguments = ["security", "--offline=true", "--no-pager"];
     let mut analyze = Command::new("systemd-analyze");
+    // Drop-ins lie beside it; the empty rest stands for where this machine has its own.
+    let mut path = unit.parent().context("a unit lies in a folder")?.as_os_str().to_owned();
+    path.push(":");
+    analyze.env("SYSTEMD_UNIT_PATH", path);
     let output = analyze.args(arguments).arg(unit).env("LC_ALL", "C").output();
     let output = output.context("running systemd-analyze (package systemd)")?;
     let text = String::from_utf8_lossy(&output.stdout);

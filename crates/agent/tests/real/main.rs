@@ -19,4 +19,5 @@ mod recordings;
 mod refusals;
 mod restarts;
 mod sight;
+mod stalls;
 mod traffic;

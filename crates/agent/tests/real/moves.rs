@@ -7,8 +7,11 @@ use api::{MoveView, Step};
 use decide::units::PacketsPerSec;
 use lab::clients::{Flood, Pinger, TcpProbe};
 use lab::cluster::Cluster;
+use lab::hosts::{BESIDE, UPLINK};
 
-use crate::bed::{MOVE_MAX, at_phase, copying, fast, idle, moved, roomy, send, slow, with_cluster};
+use crate::bed::{
+    MOVE_MAX, at_phase, busy, copying, fast, idle, moved, roomy, send, slow, with_cluster,
+};
 use crate::sight::{never_rebooted, nothing_left, owned, runs_only, steps, vm};
 
 /// The steps of the method, as the source tells them.
@@ -113,4 +116,25 @@ fn a_guest_moved_by_hand_goes_where_it_is_told_and_comes_back() {
             never_rebooted(cluster, web1)
         },
     );
+}
+
+/// Encrypted, though the certificates name the agents' addresses alone.
+#[test]
+fn copies_go_by_a_network_of_their_own() {
+    const COPY_MIN: u64 = 16 << 20;
+    const WORDS_MAX: u64 = 2 << 20;
+    let test = "moves::copies_go_by_a_network_of_their_own";
+    let sections = format!("copy_address = \"198.19.0.{{number}}\"\n{}", roomy("off"));
+    with_cluster(test, &sections, &[(busy("web1", 1), 0)], async |cluster, guests| {
+        cluster.network.join_beside()?;
+        let came = |link: &str| cluster.host(1).received(link);
+        let before = (came(BESIDE)?, came(UPLINK)?);
+        let view = moved(cluster, "web1", 0, 1).await?;
+        let (beside, uplink) = (came(BESIDE)? - before.0, came(UPLINK)? - before.1);
+        println!("{beside} bytes came beside, {uplink} by the uplink");
+        ensure!(view.encrypted == Some(true), "{view:?}");
+        ensure!(beside >= COPY_MIN, "{beside} bytes came by the network of copies");
+        ensure!(uplink <= WORDS_MAX, "{uplink} bytes came by the agents' network");
+        runs_only(cluster, &guests[0].plan, 1).await
+    });
 }

@@ -6,6 +6,7 @@ use crate::migrate::hypervisor::{Endpoint, HypervisorCommand, HypervisorReport};
 use crate::migrate::precopy;
 use crate::migrate::record::{MoveRecord, MoveStage, Ownership, Record};
 use crate::migrate::source::{Action as Wanted, Event, Outcome, Phase, Source};
+use crate::policy::quantity::duration_text;
 use crate::units::{Epoch, HostId, MoveId, Time};
 use crate::wire::message::{Body, JournalMark, Standing};
 
@@ -19,9 +20,13 @@ impl Host {
         journal: JournalMark,
         actions: &mut Vec<Action>,
     ) {
+        // Copies may go by a network of their own, whose addresses no certificate names.
+        let certified = self.address_of(target).map(|agent| agent.ip());
+        let endpoint = Endpoint { certified, ..endpoint };
         let out = &self.outgoing[&id];
         let encrypted = out.encrypted.contains(&target);
-        let copy = self.copy_parameters(&self.vms[&out.vm].rules, encrypted);
+        let rules = &self.vms[&out.vm].rules;
+        let (copy, pause_max) = (self.copy_parameters(rules, encrypted), self.pause_max(rules));
         let out = self.outgoing.get_mut(&id).expect("its negotiation has just said so");
         let vm = &self.vms[&out.vm];
         let record = MoveRecord {
@@ -39,7 +44,8 @@ impl Host {
             self.recent.push(now);
         }
         let promised = out.is_to_pay(target);
-        out.migrate = Some(Source::new(id, record, vm.record, (endpoint, copy), copy_max));
+        let to = (endpoint, copy);
+        out.migrate = Some(Source::new(id, record, vm.record, to, copy_max, pause_max));
         self.agree(id, target);
         if promised {
             self.promise(now, id, target);
@@ -125,6 +131,13 @@ impl Host {
                 let words = format!("copying {how} to {}, at most {mbit} Mbit/s", endpoint.shown());
                 self.note_move(id, Step::Copy, &words, |n| n, actions);
             }
+            HypervisorCommand::AllowPause(pause) => {
+                let pause = duration_text(*pause);
+                let words = format!(
+                    "the guest writes as fast as the copy follows: a pause of {pause} at its end is allowed now"
+                );
+                self.note_move(id, Step::Copy, &words, |n| n, actions);
+            }
             HypervisorCommand::CancelCopy => {
                 self.note_move(id, Step::Undo, "cancelling the copy", |n| n, actions)
             }
@@ -180,7 +193,12 @@ impl Host {
                 self.note_move(id, Step::SwitchOver, "paused for the last round", |n| n, actions);
             }
             HypervisorReport::SourceCompleted(figures) => {
-                self.tales.tell(id, |story| story.progress = figures.progress);
+                // A hypervisor may say only after the last round that the guest was paused for it.
+                let at = now.minus(figures.downtime);
+                self.tales.tell(id, |story| {
+                    story.progress = figures.progress;
+                    story.paused = story.paused.map(|heard| heard.min(at));
+                });
             }
             _ => {}
         }

@@ -395,7 +395,7 @@ impl Host {
         self.send(target, id, Body::History(Box::new(history)), actions);
     }
 
-    /// How memory is copied from here: the operator's share of the uplink, and the pause that the VM can bear.
+    /// How memory is copied from here: the operator's share of the uplink, the pause to begin with, what the VM consents to.
     pub(super) fn copy_parameters(&self, rules: &VmRules, encrypted: bool) -> CopyParameters {
         let copy = &self.settings.copy;
         let speed = self
@@ -404,8 +404,19 @@ impl Host {
             .bits
             .map_or(SPEED_UNKNOWN, |both_ways| BitsPerSec(both_ways.0 / 2));
         let bandwidth = BitsPerSec(speed.0 / 1000 * u64::from(copy.bandwidth.0));
-        let downtime_max = rules.downtime.unwrap_or(copy.downtime);
-        CopyParameters { bandwidth, downtime_max, multifd: copy.multifd, encrypted }
+        CopyParameters {
+            bandwidth,
+            downtime_max: copy.downtime.min(self.pause_max(rules)),
+            multifd: copy.multifd,
+            encrypted,
+            auto_converge: rules.auto_converge,
+        }
+    }
+
+    /// The longest pause at the end of a copy, where it stalls with a shorter one.
+    pub(super) fn pause_max(&self, rules: &VmRules) -> Duration {
+        let copy = &self.settings.copy;
+        rules.downtime.unwrap_or(copy.downtime_max.max(copy.downtime))
     }
 
     /// The VM of a move from here.

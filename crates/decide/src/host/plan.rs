@@ -237,10 +237,12 @@ impl Host {
 
     /// What a copy of it takes; absent: it would not end.
     pub(super) fn foreseen(&self, vm: VmId, memory: Mib) -> Option<Foreseen> {
+        let rules = &self.vms[&vm].rules;
         precopy::foreseen(
             memory,
             self.usage.told(vm).dirty,
-            self.copy_parameters(&self.vms[&vm].rules, false),
+            self.copy_parameters(rules, false),
+            self.pause_max(rules),
         )
     }
 

@@ -221,6 +221,9 @@ pub(crate) mod settings {
     struct CopyForm {
         bandwidth: Share,
         downtime: Duration,
+        /// Absent in logs from before pauses grew: they do not grow in those.
+        #[serde(default)]
+        downtime_max: Duration,
         multifd: bool,
     }
 }

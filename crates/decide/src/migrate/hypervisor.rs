@@ -4,6 +4,7 @@
 //! A driver reports what it saw, never what it hopes; `migrate` alone decides what may follow.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -72,13 +73,16 @@ pub enum RunState {
 pub struct CopyParameters {
     /// The most that the copy may use of the link.
     pub bandwidth: BitsPerSec,
-    /// The longest pause that the last round may take.
+    /// The longest pause that the last round may take, until [`HypervisorCommand::AllowPause`] says otherwise.
     pub downtime_max: Duration,
     /// Several connections side by side; used only if both sides can.
     pub multifd: bool,
     /// Encrypted, both sides known to each other by the cluster's keys: as both have agreed. A side that cannot fails.
     #[serde(default)]
     pub encrypted: bool,
+    /// The guest may be slowed down while the copy does not follow. The source's alone: no target is told.
+    #[serde(default)]
+    pub auto_converge: bool,
 }
 
 /// Where the incoming side listens.
@@ -89,6 +93,10 @@ pub struct Endpoint {
     pub uri: String,
     /// Whether that side can do several connections.
     pub multifd: bool,
+    /// The address that the certificate of whoever listens there must name: that of the target's agent. No target says it: the source puts in
+    /// what it knows. Absent: the address in `uri`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certified: Option<IpAddr>,
 }
 
 impl Endpoint {
@@ -147,6 +155,9 @@ pub enum HypervisorCommand {
     Prepare(Box<VmDefinition>, CopyParameters, Option<Box<VmShare>>),
     /// Source: begin the copy, to stop at `pre-switchover`; answered by `Progress` …, then `PreSwitchover` or `CopyFailed`.
     StartCopy(Endpoint, CopyParameters),
+    /// Source: let the last round take so long from now on, where the copy is still under way. Nothing is answered: a hypervisor that does not
+    /// take it goes on as before.
+    AllowPause(Duration),
     /// Source: go past `pre-switchover`; answered by `SourceCompleted` or `CopyFailed`.
     SwitchOver,
     /// Source: cancel the copy; settled only by `CopyFailed` or `SourceCompleted`, and the latter may win.
@@ -246,7 +257,7 @@ mod tests {
     #[test]
     fn nothing_but_where_an_endpoint_listens_is_ever_shown() {
         let uri = "tcp:198.18.0.2:49152 <cookie>secret</cookie>".to_owned();
-        let endpoint = Endpoint { uri, multifd: true };
+        let endpoint = Endpoint { uri, multifd: true, certified: None };
         assert_eq!(endpoint.shown(), "tcp:198.18.0.2:49152");
         assert!(!format!("{endpoint:?}").contains("secret"), "{endpoint:?}");
     }

@@ -13,6 +13,7 @@ pub enum Resolution {
     GiveUp,
 }
 
+pub mod convergence;
 pub mod hypervisor;
 pub mod precopy;
 pub mod record;

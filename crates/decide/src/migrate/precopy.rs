@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::hypervisor::CopyParameters;
-use crate::units::{BitsPerSec, Mib, MibPerSec};
+use super::convergence::Convergence;
+use super::hypervisor::{CopyParameters, CopyProgress};
+use crate::units::{BitsPerSec, Bytes, Mib, MibPerSec};
 
 /// The longest that a copy of `memory` over `bandwidth` may take before it is abandoned: four times the time of one full
 /// round (a guest that dirties three quarters of what the link carries converges in that), plus half a minute.
@@ -26,11 +27,26 @@ pub struct Foreseen {
 /// What a copy of `memory` takes, of a guest that writes to it at an even rate (after Clark et al., "Live Migration of Virtual
 /// Machines", NSDI 2005): each round sends what was written during the one before, until what is left fits into the pause that
 /// is allowed. Empty pages, which cost next to nothing, are not known and count as full: this is the most that it takes. Absent:
-/// it would not end before it is abandoned.
+/// it would not end before it is abandoned. Where rounds stall, the pause grows up to `pause_max`; with auto-converge a guest that still
+/// writes too much is slowed down, to a hundredth at most (as QEMU does it), which is foreseen as the first half, quarter … that suffices.
 pub fn foreseen(
     memory: Mib,
     dirty: Option<MibPerSec>,
     parameters: CopyParameters,
+    pause_max: Duration,
+) -> Option<Foreseen> {
+    let halvings = if parameters.auto_converge { 7 } else { 0 };
+    (0..=halvings).find_map(|halvings| {
+        let dirty = dirty.map(|dirty| MibPerSec(dirty.0 >> halvings));
+        at_rate(memory, dirty, parameters, pause_max)
+    })
+}
+
+fn at_rate(
+    memory: Mib,
+    dirty: Option<MibPerSec>,
+    parameters: CopyParameters,
+    pause_max: Duration,
 ) -> Option<Foreseen> {
     let bandwidth = u128::from(parameters.bandwidth.0.max(1));
     let takes = |bits: u128| {
@@ -41,18 +57,22 @@ pub fn foreseen(
     let all = bits(memory.0);
     let Some(dirty) = dirty else { return Some(Foreseen { copy: takes(all), pause: None }) };
     let (mut left, mut copy) = (all, Duration::ZERO);
-    loop {
+    let mut rounds = Convergence::new(parameters.downtime_max, pause_max, parameters.auto_converge);
+    for number in 1.. {
         let round = takes(left);
+        let remaining = Bytes(u64::try_from(left / 8).unwrap_or(u64::MAX));
+        rounds.heard(CopyProgress { rounds: number, remaining, ..CopyProgress::default() });
         copy = copy.saturating_add(round);
         if copy > longest(memory, parameters.bandwidth) {
             return None;
         }
-        if round <= parameters.downtime_max {
+        if round <= rounds.allowed() {
             return Some(Foreseen { copy, pause: Some(round) });
         }
         let written = bits(dirty.0).saturating_mul(round.as_micros()) / 1_000_000;
         left = written.min(all);
     }
+    None
 }
 
 #[cfg(test)]
@@ -60,14 +80,43 @@ mod tests {
     use super::*;
 
     fn of(memory: u64, dirty: Option<u64>) -> Option<(u128, Option<u128>)> {
+        with(memory, dirty, 100, false)
+    }
+
+    fn with(
+        memory: u64,
+        dirty: Option<u64>,
+        pause_max: u64,
+        auto_converge: bool,
+    ) -> Option<(u128, Option<u128>)> {
         let parameters = CopyParameters {
             bandwidth: BitsPerSec(800 << 20), // 100 MiB/s
             downtime_max: Duration::from_millis(100),
             multifd: false,
             encrypted: false,
+            auto_converge,
         };
-        let foreseen = foreseen(Mib(memory), dirty.map(MibPerSec), parameters)?;
+        let (dirty, pause_max) = (dirty.map(MibPerSec), Duration::from_millis(pause_max));
+        let foreseen = foreseen(Mib(memory), dirty, parameters, pause_max)?;
         Some((foreseen.copy.as_millis(), foreseen.pause.map(|pause| pause.as_millis())))
+    }
+
+    #[test]
+    fn a_longer_pause_lets_end_what_would_not() {
+        // As fast as the link: each round of a small VM leaves all of it, 400 ms.
+        assert_eq!(of(40, Some(100)), None);
+        // The fourth round is the second that stalled; at the fifth 400 ms are allowed.
+        assert_eq!(with(40, Some(100), 500, false), Some((2_000, Some(400))));
+        assert_eq!(with(40, Some(100), 300, false), None);
+    }
+
+    #[test]
+    fn a_guest_that_is_slowed_down_comes_to_an_end() {
+        assert_eq!(of(1000, Some(200)), None);
+        // At a quarter of its rate it writes half of what the link carries.
+        assert_eq!(with(1000, Some(200), 100, true), with(1000, Some(50), 100, false));
+        assert_eq!(with(1000, Some(50), 100, true), with(1000, Some(50), 100, false));
+        assert_eq!(with(1000, Some(u64::MAX), 100, true), None);
     }
 
     #[test]

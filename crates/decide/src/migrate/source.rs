@@ -26,8 +26,10 @@
 
 use std::time::Duration;
 
+use super::convergence::Convergence;
 use super::hypervisor::{
-    CopyFigures, CopyParameters, Endpoint, HypervisorCommand, HypervisorReport, RunState, Seen,
+    CopyFigures, CopyParameters, CopyProgress, Endpoint, HypervisorCommand, HypervisorReport,
+    RunState, Seen,
 };
 use super::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
 use super::{Resolution, in_doubt};
@@ -37,6 +39,8 @@ use crate::wire::message::{JournalMark, Standing};
 
 /// How long the last round may take before it is cancelled.
 const SWITCH_MAX: Duration = Duration::from_secs(10);
+/// How long a copy that does not follow goes on when the longest pause is allowed already: guests also write in bursts.
+const STALL_MAX: Duration = Duration::from_secs(10);
 /// After this long without an answer the hypervisor is asked once more.
 const COMMAND_AGAIN: Duration = Duration::from_secs(20);
 /// How often the hand-over or the release is repeated until the target answers.
@@ -109,6 +113,8 @@ pub enum Outcome {
 pub enum Timer {
     /// The copy may not take longer.
     Copy,
+    /// A copy that does not follow, and for which nothing is left to do, is not waited for any longer.
+    Stall,
     /// The last round may not take longer.
     Switch,
     /// Say it again.
@@ -193,6 +199,10 @@ pub struct Source {
     phase: Phase,
     to: Option<(Endpoint, CopyParameters)>,
     copy_max: Duration,
+    /// How the copy's rounds go; absent where it was found under way.
+    rounds: Option<Convergence>,
+    /// Whether `Timer::Stall` is waited for.
+    stalls: bool,
     figures: Option<CopyFigures>,
     why: String,
     repeats: u32,
@@ -203,14 +213,17 @@ pub struct Source {
 }
 
 impl Source {
-    /// A copy about to begin. `vm` is the journal's record of it, `copy_max` the longest that the copy may take.
+    /// A copy about to begin. `vm` is the journal's record of it, `copy_max` the longest that the copy may take, `pause_max` the longest
+    /// pause that may be allowed at its end.
     pub fn new(
         move_id: MoveId,
         record: MoveRecord,
         vm: VmRecord,
         to: (Endpoint, CopyParameters),
         copy_max: Duration,
+        pause_max: Duration,
     ) -> Source {
+        let rounds = Convergence::new(to.1.downtime_max, pause_max, to.1.auto_converge);
         Source {
             move_id,
             record,
@@ -218,6 +231,8 @@ impl Source {
             phase: Phase::Recording,
             to: Some(to),
             copy_max,
+            rounds: Some(rounds),
+            stalls: false,
             figures: None,
             why: String::new(),
             repeats: 0,
@@ -237,6 +252,8 @@ impl Source {
             phase,
             to: None,
             copy_max: Duration::ZERO,
+            rounds: None,
+            stalls: false,
             figures: None,
             why,
             repeats: 0,
@@ -337,6 +354,9 @@ impl Source {
 
     fn report(&mut self, report: HypervisorReport, actions: &mut Vec<Action>) {
         match (report, self.phase) {
+            (HypervisorReport::Progress(progress), Phase::Copying) => {
+                self.progressed(progress, actions);
+            }
             (HypervisorReport::PreSwitchover, Phase::Copying) => {
                 self.phase = Phase::SwitchingOver;
                 actions.push(Action::Hypervisor(HypervisorCommand::SwitchOver));
@@ -383,6 +403,21 @@ impl Source {
             }
             _ => {}
         }
+    }
+
+    /// Where rounds stall a longer pause is allowed; where that does not help, the copy is given up after a while.
+    fn progressed(&mut self, progress: CopyProgress, actions: &mut Vec<Action>) {
+        let Some(rounds) = &mut self.rounds else { return };
+        if let Some(pause) = rounds.heard(progress) {
+            actions.push(Action::Hypervisor(HypervisorCommand::AllowPause(pause)));
+        }
+        let stalls = rounds.is_hopeless();
+        if stalls && !self.stalls {
+            actions.push(Action::Arm(Timer::Stall, STALL_MAX));
+        } else if self.stalls && !stalls {
+            actions.push(Action::Disarm(Timer::Stall));
+        }
+        self.stalls = stalls;
     }
 
     /// A terminal state without a complete copy. Nothing was promised: the guest may run here, as it does by itself.
@@ -566,6 +601,10 @@ impl Source {
             (Timer::Copy, Phase::Copying) => {
                 self.cancel("the copy took too long".to_owned(), actions)
             }
+            (Timer::Stall, Phase::Copying) if self.stalls => {
+                let why = self.rounds.as_ref().map(Convergence::why_hopeless);
+                self.cancel(why.unwrap_or_default(), actions);
+            }
             (Timer::Switch, Phase::SwitchingOver) => {
                 self.cancel("the last round took too long".to_owned(), actions)
             }
@@ -681,6 +720,9 @@ impl Source {
 
     fn over(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {
         self.phase = Phase::Over;
+        if self.stalls {
+            actions.push(Action::Disarm(Timer::Stall));
+        }
         actions.extend([Timer::Copy, Timer::Switch, Timer::Repeat].map(Action::Disarm));
         actions.push(Action::Over(outcome));
     }

@@ -268,10 +268,13 @@ pub struct Copy {
     /// 20 % to 90 %; a guest that dirties memory faster than this never comes to an end.
     #[serde(deserialize_with = "quantity::positive_share")]
     pub bandwidth: Share,
-    /// The longest pause of the guest at the end. Short is kind to it but needs more rounds, too short never converges.
-    /// 50 ms to 1 s.
+    /// The longest pause of the guest at the end, to begin with. Short is kind to it but needs more rounds. 50 ms to 1 s.
     #[serde(deserialize_with = "quantity::positive_duration")]
     pub downtime: Duration,
+    /// Up to this it grows, in steps, while the guest writes as fast as the copy follows; one that does not fit into this is given up.
+    /// Up to 1 s; `downtime` or less: it never grows.
+    #[serde(deserialize_with = "quantity::positive_duration")]
+    pub downtime_max: Duration,
     /// Whether several connections carry a copy: faster beyond 10 Gbit/s. Off, since a QEMU (seen in 10.0) may hang with such
     /// a copy when it is cancelled or breaks: the guest runs on, but cannot be moved until its QEMU is started anew.
     pub multifd: bool,
@@ -279,7 +282,12 @@ pub struct Copy {
 
 impl Default for Copy {
     fn default() -> Copy {
-        Copy { bandwidth: Share(500), downtime: Duration::from_millis(100), multifd: false }
+        Copy {
+            bandwidth: Share(500),
+            downtime: Duration::from_millis(100),
+            downtime_max: Duration::from_millis(500),
+            multifd: false,
+        }
     }
 }
 

@@ -133,7 +133,11 @@ impl TryFrom<proto::message::Body> for Body {
                 let endpoint = need(it.endpoint, "readiness.endpoint")?;
                 Body::Readiness {
                     cost: Cost(need(it.cost, "readiness.cost")?),
-                    endpoint: Endpoint { uri: endpoint.uri, multifd: endpoint.multifd },
+                    endpoint: Endpoint {
+                        uri: endpoint.uri,
+                        multifd: endpoint.multifd,
+                        certified: None,
+                    },
                     journal: need(it.journal, "readiness.journal")?.try_into()?,
                 }
             }
@@ -408,6 +412,7 @@ impl TryFrom<proto::CopyParameters> for CopyParameters {
             downtime_max: Duration::from_micros(downtime_max),
             multifd: it.multifd,
             encrypted: it.encrypted,
+            auto_converge: false,
         })
     }
 }

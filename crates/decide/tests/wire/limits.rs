@@ -75,7 +75,7 @@ fn what_is_beyond_its_limit_is_refused_by_name() {
     );
     let uri = "u".repeat(limits::URI_MAX + 1);
     let journal = JournalMark { id: JournalId(1), generation: 1, opened: 0, life: 0 };
-    let endpoint = Endpoint { uri, multifd: false };
+    let endpoint = Endpoint { uri, multifd: false, certified: None };
     assert_eq!(
         refused(Body::Readiness { cost: Cost(1), endpoint, journal }),
         "readiness.endpoint.uri: 8193, at most 8192"

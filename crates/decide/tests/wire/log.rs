@@ -66,12 +66,13 @@ fn rules(n: u32) -> Rules {
     let (hosts, labels) = (vec!["host1".to_owned()], Vec::new());
     let until = n.is_multiple_of(3).then_some(Until(u64::from(n)));
     let downtime = (n % 3 == 1).then(|| Duration::from_micros(u64::from(n) + 1));
+    let auto_converge = (n % 4 > 1).then_some(n % 4 == 3);
     let (priority, hours) = (Some(3), Some(Hours::Any));
     Rules {
         group: vec![Group { name: "web".to_owned(), kind, vms: vms.clone() }],
         pin: vec![Pin { vms: vms.clone(), hosts, labels, should: n.is_multiple_of(5) }],
         exclude: vec![Exclude { vms: vms.clone(), until }],
-        vm: vec![Own { vms, priority, downtime, rest: None, hours }],
+        vm: vec![Own { vms, priority, downtime, auto_converge, rest: None, hours }],
     }
 }
 
@@ -222,8 +223,11 @@ fn progress() -> impl Strategy<Value = CopyProgress> {
 
 fn report() -> impl Strategy<Value = Report> {
     prop_oneof![
-        (words(), any::<bool>())
-            .prop_map(|(uri, multifd)| Report::Prepared(Endpoint { uri, multifd })),
+        (words(), any::<bool>()).prop_map(|(uri, multifd)| Report::Prepared(Endpoint {
+            uri,
+            multifd,
+            certified: None
+        })),
         words().prop_map(Report::PrepareFailed),
         progress().prop_map(Report::Progress),
         Just(Report::PreSwitchover),
@@ -457,7 +461,7 @@ fn the_form_of_lines_stays() {
         seed: 9,
     };
     let begin = Begin { form: FORM, version: "0.1.0".to_owned(), unix_us: 1, now: Time(2), start };
-    expect![[r#"{"begin":{"form":7,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3,"opened":2,"life":8},"doubt":null,"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300,"opened":0,"life":0},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n","tags":[]},"doubtful":false}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[],"encrypts":false},"settings":{"mode":{"balance":"recommend","trigger":"hot","rules":"recommend"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"spread":{"threshold":5,"gain_min":50000},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"traffic_apart":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0},"measure_after":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20,"moves_per_cluster":null,"hours":"any"},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000},"multifd":false},"migration":{"encryption":null},"share":{"cpu":false,"network":false,"headroom":500,"floor":50},"vm_policy":{"when":null,"window":null,"order":null},"admission":{"accept":null},"migration_policy":{"order":null,"reject":null},"rules":{"group":[],"pin":[],"exclude":[],"vm":[]},"host":{"labels":[],"maintenance":false}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
+    expect![[r#"{"begin":{"form":7,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3,"opened":2,"life":8},"doubt":null,"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300,"opened":0,"life":0},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n","tags":[]},"doubtful":false}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[],"encrypts":false},"settings":{"mode":{"balance":"recommend","trigger":"hot","rules":"recommend"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"spread":{"threshold":5,"gain_min":50000},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"traffic_apart":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0},"measure_after":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20,"moves_per_cluster":null,"hours":"any"},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000},"downtime_max":{"secs":0,"nanos":500000000},"multifd":false},"migration":{"encryption":null},"share":{"cpu":false,"network":false,"headroom":500,"floor":50},"vm_policy":{"when":null,"window":null,"order":null},"admission":{"accept":null},"migration_policy":{"order":null,"reject":null},"rules":{"group":[],"pin":[],"exclude":[],"vm":[]},"host":{"labels":[],"maintenance":false}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
     let event = Event::Gossip { from: "[fe80::1%3]:7946".parse().unwrap(), bytes: vec![1, 0xab] };
     expect![[
         r#"{"event":{"now":3,"event":{"Gossip":{"from":["fe80::1",7946,0,3],"bytes":"01ab"}}}}"#

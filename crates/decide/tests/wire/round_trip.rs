@@ -205,6 +205,7 @@ fn confirmation() -> impl Strategy<Value = Confirmation> {
                 downtime_max,
                 multifd,
                 encrypted,
+                auto_converge: false,
             },
             unpaid: u32::from(multifd),
             measured: !multifd,
@@ -285,7 +286,7 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         confirmation().prop_map(|it| Body::Confirmation(Box::new(it))),
         history().prop_map(|it| Body::History(Box::new(it))),
         (cost(), text(255), any::<bool>(), journal()).prop_map(|(cost, uri, multifd, journal)| {
-            Body::Readiness { cost, endpoint: Endpoint { uri, multifd }, journal }
+            Body::Readiness { cost, endpoint: Endpoint { uri, multifd, certified: None }, journal }
         }),
         (vm(), epoch(), run(), journal()).prop_map(|(vm, epoch, run, journal)| Body::HandOver {
             vm,

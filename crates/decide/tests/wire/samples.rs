@@ -96,6 +96,7 @@ pub(crate) fn confirmation() -> Confirmation {
             downtime_max: Duration::from_millis(100),
             multifd: true,
             encrypted: false,
+            auto_converge: false,
         },
         unpaid: 0,
         measured: false,
@@ -137,7 +138,11 @@ pub(crate) fn bodies() -> Vec<Body> {
         })),
         Body::Readiness {
             cost: Cost::percent(4),
-            endpoint: Endpoint { uri: "tcp:198.18.0.2:49152".to_owned(), multifd: true },
+            endpoint: Endpoint {
+                uri: "tcp:198.18.0.2:49152".to_owned(),
+                multifd: true,
+                certified: None,
+            },
             journal: JOURNAL,
         },
         Body::HandOver { vm: VM, epoch: EPOCH, run: RunState::Running, journal: JOURNAL },

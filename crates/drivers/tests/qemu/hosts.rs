@@ -28,6 +28,7 @@ pub(crate) const FAST: CopyParameters = CopyParameters {
     downtime_max: Duration::from_secs(1),
     multifd: false,
     encrypted: false,
+    auto_converge: false,
 };
 /// So slow that it stays in mid-copy until something happens to it.
 pub(crate) const SLOW: CopyParameters = CopyParameters {
@@ -35,6 +36,7 @@ pub(crate) const SLOW: CopyParameters = CopyParameters {
     downtime_max: Duration::from_millis(1),
     multifd: false,
     encrypted: false,
+    auto_converge: false,
 };
 
 /// A host.

@@ -99,7 +99,7 @@ async fn a_copy_goes_to_a_tcp_address_and_to_nothing_else_that_a_target_names() 
         format!("unix:{}", written.display()),
         "tcp:localhost:49152".to_owned(),
     ] {
-        let endpoint = Endpoint { uri: uri.clone(), multifd: false };
+        let endpoint = Endpoint { uri: uri.clone(), ..Endpoint::default() };
         match a.ask(vm, C::StartCopy(endpoint, FAST)).await {
             R::CopyFailed(why, Seen::Running) => {
                 assert!(why.contains("is no tcp:ADDRESS:PORT: nothing is sent there"), "{why}");

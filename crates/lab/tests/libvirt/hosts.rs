@@ -33,6 +33,7 @@ pub(crate) const FAST: CopyParameters = CopyParameters {
     downtime_max: Duration::from_secs(1),
     multifd: false,
     encrypted: false,
+    auto_converge: false,
 };
 /// As slow as libvirt can: 1 MiB/s, so that it stays in mid-copy until something happens to it.
 pub(crate) const SLOW: CopyParameters = CopyParameters {
@@ -40,6 +41,7 @@ pub(crate) const SLOW: CopyParameters = CopyParameters {
     downtime_max: Duration::from_millis(1),
     multifd: false,
     encrypted: false,
+    auto_converge: false,
 };
 
 /// Two hosts, each with a daemon and a driver.

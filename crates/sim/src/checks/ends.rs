@@ -175,11 +175,16 @@ fn some_move_pays(world: &World, from: u16) -> bool {
     };
     let needed = world.settings.worth_it.gain_min.plus(MEASURED);
     let rests = |vm: VmId| host.vms().get(&vm).is_none_or(|here| now < here.rest_until);
-    let Copy { bandwidth, downtime, multifd } = world.settings.copy;
+    let Copy { bandwidth, downtime, downtime_max, multifd } = world.settings.copy;
     let bandwidth = BitsPerSec(site.machine.link.0 / 1000 * u64::from(bandwidth.0));
-    let parameters =
-        CopyParameters { bandwidth, downtime_max: downtime, multifd, encrypted: false };
-    let ends = |vm: VmId| world.fleet.memory(vm).copy_ends(parameters);
+    let parameters = CopyParameters {
+        bandwidth,
+        downtime_max: downtime,
+        multifd,
+        encrypted: false,
+        auto_converge: false,
+    };
+    let ends = |vm: VmId| world.fleet.memory(vm).copy_ends(parameters, downtime_max.max(downtime));
     let may = |vm: VmId| ruled.may_leave(vm) && !rests(vm) && ends(vm);
     vms_at(from).filter(|vm| may(*vm)).any(|id| {
         let vm = world.guests[&id].load();

@@ -348,6 +348,11 @@ impl Fleet {
             Command::StartCopy(endpoint, copy) => {
                 return self.start_copy(now, reaches, at, id, vm, &endpoint, copy, out);
             }
+            Command::AllowPause(pause) => {
+                let copy = self.at(at, vm).and_then(|process| process.copy.as_mut());
+                copy.into_iter().for_each(|copy| copy.rounds.allow(pause));
+                return;
+            }
             Command::SwitchOver => return self.switch_over(at, id, vm, out),
             Command::CancelCopy => return self.cancel(now, reaches, at, id, vm, out),
             Command::Fence => {
@@ -385,7 +390,7 @@ impl Fleet {
                 return self.say(at, id, vm, report, out);
             }
         }
-        let endpoint = Endpoint { uri: format!("sim:{at}"), multifd: false };
+        let endpoint = Endpoint { uri: format!("sim:{at}"), ..Endpoint::default() };
         self.say_after(STARTS, at, id, vm, Report::Prepared(endpoint), out);
     }
 

@@ -29,8 +29,8 @@ impl Memory {
     }
 
     /// Whether a copy ends before it is given up.
-    pub fn copy_ends(&self, copy: CopyParameters) -> bool {
-        precopy::foreseen(self.size, Some(self.written()), copy).is_some()
+    pub fn copy_ends(&self, copy: CopyParameters, pause_max: Duration) -> bool {
+        precopy::foreseen(self.size, Some(self.written()), copy, pause_max).is_some()
     }
 }
 
@@ -84,6 +84,11 @@ impl Precopy {
         Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
+    /// The last round may take so long from now on.
+    pub(super) fn allow(&mut self, pause: Duration) {
+        self.downtime_max = pause;
+    }
+
     /// A round has ended.
     pub(super) fn round_ended(&mut self, now: Time) -> After {
         let took = now.since(self.round_began);
@@ -130,6 +135,7 @@ mod tests {
         downtime_max: Duration::from_millis(100),
         multifd: false,
         encrypted: false,
+        auto_converge: false,
     };
 
     /// Rounds, seconds and the pause of a 1 GiB guest on 1 Gbit/s; none: it does not converge in 50 rounds. Whether it does is
@@ -138,7 +144,7 @@ mod tests {
         let memory =
             Memory { size: Mib(1024), working_set: Mib(working_set), dirty_rate: Mib(dirty_rate) };
         let copied = rounds(memory);
-        assert_eq!(memory.copy_ends(PARAMETERS), copied.is_some());
+        assert_eq!(memory.copy_ends(PARAMETERS, PARAMETERS.downtime_max), copied.is_some());
         copied
     }
 

@@ -13,6 +13,8 @@ use lab::wait;
 
 use crate::say;
 
+/// What people call where libvirt is.
+pub(super) const SETUP: &str = "/usr/share/evenkeel/libvirt/setup";
 const STARTS_MAX: Duration = Duration::from_secs(30);
 
 /// Runs a command in the folder, where it finds /proc, as on any machine.
@@ -97,6 +99,21 @@ impl Clean {
             "no word of what to do: {words}"
         );
         Ok(words.lines().next().unwrap_or_default().trim().to_owned())
+    }
+
+    /// It has libvirt's driver, and says what to install where there is no libvirt.
+    pub(super) fn misses_libvirt(&self) -> anyhow::Result<String> {
+        let shipped = fs::read_to_string(self.at("/etc/evenkeel/evenkeel.toml"))?;
+        let text = shipped.replace("# driver = \"qemu\" ", "driver = \"libvirt\" ");
+        ensure!(text != shipped, "the configuration does not show the key driver");
+        fs::write(self.at("/tmp/libvirt.toml"), text)?;
+        self.said(&["evenkeeld", "--check", "--config", "/tmp/libvirt.toml"])?;
+        let doctor = "evenkeeld doctor --config /tmp/libvirt.toml || true";
+        let said = self.said(&["sh", "-c", doctor])?;
+        let found = said.lines().find(|line| line.contains("libvirt cannot be used"));
+        let found = found.with_context(|| format!("not a word of libvirt: {said}"))?;
+        ensure!(found.contains("apt install libvirt-daemon-system"), "{found}");
+        Ok(found.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
     pub(super) fn starts(&mut self) -> anyhow::Result<String> {

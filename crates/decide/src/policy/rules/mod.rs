@@ -115,7 +115,7 @@ pub struct Own {
     /// Who has more is asked to leave only where nobody with less would help. −100 to 100, zero for all others.
     #[serde(default)]
     pub priority: Option<i32>,
-    /// The longest pause at the end of a copy, in place of `copy.downtime`.
+    /// The longest pause at the end of a copy, in place of `copy.downtime_max`; where it is shorter than `copy.downtime`, in place of both.
     #[serde(
         default,
         deserialize_with = "quantity::optional_duration",
@@ -123,6 +123,9 @@ pub struct Own {
         skip_serializing_if = "Option::is_none"
     )]
     pub downtime: Option<Duration>,
+    /// Consents to be slowed down while a copy of it does not follow (QEMU's auto-converge). Absent or no: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_converge: Option<bool>,
     /// Its rest after it has moved, in place of `worth_it.vm_rest`.
     #[serde(
         default,
@@ -162,6 +165,8 @@ pub struct VmRules {
     pub priority: i32,
     /// See [`Own::downtime`].
     pub downtime: Option<Duration>,
+    /// See [`Own::auto_converge`].
+    pub auto_converge: bool,
     /// See [`Own::rest`].
     pub rest: Option<Duration>,
     /// It is moved by itself only when all of these say so.
@@ -198,6 +203,7 @@ impl Rules {
         for own in self.vm.iter().filter(|own| names(&own.vms)) {
             all.priority = own.priority.unwrap_or(all.priority);
             all.downtime = own.downtime.or(all.downtime);
+            all.auto_converge = own.auto_converge.unwrap_or(all.auto_converge);
             all.rest = own.rest.or(all.rest);
             all.hours.extend(own.hours.clone());
         }

@@ -70,9 +70,11 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
         vms      = ["*"]
         priority = 3
         downtime = "50ms"
+        auto_converge = true
         [[rules.vm]]
         vms      = ["web1"]
         priority = 5
+        auto_converge = false
         rest     = "1h"
         hours    = "Sun 00:00-24:00 UTC"
         "#,
@@ -90,6 +92,7 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
             excluded: vec![Excluded::Until(Until::parse("2026-12-24").unwrap())],
             priority: 5,
             downtime: Some(Duration::from_millis(50)),
+            auto_converge: false,
             rest: Some(Duration::from_hours(1)),
             hours: vec![Hours::parse("Sun 00:00-24:00 UTC").unwrap()],
         }
@@ -99,7 +102,7 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
     assert_eq!((other.must, other.should, other.excluded), (Vec::new(), Vec::new(), Vec::new()));
     assert_eq!(
         rules.of(VmId(2), "mail", &[]),
-        VmRules { priority: 3, downtime: all.downtime, ..VmRules::default() }
+        VmRules { priority: 3, downtime: all.downtime, auto_converge: true, ..VmRules::default() }
     );
 }
 
@@ -135,6 +138,7 @@ fn our_own_words_are_understood_and_those_that_cannot_be_read_are_told() {
         "evenkeel:exclude=2026-12-24T00:00Z",
         "evenkeel:priority=-4",
         "evenkeel:downtime=200ms",
+        "evenkeel:auto-converge=yes",
         "evenkeel:rest=2d",
         "evenkeel:hours=22:00-05:00 UTC",
     ]);
@@ -143,19 +147,24 @@ fn our_own_words_are_understood_and_those_that_cannot_be_read_are_told() {
     assert_eq!(all.should, [Places { hosts: names(&["host1"]), labels: names(&["fast"]) }]);
     assert_eq!(all.excluded, [Excluded::Until(Until::parse("2026-12-24").unwrap())]);
     assert_eq!((all.priority, all.downtime), (-4, Some(Duration::from_millis(200))));
+    assert!(all.auto_converge && !of_tags(&["evenkeel:auto-converge=no"]).auto_converge);
     assert_eq!((all.rest, all.hours.len()), (Some(Duration::from_hours(48)), 1));
     let bad = tags(&[
         "evenkeel:priorty=1",
         "evenkeel:pin=",
+        "evenkeel:auto-converge",
+        "evenkeel:auto-converge=maybe",
         "evenkeel:priority=500",
         "evenkeel:hours=night",
         "plb_x",
         "x",
     ]);
     let told = unreadable(&bad);
-    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(told.len(), 6, "{told:?}");
     assert_eq!(told[0], "tag \"evenkeel:priorty=1\": this word is not known");
     assert_eq!(told[1], "tag \"evenkeel:pin=\": write it as evenkeel:pin=NAME");
+    assert_eq!(told[2], "tag \"evenkeel:auto-converge\": write it as evenkeel:auto-converge=yes");
+    assert_eq!(told[3], "tag \"evenkeel:auto-converge=maybe\": it takes yes or no");
     assert_eq!(Rules::default().of(VM, "web1", &bad), VmRules::default());
 }
 

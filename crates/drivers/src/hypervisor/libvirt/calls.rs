@@ -67,6 +67,12 @@ impl Flags {
         let or = |flag: u32, wanted: bool| if wanted { flag } else { 0 };
         Flags(LIVE | PAUSED | ABORT_ON_ERROR | or(TLS, encrypted) | or(PARALLEL, parallel))
     }
+
+    /// The same, with the guest slowed down while the copy does not follow: for the source alone.
+    pub(super) fn slowing(self, consents: bool) -> Flags {
+        const AUTO_CONVERGE: u32 = 1 << 13;
+        Flags(if consents { self.0 | AUTO_CONVERGE } else { self.0 })
+    }
 }
 
 /// A processor as a definition shows it to its guest, and what is to show it.

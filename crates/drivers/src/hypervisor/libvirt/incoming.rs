@@ -159,7 +159,7 @@ impl VmTask {
         let uri = Listens { uri, cookie }.format();
         let name = name.to_owned();
         let call = Call::begin(async move { rpc.finish(&name, flags).await });
-        Ok((Endpoint { uri, multifd: copy.multifd }, call))
+        Ok((Endpoint { uri, multifd: copy.multifd, certified: None }, call))
     }
 
     /// The call that ends with the copy has ended.

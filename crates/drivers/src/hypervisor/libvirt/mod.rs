@@ -30,6 +30,7 @@
 
 mod adopt;
 mod calls;
+mod daemon;
 mod definition;
 mod figures;
 mod files;
@@ -57,6 +58,9 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+pub use self::daemon::{check_uri, probe};
+
+use self::daemon::{present, sockets, unusable, version};
 use self::rpc::{ConnectError, Rpc, RpcError};
 use self::tags::Wanted;
 use self::vm::{Mail, VmTask};
@@ -79,12 +83,8 @@ const EVENTS_MAX: usize = 256;
 const CONNECT_EVERY: Duration = Duration::from_millis(500);
 /// How often all domains are listed, in case an event was lost.
 const LIST_EVERY: Duration = Duration::from_secs(2);
-/// The oldest libvirt that this driver was made for: 7.0 of January 2021, as the library counts.
-const OLDEST: u64 = 7_000_000;
 /// Where QEMU, started by libvirt, sees libvirt's folder.
 const LIBVIRT_RUN: &str = "/run/libvirt";
-/// The daemon of QEMU alone, and that of all, in the order in which they are tried.
-const SOCKETS: [&str; 2] = ["virtqemud-sock", "libvirt-sock"];
 
 /// What an operator may set.
 #[derive(Clone, Debug)]
@@ -147,29 +147,11 @@ pub enum LibvirtError {
         "processes of other users are hidden in /proc, so that a VM could seem not to run: mount it without hidepid, and start the agent without ProtectProc"
     )]
     Hidden(#[source] io::Error),
-}
-
-/// Whether this URI names a daemon of this host.
-///
-/// # Errors
-/// If it does not; says what to write.
-pub fn check_uri(uri: &str) -> Result<(), LibvirtError> {
-    sockets(uri).map(drop)
-}
-
-/// The sockets that a URI may mean; the first that is there is used.
-fn sockets(uri: &str) -> Result<Vec<PathBuf>, LibvirtError> {
-    let wrong = || LibvirtError::Uri(uri.to_owned());
-    let absolute = |path: &str| {
-        if path.starts_with('/') { Ok(vec![PathBuf::from(path)]) } else { Err(wrong()) }
-    };
-    match uri.strip_prefix("qemu+unix:///system?socket=") {
-        Some(path) => absolute(path),
-        None if uri == "qemu:///system" || uri == "qemu+unix:///system" => {
-            Ok(SOCKETS.map(|name| Path::new(LIBVIRT_RUN).join(name)).to_vec())
-        }
-        None => absolute(uri),
-    }
+    /// What must be done at a hand-over, only root may: run the agent so.
+    #[error(
+        "the agent must run as root for libvirt's domains: it stops QEMUs of other users and asks libvirt for all. By systemd: sh /usr/share/evenkeel/libvirt/setup"
+    )]
+    NotRoot,
 }
 
 /// The driver. Dropping it leaves every VM, and every copy under way, as it is.
@@ -193,6 +175,9 @@ impl Libvirt {
         heard: mpsc::Sender<FromHypervisor>,
     ) -> Result<Libvirt, LibvirtError> {
         let sockets = sockets(&config.uri)?;
+        if !rustix::process::geteuid().is_root() {
+            return Err(LibvirtError::NotRoot);
+        }
         process::all_are_seen().map_err(LibvirtError::Hidden)?;
         private::folder(&config.dir)
             .map_err(|source| LibvirtError::Dir { dir: config.dir.clone(), source })?;
@@ -310,10 +295,8 @@ impl Place {
         drop(self.heard.send(what).await);
     }
 
-    /// The socket that is there; the last of those named if none is.
     fn socket(&self) -> &Path {
-        let there = self.sockets.iter().find(|socket| socket.exists());
-        there.or(self.sockets.last()).map_or(Path::new(LIBVIRT_RUN), PathBuf::as_path)
+        present(&self.sockets)
     }
 
     /// libvirt's folder, as QEMU sees it and as we do.
@@ -342,10 +325,8 @@ impl Place {
     async fn hub(self: Arc<Self>) {
         let mut said = None;
         loop {
-            let why = self.connected(&mut said).await.err().map(|why| {
-                let socket = self.socket().display();
-                format!("{socket}: libvirt cannot be used: {why}: start it, or name another by [hypervisor] uri")
-            });
+            let ended = self.connected(&mut said).await;
+            let why = ended.err().map(|error| unusable(self.socket(), &error));
             self.shared.send_replace(None);
             self.tell_all(|| Mail::Daemon(false));
             if let Some(why) = why
@@ -362,11 +343,7 @@ impl Place {
     async fn connected(self: &Arc<Self>, said: &mut Option<String>) -> Result<(), ConnectError> {
         let (tell, mut events) = mpsc::channel(EVENTS_MAX);
         let rpc = Rpc::connect(self.socket(), self.config.answer_max, Some(tell)).await?;
-        let version = rpc.version().await?;
-        if version < OLDEST {
-            let message = format!("it is of version {version}, and {OLDEST} is needed");
-            return Err(RpcError::Refused { code: 0, message }.into());
-        }
+        let version = version(&rpc).await?;
         rpc.register().await?;
         self.shared.send_replace(Some(rpc.clone()));
         *said = None;
@@ -461,17 +438,5 @@ mod tests {
         assert!(matches!(mail.try_recv(), Ok(Mail::Daemon(true))));
         deliver(&mailbox, &looks, Mail::Look(None));
         assert_eq!(waiting(&mailbox), MAIL_MAX - ORDERS_MIN, "it is in again");
-    }
-
-    #[test]
-    fn a_uri_names_a_daemon_of_this_host_or_is_refused_with_what_to_write() {
-        let first = |uri: &str| sockets(uri).map(|all| all[0].display().to_string());
-        assert_eq!(first("qemu:///system").unwrap(), "/run/libvirt/virtqemud-sock");
-        assert_eq!(first("qemu+unix:///system?socket=/x/sock").unwrap(), "/x/sock");
-        assert_eq!(first("/run/libvirt/libvirt-sock").unwrap(), "/run/libvirt/libvirt-sock");
-        for wrong in ["qemu+ssh://host2/system", "qemu:///session", "", "xen:///system", "host2"] {
-            let why = first(wrong).unwrap_err().to_string();
-            assert!(why.contains("write \"qemu:///system\""), "{why}");
-        }
     }
 }

@@ -91,6 +91,14 @@ pub(super) enum ConnectError {
         "it asks for a password (SASL): let root in by its socket, with auth_unix_rw = \"none\" or \"polkit\""
     )]
     Password,
+    /// It is older than what this driver was made for.
+    #[error("it is of version {version}, and {needed} is needed")]
+    Old {
+        /// What it is.
+        version: String,
+        /// What it must be.
+        needed: String,
+    },
     /// It did not let this process in.
     #[error(transparent)]
     Rpc(#[from] RpcError),

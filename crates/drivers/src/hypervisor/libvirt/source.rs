@@ -144,7 +144,7 @@ impl VmTask {
         }
         self.take_autostart_off(&shared, &domain).await?;
         let rpc = self.place.connect().await?;
-        let flags = Flags::new(copy.encrypted, endpoint.multifd);
+        let flags = Flags::new(copy.encrypted, endpoint.multifd).slowing(copy.auto_converge);
         // Says why not, where libvirt would not move it.
         rpc.begin(&domain, flags).await.map_err(text)?;
         rpc.set_downtime(&domain, copy.downtime_max).await.map_err(text)?;
@@ -155,7 +155,9 @@ impl VmTask {
             ("bandwidth", Value::Number(bandwidth)),
         ];
         if copy.encrypted {
-            let host = host_of(&listens.uri).ok_or("the target's word names no address")?;
+            let named = endpoint.certified.map(|address| address.to_string());
+            let host = named.or_else(|| host_of(&listens.uri));
+            let host = host.ok_or("the target's word names no address")?;
             parameters.push(("tls.destination", Value::Text(host)));
         }
         let held = Held { rpc: rpc.clone(), domain: domain.clone(), flags };
@@ -344,6 +346,21 @@ impl VmTask {
         };
         self.settled = Some((leaving.move_id, report.clone()));
         self.report(leaving.move_id, report).await;
+    }
+
+    /// A longer pause at the end, where the copy does not follow the guest.
+    pub(super) async fn allow_pause(&mut self, move_id: MoveId, pause: Duration) {
+        let Following::Out(Leaving { move_id: of, held: Some(held), done: false, .. }) =
+            &self.following
+        else {
+            return;
+        };
+        if *of == move_id
+            && let Err(error) = held.rpc.set_downtime(&held.domain, pause).await
+        {
+            // It goes on as before.
+            tracing::warn!(%move_id, vm = %self.vm, %error, "a longer pause could not be allowed");
+        }
     }
 
     pub(super) async fn switch_over(&mut self, move_id: MoveId) {

@@ -240,6 +240,7 @@ impl VmTask {
             HypervisorCommand::StartCopy(endpoint, copy) => {
                 self.start_copy(move_id, endpoint, copy).await
             }
+            HypervisorCommand::AllowPause(pause) => self.allow_pause(move_id, pause).await,
             HypervisorCommand::SwitchOver => self.switch_over(move_id).await,
             HypervisorCommand::CancelCopy => self.cancel_copy(move_id).await,
             HypervisorCommand::Fence => self.fence(move_id).await,

@@ -51,6 +51,7 @@ pub(super) async fn set_up(
         ("pause-before-switchover", source, source),
         ("late-block-activate", target, false),
         ("multifd", multifd, false),
+        ("auto-converge", source && copy.auto_converge, false),
     ];
     let mut capabilities = Vec::new();
     for (capability, state, required) in wanted {
@@ -61,7 +62,7 @@ pub(super) async fn set_up(
         }
     }
     qmp.call(SetCapabilities { capabilities }).await?;
-    let downtime = u64::try_from(copy.downtime_max.as_millis()).unwrap_or(u64::MAX);
+    let downtime = milliseconds(copy.downtime_max);
     qmp.call(SetParameters {
         max_bandwidth: source.then_some(copy.bandwidth.0 / 8),
         downtime_limit: source.then_some(downtime),
@@ -69,6 +70,11 @@ pub(super) async fn set_up(
     })
     .await?;
     Ok(multifd)
+}
+
+/// As QEMU counts pauses.
+pub(super) fn milliseconds(pause: Duration) -> u64 {
+    u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How far a copy is.

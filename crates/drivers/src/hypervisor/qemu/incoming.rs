@@ -215,7 +215,8 @@ impl VmTask {
         let migration = qmp.call(QueryMigrate {}).await.map_err(|error| error.to_string())?;
         let port = migration.socket_address.iter().find_map(|address| address.port.clone());
         let port = port.ok_or("QEMU does not say at which port it listens")?;
-        Ok((Endpoint { uri: format!("tcp:{address}:{port}"), multifd }, handshakes))
+        let uri = format!("tcp:{address}:{port}");
+        Ok((Endpoint { uri, multifd, certified: None }, handshakes))
     }
 
     /// QEMU said something about the incoming copy, or it is time to look.

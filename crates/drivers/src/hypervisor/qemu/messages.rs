@@ -54,6 +54,8 @@ command!(/// Sets migration parameters; absent ones stay as they are.
         downtime_limit: Option<u64>,
         multifd_channels: u8
     }, "migrate-set-parameters", IgnoredAny);
+command!(/// How long the last round may take from now on, in milliseconds.
+    SetDowntime { downtime_limit: u64 }, "migrate-set-parameters", IgnoredAny);
 command!(/// What the parameters are.
     QueryMigrateParameters {}, "query-migrate-parameters", MigrateParameters);
 command!(/// Sets what encrypts a migration; an empty text stands for none.

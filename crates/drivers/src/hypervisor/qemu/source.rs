@@ -25,7 +25,7 @@ use super::copy::{self, Side};
 use super::definition::Stage;
 use super::handshake::{Ends, Handshakes};
 use super::messages::{
-    Migrate, MigrateCancel, MigrateContinue, Migration, MigrationStatus, Status,
+    Migrate, MigrateCancel, MigrateContinue, Migration, MigrationStatus, SetDowntime, Status,
 };
 use super::qmp::QmpError;
 use super::tls::{self, Peer};
@@ -153,7 +153,8 @@ impl VmTask {
         if endpoint.multifd && !multifd {
             return Err("the target waits for several connections, which this side cannot, or shall not, make".to_owned());
         }
-        self.begin_encryption(copy.encrypted, Peer::At(to.ip())).await?;
+        self.begin_encryption(copy.encrypted, Peer::At(endpoint.certified.unwrap_or(to.ip())))
+            .await?;
         self.drop_old_events();
         let encrypted = copy.encrypted.then_some(Ends::To(to));
         let handshakes = encrypted.and_then(|ends| self.look_after_handshakes(ends));
@@ -302,6 +303,18 @@ impl VmTask {
         };
         self.settled = Some((leaving.move_id, report.clone()));
         self.report(leaving.move_id, report).await;
+    }
+
+    /// A longer pause at the end, where the copy does not follow the guest.
+    pub(super) async fn allow_pause(&mut self, move_id: MoveId, pause: Duration) {
+        if !matches!(&self.following, Following::Out(leaving) if leaving.move_id == move_id) {
+            return;
+        }
+        let downtime_limit = copy::milliseconds(pause);
+        if let Err(why) = self.ask(SetDowntime { downtime_limit }).await {
+            // It goes on as before.
+            tracing::warn!(%move_id, vm = %self.vm, why, "a longer pause could not be allowed");
+        }
     }
 
     pub(super) async fn switch_over(&mut self, move_id: MoveId) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   keys folder ◀─ links ─ folder for QEMU ◀─ dir ─ tls-creds-x509 ◀─ parameter tls-creds
-//!     source: tls-hostname, the target's address, which its certificate must name
+//!     source: tls-hostname, the address of the target's agent, which its certificate must name
 //!     target: tls-authz ─▶ authz-simple, the one subject that may send
 //! ```
 //!
@@ -40,7 +40,7 @@ const PRIORITY: &str = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+CHACHA20-POLY
 pub struct CopyKeys {
     /// The CA's certificate (PEM).
     pub ca: PathBuf,
-    /// This host's certificate (PEM), for servers and clients. It must name `QemuConfig::listen`, and allow signatures and key
+    /// This host's certificate (PEM), for servers and clients. It must name the address of this host's agent, and allow signatures and key
     /// encipherment: QEMU asks for both.
     pub certificate: PathBuf,
     /// Its key (PKCS#8, PEM).

@@ -260,9 +260,11 @@ impl World {
             downtime_max: Duration::ZERO,
             multifd: false,
             encrypted: false,
+            auto_converge: false,
         };
         let to = (Endpoint::default(), copy);
-        out.migrate = Some(source::Source::new(id, open, here.record, to, Duration::ZERO));
+        out.migrate =
+            Some(source::Source::new(id, open, here.record, to, Duration::ZERO, Duration::ZERO));
         self.outward(site, id, source::Event::Begin);
     }
 
@@ -532,6 +534,7 @@ impl World {
                         downtime_max: Duration::ZERO,
                         multifd: false,
                         encrypted: false,
+                        auto_converge: false,
                     };
                     self.order(site, id, &Command::Prepare(Box::new(definition()), copy, None));
                 }

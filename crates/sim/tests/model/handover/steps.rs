@@ -259,6 +259,8 @@ impl World {
         let report = match command {
             Command::Prepare(..) => return self.prepare(site, id, seen),
             Command::StartCopy(..) => return self.start_copy(site, id, seen),
+            // How long a pause may be changes nothing here.
+            Command::AllowPause(_) => return,
             Command::SwitchOver => {
                 if in_state(self.host(site).qemu, State::PreSwitchover) {
                     self.set(site, |qemu| qemu.state = State::Device);

@@ -1,0 +1,120 @@
+//! What an agent for libvirt's domains needs besides.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::{Seen, doubtful, wrong};
+use crate::config::Hypervisor;
+
+/// Where the package puts it.
+pub(super) const HOOK: &str = "/etc/libvirt/hooks/qemu.d/evenkeel";
+/// What libvirt is told of its QEMUs.
+pub(super) const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
+/// Beyond those of every agent, of capabilities(7): their bits in `CapEff`.
+pub(super) const CAPABILITIES: [(&str, u32); 3] =
+    [("DAC_OVERRIDE", 1), ("KILL", 5), ("SYS_PTRACE", 19)];
+
+/// The folder of keys for libvirt's QEMUs, in which nobody but the agent puts anything.
+const KEYS: &str = "/run/evenkeel/qemu-tls";
+/// What says so in [`QEMU_CONF`].
+const KEYS_KEY: &str = "migrate_tls_x509_cert_dir";
+
+/// Asks libvirt for its version.
+#[cfg(feature = "libvirt")]
+pub(super) fn answers(of: &Hypervisor) -> Seen {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| wrong(error.to_string(), "try again"))?;
+    let asked = runtime.block_on(drivers::hypervisor::libvirt::probe(&of.uri));
+    asked.map_err(|why| wrong(why, "no VM is seen, and none can come to this host"))
+}
+
+/// Such a configuration is refused before.
+#[cfg(not(feature = "libvirt"))]
+pub(super) fn answers(_of: &Hypervisor) -> Seen {
+    Err(wrong("this evenkeeld was built without the driver of libvirt", "install the package"))
+}
+
+/// libvirt asks nobody whether a domain may start where its hook is missing, or cannot be run.
+pub(super) fn hook(file: &Path) -> Seen {
+    let mend = "a VM that another host owns could be started here: install the package's hook (docs/libvirt.md), and restart libvirt";
+    let shown = file.display();
+    match fs::metadata(file) {
+        Ok(found) if found.permissions().mode() & 0o111 != 0 => Ok(shown.to_string()),
+        Ok(_) => Err(doubtful(format!("{shown} is not executable"), mend)),
+        Err(error) => Err(doubtful(format!("{shown}: {error}"), mend)),
+    }
+}
+
+/// Whether libvirt was told where the keys of copies are.
+pub(super) fn keys(file: &Path, encrypts: bool) -> Seen {
+    if !encrypts {
+        return Ok("not needed: [migration] encryption is \"off\"".to_owned());
+    }
+    let mend = "copies that must be encrypted fail: say there migrate_tls_x509_cert_dir = \"/run/evenkeel/qemu-tls\" and \
+                migrate_tls_x509_verify = 1, have the folder made (sh /usr/share/evenkeel/libvirt/setup), and restart libvirt; or write \
+                [migration] encryption = \"off\"";
+    let text = fs::read_to_string(file)
+        .map_err(|error| doubtful(format!("{}: {error}", file.display()), mend))?;
+    match setting(&text, KEYS_KEY) {
+        Some(folder) if Path::new(folder) == Path::new(KEYS) => {
+            Ok(format!("libvirt has them by {folder}"))
+        }
+        Some(other) => Err(doubtful(format!("{}: {KEYS_KEY} is {other}", file.display()), mend)),
+        None => Err(doubtful(format!("{}: no {KEYS_KEY}", file.display()), mend)),
+    }
+}
+
+/// What the last line that sets this key says.
+fn setting<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let lines = text.lines().rev().filter_map(|line| line.trim().strip_prefix(key));
+    let mut values = lines.filter_map(|rest| rest.trim_start().strip_prefix('='));
+    values.find_map(|value| value.trim().strip_prefix('"')?.split('"').next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_hook_that_libvirt_cannot_run_is_doubtful() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("evenkeel");
+        let verdict = || hook(&file).map_err(|bad| (bad.verdict, bad.seen));
+        assert!(verdict().unwrap_err().1.contains("No such file"));
+        fs::write(&file, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let found = verdict().unwrap_err();
+        assert!(
+            found.0 == Verdict::Doubtful && found.1.ends_with("is not executable"),
+            "{found:?}"
+        );
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(verdict(), Ok(file.display().to_string()));
+    }
+
+    #[test]
+    fn libvirt_must_know_of_the_keys_of_copies_unless_none_is_encrypted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("qemu.conf");
+        let look = |text: &str| {
+            fs::write(&file, text).unwrap();
+            keys(&file, true).map_err(|bad| bad.seen)
+        };
+        assert!(keys(&file, false).is_ok_and(|seen| seen.contains("off")));
+        assert!(keys(&file, true).is_err(), "there is no file");
+        let set = format!("{KEYS_KEY} = \"{KEYS}\"\n");
+        assert!(look(&format!("#{set}")).unwrap_err().contains("no migrate_tls"));
+        assert_eq!(look(&set), Ok(format!("libvirt has them by {KEYS}")));
+        assert!(
+            look(&format!("{KEYS_KEY}=\"/etc/pki/qemu\" # x\n"))
+                .unwrap_err()
+                .ends_with("/etc/pki/qemu")
+        );
+        assert!(
+            look(&format!("{KEYS_KEY}=\"/etc/pki/qemu\"\n  {set}")).is_ok(),
+            "the last one holds"
+        );
+    }
+}
