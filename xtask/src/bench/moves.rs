@@ -49,6 +49,7 @@ pub(super) const PARAMETERS: CopyParameters = CopyParameters {
     downtime_max: Duration::from_millis(100),
     multifd: true,
     encrypted: false,
+    auto_converge: false,
 };
 pub(super) const MEMORY: Mib = Mib(160);
 pub(super) const DIRTY: Dirty = Dirty { memory: Mib(24), per_second: Mib(16) };
