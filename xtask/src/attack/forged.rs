@@ -75,7 +75,7 @@ async fn by_targets(bed: &mut Bed) -> anyhow::Result<()> {
         let (at, to) = (bed.at, (bed.at + 1) % 3);
         // The true target has read the history, and is kept from saying that it is ready.
         let id = bed.held(to, "usage-history", to).await?;
-        let endpoint = Endpoint { uri: "tcp:198.18.1.1:49152".to_owned(), multifd: false };
+        let endpoint = Endpoint { uri: "tcp:198.18.1.1:49152".to_owned(), ..Endpoint::default() };
         let readiness = Body::Readiness { cost: Cost::percent(1), endpoint, journal: JOURNAL };
         let said = told_by_thief(bed, at, &id, readiness).await;
         let copies = steps(bed, at, 0, Some(&id), Step::Copy).await;
@@ -173,6 +173,7 @@ fn confirmation(bed: &Bed) -> Confirmation {
             downtime_max: Duration::from_millis(100),
             multifd: false,
             encrypted: true,
+            auto_converge: false,
         },
         unpaid: 0,
         measured: false,

@@ -39,6 +39,7 @@ memory_reserve = "256MiB"
 [copy]
 bandwidth = "5%"
 downtime = "100ms"
+downtime_max = "100ms"
 multifd = true
 # As by hand.
 [migration]
@@ -49,6 +50,7 @@ pub(super) const PARAMETERS: CopyParameters = CopyParameters {
     downtime_max: Duration::from_millis(100),
     multifd: true,
     encrypted: false,
+    auto_converge: false,
 };
 pub(super) const MEMORY: Mib = Mib(160);
 pub(super) const DIRTY: Dirty = Dirty { memory: Mib(24), per_second: Mib(16) };
