@@ -39,6 +39,7 @@ memory_reserve = "256MiB"
 [copy]
 bandwidth = "5%"
 downtime = "100ms"
+downtime_max = "100ms"
 multifd = true
 # As by hand.
 [migration]
