@@ -73,10 +73,10 @@ async fn tokens_and_the_audit_log_outlive_an_agent_that_is_killed() {
         Client::remote(remote.expect("usable"))
     };
     let there = remote(&token);
-    assert_eq!(
-        there.status().await.expect("answered"),
-        agent.api().status().await.expect("it answers")
-    );
+    // What it is doing, and what it measures, may be another thing a moment later.
+    let there_is = there.status().await.expect("answered");
+    let here_is = agent.api().status().await.expect("it answers");
+    assert_eq!((there_is.host_id, there_is.cluster), (here_is.host_id, here_is.cluster));
     there.switch_balancer(BalancerRequest { on: false }).await.expect("switched");
     let wrong = remote("evk_1_2").status().await;
     assert!(matches!(&wrong, Err(ClientError::Refused(why)) if why.status == 401), "{wrong:?}");
