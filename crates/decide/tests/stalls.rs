@@ -84,9 +84,9 @@ fn a_copy_that_stalls_is_allowed_a_longer_pause_and_is_given_up_when_that_does_n
     tell(&mut source, Event::Report(failed));
     tell(&mut source, Event::Standing(Standing::Void));
     let actions = tell(&mut source, Event::Stored);
-    let over = actions.iter().find_map(|action| match action {
-        Action::Over(Outcome::Undone(why)) => Some(why.clone()),
-        _ => None,
+    let over = actions.iter().find_map(|action| {
+        let Action::Over(Outcome::Undone(why)) = action else { return None };
+        Some(why.clone())
     });
     let why = over.unwrap_or_else(|| panic!("{actions:?}"));
     assert!(why.contains("faster than the copy follows") && why.contains("500ms"), "{why}");
