@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context, ensure};
 
-use crate::{DAEMON, LONG, Set, with_guest_and};
+use crate::{DAEMON, Set, with_guest_and};
 
 const UNIT: &str = include_str!("../../../../packaging/evenkeeld.service");
 const DROP_IN: &str = include_str!("../../../../packaging/libvirt/evenkeeld.conf");
@@ -36,13 +36,7 @@ fn an_agent_with_the_rights_of_the_drop_in_alone_does_its_work() {
         Ok(path)
     };
     with_guest_and(test, &Set::default(), agent, async |bed| {
-        for (from, to) in [(0, 1), (1, 0)] {
-            let id = bed.send(from, to).await?;
-            let view = bed.cluster.ended(from, &id, LONG).await?;
-            ensure!(view.phase == "done", "{view:?}");
-            bed.runs_only(to).await?;
-            bed.cluster.watches(to, "web1").await?;
-        }
+        bed.goes_there_and_back().await?;
         // A source that was killed in mid-copy stops the copy that it finds complete, by a signal.
         let id = bed.copying().await?;
         bed.cluster.kill_agent(0)?;

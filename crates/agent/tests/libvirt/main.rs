@@ -7,6 +7,8 @@ mod apart;
 mod docs;
 mod hook;
 mod least;
+#[path = "../real/stalling.rs"]
+mod stalling;
 mod stalls;
 
 use std::path::PathBuf;
@@ -46,13 +48,13 @@ struct Set<'a> {
     host: &'a str,
     /// More sections.
     sections: &'a str,
-    /// What the guest writes in a second; by default faster than a slow link carries, slower than a free one.
-    writes: Mib,
+    /// What the guest writes; by default faster than a slow link carries, slower than a free one.
+    writes: Dirty,
 }
 
 impl Default for Set<'_> {
     fn default() -> Self {
-        Set { host: "", sections: "", writes: Mib(20) }
+        Set { host: "", sections: "", writes: Dirty { memory: Mib(32), per_second: Mib(20) } }
     }
 }
 
@@ -78,8 +80,7 @@ fn with_guest_and(
             &format!("{}{CALM}{LIBVIRT}{}", set.host, set.sections),
         )
         .await?;
-        let dirty = Some(Dirty { memory: Mib(32), per_second: set.writes });
-        let plan = GuestPlan { dirty, ..GuestPlan::new("web1", 1) };
+        let plan = GuestPlan { dirty: Some(set.writes), ..GuestPlan::new("web1", 1) };
         let mut bed = Bed { cluster, plan, daemons };
         let done = async {
             let definition = libvirt::definition(&bed.plan, &parts);
@@ -159,19 +160,24 @@ impl Bed {
     async fn ended(&self, id: &str) -> anyhow::Result<MoveView> {
         self.cluster.ended(0, id, LONG).await
     }
+
+    /// Moves the guest to the second host and back.
+    async fn goes_there_and_back(&mut self) -> anyhow::Result<()> {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let id = self.send(from, to).await?;
+            let view = self.cluster.ended(from, &id, LONG).await?;
+            ensure!(view.phase == "done", "{view:?}");
+            self.runs_only(to).await?;
+            self.cluster.watches(to, "web1").await?;
+        }
+        Ok(())
+    }
 }
 
 #[test]
 fn a_guest_moves_there_and_back_encrypted() {
     with_guest("a_guest_moves_there_and_back_encrypted", async |bed| {
-        for (from, to) in [(0, 1), (1, 0)] {
-            let id = bed.send(from, to).await?;
-            let view = bed.cluster.ended(from, &id, LONG).await?;
-            ensure!(view.phase == "done", "{view:?}");
-            bed.runs_only(to).await?;
-            bed.cluster.watches(to, "web1").await?;
-        }
-        Ok(())
+        bed.goes_there_and_back().await
     });
 }
 

@@ -19,5 +19,6 @@ mod recordings;
 mod refusals;
 mod restarts;
 mod sight;
+mod stalling;
 mod stalls;
 mod traffic;
