@@ -392,9 +392,12 @@ impl Config {
                 "write another port, such as 8443",
             ));
         }
-        if let Some(copies) =
-            self.host.copy_address.filter(|it| it.is_unspecified() || it.is_multicast())
-        {
+        let unreachable = |it: &IpAddr| {
+            it.is_unspecified()
+                || it.is_multicast()
+                || it.is_loopback() && !self.host.address.is_loopback()
+        };
+        if let Some(copies) = self.host.copy_address.filter(unreachable) {
             let wrong = format!("{copies} is no address that other hosts can send to");
             let instead = "write one of this host's addresses: ip address";
             return Err(file::mistake_at(text, "host.copy_address", wrong, instead));

@@ -16,9 +16,9 @@ use decide::policy::settings::Encryption;
 use serde::Serialize;
 
 use crate::clock::{date, unix_seconds};
-use crate::config::{Config, Driver, RequestMode, Url};
-use crate::posting::ready;
-use crate::run::{Args, keys};
+use crate::config::{Config, Driver, RequestMode, Traces, Url, Webhook};
+use crate::posting;
+use crate::run::{Args, copy_keys, keys};
 use crate::{local, manager};
 
 mod libvirt;
@@ -127,8 +127,10 @@ pub fn examine(args: &Args) -> Vec<Finding> {
     };
     if config.hypervisor.driver == Driver::Libvirt {
         note("hook", libvirt::hook(Path::new(libvirt::HOOK)));
-        let encrypts = config.migration.encryption != Some(Encryption::Off);
-        note("copies' keys", libvirt::keys(Path::new(libvirt::QEMU_CONF), encrypts));
+        let default = if args.insecure { Encryption::Off } else { Encryption::Required };
+        let encrypts = config.migration.encryption.unwrap_or(default) != Encryption::Off;
+        let folder = copy_keys(&config).dir;
+        note("copies' keys", libvirt::keys(Path::new(libvirt::QEMU_CONF), &folder, encrypts));
     }
     note("address", address("host.address", config.host.address));
     if let Some(copies) = config.host.copy_address {
@@ -141,8 +143,8 @@ pub fn examine(args: &Args) -> Vec<Finding> {
     note("uplink", uplink(config.host.uplink.as_deref()));
     note("requests", requests(&config));
     note("other hosts", others(&config));
-    note("webhooks", receivers(&args.config, &Config { traces: None, ..config.clone() }));
-    note("traces", receivers(&args.config, &Config { webhook: Vec::new(), ..config }));
+    note("webhooks", receivers(&args.config, &config.webhook, None));
+    note("traces", receivers(&args.config, &[], config.traces.as_ref()));
     found
 }
 
@@ -393,11 +395,11 @@ fn others(config: &Config) -> Seen {
 }
 
 /// Nothing is posted.
-fn receivers(file: &Path, config: &Config) -> Seen {
+fn receivers(file: &Path, webhooks: &[Webhook], traces: Option<&Traces>) -> Seen {
     let mend = "evenkeeld does not start with it; docs/operations.md, told by webhook, and traces";
-    ready(file, config).map_err(|found| wrong(found.join("; "), mend))?;
-    let hooks = config.webhook.iter().map(|hook| &hook.url);
-    let urls: Vec<&Url> = hooks.chain(config.traces.iter().map(|traces| &traces.url)).collect();
+    posting::receivers(file, webhooks, traces).map_err(|found| wrong(found.join("; "), mend))?;
+    let hooks = webhooks.iter().map(|hook| &hook.url);
+    let urls: Vec<&Url> = hooks.chain(traces.map(|traces| &traces.url)).collect();
     let silent = urls.iter().filter(|url| !listens(url));
     let silent: Vec<String> = silent.map(ToString::to_string).collect();
     match (urls.len(), silent.is_empty()) {

@@ -6,9 +6,12 @@ use std::fs;
 use std::path::Path;
 
 /// The process by which each is known, as the kernel names it (15 bytes at most).
-const MANAGERS: [(&str, &str); 4] = [
+const MANAGERS: [(&str, &str); 6] = [
     ("pmxcfs", "Proxmox VE"),
     ("pacemakerd", "Pacemaker"),
+    // `pacemaker-remoted`, and as it was called before.
+    ("pacemaker-remot", "Pacemaker"),
+    ("pacemaker_remot", "Pacemaker"),
     ("vdsmd", "oVirt"),
     ("nova-compute", "OpenStack Nova"),
 ];

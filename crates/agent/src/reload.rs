@@ -140,6 +140,7 @@ fn waiting(running: &Config, read: &Config) -> Vec<&'static str> {
         ("cluster.group", cluster.group != read.cluster.group),
         ("host.name", host.name != read.host.name),
         ("host.address", host.address != read.host.address),
+        ("host.copy_address", host.copy_address != read.host.copy_address),
         ("host.port", host.port != read.host.port),
         ("host.uplink", host.uplink != read.host.uplink),
         ("host.state", host.state != read.host.state),

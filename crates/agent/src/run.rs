@@ -326,6 +326,7 @@ fn hypervisor(
             let libvirt = LibvirtConfig {
                 uri: config.hypervisor.uri.clone(),
                 listen: config.copy_address(),
+                certified: config.host.copy_address.map(|_| config.host.address),
                 keys: encrypts.then(|| copy_keys(config)),
                 ..LibvirtConfig::default()
             };
@@ -342,6 +343,7 @@ fn qemu_config(config: &Config, encrypts: bool) -> QemuConfig {
     QemuConfig {
         dir: config.host.qemu.clone(),
         listen: config.copy_address(),
+        certified: config.host.copy_address.map(|_| config.host.address),
         cgroup: config.host.cgroup.clone(),
         keys: encrypts.then(|| copy_keys(config)),
         ..QemuConfig::default()
@@ -349,7 +351,7 @@ fn qemu_config(config: &Config, encrypts: bool) -> QemuConfig {
 }
 
 /// What QEMU encrypts copies by: this host's keys.
-fn copy_keys(config: &Config) -> CopyKeys {
+pub(crate) fn copy_keys(config: &Config) -> CopyKeys {
     let keys = config.keys();
     CopyKeys {
         ca: keys.join(CA_CERTIFICATE),

@@ -493,6 +493,7 @@ pub(crate) fn step(step: Step) -> Told {
         Step::UsageHistory => Told::UsageHistory,
         Step::Readiness => Told::Readiness,
         Step::Copy => Told::Copy,
+        Step::Stall => Told::Stall,
         Step::SwitchOver => Told::SwitchOver,
         Step::HandOver => Told::HandOver,
         Step::Running => Told::Running,

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use decide::migrate::hypervisor::{
-    CopyFigures, CopyParameters, Endpoint, HypervisorCommand as Command,
+    CopyFigures, CopyParameters, CopyProgress, Endpoint, HypervisorCommand as Command,
     HypervisorReport as Report, RunState, Seen,
 };
 use decide::migrate::record::{MoveRecord, MoveStage, Ownership, Record, VmRecord};
 use decide::migrate::{source, target};
 use decide::negotiate::{self, target as offers};
-use decide::units::{BitsPerSec, Cost, HostId, JournalId, Mib, MoveId, VmId};
+use decide::units::{BitsPerSec, Bytes, Cost, HostId, JournalId, Mib, MoveId, VmId};
 use decide::wire::message::{JournalMark, Standing};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -80,6 +80,14 @@ fn report() -> impl Strategy<Value = Report> {
     ]
 }
 
+/// Of a copy whose rounds stall, as a rule.
+fn progress() -> impl Strategy<Value = Report> {
+    (1..20_u32, prop::sample::select(vec![300_u64, 300, 300, 100])).prop_map(|(rounds, mib)| {
+        let remaining = Bytes(mib << 20);
+        Report::Progress(CopyProgress { rounds, remaining, ..CopyProgress::default() })
+    })
+}
+
 fn standing() -> impl Strategy<Value = Standing> {
     prop::sample::select(vec![
         Standing::Running,
@@ -97,6 +105,7 @@ fn source_event() -> impl Strategy<Value = source::Event> {
         6 => Just(Event::Stored),
         1 => Just(Event::StoreFailed(String::new())),
         8 => report().prop_map(Event::Report),
+        8 => progress().prop_map(Event::Report),
         3 => standing().prop_map(Event::Standing),
         2 => prop::sample::select(vec![Timer::Copy, Timer::Stall, Timer::Switch, Timer::Repeat])
             .prop_map(Event::Timeout),

@@ -16,6 +16,7 @@ use decide::policy::rules::hours::LocalTimes;
 use decide::policy::rules::until::Until;
 use decide::policy::settings::Balance;
 use decide::units::{Mib, MilliCores, MoveId, VmId};
+use sim::hypervisor::Memory;
 use sim::world::scene::{flooded, settings, vm_id};
 use sim::world::{World, host_id, number};
 
@@ -624,4 +625,21 @@ fn the_best_host_for_a_vm_yet_to_be_started_has_the_least_cost_and_breaks_no_rul
     // Whoever is gone takes nothing, and ties nobody to it.
     let gone = best(&world, &wish(512, 200, "new", &["plb_affinity_shop"]));
     assert!(gone.contains(&(4, "is gone".to_owned())) && gone[0] == fine(3), "{gone:?}");
+}
+
+#[test]
+fn a_copy_that_stalls_has_begun_once_and_says_each_pause_that_it_is_allowed() {
+    let mut world = World::of(1, 3, settings());
+    // As fast as the link: each round leaves all that it writes to.
+    let writes = Memory { size: Mib(1024), working_set: Mib(200), dirty_rate: Mib(2000) };
+    world.boot_with(1, 1, writes, 500, 10);
+    world.run(secs(20));
+    by_hand(&mut world, 1, 1, 2).unwrap();
+    assert!(world.until(secs(300), |w| w.noted(Step::Abandoned)), "{}", world.story());
+    assert_eq!((at(&world, 1), said(&world, Step::Copy).len()), (vec![1], 1), "{}", world.story());
+    let pauses = ["200ms", "300ms", "400ms", "500ms"];
+    let stalls = said(&world, Step::Stall);
+    assert_eq!(stalls.len(), pauses.len(), "{stalls:?}");
+    assert!(stalls.iter().zip(pauses).all(|(words, pause)| words.contains(pause)), "{stalls:?}");
+    assert!(said(&world, Step::Abandoned)[0].contains("faster than the copy follows"));
 }

@@ -680,7 +680,7 @@ downtime_ms: number | null, };
 /**
  * The steps of the method, and what else is worth noting.
  */
-export type Step = "monitoring" | "vm-policy" | "request" | "acceptance" | "refusal" | "choice" | "confirmation" | "release" | "usage-history" | "readiness" | "copy" | "switch-over" | "hand-over" | "running" | "done" | "pay-back" | "abandoned" | "undo" | "adopted" | "vm-down" | "alarm" | "membership" | "settings" | "doing" | "bad-input";
+export type Step = "monitoring" | "vm-policy" | "request" | "acceptance" | "refusal" | "choice" | "confirmation" | "release" | "usage-history" | "readiness" | "copy" | "stall" | "switch-over" | "hand-over" | "running" | "done" | "pay-back" | "abandoned" | "undo" | "adopted" | "vm-down" | "alarm" | "membership" | "settings" | "doing" | "bad-input";
 
 /**
  * `GET /v1/why/{vm or move}`: why it moved, or why it does not.

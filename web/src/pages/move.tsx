@@ -26,6 +26,7 @@ const STEPS: Partial<Record<Step, [string, Name, Name?]>> = {
   "usage-history": ["≡", (peer) => `Its usage history goes to ${peer}`, (_, here) => `${here} reads its usage history`],
   readiness: ["✓", (peer) => `${peer} has said that it is ready`, (_, here) => `${here} is ready`],
   copy: ["▤", () => "Its memory is copied"],
+  stall: ["…", () => "The copy does not follow the guest: a longer pause is allowed"],
   "switch-over": ["‖", () => "It stands still for the last round"],
   "hand-over": ["⇄", (peer) => `Ownership passes to ${peer}`, (_, here) => `${here} owns it`],
   running: ["▶", (peer) => `It was seen running at ${peer}`, (_, here) => `It runs at ${here}`],

@@ -15,10 +15,10 @@ pub(super) const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
 pub(super) const CAPABILITIES: [(&str, u32); 3] =
     [("DAC_OVERRIDE", 1), ("KILL", 5), ("SYS_PTRACE", 19)];
 
-/// The folder of keys for libvirt's QEMUs, in which nobody but the agent puts anything.
-const KEYS: &str = "/run/evenkeel/qemu-tls";
-/// What says so in [`QEMU_CONF`].
+/// What names the folder of keys in [`QEMU_CONF`].
 const KEYS_KEY: &str = "migrate_tls_x509_cert_dir";
+/// Whether whoever sends a copy must show a certificate: this, else the one for all, else yes (libvirt 6.10 and newer).
+const VERIFY: [&str; 2] = ["migrate_tls_x509_verify", "default_tls_x509_verify"];
 
 /// Asks libvirt for its version.
 #[cfg(feature = "libvirt")]
@@ -46,30 +46,40 @@ pub(super) fn hook(file: &Path) -> Seen {
     }
 }
 
-/// Whether libvirt was told where the keys of copies are.
-pub(super) fn keys(file: &Path, encrypts: bool) -> Seen {
+/// Whether libvirt was told where the keys of copies are, in `folder`, which is there.
+pub(super) fn keys(file: &Path, folder: &Path, encrypts: bool) -> Seen {
     if !encrypts {
         return Ok("not needed: [migration] encryption is \"off\"".to_owned());
     }
-    let mend = "copies that must be encrypted fail: say there migrate_tls_x509_cert_dir = \"/run/evenkeel/qemu-tls\" and \
-                migrate_tls_x509_verify = 1, have the folder made (sh /usr/share/evenkeel/libvirt/setup), and restart libvirt; or write \
-                [migration] encryption = \"off\"";
-    let text = fs::read_to_string(file)
-        .map_err(|error| doubtful(format!("{}: {error}", file.display()), mend))?;
-    match setting(&text, KEYS_KEY) {
-        Some(folder) if Path::new(folder) == Path::new(KEYS) => {
-            Ok(format!("libvirt has them by {folder}"))
+    let (shown, wanted) = (file.display(), folder.display());
+    let mend = format!(
+        "copies that must be encrypted fail, or come from whoever connects: say there {KEYS_KEY} = \"{wanted}\" and {} = 1, have the folder made \
+         (sh /usr/share/evenkeel/libvirt/setup), and restart libvirt; or write [migration] encryption = \"off\"",
+        VERIFY[0]
+    );
+    let text =
+        fs::read_to_string(file).map_err(|error| doubtful(format!("{shown}: {error}"), &mend))?;
+    let verify = VERIFY.iter().find_map(|key| Some((key, setting(&text, key)?)));
+    let seen = match (setting(&text, KEYS_KEY), verify) {
+        (None, _) => format!("{shown}: no {KEYS_KEY}"),
+        (Some(other), _) if Path::new(other) != folder => format!("{shown}: {KEYS_KEY} is {other}"),
+        (_, Some((key, verify))) if verify != "1" => format!("{shown}: {key} is {verify}"),
+        _ if !folder.is_dir() => {
+            format!("{wanted} is not there: libvirt does not start without it")
         }
-        Some(other) => Err(doubtful(format!("{}: {KEYS_KEY} is {other}", file.display()), mend)),
-        None => Err(doubtful(format!("{}: no {KEYS_KEY}", file.display()), mend)),
-    }
+        _ => return Ok(format!("libvirt has them by {wanted}")),
+    };
+    Err(doubtful(seen, &mend))
 }
 
-/// What the last line that sets this key says.
+/// What the first line that sets this key says, which is the one that libvirt takes; without quotes.
 fn setting<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let lines = text.lines().rev().filter_map(|line| line.trim().strip_prefix(key));
-    let mut values = lines.filter_map(|rest| rest.trim_start().strip_prefix('='));
-    values.find_map(|value| value.trim().strip_prefix('"')?.split('"').next())
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix(key));
+    let value = lines.filter_map(|rest| rest.trim_start().strip_prefix('=')).next()?.trim();
+    match value.chars().next().filter(|first| "\"'".contains(*first)) {
+        Some(quote) => value[1..].split(quote).next(),
+        None => value.split_whitespace().next(),
+    }
 }
 
 #[cfg(test)]
@@ -98,23 +108,33 @@ mod tests {
     fn libvirt_must_know_of_the_keys_of_copies_unless_none_is_encrypted() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("qemu.conf");
+        let there = folder.path().join("qemu-tls");
         let look = |text: &str| {
             fs::write(&file, text).unwrap();
-            keys(&file, true).map_err(|bad| bad.seen)
+            keys(&file, &there, true).map_err(|bad| bad.seen)
         };
-        assert!(keys(&file, false).is_ok_and(|seen| seen.contains("off")));
-        assert!(keys(&file, true).is_err(), "there is no file");
-        let set = format!("{KEYS_KEY} = \"{KEYS}\"\n");
+        assert!(keys(&file, &there, false).is_ok_and(|seen| seen.contains("off")));
+        assert!(keys(&file, &there, true).is_err(), "there is no file");
+        let set = format!("{KEYS_KEY} = {there:?}\n{} = 1\n", VERIFY[0]);
+        assert!(look(&set).unwrap_err().contains("is not there"));
+        fs::create_dir(&there).unwrap();
         assert!(look(&format!("#{set}")).unwrap_err().contains("no migrate_tls"));
-        assert_eq!(look(&set), Ok(format!("libvirt has them by {KEYS}")));
+        assert_eq!(look(&set), Ok(format!("libvirt has them by {}", there.display())));
+        assert!(
+            look(&format!("{KEYS_KEY} = {there:?}\n")).is_ok(),
+            "they are asked for by default"
+        );
+        assert!(look(&set.replace("= 1", "= 0 # for now")).unwrap_err().ends_with("is 0"));
+        let for_all = format!("{KEYS_KEY} = '{}'\ndefault_tls_x509_verify=0\n", there.display());
+        assert!(look(&for_all).unwrap_err().ends_with("default_tls_x509_verify is 0"));
         assert!(
             look(&format!("{KEYS_KEY}=\"/etc/pki/qemu\" # x\n"))
                 .unwrap_err()
                 .ends_with("/etc/pki/qemu")
         );
         assert!(
-            look(&format!("{KEYS_KEY}=\"/etc/pki/qemu\"\n  {set}")).is_ok(),
-            "the last one holds"
+            look(&format!("{KEYS_KEY}=\"/etc/pki/qemu\"\n  {set}")).is_err(),
+            "the first one holds"
         );
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{HeaderMap, Request, StatusCode, header};
@@ -22,8 +22,8 @@ use crate::clock::unix_seconds;
 
 /// From the look for its address until its answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// Of an answer's body: only its first words are used, and only where it is a refusal.
-const BODY_MAX: usize = 1024;
+/// Of an answer's body: of a refusal its first words are used, of OTLP's answer what it says of a part.
+const BODY_MAX: usize = 16 * 1024;
 /// Of an answer's head.
 const HEAD_MAX: usize = 16 * 1024;
 /// Characters of a refusal that are shown.
@@ -119,10 +119,12 @@ fn after(headers: &HeaderMap) -> Option<Duration> {
 
 /// The beginning of an answer's body. Whether it could be read to its end does not matter.
 async fn read(body: Incoming) -> Vec<u8> {
-    let (mut body, mut read) = (Limited::new(body, BODY_MAX), Vec::new());
-    while let Some(Ok(frame)) = body.frame().await {
+    let (mut body, mut read) = (body, Vec::new());
+    while read.len() < BODY_MAX
+        && let Some(Ok(frame)) = body.frame().await
+    {
         if let Ok(part) = frame.into_data() {
-            read.extend_from_slice(&part);
+            read.extend_from_slice(&part[..part.len().min(BODY_MAX - read.len())]);
         }
     }
     read

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use self::cursors::Cursors;
 use self::queue::Queue;
-pub(crate) use self::ready::{Ready, ready};
+pub(crate) use self::ready::{Ready, ready, receivers};
 use crate::metrics::{Deliveries, Totals};
 
 mod courier;

@@ -238,7 +238,9 @@ impl Queue {
             said: false,
             refused: None,
         });
-        trouble.tries = trouble.tries.saturating_add(1);
+        let never = matches!(failure, Failure::Never(_));
+        // One that is not asked again says nothing of how the next body fares.
+        trouble.tries = if never { 0 } else { trouble.tries.saturating_add(1) };
         let oldest = self.waiting.front().copied();
         trouble.refused = match (failure, oldest, trouble.refused) {
             (Failure::Refused(_), Some(seq), Some((same, since))) if same == seq => {
@@ -263,7 +265,8 @@ impl Queue {
         }
         let (ready, words) = (&self.ready, failure.words());
         if unsaid {
-            tracing::warn!("{ready}: nothing delivered since {since}, tried again: {words}");
+            let then = if never { "given up" } else { "tried again" };
+            tracing::warn!("{ready}: nothing delivered since {since}, {then}: {words}");
         }
         if long || at_once {
             let (url, waiting, dropped) = (&ready.url, self.waiting.len(), self.dropped);

@@ -66,8 +66,20 @@ impl fmt::Debug for Tls {
 /// # Errors
 /// What is wrong with each, by key and file, and what to do.
 pub(crate) fn ready(file: &Path, config: &Config) -> Result<Vec<Ready>, Vec<String>> {
-    let webhooks = config.webhook.iter().map(|it| ("webhook", &it.url, of_webhook(it)));
-    let traces = config.traces.iter().map(|it| ("traces", &it.url, of_traces(it)));
+    receivers(file, &config.webhook, config.traces.as_ref())
+}
+
+/// The same of these alone.
+///
+/// # Errors
+/// As there.
+pub(crate) fn receivers(
+    file: &Path,
+    webhooks: &[Webhook],
+    traces: Option<&Traces>,
+) -> Result<Vec<Ready>, Vec<String>> {
+    let webhooks = webhooks.iter().map(|it| ("webhook", &it.url, of_webhook(it)));
+    let traces = traces.map(|it| ("traces", &it.url, of_traces(it)));
     let (mut all, mut wrong) = (Vec::new(), Vec::new());
     for (section, url, read) in webhooks.chain(traces) {
         match read {
@@ -96,9 +108,13 @@ pub(super) fn of_traces(traces: &Traces) -> Result<Ready, Wrong> {
 }
 
 fn one(what: &str, url: &Url, ca_file: Option<&Path>, gets: Gets) -> Result<Ready, Wrong> {
-    let tls = match url.tls {
-        true => Some(tls(url, ca_file).map_err(|why| ("ca_file", why))?),
-        false => None,
+    let tls = match (url.tls, ca_file) {
+        (true, ca_file) => Some(tls(url, ca_file).map_err(|why| ("ca_file", why))?),
+        (false, None) => None,
+        (false, Some(_)) => {
+            let clear = "by http nobody shows a certificate; write https in the URL, or leave `ca_file` out";
+            return Err(("ca_file", clear.to_owned()));
+        }
     };
     let whole = format!("{what}{url}\n{}", url.path);
     let key = HEXLOWER.encode(&Sha256::digest(whole)[..16]);

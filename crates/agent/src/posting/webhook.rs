@@ -28,6 +28,7 @@ pub(super) fn kind(step: Step) -> Option<(Told, &'static str)> {
         | Step::Release
         | Step::UsageHistory
         | Step::Readiness
+        | Step::Stall
         | Step::SwitchOver
         | Step::HandOver
         | Step::Running

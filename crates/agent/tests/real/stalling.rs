@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use api::{EventFilter, MoveView};
+use api::{EventFilter, MoveView, Step};
 use decide::units::{BitsPerSec, Mib};
 use lab::cluster::Cluster;
 use lab::guests::Dirty;
@@ -11,7 +11,6 @@ use lab::guests::Dirty;
 /// Each round leaves all that the guest writes to, for which the link takes 0.9 s.
 pub(crate) const WRITES: Dirty = Dirty { memory: Mib(32), per_second: Mib(45) };
 const LINK: BitsPerSec = BitsPerSec(300_000_000);
-const ALLOWED: &str = "at its end is allowed now";
 
 /// A pause that suffices can be reached: 100 ms, 600 ms, 1.1 s, …
 pub(crate) const SUFFICES: &str = "[copy]\ndowntime_max = \"2.1s\"\n";
@@ -37,7 +36,9 @@ pub(crate) async fn ended(cluster: &Cluster, id: String, max: Duration) -> anyho
     let view = cluster.ended(0, &id, max).await?;
     let filter = EventFilter { move_id: Some(id), ..EventFilter::default() };
     let told = cluster.api(0).events(&filter).await?.into_iter();
-    let told = told.map(|event| event.reason).filter(|reason| reason.contains(ALLOWED)).collect();
+    let told: Vec<String> =
+        told.filter(|event| event.step == Step::Stall).map(|event| event.reason).collect();
+    ensure!(told.iter().all(|words| words.contains("at its end is allowed now")), "{told:?}");
     println!("{} rounds, pause {:?} ms, {}: {told:?}", view.rounds, view.downtime_ms, view.phase);
     Ok(Stalled { view, told })
 }

@@ -62,7 +62,7 @@ fn filled(mut table: Table, events: &[Event], look: Look) -> Table {
 fn colour(step: Step) -> Option<Color> {
     match step {
         Step::Running | Step::Done => Some(Color::Green),
-        Step::Refusal | Step::Undo | Step::BadInput => Some(Color::Yellow),
+        Step::Refusal | Step::Stall | Step::Undo | Step::BadInput => Some(Color::Yellow),
         Step::Abandoned | Step::VmDown | Step::Alarm => Some(Color::Red),
         Step::Monitoring
         | Step::Doing

@@ -20,9 +20,6 @@ impl Host {
         journal: JournalMark,
         actions: &mut Vec<Action>,
     ) {
-        // Copies may go by a network of their own, whose addresses no certificate names.
-        let certified = self.address_of(target).map(|agent| agent.ip());
-        let endpoint = Endpoint { certified, ..endpoint };
         let out = &self.outgoing[&id];
         let encrypted = out.encrypted.contains(&target);
         let rules = &self.vms[&out.vm].rules;
@@ -39,7 +36,7 @@ impl Host {
             definition: Some(vm.definition.clone()),
             doubtful: false,
         };
-        let copy_max = precopy::longest(out.memory, copy.bandwidth);
+        let copy_max = precopy::allowed(out.memory, copy);
         if !out.by_hand && !out.by_rule && out.half_of.is_none() {
             self.recent.push(now);
         }
@@ -136,7 +133,7 @@ impl Host {
                 let words = format!(
                     "the guest writes as fast as the copy follows: a pause of {pause} at its end is allowed now"
                 );
-                self.note_move(id, Step::Copy, &words, |n| n, actions);
+                self.note_move(id, Step::Stall, &words, |n| n, actions);
             }
             HypervisorCommand::CancelCopy => {
                 self.note_move(id, Step::Undo, "cancelling the copy", |n| n, actions)

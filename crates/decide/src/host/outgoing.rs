@@ -22,6 +22,8 @@ use crate::wire::message::{Body, Companion, Confirmation, Message, Request};
 pub(super) const ASK_ALL_BELOW: usize = 16;
 /// As many are asked, drawn by lot, from that number on.
 const SAMPLE: usize = 8;
+/// No pause is allowed for longer: half of what a last round may take before it is cancelled.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Where the uplink's driver does not tell its speed, it is taken to be this.
 const SPEED_UNKNOWN: BitsPerSec = BitsPerSec(1_000_000_000);
 /// First rest after a move that was not made.
@@ -416,7 +418,7 @@ impl Host {
     /// The longest pause at the end of a copy, where it stalls with a shorter one.
     pub(super) fn pause_max(&self, rules: &VmRules) -> Duration {
         let copy = &self.settings.copy;
-        rules.downtime.unwrap_or(copy.downtime_max.max(copy.downtime))
+        rules.downtime.unwrap_or(copy.downtime_max.max(copy.downtime)).min(PAUSE_MAX)
     }
 
     /// The VM of a move from here.

@@ -34,6 +34,8 @@ pub enum Step {
     Readiness,
     /// The memory copy began.
     Copy,
+    /// The copy does not follow its guest: a longer pause is allowed at its end.
+    Stall,
     /// The guest is paused for the last round.
     SwitchOver,
     /// Ownership passes.

@@ -221,7 +221,7 @@ pub(crate) mod settings {
     struct CopyForm {
         bandwidth: Share,
         downtime: Duration,
-        /// Absent in logs from before pauses grew: they do not grow in those.
+        /// Absent in logs from before pauses grew. Those are read, and not replayed bit for bit from their first copy on.
         #[serde(default)]
         downtime_max: Duration,
         multifd: bool,

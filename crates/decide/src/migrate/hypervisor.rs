@@ -93,8 +93,8 @@ pub struct Endpoint {
     pub uri: String,
     /// Whether that side can do several connections.
     pub multifd: bool,
-    /// The address that the certificate of whoever listens there must name: that of the target's agent. No target says it: the source puts in
-    /// what it knows. Absent: the address in `uri`.
+    /// The address that the certificate of whoever listens there must name: that of the target's agent, where copies come to another. The
+    /// target says it, in a message that its certificate vouches for; what other hosts tell of its address is never asked. Absent: the one in `uri`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certified: Option<IpAddr>,
 }

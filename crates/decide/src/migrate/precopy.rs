@@ -14,6 +14,12 @@ pub fn longest(memory: Mib, bandwidth: BitsPerSec) -> Duration {
     round.saturating_mul(4).saturating_add(Duration::from_secs(30))
 }
 
+/// The longest that a copy so made may take: a guest that is slowed down is so step by step, over many rounds, and gets twice as long.
+/// Its target waits twice as long as for any other, and a minute more.
+pub fn allowed(memory: Mib, copy: CopyParameters) -> Duration {
+    longest(memory, copy.bandwidth).saturating_mul(if copy.auto_converge { 2 } else { 1 })
+}
+
 /// What a copy is foreseen to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foreseen {
@@ -28,7 +34,8 @@ pub struct Foreseen {
 /// Machines", NSDI 2005): each round sends what was written during the one before, until what is left fits into the pause that
 /// is allowed. Empty pages, which cost next to nothing, are not known and count as full: this is the most that it takes. Absent:
 /// it would not end before it is abandoned. Where rounds stall, the pause grows up to `pause_max`; with auto-converge a guest that still
-/// writes too much is slowed down, to a hundredth at most (as QEMU does it), which is foreseen as the first half, quarter … that suffices.
+/// writes too much is slowed down (by QEMU to a hundredth at most), which is foreseen as if it were so from the beginning, by the first half, quarter … that
+/// suffices: such a copy takes longer than is said, since QEMU slows a guest down step by step.
 pub fn foreseen(
     memory: Mib,
     dirty: Option<MibPerSec>,
@@ -63,7 +70,7 @@ fn at_rate(
         let remaining = Bytes(u64::try_from(left / 8).unwrap_or(u64::MAX));
         rounds.heard(CopyProgress { rounds: number, remaining, ..CopyProgress::default() });
         copy = copy.saturating_add(round);
-        if copy > longest(memory, parameters.bandwidth) {
+        if copy > allowed(memory, parameters) {
             return None;
         }
         if round <= rounds.allowed() {

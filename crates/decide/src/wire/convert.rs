@@ -71,6 +71,7 @@ impl From<&Body> for proto::message::Body {
                 endpoint: Some(proto::Endpoint {
                     uri: endpoint.uri.clone(),
                     multifd: endpoint.multifd,
+                    certified: endpoint.certified.map(|it| it.to_string()).unwrap_or_default(),
                 }),
                 journal: Some((*journal).into()),
             }),
@@ -131,12 +132,17 @@ impl TryFrom<proto::message::Body> for Body {
             Form::History(it) => Body::History(Box::new(super::history::decode(&it)?)),
             Form::Readiness(it) => {
                 let endpoint = need(it.endpoint, "readiness.endpoint")?;
+                let certified = Some(&*endpoint.certified).filter(|said| !said.is_empty());
+                let certified = certified.map(|said| {
+                    said.parse()
+                        .map_err(|_odd| BadMessage::Malformed("readiness.endpoint.certified"))
+                });
                 Body::Readiness {
                     cost: Cost(need(it.cost, "readiness.cost")?),
                     endpoint: Endpoint {
                         uri: endpoint.uri,
                         multifd: endpoint.multifd,
-                        certified: None,
+                        certified: certified.transpose()?,
                     },
                     journal: need(it.journal, "readiness.journal")?.try_into()?,
                 }

@@ -285,9 +285,10 @@ pub(crate) fn body() -> impl Strategy<Value = Body> {
         Just(Body::Release),
         confirmation().prop_map(|it| Body::Confirmation(Box::new(it))),
         history().prop_map(|it| Body::History(Box::new(it))),
-        (cost(), text(255), any::<bool>(), journal()).prop_map(|(cost, uri, multifd, journal)| {
-            Body::Readiness { cost, endpoint: Endpoint { uri, multifd, certified: None }, journal }
-        }),
+        (cost(), text(255), any::<bool>(), option::of(any::<std::net::IpAddr>()), journal())
+            .prop_map(|(cost, uri, multifd, certified, journal)| {
+                Body::Readiness { cost, endpoint: Endpoint { uri, multifd, certified }, journal }
+            }),
         (vm(), epoch(), run(), journal()).prop_map(|(vm, epoch, run, journal)| Body::HandOver {
             vm,
             epoch,

@@ -159,7 +159,8 @@ impl VmTask {
         let uri = Listens { uri, cookie }.format();
         let name = name.to_owned();
         let call = Call::begin(async move { rpc.finish(&name, flags).await });
-        Ok((Endpoint { uri, multifd: copy.multifd, certified: None }, call))
+        let certified = self.place.config.certified;
+        Ok((Endpoint { uri, multifd: copy.multifd, certified }, call))
     }
 
     /// The call that ends with the copy has ended.

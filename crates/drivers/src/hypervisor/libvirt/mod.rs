@@ -97,6 +97,8 @@ pub struct LibvirtConfig {
     /// The address of this host at which incoming copies listen: one that the other hosts reach. The ports are libvirt's
     /// (`migration_port_min` in its `qemu.conf`).
     pub listen: IpAddr,
+    /// The address that this host's certificate names, where copies arrive at another.
+    pub certified: Option<IpAddr>,
     /// How long the daemon may take for a short answer. Shorter takes a busy one for a dead one; 5 to 30 seconds are sane.
     pub answer_max: Duration,
     /// How long an incoming side may take to start. The first one after an upgrade of QEMU takes seconds longer, since libvirt
@@ -117,6 +119,7 @@ impl Default for LibvirtConfig {
             uri: "qemu:///system".to_owned(),
             dir: PathBuf::from("/run/evenkeel/libvirt"),
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            certified: None,
             answer_max: Duration::from_secs(10),
             start_max: Duration::from_secs(60),
             stall_max: Duration::from_secs(30),

@@ -12,6 +12,7 @@
 //!
 //! **Invariant:** nothing here lets the guest run but libvirt itself, when a copy failed or was cancelled before `SwitchOver`.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use decide::migrate::hypervisor::{
@@ -150,15 +151,14 @@ impl VmTask {
         rpc.set_downtime(&domain, copy.downtime_max).await.map_err(text)?;
         // libvirt counts in MiB/s.
         let bandwidth = i128::from((copy.bandwidth.0 / 8 / (1 << 20)).max(1));
+        let to = host_of(&listens.uri).ok_or("the target's word names no address and port")?;
         let mut parameters = vec![
             ("migrate_uri", Value::Text(listens.uri.clone())),
             ("bandwidth", Value::Number(bandwidth)),
         ];
         if copy.encrypted {
-            let named = endpoint.certified.map(|address| address.to_string());
-            let host = named.or_else(|| host_of(&listens.uri));
-            let host = host.ok_or("the target's word names no address")?;
-            parameters.push(("tls.destination", Value::Text(host)));
+            let named = endpoint.certified.unwrap_or(to).to_string();
+            parameters.push(("tls.destination", Value::Text(named)));
         }
         let held = Held { rpc: rpc.clone(), domain: domain.clone(), flags };
         let call = Call::begin(async move {
@@ -483,9 +483,10 @@ impl VmTask {
 }
 
 /// The host in `tcp:HOST:PORT`.
-fn host_of(uri: &str) -> Option<String> {
-    let (host, _port) = uri.strip_prefix("tcp:")?.trim_start_matches('/').rsplit_once(':')?;
-    Some(host.trim_start_matches('[').trim_end_matches(']').to_owned())
+/// The address, if a copy goes there by TCP: to an address and a port and nowhere else.
+fn host_of(uri: &str) -> Option<IpAddr> {
+    let to: SocketAddr = uri.strip_prefix("tcp:")?.trim_start_matches('/').parse().ok()?;
+    Some(to.ip()).filter(|_| to.port() != 0)
 }
 
 fn number(figures: &Figures, name: &str) -> u64 {
@@ -519,9 +520,11 @@ mod tests {
 
     #[test]
     fn the_host_of_an_endpoint_is_what_its_certificate_must_name() {
-        assert_eq!(host_of("tcp:198.18.0.2:49152").as_deref(), Some("198.18.0.2"));
-        assert_eq!(host_of("tcp:[fd00::2]:49152").as_deref(), Some("fd00::2"));
-        assert_eq!(host_of("tcp://[fd00::2]:49152").as_deref(), Some("fd00::2"));
-        assert_eq!(host_of("unix:///x"), None);
+        assert_eq!(host_of("tcp:198.18.0.2:49152"), "198.18.0.2".parse().ok());
+        assert_eq!(host_of("tcp:[fd00::2]:49152"), "fd00::2".parse().ok());
+        assert_eq!(host_of("tcp://[fd00::2]:49152"), "fd00::2".parse().ok());
+        for none in ["unix:///x", "rdma:198.18.0.2:1", "tcp:198.18.0.2:0", "tcp:host2:49152", ""] {
+            assert_eq!(host_of(none), None, "{none}");
+        }
     }
 }

@@ -216,7 +216,7 @@ impl VmTask {
         let port = migration.socket_address.iter().find_map(|address| address.port.clone());
         let port = port.ok_or("QEMU does not say at which port it listens")?;
         let uri = format!("tcp:{address}:{port}");
-        Ok((Endpoint { uri, multifd, certified: None }, handshakes))
+        Ok((Endpoint { uri, multifd, certified: self.place.config.certified }, handshakes))
     }
 
     /// QEMU said something about the incoming copy, or it is time to look.

@@ -72,6 +72,8 @@ pub struct QemuConfig {
     pub dir: PathBuf,
     /// The address of this host at which incoming copies listen: one that the other hosts reach.
     pub listen: IpAddr,
+    /// The address that this host's certificate names, where copies arrive at another.
+    pub certified: Option<IpAddr>,
     /// The ports of incoming copies, one per move under way; `0..=0` lets the kernel choose.
     pub ports: RangeInclusive<u16>,
     /// How long QEMU may take for one answer. Shorter takes a busy host for a dead one; 2 to 30 seconds are sane.
@@ -96,6 +98,7 @@ impl Default for QemuConfig {
         QemuConfig {
             dir: PathBuf::from("/run/evenkeel/qemu"),
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            certified: None,
             ports: 49152..=49215,
             answer_max: Duration::from_secs(5),
             start_max: Duration::from_secs(15),
