@@ -156,3 +156,36 @@ fn waiting(running: &Config, read: &Config) -> Vec<&'static str> {
     ];
     keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(host: &str) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("evenkeel.toml");
+        let text = format!("[cluster]\nname = \"c\"\n[host]\n{host}\n");
+        std::fs::write(&file, text).unwrap();
+        Config::read(&file).unwrap().0
+    }
+
+    #[test]
+    fn each_key_of_the_host_that_waits_for_a_restart_is_named() {
+        let address = "address = \"198.18.0.1\"\n";
+        let running = read(address);
+        assert_eq!(waiting(&running, &running), [""; 0]);
+        assert_eq!(waiting(&running, &read("address = \"198.18.0.2\"")), ["host.address"]);
+        for (key, value) in [
+            ("copy_address", "\"198.18.0.9\""),
+            ("name", "\"other\""),
+            ("port", "7999"),
+            ("uplink", "\"eth9\""),
+            ("qemu", "\"/run/q\""),
+            ("cgroup", "\"/sys/fs/cgroup/q\""),
+            ("api", "\"/run/q/api.sock\""),
+        ] {
+            let read = read(&format!("{address}{key} = {value}"));
+            assert_eq!(waiting(&running, &read), [format!("host.{key}")], "{key}");
+        }
+    }
+}

@@ -77,7 +77,9 @@ function Charts({ view, span, expected }: { view: HistoryView; span: Span; expec
       },
       { title: "Traffic", lines: traffic, words: bits },
       { title: "Memory written to, per second", lines: line("writes to", of("dirty")), words: mib },
-    ].filter(({ lines }) => lines.length > 0);
+    ]
+      .filter(({ lines }) => lines.length > 0)
+      .map((chart) => ({ ...chart, lines: padded(chart.lines, at.length) }));
   }, [view, at, expected]);
   return (
     <div class="charts">
@@ -86,6 +88,11 @@ function Charts({ view, span, expected }: { view: HistoryView; span: Span; expec
       ))}
     </div>
   );
+}
+
+/** As long as the axis, which goes on beyond what was. */
+function padded(lines: Line[], length: number): Line[] {
+  return lines.map((one) => ({ ...one, values: [...one.values, ...Array<null>(length - one.values.length).fill(null)] }));
 }
 
 function line(name: string, series: Series | undefined): Line[] {

@@ -65,7 +65,7 @@ fn the_unit_leaves_little_open() {
 }
 
 #[test]
-fn the_drop_in_for_libvirt_opens_what_it_names_and_no_more() {
+fn the_drop_in_for_libvirt_leaves_no_more_open_than_was_reckoned() {
     setup::ensure(&mut |_step| {}).expect("setup");
     let folder = tempfile::tempdir().expect("a folder");
     let unit = folder.path().join("evenkeeld.service");

@@ -122,8 +122,12 @@ async fn top_finds_sorts_and_says_that_the_agent_is_gone() {
     let mut person = Person::starts(&agent, &["top"], &[("NO_COLOR", "1")]);
     person.sees("a VM", |screen| vms(screen).concat().contains("host1")).await;
     assert!(!coloured(person.screen.screen()), "NO_COLOR is set");
+    person.sees("by what it sorts", shows("s sort (by CPU)")).await;
+    person.types("s").await;
+    person.sees("that it sorts by another column", shows("s sort (by PACKETS/S)")).await;
     person.types("/nobody\r").await;
-    person.sees("no VM of that name", |screen| vms(screen).is_empty()).await;
+    let none = |screen: &vt100::Screen| shows("PACKETS/S")(screen) && vms(screen).is_empty();
+    person.sees("the heads, and no VM of that name", none).await;
     std::fs::remove_file(&agent.socket).unwrap();
     person.sees("that nobody answers", shows("NO ANSWER")).await;
     person.types("\x03").await;
@@ -131,7 +135,7 @@ async fn top_finds_sorts_and_says_that_the_agent_is_gone() {
 }
 
 #[tokio::test]
-async fn a_move_is_a_bar_that_fills() {
+async fn a_move_is_a_bar_and_then_a_sentence() {
     let agent = Agent::start(vec![copying(), copying(), done()]);
     let mut person = Person::starts(&agent, &["move", "web"], &[]);
     assert!(person.ends().await.success());
