@@ -114,6 +114,8 @@ fn one_whose_guest_is_slowed_down_has_all_of_its_time() {
     for rounds in 8..30 {
         assert_eq!(round(&mut source, rounds, 300), []);
     }
+    tell(&mut source, Event::Timeout(Timer::Copy));
+    assert_eq!(source.phase(), Phase::Cancelling);
 }
 
 #[test]

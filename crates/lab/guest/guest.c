@@ -1,8 +1,8 @@
 /* What a lab guest runs, linked statically.
  *
  *   guest serve          prints READY, then HEARTBEAT n each second; echoes TCP port 7; swallows UDP port 9
- *   guest dirty MB RATE  writes to MB mebibytes over and over, RATE MiB each second (0: as fast as it can),
- *                        and checks on the way that every page still holds what was written to it last
+ *   guest dirty MB RATE WORK  writes to MB mebibytes over and over, RATE MiB each second (0: as fast as it can), each page
+ *                        after so many steps of reckoning, and checks on the way that every page still holds what was written to it last
  *
  * The heartbeat counts in memory, so it goes on where it was after a move, and two running copies print the same
  * numbers twice. Flooded packets end in a full socket buffer that nobody reads: the cheapest end there is.
@@ -78,7 +78,7 @@ static void serve(void)
     }
 }
 
-static int dirty(size_t mib, double rate)
+static int dirty(size_t mib, double rate, unsigned work)
 {
     size_t pages = mib << 8;
     uint64_t *memory = calloc(pages, 4096), written = 0;
@@ -92,6 +92,8 @@ static int dirty(size_t mib, double rate)
                 fflush(stdout);
                 return 1;
             }
+            for (volatile unsigned step = 0; step < work; step++)
+                ;
             memory[page * 512] = round;
             if (rate > 0 && (++written & 255) == 0) {
                 clock_gettime(CLOCK_MONOTONIC, &now);
@@ -105,7 +107,7 @@ static int dirty(size_t mib, double rate)
 
 int main(int count, char **words)
 {
-    if (count == 4 && !strcmp(words[1], "dirty"))
-        return dirty(atoi(words[2]), atof(words[3]));
+    if (count == 5 && !strcmp(words[1], "dirty"))
+        return dirty(atoi(words[2]), atof(words[3]), atoi(words[4]));
     serve();
 }

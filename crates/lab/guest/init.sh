@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # First process of a lab guest. From the kernel command line it takes
 #   lab.address=198.18.2.1/15   address of its only interface, if it has one
-#   lab.dirty=40:20             optional: keep writing to 40 MiB of memory, 20 MiB each second
+#   lab.dirty=40:20:0           optional: keep writing to 40 MiB of memory, 20 MiB each second, each page after so many steps of reckoning
 export PATH=/bin
 mount -t devtmpfs none /dev
 mount -t proc none /proc
@@ -22,5 +22,5 @@ if [ -n "$address" ]; then
     ip address add "$address" dev eth0
     ip link set eth0 up
 fi
-[ -z "$dirty" ] || guest dirty "${dirty%:*}" "${dirty#*:}" >/dev/console 2>&1 &
+[ -z "$dirty" ] || guest dirty $(echo "$dirty" | sed "s/:/ /g") >/dev/console 2>&1 &
 exec guest serve >/dev/console 2>&1

@@ -85,6 +85,8 @@ pub struct Dirty {
     pub memory: Mib,
     /// this much each second; 0 for as fast as it can.
     pub per_second: Mib,
+    /// Steps of reckoning before each page of 4 KiB is written to. Without any, a guest that is slowed down to a hundredth still writes as much.
+    pub work: u32,
 }
 
 impl GuestPlan {
@@ -130,7 +132,8 @@ impl GuestPlan {
     pub(crate) fn kernel_words(&self) -> String {
         let mut kernel = format!("{KERNEL_WORDS} lab.address={}/{PREFIX}", self.address());
         if let Some(dirty) = self.dirty {
-            kernel += &format!(" lab.dirty={}:{}", dirty.memory.0, dirty.per_second.0);
+            kernel +=
+                &format!(" lab.dirty={}:{}:{}", dirty.memory.0, dirty.per_second.0, dirty.work);
         }
         kernel
     }

@@ -65,7 +65,7 @@ fn a_guest_that_writes_keeps_its_memory() {
         let parts = Parts::load()?;
         let network = Network::new(2)?;
         let [host1, host2] = network.hosts() else { unreachable!("two hosts were made") };
-        let dirty = Some(Dirty { memory: Mib(24), per_second: Mib(16) });
+        let dirty = Some(Dirty { memory: Mib(24), per_second: Mib(16), work: 0 });
         let plan = GuestPlan { dirty, ..GuestPlan::new("db1", 2) };
         let guest = guests::start(host1, &plan, &parts)?;
         guest.ready(host1, BOOT_MAX).await?;

@@ -53,7 +53,7 @@ pub(super) const PARAMETERS: CopyParameters = CopyParameters {
     auto_converge: false,
 };
 pub(super) const MEMORY: Mib = Mib(160);
-pub(super) const DIRTY: Dirty = Dirty { memory: Mib(24), per_second: Mib(16) };
+pub(super) const DIRTY: Dirty = Dirty { memory: Mib(24), per_second: Mib(16), work: 0 };
 
 pub(super) const BOOT_MAX: Duration = Duration::from_secs(120);
 pub(super) const MOVE_MAX: Duration = Duration::from_secs(120);

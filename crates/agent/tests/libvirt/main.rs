@@ -54,7 +54,11 @@ struct Set<'a> {
 
 impl Default for Set<'_> {
     fn default() -> Self {
-        Set { host: "", sections: "", writes: Dirty { memory: Mib(32), per_second: Mib(20) } }
+        Set {
+            host: "",
+            sections: "",
+            writes: Dirty { memory: Mib(32), per_second: Mib(20), work: 0 },
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn idle(name: &str, number: u8) -> GuestPlan {
 
 /// A guest that writes faster than [`slow`] lets a copy follow, and slower than a free link does.
 pub(crate) fn busy(name: &str, number: u8) -> GuestPlan {
-    let dirty = Some(Dirty { memory: Mib(32), per_second: Mib(20) });
+    let dirty = Some(Dirty { memory: Mib(32), per_second: Mib(20), work: 0 });
     GuestPlan { dirty, ..GuestPlan::new(name, number) }
 }
 

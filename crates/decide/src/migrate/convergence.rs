@@ -100,13 +100,19 @@ impl Convergence {
         self.stalled >= STALLED_MIN && !self.slows_down
     }
 
+    /// Whether the longest pause is allowed, and did not suffice so far.
+    pub fn all_is_allowed(&self) -> bool {
+        self.steps == STEPS
+    }
+
     /// Why it is given up, and what would help.
     pub fn why_hopeless(&self) -> String {
         let (rounds, mib) = (self.round, self.best.unwrap_or_default().0 >> 20);
         let pause = crate::policy::quantity::duration_text(self.max);
+        let consent = if self.slows_down { "" } else { ", or the rule `auto-converge`" };
         format!(
             "the guest writes to its memory faster than the copy follows: {mib} MiB are left round after round, {rounds} by now, which does not fit into a \
-             pause of {pause}; more copy.bandwidth, a longer copy.downtime_max or rule `downtime`, or the rule `auto-converge` would help"
+             pause of {pause}; more copy.bandwidth, a longer copy.downtime_max or rule `downtime`{consent} would help"
         )
     }
 }

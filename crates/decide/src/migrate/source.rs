@@ -599,7 +599,10 @@ impl Source {
     fn timeout(&mut self, timer: Timer, actions: &mut Vec<Action>) {
         match (timer, self.phase) {
             (Timer::Copy, Phase::Copying) => {
-                self.cancel("the copy took too long".to_owned(), actions)
+                let late = "the copy took too long".to_owned();
+                let rounds = self.rounds.as_ref().filter(|rounds| rounds.all_is_allowed());
+                let why = rounds.map(|rounds| format!("{late}: {}", rounds.why_hopeless()));
+                self.cancel(why.unwrap_or(late), actions);
             }
             (Timer::Stall, Phase::Copying) if self.stalls => {
                 let why = self.rounds.as_ref().map(Convergence::why_hopeless);
