@@ -344,6 +344,7 @@ async fn what_is_too_long_stays_with_its_sender() {
         needs: Needs::default(),
         start: "s".repeat(70_000),
         tags: Vec::new(),
+        local_disks: Mib(0),
     };
     let copy = CopyParameters {
         bandwidth: BitsPerSec(1),
@@ -351,6 +352,7 @@ async fn what_is_too_long_stays_with_its_sender() {
         multifd: false,
         encrypted: false,
         auto_converge: false,
+        copy_disks: false,
     };
     let epoch = Epoch { number: 1, owner: HostId(1) };
     let (unpaid, measured) = (0, false);

@@ -34,7 +34,16 @@ fn mark(id: u128, opened: u64, generation: u64, life: u64) -> JournalMark {
 fn definition() -> VmDefinition {
     let needs = Needs { driver: "sim".to_owned(), ..Needs::default() };
     let (name, start) = ("web".to_owned(), String::new());
-    VmDefinition { vm: VM, name, memory: Mib(128), vcpus: 1, needs, start, tags: Vec::new() }
+    VmDefinition {
+        vm: VM,
+        name,
+        memory: Mib(128),
+        vcpus: 1,
+        needs,
+        start,
+        tags: Vec::new(),
+        local_disks: Mib(0),
+    }
 }
 
 /// Source 1, target 2; the target's journal, when it was ready, was this.

@@ -32,6 +32,7 @@ fn source_after(events: impl IntoIterator<Item = source::Event>) -> source::Sour
         multifd: false,
         encrypted: false,
         auto_converge: false,
+        copy_disks: false,
     };
     let (open, to) = (record(MoveStage::Copying), (Endpoint::default(), copy));
     let mut machine =

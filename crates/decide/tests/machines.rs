@@ -133,7 +133,7 @@ proptest! {
         events in vec(source_event(), 1..40), restarted in any::<bool>()
     ) {
         let owner = VmRecord { floor: EPOCH, ran: EPOCH, ownership: Ownership::Owner };
-        let copy = CopyParameters { bandwidth: BitsPerSec(1), downtime_max: Duration::ZERO, multifd: false, encrypted: false, auto_converge: false };
+        let copy = CopyParameters { bandwidth: BitsPerSec(1), downtime_max: Duration::ZERO, multifd: false, encrypted: false, auto_converge: false, copy_disks: false };
         let to = (Endpoint::default(), copy);
         let open = record(MoveStage::Copying);
         let mut machine = if restarted {

@@ -22,6 +22,7 @@ fn copying(auto_converge: bool) -> Source {
         multifd: false,
         encrypted: false,
         auto_converge,
+        copy_disks: false,
     };
     let record = MoveRecord {
         vm: VmId(1),

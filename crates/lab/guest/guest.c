@@ -3,11 +3,15 @@
  *   guest serve          prints READY, then HEARTBEAT n each second; echoes TCP port 7; swallows UDP port 9
  *   guest dirty MB RATE WORK  writes to MB mebibytes over and over, RATE MiB each second (0: as fast as it can), each page
  *                        after so many steps of reckoning, and checks on the way that every page still holds what was written to it last
+ *   guest disk           writes to each block of the disk /dev/vda over and over, past its cache, and checks on the way that it still holds
+ *                        what was written to it last; prints DISK n after each time
  *
  * The heartbeat counts in memory, so it goes on where it was after a move, and two running copies print the same
  * numbers twice. Flooded packets end in a full socket buffer that nobody reads: the cheapest end there is.
  */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -105,8 +109,34 @@ static int dirty(size_t mib, double rate, unsigned work)
         }
 }
 
+static int disk(void)
+{
+    int fd = open("/dev/vda", O_RDWR | O_DIRECT);
+    off_t size = lseek(fd, 0, SEEK_END);
+    static uint64_t block[512] __attribute__((aligned(4096)));
+
+    for (uint64_t round = 1; size > 0; round++) {
+        for (off_t at = 0; at + (off_t)sizeof block <= size; at += sizeof block) {
+            if (pread(fd, block, sizeof block, at) != sizeof block || block[0] != round - 1 || block[511] != round - 1) {
+                printf("CORRUPT disk at %ld\n", (long)at);
+                fflush(stdout);
+                return 1;
+            }
+            block[0] = block[511] = round;
+            if (pwrite(fd, block, sizeof block, at) != sizeof block)
+                perror("CORRUPT disk");
+        }
+        printf("DISK %lu\n", (unsigned long)round);
+        fflush(stdout);
+    }
+    printf("CORRUPT no disk\n");
+    return 1;
+}
+
 int main(int count, char **words)
 {
+    if (count == 2 && !strcmp(words[1], "disk"))
+        return disk();
     if (count == 5 && !strcmp(words[1], "dirty"))
         return dirty(atoi(words[2]), atof(words[3]), atoi(words[4]));
     serve();

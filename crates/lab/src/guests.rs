@@ -76,6 +76,8 @@ pub struct GuestPlan {
     pub operator: bool,
     /// Whether it has a virtio balloon, [`BALLOON`]: by that it tells its memory.
     pub balloon: bool,
+    /// Whether it keeps writing to a disk of its own: under libvirt alone, which has it at [`crate::libvirt::disk`].
+    pub disk: bool,
 }
 
 /// A guest's load on its memory.
@@ -100,6 +102,7 @@ impl GuestPlan {
             watched: true,
             operator: false,
             balloon: false,
+            disk: false,
         }
     }
 
@@ -134,6 +137,9 @@ impl GuestPlan {
         if let Some(dirty) = self.dirty {
             kernel +=
                 &format!(" lab.dirty={}:{}:{}", dirty.memory.0, dirty.per_second.0, dirty.work);
+        }
+        if self.disk {
+            kernel += " lab.disk=1";
         }
         kernel
     }

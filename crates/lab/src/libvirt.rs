@@ -163,6 +163,26 @@ fn log_of(host: &Host) -> String {
     fs::read_to_string(host.logs().join("libvirtd.log")).unwrap_or_default()
 }
 
+/// Where hosts keep disks: each has a folder of its own there.
+pub const IMAGES: &str = "/var/lib/libvirt/images";
+
+/// The file of a guest's disk.
+pub fn disk(plan: &GuestPlan) -> String {
+    format!("{IMAGES}/{}.raw", plan.name)
+}
+
+/// Has libvirt keep disks at [`IMAGES`] on a host.
+///
+/// # Errors
+/// If it refuses.
+pub fn keep_disks(host: &Host) -> anyhow::Result<()> {
+    virsh(host, &["pool-define-as", "images", "dir", "--target", IMAGES])?;
+    for step in ["pool-build", "pool-start", "pool-autostart"] {
+        virsh(host, &[step, "images"])?;
+    }
+    Ok(())
+}
+
 /// What virsh prints on a host.
 ///
 /// # Errors
@@ -192,6 +212,14 @@ pub fn definition(plan: &GuestPlan, parts: &Parts) -> String {
     let (vm, memory, mac) = (plan.vm(), plan.memory.0, plan.mac());
     let (kernel, initramfs) = (parts.kernel.display(), parts.initramfs.display());
     let (name, words) = (&plan.name, plan.kernel_words());
+    let disk = if plan.disk {
+        format!(
+            "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{}'/><target dev='vda' bus='virtio'/></disk>",
+            disk(plan)
+        )
+    } else {
+        String::new()
+    };
     let balloon = if plan.balloon { "virtio" } else { "none" };
     let operator = if plan.operator { OPERATOR } else { "" };
     format!(
@@ -205,7 +233,7 @@ pub fn definition(plan: &GuestPlan, parts: &Parts) -> String {
          <interface type='bridge'><source bridge='{BRIDGE}'/><mac address='{mac}'/>\
          <model type='virtio'/><rom enabled='no'/></interface>\
          <serial type='file'><source path='{CONSOLES}/{vm}.log' append='on'/></serial>\
-         <memballoon model='{balloon}'/></devices>{operator}</domain>\n"
+         {disk}<memballoon model='{balloon}'/></devices>{operator}</domain>\n"
     )
     .replace("{operator_socket}", &operator_path(vm))
 }

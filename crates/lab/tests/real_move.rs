@@ -20,6 +20,7 @@ const PARAMETERS: CopyParameters = CopyParameters {
     multifd: true,
     encrypted: false,
     auto_converge: false,
+    copy_disks: false,
 };
 
 #[test]

@@ -165,6 +165,7 @@ fn confirmation(bed: &Bed) -> Confirmation {
         needs,
         start: "tap = \"tap7\"\n".to_owned(),
         tags: Vec::new(),
+        local_disks: Mib(0),
     };
     Confirmation {
         epoch: Epoch { number: 1000, owner: HostId(1) },
@@ -175,6 +176,7 @@ fn confirmation(bed: &Bed) -> Confirmation {
             multifd: false,
             encrypted: true,
             auto_converge: false,
+            copy_disks: false,
         },
         unpaid: 0,
         measured: false,

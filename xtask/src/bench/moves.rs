@@ -51,6 +51,7 @@ pub(super) const PARAMETERS: CopyParameters = CopyParameters {
     multifd: true,
     encrypted: false,
     auto_converge: false,
+    copy_disks: false,
 };
 pub(super) const MEMORY: Mib = Mib(160);
 pub(super) const DIRTY: Dirty = Dirty { memory: Mib(24), per_second: Mib(16), work: 0 };

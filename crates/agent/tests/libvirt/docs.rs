@@ -36,6 +36,7 @@ fn tags_are_set_as_the_page_says() {
             ensure!(output.status.success(), "{line}: {said}");
             let wanted = match line.split_whitespace().next() {
                 Some("virsh") => vec![grouped],
+                _ if line.contains("copy-disks") => vec![grouped, "evenkeel:copy-disks=yes"],
                 _ => vec![grouped, "evenkeel:pin=host1", "evenkeel:pin=host2"],
             };
             let deadline = tokio::time::Instant::now() + READ_MAX;

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "logs of agents are read by people, after a failure")]
 
 mod apart;
+mod disks;
 mod docs;
 mod hook;
 mod least;
@@ -50,6 +51,8 @@ struct Set<'a> {
     sections: &'a str,
     /// What the guest writes; by default faster than a slow link carries, slower than a free one.
     writes: Dirty,
+    /// Whether the guest has a disk of its own host's, and writes to it; its memory it leaves alone then.
+    disk: bool,
 }
 
 impl Default for Set<'_> {
@@ -58,6 +61,7 @@ impl Default for Set<'_> {
             host: "",
             sections: "",
             writes: Dirty { memory: Mib(32), per_second: Mib(20), work: 0 },
+            disk: false,
         }
     }
 }
@@ -84,7 +88,13 @@ fn with_guest_and(
             &format!("{}{CALM}{LIBVIRT}{}", set.host, set.sections),
         )
         .await?;
-        let plan = GuestPlan { dirty: Some(set.writes), ..GuestPlan::new("web1", 1) };
+        let dirty = Some(set.writes).filter(|_| !set.disk);
+        let plan = GuestPlan { dirty, disk: set.disk, ..GuestPlan::new("web1", 1) };
+        if set.disk {
+            [0, 1].into_iter().try_for_each(|number| libvirt::keep_disks(cluster.host(number)))?;
+            let volume = ["vol-create-as", "images", "web1.raw", "16M", "--format", "raw"];
+            virsh(cluster.host(0), &volume)?;
+        }
         let mut bed = Bed { cluster, plan, daemons };
         let done = async {
             let definition = libvirt::definition(&bed.plan, &parts);

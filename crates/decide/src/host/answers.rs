@@ -1,5 +1,7 @@
 //! Moves from here: what targets answer, and whether the move is still worth it by that.
 
+use std::collections::BTreeSet;
+
 use super::story::{Note, Step};
 use super::{Action, Host};
 use crate::migrate::hypervisor::Endpoint;
@@ -8,7 +10,7 @@ use crate::migrate::source as migrate_source;
 use crate::negotiate::source::{self as negotiate_source, Answer, Phase};
 use crate::placement::candidates::worth_it;
 use crate::policy::cost;
-use crate::units::{Cost, Epoch, HostId, MoveId, Time, VmId};
+use crate::units::{Cost, Epoch, HostId, Mib, MoveId, Time, VmId};
 use crate::usage::load::Load;
 use crate::wire::message::{Body, Companion, JournalMark, Message, Standing};
 
@@ -201,9 +203,9 @@ impl Host {
         let asked = followers.clone().map(|vm| self.demand(now, vm)).fold(out.demand, Load::plus);
         let lowest = self.lowest_load(now, Some(id));
         let relief = cost::relief(lowest, asked, self.usage.capacity());
-        let memory = out.followers.iter().fold(out.memory, |sum, it| sum.plus(it.demand.memory));
-        let all = followers.chain([out.vm]).collect();
-        let price = cost::of_copy(memory).plus(self.apart(&all));
+        let all: BTreeSet<VmId> = followers.chain([out.vm]).collect();
+        let copied = all.iter().fold(Mib(0), |sum, vm| sum.plus(self.copied(*vm)));
+        let price = cost::of_copy(copied).plus(self.apart(&all));
         worth_it(relief, there, price, out.margin)
     }
 

@@ -19,7 +19,7 @@ use crate::placement::candidates::{Candidate, Offer, ranked};
 use crate::placement::pairs::{self, Above, Place};
 use crate::policy::cost;
 use crate::policy::settings::{Balance, Trigger};
-use crate::units::{Cost, HostId, MoveId, Share, Time, VmId};
+use crate::units::{Cost, HostId, Mib, MoveId, Share, Time, VmId};
 use crate::usage::load::Capacity;
 
 /// A VM's demand is not known before it has been watched for so long.
@@ -447,7 +447,8 @@ impl Host {
     ) -> Option<Leaves> {
         let own = self.side(now, None);
         let may = |vm, host| self.may_even_out(vm, host);
-        let alone = |it: &&Candidate| self.group_of(it.vm).len() == 1;
+        // What copies of disks would cost is known to their own host alone.
+        let alone = |it: &&Candidate| self.group_of(it.vm).len() == 1 && it.copied == it.memory;
         let candidates: Vec<Candidate> = candidates.iter().filter(alone).copied().collect();
         let (offer, hosts) = pairs::exchanged(&candidates, &own, margin, (places, &may))?;
         let asked = Some(hosts.into_iter().take(ASKED).collect());
@@ -457,7 +458,13 @@ impl Host {
 
     pub(super) fn as_candidate(&self, now: Time, vm: VmId) -> Candidate {
         let memory = self.vms[&vm].definition.memory;
-        Candidate { vm, demand: self.demand(now, vm), memory, apart: Cost(0) }
+        let (demand, copied) = (self.demand(now, vm), self.copied(vm));
+        Candidate { vm, demand, memory, copied, apart: Cost(0) }
+    }
+
+    /// The most that a copy of the VM sends in its first round.
+    pub(super) fn copied(&self, vm: VmId) -> Mib {
+        self.vms.get(&vm).map_or(Mib(0), |it| it.definition.copied(it.rules.copy_disks))
     }
 
     /// Whether the VM policy may have a VM leave.
@@ -522,7 +529,7 @@ impl Host {
 
     fn words(&self, cause: &Cause, leaves: &Leaves) -> String {
         let Leaves { offer, words: why, .. } = leaves;
-        let Offer { candidate: Candidate { vm, demand, memory, apart }, relief, copy } = offer;
+        let Offer { candidate: Candidate { vm, demand, memory, apart, .. }, relief, copy } = offer;
         let apart = if *apart > Cost(0) {
             format!(", its traffic with VMs here {apart}")
         } else {

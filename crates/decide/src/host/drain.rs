@@ -244,7 +244,7 @@ impl Host {
             let wait = until.since(now).as_secs() + 1;
             return Err(format!("it was not moved ({why}); it is tried again in {wait} s"));
         }
-        if self.foreseen(vm, here.definition.memory).is_none() {
+        if self.foreseen(vm).is_none() {
             let writes = self.usage.told(vm).dirty.unwrap_or_default();
             return Err(format!("it writes {writes} of its memory: its copy would not end"));
         }

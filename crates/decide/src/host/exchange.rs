@@ -91,8 +91,9 @@ impl Host {
         let wish = request.exchange?;
         let source = self.membership.view(id.host)?;
         let may_go = |vm: &VmId| {
-            let memory = size_with_overhead(self.vms[vm].definition.memory);
-            memory <= wish.room
+            let memory = self.vms[vm].definition.memory;
+            size_with_overhead(memory) <= wish.room
+                && self.copied(*vm) == memory
                 && self.may_be_balanced(now, *vm).is_ok()
                 && self.ruled_out(*vm, source).is_none()
         };

@@ -69,6 +69,7 @@ impl Host {
         let sum = group.iter().map(|vm| self.as_candidate(now, *vm)).reduce(|sum, it| Candidate {
             demand: sum.demand.plus(it.demand),
             memory: sum.memory.plus(it.memory),
+            copied: sum.copied.plus(it.copied),
             ..sum
         });
         let apart = self.apart(&group);

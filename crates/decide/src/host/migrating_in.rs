@@ -62,7 +62,8 @@ impl Host {
             doubtful: false,
         };
         let vm = self.records.get(&incoming.vm).copied().unwrap_or(NEVER_HERE);
-        let arrival_max = arrival_max(incoming.memory, confirmation.copy);
+        let copied = confirmation.definition.copied(confirmation.copy.copy_disks);
+        let arrival_max = arrival_max(copied, confirmation.copy);
         incoming.migrate = Some(Target::new(id, record, vm, arrival_max));
         self.inward(now, id, Event::Begin, actions);
     }
@@ -272,8 +273,8 @@ impl Host {
 pub(super) const NEVER_HERE: VmRecord = VmRecord { floor: 0, ran: 0, ownership: Ownership::Away };
 
 /// The target gives up later than the source does, so that the source's word comes first.
-pub(super) fn arrival_max(memory: Mib, copy: CopyParameters) -> Duration {
-    precopy::longest(memory, copy.bandwidth)
+pub(super) fn arrival_max(copied: Mib, copy: CopyParameters) -> Duration {
+    precopy::longest(copied, copy.bandwidth)
         .saturating_mul(2)
         .saturating_add(Duration::from_secs(60))
 }

@@ -36,7 +36,8 @@ impl Host {
             definition: Some(vm.definition.clone()),
             doubtful: false,
         };
-        let copy_max = precopy::allowed(out.memory, copy);
+        let copied = vm.definition.copied(copy.copy_disks);
+        let copy_max = precopy::allowed(copied, copy);
         if !out.by_hand && !out.by_rule && out.half_of.is_none() {
             self.recent.push(now);
         }

@@ -266,7 +266,7 @@ impl Host {
                 );
             }
         }
-        if self.foreseen(vm, here.definition.memory).is_none() {
+        if self.foreseen(vm).is_none() {
             let writes = self.usage.told(vm).dirty.unwrap_or_default();
             let words = format!("it writes {writes} of its memory: its copy would not end");
             found.by_itself(words, "raise copy.bandwidth, or wait until it writes less");
@@ -285,8 +285,8 @@ impl Host {
         let lowest = self.lowest_load(now, moving);
         let relief = cost::relief(lowest, demand, self.usage.capacity());
         let there = cost::of_arrival(place.load, sum(&|vm| self.expected(now, vm)), capacity);
-        let memory = group.iter().map(|vm| self.vms[vm].definition.memory).fold(Mib(0), Mib::plus);
-        let copy = cost::of_copy(memory);
+        let copied = group.iter().map(|vm| self.copied(*vm)).fold(Mib(0), Mib::plus);
+        let copy = cost::of_copy(copied);
         let gain_min = self.settings.worth_it.gain_min;
         let margin = self.cause(now).map_or(gain_min, |cause| cause.margin);
         let apart = self.apart(&group);

@@ -412,6 +412,7 @@ impl Host {
             multifd: copy.multifd,
             encrypted,
             auto_converge: rules.auto_converge,
+            copy_disks: rules.copy_disks,
         }
     }
 

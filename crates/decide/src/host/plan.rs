@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::ahead::{Ahead, Left};
 use super::balance::{Cause, Chance, Leaves};
 use super::rules::Broken;
-use super::{Action, Host};
+use super::{Action, Host, Vm};
 use crate::migrate::precopy::{self, Foreseen};
 use crate::placement::admission::{fits, size_with_overhead};
 use crate::placement::candidates::{Candidate, Offer};
@@ -179,7 +179,7 @@ impl Host {
             relief: Some(relief),
             copy_cost: copy,
             memory,
-            foreseen: self.foreseen(vm, memory),
+            foreseen: self.foreseen(vm),
             recommended: self.recommended.get(&vm).copied(),
         }
     }
@@ -197,9 +197,9 @@ impl Host {
             asked,
             exchange: false,
             relief: None,
-            copy_cost: cost::of_copy(memory),
+            copy_cost: cost::of_copy(self.copied(vm)),
             memory,
-            foreseen: self.foreseen(vm, memory),
+            foreseen: self.foreseen(vm),
             recommended: self.recommended_by_rule.get(&vm).copied(),
         };
         let held = by_itself("rules", self.settings.mode.rules).and_then(|()| self.switched_on());
@@ -236,10 +236,11 @@ impl Host {
     }
 
     /// What a copy of it takes; absent: it would not end.
-    pub(super) fn foreseen(&self, vm: VmId, memory: Mib) -> Option<Foreseen> {
-        let rules = &self.vms[&vm].rules;
+    pub(super) fn foreseen(&self, vm: VmId) -> Option<Foreseen> {
+        let Vm { definition, rules, .. } = &self.vms[&vm];
         precopy::foreseen(
-            memory,
+            definition.memory,
+            if rules.copy_disks { definition.local_disks } else { Mib(0) },
             self.usage.told(vm).dirty,
             self.copy_parameters(rules, false),
             self.pause_max(rules),
@@ -251,7 +252,7 @@ impl Host {
     /// # Errors
     /// What it writes, if it would not.
     pub(super) fn copy_would_end(&self, vm: VmId) -> Result<(), String> {
-        if self.foreseen(vm, self.vms[&vm].definition.memory).is_some() {
+        if self.foreseen(vm).is_some() {
             return Ok(());
         }
         let writes = self.usage.told(vm).dirty.unwrap_or_default();

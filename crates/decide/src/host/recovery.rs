@@ -78,8 +78,10 @@ impl Host {
         let rules = self.settings.rules.of(vm, &name, tags);
         let mut incoming = Incoming::new(vm, name, memory, demand, None);
         (incoming.tags, incoming.rules) = (tags.to_vec(), rules);
-        let longest =
-            arrival_max(memory, self.copy_parameters(&incoming.rules, incoming.encrypted));
+        let copy = self.copy_parameters(&incoming.rules, incoming.encrypted);
+        // What was agreed is not on record: the most.
+        let copied = record.definition.as_ref().map_or(memory, |it| it.copied(true));
+        let longest = arrival_max(copied, copy);
         incoming.migrate = Some(target::Target::recovered(id, record, known, longest));
         self.incoming.insert(id, incoming);
         self.inward(now, id, target::Event::Begin, actions);

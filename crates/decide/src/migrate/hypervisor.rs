@@ -29,11 +29,21 @@ pub struct VmDefinition {
     /// Its tags, sorted, none twice; at most `wire::limits::TAGS_MAX` of `wire::limits::TAG_MAX` bytes. Rules are read from them.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// What its disks take on storage that may be its host's alone. Copied along only where the VM consents, and its target has them not.
+    #[serde(default)]
+    pub local_disks: Mib,
+}
+
+impl VmDefinition {
+    /// The most that a copy so made sends in its first round.
+    pub fn copied(&self, disks_too: bool) -> Mib {
+        if disks_too { self.memory.plus(self.local_disks) } else { self.memory }
+    }
 }
 
 impl fmt::Debug for VmDefinition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let VmDefinition { vm, name, memory, vcpus, needs, start, tags } = self;
+        let VmDefinition { vm, name, memory, vcpus, needs, start, tags, local_disks } = self;
         f.debug_struct("VmDefinition")
             .field("vm", vm)
             .field("name", name)
@@ -42,6 +52,7 @@ impl fmt::Debug for VmDefinition {
             .field("needs", needs)
             .field("start", &format_args!("{} bytes", start.len()))
             .field("tags", tags)
+            .field("local_disks", local_disks)
             .finish()
     }
 }
@@ -68,7 +79,7 @@ pub enum RunState {
     Paused,
 }
 
-/// How the memory is to be copied.
+/// How memory, and what goes along, is to be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CopyParameters {
     /// The most that the copy may use of the link.
@@ -83,6 +94,9 @@ pub struct CopyParameters {
     /// The guest may be slowed down while the copy does not follow. The source's alone: no target is told.
     #[serde(default)]
     pub auto_converge: bool,
+    /// Disks that the target has not go along, where the driver can.
+    #[serde(default)]
+    pub copy_disks: bool,
 }
 
 /// Where the incoming side listens.

@@ -6,7 +6,7 @@ use super::convergence::Convergence;
 use super::hypervisor::{CopyParameters, CopyProgress};
 use crate::units::{BitsPerSec, Bytes, Mib, MibPerSec};
 
-/// The longest that a copy of `memory` over `bandwidth` may take before it is abandoned: four times the time of one full
+/// The longest that a copy of `memory`, and of disks that go along, over `bandwidth` may take before it is abandoned: four times the time of one full
 /// round (a guest that dirties three quarters of what the link carries converges in that), plus half a minute.
 pub fn longest(memory: Mib, bandwidth: BitsPerSec) -> Duration {
     let bits = memory.0.saturating_mul(8 << 20);
@@ -32,12 +32,13 @@ pub struct Foreseen {
 
 /// What a copy of `memory` takes, of a guest that writes to it at an even rate (after Clark et al., "Live Migration of Virtual
 /// Machines", NSDI 2005): each round sends what was written during the one before, until what is left fits into the pause that
-/// is allowed. Empty pages, which cost next to nothing, are not known and count as full: this is the most that it takes. Absent:
+/// is allowed. Disks that go along are sent before the first. Empty pages, which cost next to nothing, are not known and count as full: this is the most that it takes. Absent:
 /// it would not end before it is abandoned. Where rounds stall, the pause grows up to `pause_max`; with auto-converge a guest that still
 /// writes too much is slowed down (by QEMU to a hundredth at most), which is foreseen as if it were so from the beginning, by the first half, quarter … that
 /// suffices: such a copy takes longer than is said, since QEMU slows a guest down step by step.
 pub fn foreseen(
     memory: Mib,
+    disks: Mib,
     dirty: Option<MibPerSec>,
     parameters: CopyParameters,
     pause_max: Duration,
@@ -45,12 +46,12 @@ pub fn foreseen(
     let halvings = if parameters.auto_converge { 7 } else { 0 };
     (0..=halvings).find_map(|halvings| {
         let dirty = dirty.map(|dirty| MibPerSec(dirty.0 >> halvings));
-        at_rate(memory, dirty, parameters, pause_max)
+        at_rate((memory, disks), dirty, parameters, pause_max)
     })
 }
 
 fn at_rate(
-    memory: Mib,
+    (memory, disks): (Mib, Mib),
     dirty: Option<MibPerSec>,
     parameters: CopyParameters,
     pause_max: Duration,
@@ -62,15 +63,18 @@ fn at_rate(
     };
     let bits = |mib: u64| u128::from(mib) * (8 << 20);
     let all = bits(memory.0);
-    let Some(dirty) = dirty else { return Some(Foreseen { copy: takes(all), pause: None }) };
-    let (mut left, mut copy) = (all, Duration::ZERO);
+    let before = takes(bits(disks.0));
+    let Some(dirty) = dirty else {
+        return Some(Foreseen { copy: before.saturating_add(takes(all)), pause: None });
+    };
+    let (mut left, mut copy) = (all, before);
     let mut rounds = Convergence::new(parameters.downtime_max, pause_max, parameters.auto_converge);
     for number in 1.. {
         let round = takes(left);
         let remaining = Bytes(u64::try_from(left / 8).unwrap_or(u64::MAX));
         rounds.heard(CopyProgress { rounds: number, remaining, ..CopyProgress::default() });
         copy = copy.saturating_add(round);
-        if copy > allowed(memory, parameters) {
+        if copy > allowed(memory.plus(disks), parameters) {
             return None;
         }
         if round <= rounds.allowed() {
@@ -102,9 +106,10 @@ mod tests {
             multifd: false,
             encrypted: false,
             auto_converge,
+            copy_disks: false,
         };
         let (dirty, pause_max) = (dirty.map(MibPerSec), Duration::from_millis(pause_max));
-        let foreseen = foreseen(Mib(memory), dirty, parameters, pause_max)?;
+        let foreseen = foreseen(Mib(memory), Mib(0), dirty, parameters, pause_max)?;
         Some((foreseen.copy.as_millis(), foreseen.pause.map(|pause| pause.as_millis())))
     }
 
@@ -132,6 +137,27 @@ mod tests {
         // 10 s + 2 s + 400 ms, then 80 ms at rest.
         assert_eq!(of(1000, Some(20)), Some((12_480, Some(80))));
         assert_eq!(of(8, Some(20)), Some((80, Some(80))), "it fits into the pause as it is");
+    }
+
+    #[test]
+    fn disks_that_go_along_come_first_and_add_to_the_time_that_is_allowed() {
+        let parameters = CopyParameters {
+            bandwidth: BitsPerSec(800 << 20),
+            downtime_max: Duration::from_millis(300),
+            multifd: false,
+            encrypted: false,
+            auto_converge: false,
+            copy_disks: true,
+        };
+        let takes = |disks: u64, dirty: Option<u64>| {
+            let dirty = dirty.map(MibPerSec);
+            let max = Duration::from_millis(300);
+            let foreseen = foreseen(Mib(1000), Mib(disks), dirty, parameters, max)?;
+            Some((foreseen.copy.as_secs(), foreseen.pause.is_some()))
+        };
+        assert_eq!((takes(0, None), takes(50_000, None)), (Some((10, false)), Some((510, false))));
+        assert_eq!(takes(50_000, Some(10)), Some((511, true)));
+        assert_eq!(allowed(Mib(51_000), parameters), Duration::from_secs(4 * 510 + 30));
     }
 
     #[test]

@@ -13,8 +13,10 @@ pub struct Candidate {
     pub vm: VmId,
     /// What it asks of its host.
     pub demand: Load,
-    /// Size of its memory, which must be copied.
+    /// Size of its memory.
     pub memory: Mib,
+    /// What must be copied: its memory, and disks that go along.
+    pub copied: Mib,
     /// What it costs that its traffic with VMs that stay crosses the wire from then on.
     pub apart: Cost,
 }
@@ -34,7 +36,7 @@ impl Offer {
     /// `lowest` is the least load that this host may come to have: every departure under way already gone.
     pub fn of(candidate: Candidate, lowest: Load, capacity: Capacity) -> Offer {
         let relief = cost::relief(lowest, candidate.demand, capacity);
-        Offer { candidate, relief, copy: cost::of_copy(candidate.memory) }
+        Offer { candidate, relief, copy: cost::of_copy(candidate.copied) }
     }
 
     /// What is to be paid wherever it goes: the copy, and its traffic with VMs that stay.
@@ -66,7 +68,7 @@ pub fn ranked(
 
 fn relief_per_gib(offer: &Offer) -> i128 {
     i128::from(offer.relief.minus(offer.candidate.apart).0) * 1024
-        / i128::from(offer.candidate.memory.0.max(1))
+        / i128::from(offer.candidate.copied.0.max(1))
 }
 
 /// Whether a move to a target that would cost `there` is worth it; if not, why.
@@ -93,7 +95,7 @@ mod tests {
     fn candidate(id: u128, packets: u64, memory: u64) -> Candidate {
         let demand =
             Load { packets: PacketsPerSec(packets), memory: Mib(memory), ..Load::default() };
-        Candidate { vm: VmId(id), demand, memory: Mib(memory), apart: Cost(0) }
+        Candidate { vm: VmId(id), demand, memory: Mib(memory), copied: Mib(memory), apart: Cost(0) }
     }
 
     fn host() -> Capacity {

@@ -246,7 +246,13 @@ mod tests {
     }
 
     fn candidate(vm: u128, cpu: u64, memory: u64) -> Candidate {
-        Candidate { vm: VmId(vm), demand: load(cpu, memory), memory: Mib(memory), apart: Cost(0) }
+        Candidate {
+            vm: VmId(vm),
+            demand: load(cpu, memory),
+            memory: Mib(memory),
+            copied: Mib(memory),
+            apart: Cost(0),
+        }
     }
 
     #[test]

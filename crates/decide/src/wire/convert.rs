@@ -358,6 +358,7 @@ impl From<&VmDefinition> for proto::VmDefinition {
             needs: Some((&it.needs).into()),
             start: it.start.clone(),
             tags: it.tags.clone(),
+            local_disks_mib: it.local_disks.0,
         }
     }
 }
@@ -374,6 +375,7 @@ impl TryFrom<proto::VmDefinition> for VmDefinition {
             needs: need(it.needs, "definition.needs")?.into(),
             start: it.start,
             tags: it.tags,
+            local_disks: Mib(it.local_disks_mib),
         })
     }
 }
@@ -403,6 +405,7 @@ impl From<CopyParameters> for proto::CopyParameters {
             downtime_max_us: Some(micros(it.downtime_max)),
             multifd: it.multifd,
             encrypted: it.encrypted,
+            copy_disks: it.copy_disks,
         }
     }
 }
@@ -419,6 +422,7 @@ impl TryFrom<proto::CopyParameters> for CopyParameters {
             multifd: it.multifd,
             encrypted: it.encrypted,
             auto_converge: false,
+            copy_disks: it.copy_disks,
         })
     }
 }

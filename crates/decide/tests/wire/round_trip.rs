@@ -102,8 +102,8 @@ fn tags() -> impl Strategy<Value = Vec<String>> {
 }
 
 pub(crate) fn definition() -> impl Strategy<Value = VmDefinition> {
-    (any::<(u128, u64, u32)>(), text(255), needs(), text(limits::START_MAX), tags()).prop_map(
-        |((vm, memory, vcpus), name, needs, start, tags)| VmDefinition {
+    (any::<(u128, u64, u32, u64)>(), text(255), needs(), text(limits::START_MAX), tags()).prop_map(
+        |((vm, memory, vcpus, local_disks), name, needs, start, tags)| VmDefinition {
             vm: VmId(vm),
             name,
             memory: Mib(memory),
@@ -111,6 +111,7 @@ pub(crate) fn definition() -> impl Strategy<Value = VmDefinition> {
             needs,
             start,
             tags,
+            local_disks: Mib(local_disks),
         },
     )
 }
@@ -196,19 +197,22 @@ fn companion() -> impl Strategy<Value = Companion> {
 }
 
 fn confirmation() -> impl Strategy<Value = Confirmation> {
-    (epoch(), definition(), any::<(u64, bool, bool)>(), duration()).prop_map(
-        |(epoch, definition, (bandwidth, multifd, encrypted), downtime_max)| Confirmation {
-            epoch,
-            definition,
-            copy: CopyParameters {
-                bandwidth: BitsPerSec(bandwidth),
-                downtime_max,
-                multifd,
-                encrypted,
-                auto_converge: false,
-            },
-            unpaid: u32::from(multifd),
-            measured: !multifd,
+    (epoch(), definition(), any::<(u64, bool, bool, bool)>(), duration()).prop_map(
+        |(epoch, definition, (bandwidth, multifd, encrypted, copy_disks), downtime_max)| {
+            Confirmation {
+                epoch,
+                definition,
+                copy: CopyParameters {
+                    bandwidth: BitsPerSec(bandwidth),
+                    downtime_max,
+                    multifd,
+                    encrypted,
+                    auto_converge: false,
+                    copy_disks,
+                },
+                unpaid: u32::from(multifd),
+                measured: !multifd,
+            }
         },
     )
 }

@@ -45,6 +45,7 @@ pub(crate) fn definition() -> VmDefinition {
         needs: needs(),
         start: "tap = \"tap7\"\n".to_owned(),
         tags: Vec::new(),
+        local_disks: Mib(0),
     }
 }
 
@@ -97,6 +98,7 @@ pub(crate) fn confirmation() -> Confirmation {
             multifd: true,
             encrypted: false,
             auto_converge: false,
+            copy_disks: false,
         },
         unpaid: 0,
         measured: false,

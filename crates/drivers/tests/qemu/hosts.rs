@@ -29,6 +29,7 @@ pub(crate) const FAST: CopyParameters = CopyParameters {
     multifd: false,
     encrypted: false,
     auto_converge: false,
+    copy_disks: false,
 };
 /// So slow that it stays in mid-copy until something happens to it.
 pub(crate) const SLOW: CopyParameters = CopyParameters {
@@ -37,6 +38,7 @@ pub(crate) const SLOW: CopyParameters = CopyParameters {
     multifd: false,
     encrypted: false,
     auto_converge: false,
+    copy_disks: false,
 };
 
 /// A host.

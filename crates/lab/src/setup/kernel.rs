@@ -16,7 +16,7 @@ use super::{clear, finish};
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
 /// In the order in which they must be loaded.
-pub(super) const MODULES: [&str; 9] = [
+pub(super) const MODULES: [&str; 10] = [
     "drivers/virtio/virtio_ring",
     "drivers/virtio/virtio",
     "drivers/virtio/virtio_pci_modern_dev",
@@ -26,6 +26,7 @@ pub(super) const MODULES: [&str; 9] = [
     "drivers/net/net_failover",
     "drivers/net/virtio_net",
     "drivers/virtio/virtio_balloon",
+    "drivers/block/virtio_blk",
 ];
 
 /// A block of LZ4's legacy format holds at most this much.

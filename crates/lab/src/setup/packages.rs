@@ -33,8 +33,13 @@ const QEMU: &str = "qemu-system-x86";
 /// What comes with it, in versions that belong together.
 const QEMU_PARTS: [&str; 3] = ["qemu-system-common", "qemu-system-data", "seabios"];
 
-/// For the driver of libvirt's domains: the daemon with its driver of QEMU, and virsh. Nothing to build against.
-const LIBVIRT: [&str; 3] = ["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients"];
+/// For the driver of libvirt's domains: the daemon with its drivers of QEMU and of storage, and virsh. Nothing to build against.
+const LIBVIRT: [&str; 4] = [
+    "libvirt-daemon",
+    "libvirt-daemon-driver-qemu",
+    "libvirt-daemon-driver-storage",
+    "libvirt-clients",
+];
 
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
 

@@ -34,6 +34,7 @@ pub(crate) const FAST: CopyParameters = CopyParameters {
     multifd: false,
     encrypted: false,
     auto_converge: false,
+    copy_disks: false,
 };
 /// As slow as libvirt can: 1 MiB/s, so that it stays in mid-copy until something happens to it.
 pub(crate) const SLOW: CopyParameters = CopyParameters {
@@ -42,6 +43,7 @@ pub(crate) const SLOW: CopyParameters = CopyParameters {
     multifd: false,
     encrypted: false,
     auto_converge: false,
+    copy_disks: false,
 };
 
 /// Two hosts, each with a daemon and a driver.

@@ -183,6 +183,7 @@ fn some_move_pays(world: &World, from: u16) -> bool {
         multifd,
         encrypted: false,
         auto_converge: false,
+        copy_disks: false,
     };
     let ends = |vm: VmId| world.fleet.memory(vm).copy_ends(parameters, downtime_max.max(downtime));
     let may = |vm: VmId| ruled.may_leave(vm) && !rests(vm) && ends(vm);

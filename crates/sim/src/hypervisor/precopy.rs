@@ -30,7 +30,7 @@ impl Memory {
 
     /// Whether a copy ends before it is given up.
     pub fn copy_ends(&self, copy: CopyParameters, pause_max: Duration) -> bool {
-        precopy::foreseen(self.size, Some(self.written()), copy, pause_max).is_some()
+        precopy::foreseen(self.size, Mib(0), Some(self.written()), copy, pause_max).is_some()
     }
 }
 
@@ -136,6 +136,7 @@ mod tests {
         multifd: false,
         encrypted: false,
         auto_converge: false,
+        copy_disks: false,
     };
 
     /// Rounds, seconds and the pause of a 1 GiB guest on 1 Gbit/s; none: it does not converge in 50 rounds. Whether it does is

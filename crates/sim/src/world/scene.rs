@@ -173,6 +173,7 @@ impl World {
             needs,
             start,
             tags: Vec::new(),
+            local_disks: Mib(0),
         };
         let guest = Guest { definition: Box::new(definition.clone()), cpu, packets, has_tap: true };
         self.guests.insert(vm, guest);

@@ -126,6 +126,9 @@ pub struct Own {
     /// Consents to be slowed down while a copy of it does not follow (QEMU's auto-converge). Absent or no: it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_converge: Option<bool>,
+    /// Consents that disks which the target has not are copied along, and removed here afterwards. Absent or no: it moves only where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_disks: Option<bool>,
     /// Its rest after it has moved, in place of `worth_it.vm_rest`.
     #[serde(
         default,
@@ -167,6 +170,8 @@ pub struct VmRules {
     pub downtime: Option<Duration>,
     /// See [`Own::auto_converge`].
     pub auto_converge: bool,
+    /// See [`Own::copy_disks`].
+    pub copy_disks: bool,
     /// See [`Own::rest`].
     pub rest: Option<Duration>,
     /// It is moved by itself only when all of these say so.
@@ -204,6 +209,7 @@ impl Rules {
             all.priority = own.priority.unwrap_or(all.priority);
             all.downtime = own.downtime.or(all.downtime);
             all.auto_converge = own.auto_converge.unwrap_or(all.auto_converge);
+            all.copy_disks = own.copy_disks.unwrap_or(all.copy_disks);
             all.rest = own.rest.or(all.rest);
             all.hours.extend(own.hours.clone());
         }

@@ -71,10 +71,12 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
         priority = 3
         downtime = "50ms"
         auto_converge = true
+        copy_disks = true
         [[rules.vm]]
         vms      = ["web1"]
         priority = 5
         auto_converge = false
+        copy_disks = false
         rest     = "1h"
         hours    = "Sun 00:00-24:00 UTC"
         "#,
@@ -93,6 +95,7 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
             priority: 5,
             downtime: Some(Duration::from_millis(50)),
             auto_converge: false,
+            copy_disks: false,
             rest: Some(Duration::from_hours(1)),
             hours: vec![Hours::parse("Sun 00:00-24:00 UTC").unwrap()],
         }
@@ -102,7 +105,13 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
     assert_eq!((other.must, other.should, other.excluded), (Vec::new(), Vec::new(), Vec::new()));
     assert_eq!(
         rules.of(VmId(2), "mail", &[]),
-        VmRules { priority: 3, downtime: all.downtime, auto_converge: true, ..VmRules::default() }
+        VmRules {
+            priority: 3,
+            downtime: all.downtime,
+            auto_converge: true,
+            copy_disks: true,
+            ..VmRules::default()
+        }
     );
 }
 
@@ -139,6 +148,7 @@ fn our_own_words_are_understood_and_those_that_cannot_be_read_are_told() {
         "evenkeel:priority=-4",
         "evenkeel:downtime=200ms",
         "evenkeel:auto-converge=yes",
+        "evenkeel:copy-disks=yes",
         "evenkeel:rest=2d",
         "evenkeel:hours=22:00-05:00 UTC",
     ]);
@@ -147,6 +157,7 @@ fn our_own_words_are_understood_and_those_that_cannot_be_read_are_told() {
     assert_eq!(all.should, [Places { hosts: names(&["host1"]), labels: names(&["fast"]) }]);
     assert_eq!(all.excluded, [Excluded::Until(Until::parse("2026-12-24").unwrap())]);
     assert_eq!((all.priority, all.downtime), (-4, Some(Duration::from_millis(200))));
+    assert!(all.copy_disks && !of_tags(&["evenkeel:copy-disks=no"]).copy_disks);
     assert!(all.auto_converge && !of_tags(&["evenkeel:auto-converge=no"]).auto_converge);
     assert_eq!((all.rest, all.hours.len()), (Some(Duration::from_hours(48)), 1));
     let bad = tags(&[

@@ -17,10 +17,18 @@ impl VmRules {
         let priority = (self.priority != 0).then(|| format!("priority {}", self.priority));
         let downtime = self.downtime.map(|time| format!("downtime {}", duration_text(time)));
         let slowed = self.auto_converge.then(|| "auto-converge".to_owned());
+        let disks = self.copy_disks.then(|| "copy-disks".to_owned());
         let rest = self.rest.map(|time| format!("rest {}", duration_text(time)));
         let hours = self.hours.iter().map(|hours| format!("hours {hours}"));
         let places = affinity.chain(apart).chain(must).chain(should).chain(excluded);
-        places.chain(priority).chain(downtime).chain(slowed).chain(rest).chain(hours).collect()
+        places
+            .chain(priority)
+            .chain(downtime)
+            .chain(slowed)
+            .chain(disks)
+            .chain(rest)
+            .chain(hours)
+            .collect()
     }
 }
 
@@ -41,6 +49,7 @@ mod tests {
             "evenkeel:priority=5",
             "evenkeel:downtime=50ms",
             "evenkeel:auto-converge=yes",
+            "evenkeel:copy-disks=yes",
             "evenkeel:rest=12h",
             "evenkeel:hours=Sun 00:00-24:00 UTC",
         ];
@@ -59,6 +68,7 @@ mod tests {
                 "priority 5",
                 "downtime 50ms",
                 "auto-converge",
+                "copy-disks",
                 "rest 12h",
                 "hours Sun 00:00-24:00 UTC",
             ]

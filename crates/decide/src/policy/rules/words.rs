@@ -7,7 +7,7 @@
 //! | `plb_pin_HOST`, `evenkeel:pin=HOST`, `evenkeel:pin-label=LABEL` | must be there; several: at one of them |
 //! | `evenkeel:prefer=HOST`, `evenkeel:prefer-label=LABEL` | should be there; several: at one of them |
 //! | `plb_ignore_…`, `evenkeel:exclude`, `evenkeel:exclude=2026-12-24T00:00Z` | left where it is |
-//! | `evenkeel:priority=N`, `evenkeel:downtime=200ms`, `evenkeel:rest=12h`, `evenkeel:hours=…`, `evenkeel:auto-converge=yes` | as in `[[rules.vm]]` |
+//! | `evenkeel:priority=N`, `evenkeel:downtime=200ms`, `evenkeel:rest=12h`, `evenkeel:hours=…`, `evenkeel:auto-converge=yes`, `evenkeel:copy-disks=yes` | as in `[[rules.vm]]` |
 //!
 //! Other tags are somebody else's. One of ours that cannot be read is passed over here, and [`unreadable`] tells it.
 
@@ -31,6 +31,7 @@ enum Word {
     Priority(i32),
     Downtime(std::time::Duration),
     AutoConverge(bool),
+    CopyDisks(bool),
     Rest(std::time::Duration),
     Hours(Hours),
     /// Somebody else's.
@@ -52,6 +53,7 @@ pub(super) fn read(tags: &[String]) -> VmRules {
             Word::Priority(priority) => all.priority = priority,
             Word::Downtime(downtime) => all.downtime = Some(downtime),
             Word::AutoConverge(consents) => all.auto_converge = consents,
+            Word::CopyDisks(consents) => all.copy_disks = consents,
             Word::Rest(rest) => all.rest = Some(rest),
             Word::Hours(hours) => all.hours.push(hours),
             Word::Other => {}
@@ -114,11 +116,8 @@ fn word(tag: &str) -> Result<Word, String> {
             Word::Priority(number.ok_or("it takes a number from -100 to 100")?)
         }
         "downtime" => Word::Downtime(parse_duration(text("200ms")?).map_err(|e| e.to_string())?),
-        "auto-converge" => Word::AutoConverge(match text("yes")? {
-            "yes" => true,
-            "no" => false,
-            _ => return Err("it takes yes or no".to_owned()),
-        }),
+        "auto-converge" => Word::AutoConverge(consents(text("yes")?)?),
+        "copy-disks" => Word::CopyDisks(consents(text("yes")?)?),
         "rest" => Word::Rest(parse_duration(text("12h")?).map_err(|e| e.to_string())?),
         "hours" => {
             let hours = text("Mon-Fri 20:00-06:00 UTC")?;
@@ -126,6 +125,14 @@ fn word(tag: &str) -> Result<Word, String> {
         }
         _ => return Err("this word is not known".to_owned()),
     })
+}
+
+fn consents(answer: &str) -> Result<bool, String> {
+    match answer {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("it takes yes or no".to_owned()),
+    }
 }
 
 /// ProxLB has no word that cannot be read: what it does not know it passes over.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use decide::migrate::hypervisor::{Needs, RunState, Sighting, VmDefinition};
-use decide::units::VmId;
+use decide::units::{Mib, VmId};
 
 use super::calls::{Domain, Flags, State};
 use super::definition::{Definition, Garbled, Start};
+use super::disks::{self, LocalDisk};
 use super::files;
 use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
@@ -170,17 +171,15 @@ impl VmTask {
         let autostart = rpc.autostart(domain).await?;
         self.autostart = autostart;
         // What cannot be moved is watched all the same: the first step of a move says again why not.
-        let (live, cookie) = match rpc.begin(domain, Flags::new(false, false)).await {
-            Ok((cookie, live)) => (live, String::from_utf8_lossy(&cookie).into_owned()),
-            Err(RpcError::Refused { message, .. }) => {
-                tracing::info!(vm = %self.vm, message, "libvirt would not move it");
-                (live, String::new())
-            }
-            Err(error) => return Err(error.into()),
+        let wants = Wants::parse(&live).map_err(Unread::why)?;
+        let (disks, alone) = wants.found_here().await;
+        let (live, cookie, local) = match self.first_step(rpc, domain, alone).await? {
+            Some(said) => said,
+            None => (live, String::new(), Vec::new()),
         };
-        let disks = Wants::parse(&live).map_err(Unread::why)?.identities().await;
+        let local_disks = disks::allocated(&local);
         let qemu = Some(rpc.hypervisor().await?);
-        let start = Start { live, cookie, kept, autostart, qemu, disks };
+        let start = Start { live, cookie, kept, autostart, qemu, disks, local };
         let text = start.format().map_err(Unread::why)?;
         let same = self.run_state.is_some()
             && self.problem.is_none()
@@ -193,7 +192,42 @@ impl VmTask {
             let changed = before != Some(run);
             return Ok(changed.then_some(Sighting::RunStateChanged(self.vm, run)));
         }
-        Ok(Some(Sighting::Found(Box::new(vm_definition(self.vm, &definition, text)), run)))
+        let found = vm_definition(self.vm, &definition, text);
+        Ok(Some(Sighting::Found(Box::new(VmDefinition { local_disks, ..found }), run)))
+    }
+
+    /// What libvirt's first step of a move says, of a move that takes these disks along if it can: the definition, the cookie, and the
+    /// disks with their sizes. None if it would not move the VM at all.
+    pub(super) async fn first_step(
+        &self,
+        rpc: &Rpc,
+        domain: &Domain,
+        alone: Vec<LocalDisk>,
+    ) -> Result<Option<(String, String, Vec<LocalDisk>)>, RpcError> {
+        let targets: Vec<String> = alone.iter().map(|disk| disk.target.clone()).collect();
+        let flags = Flags::new(false, false);
+        let mut said = Err(RpcError::Lost);
+        if !alone.is_empty() {
+            said = rpc.begin(domain, &disks::named(&targets), flags.with_disks(true)).await;
+        }
+        if let Err(RpcError::Refused { message, .. }) = &said {
+            tracing::info!(vm = %self.vm, message, "libvirt would not copy its disks");
+        }
+        if alone.is_empty() || matches!(said, Err(RpcError::Refused { .. })) {
+            said = rpc.begin(domain, &[], flags).await;
+        }
+        match said {
+            Ok((cookie, live)) => {
+                let cookie = String::from_utf8_lossy(&cookie).into_owned();
+                let local = disks::with_sizes(alone, &cookie);
+                Ok(Some((live, cookie, local)))
+            }
+            Err(RpcError::Refused { message, .. }) => {
+                tracing::info!(vm = %self.vm, message, "libvirt would not move it");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Counts the VM as adopted.
@@ -271,5 +305,6 @@ fn vm_definition(vm: VmId, definition: &Definition, start: String) -> VmDefiniti
         },
         start,
         tags: definition.tags.clone(),
+        local_disks: Mib(0),
     }
 }

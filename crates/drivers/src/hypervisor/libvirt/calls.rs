@@ -5,13 +5,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use decide::units::VmId;
+use decide::units::{Bytes, VmId};
 
 use super::rpc::{Event, Rpc, RpcError};
 use super::xdr::{Garbled, Reader, Value, Writer};
 
 /// From this version on, 8.9, an undefine can be told to keep a guest's TPM; it would not by itself.
 const KEEPS_TPM: u64 = 8_009_000;
+
+/// Storage may be slow.
+const STORAGE_MAX: Duration = Duration::from_secs(60);
 
 type Result<T> = std::result::Result<T, RpcError>;
 /// Figures by name.
@@ -68,11 +71,32 @@ impl Flags {
         Flags(LIVE | PAUSED | ABORT_ON_ERROR | or(TLS, encrypted) | or(PARALLEL, parallel))
     }
 
+    /// The same, with disks that go along. Both sides must say so.
+    pub(super) fn with_disks(self, any: bool) -> Flags {
+        const NON_SHARED_DISK: u32 = 1 << 6;
+        Flags(if any { self.0 | NON_SHARED_DISK } else { self.0 })
+    }
+
     /// The same, with the guest slowed down while the copy does not follow: for the source alone.
     pub(super) fn slowing(self, consents: bool) -> Flags {
         const AUTO_CONVERGE: u32 = 1 << 13;
         Flags(if consents { self.0 | AUTO_CONVERGE } else { self.0 })
     }
+}
+
+/// A storage pool.
+#[derive(Clone, Debug)]
+pub(super) struct Pool {
+    name: String,
+    uuid: [u8; 16],
+}
+
+/// A volume in one.
+#[derive(Clone, Debug)]
+pub(super) struct Volume {
+    pool: String,
+    name: String,
+    key: String,
 }
 
 /// A processor as a definition shows it to its guest, and what is to show it.
@@ -103,6 +127,8 @@ const EVENT_LIFECYCLE: u32 = 318;
 const EVENT_DEVICE_REMOVED: u32 = 333;
 const EVENT_DEVICE_ADDED: u32 = 354;
 const EVENT_METADATA: u32 = 379;
+/// Of the program for QEMU: its own events, as they come.
+const EVENT_OF_QEMU: u32 = 6;
 /// The numbers by which these events are asked for.
 const EVENTS: [u32; 4] = [0, 15, 19, 23];
 
@@ -139,6 +165,13 @@ impl Rpc {
             self.call(316, Writer::default().word(event).word(0)).await?;
         }
         Ok(())
+    }
+
+    /// Has a domain's end told, and what QEMU says of its migrations.
+    pub(super) async fn register_migrations(&self) -> Result<()> {
+        self.call(316, Writer::default().word(0).word(0)).await?;
+        let arguments = Writer::default().word(0).maybe(Some("MIGRATION")).word(0);
+        self.call_qemu(4, arguments).await.map(drop)
     }
 
     /// All domains, running or not.
@@ -273,8 +306,13 @@ impl Rpc {
     }
 
     /// First step of a move, at the source: whether it can be moved at all. Gives a cookie for the target and the definition.
-    pub(super) async fn begin(&self, of: &Domain, flags: Flags) -> Result<(Vec<u8>, String)> {
-        let answer = self.call(302, of.write().parameters(&[]).word(flags.0)).await?;
+    pub(super) async fn begin(
+        &self,
+        of: &Domain,
+        parameters: &[(&str, Value)],
+        flags: Flags,
+    ) -> Result<(Vec<u8>, String)> {
+        let answer = self.call(302, of.write().parameters(parameters).word(flags.0)).await?;
         let mut reader = Reader(&answer);
         Ok((reader.opaque()?.to_vec(), reader.text()?))
     }
@@ -306,10 +344,10 @@ impl Rpc {
     }
 
     /// Fourth step, at the target: ends once the copy is complete, and leaves the guest paused; at an error nothing is left of it.
-    /// It may be called before the copy begins.
-    pub(super) async fn finish(&self, name: &str, flags: Flags) -> Result<()> {
+    /// It may be called before the copy begins, without a cookie: with one that names disks it ends their copy first.
+    pub(super) async fn finish(&self, name: &str, cookie: &[u8], flags: Flags) -> Result<()> {
         let name = [("destination_name", Value::Text(name.to_owned()))];
-        let arguments = Writer::default().parameters(&name).opaque(&[]).word(flags.0).word(0);
+        let arguments = Writer::default().parameters(&name).opaque(cookie).word(flags.0).word(0);
         self.call_for_ever(306, arguments).await.map(drop)
     }
 
@@ -317,6 +355,48 @@ impl Rpc {
     pub(super) async fn confirm(&self, of: &Domain, flags: Flags, back: bool) -> Result<()> {
         let arguments = of.write().parameters(&[]).opaque(&[]).word(flags.0).word(u32::from(back));
         self.call_within(Duration::from_secs(60), 307, arguments).await.map(drop)
+    }
+
+    /// The active pool at that folder.
+    pub(super) async fn pool_at(&self, folder: &str) -> Result<Pool> {
+        let answer = self.call(391, Writer::default().text(folder)).await?;
+        let mut reader = Reader(&answer);
+        let name = reader.text()?;
+        let uuid = reader.fixed(16)?.try_into().map_err(|_never| Garbled("a UUID"))?;
+        Ok(Pool { name, uuid })
+    }
+
+    /// What may still be written to it.
+    pub(super) async fn pool_available(&self, pool: &Pool) -> Result<Bytes> {
+        let answer = self.call(87, pool.write()).await?;
+        let mut reader = Reader(&answer);
+        let (_state, _capacity, _allocation) = (reader.word()?, reader.long()?, reader.long()?);
+        Ok(Bytes(reader.long()?))
+    }
+
+    /// Has it look what is there.
+    pub(super) async fn pool_refresh(&self, pool: &Pool) -> Result<()> {
+        self.call_within(STORAGE_MAX, 83, pool.write().word(0)).await.map(drop)
+    }
+
+    /// Makes a volume, of which there is none of that name.
+    pub(super) async fn make_volume(&self, pool: &Pool, definition: &str) -> Result<()> {
+        let arguments = pool.write().text(definition).word(0);
+        self.call_within(STORAGE_MAX, 93, arguments).await.map(drop)
+    }
+
+    /// The volume that is that file.
+    pub(super) async fn volume_at(&self, path: &str) -> Result<Volume> {
+        let answer = self.call(97, Writer::default().text(path)).await?;
+        let mut reader = Reader(&answer);
+        Ok(Volume { pool: reader.text()?, name: reader.text()?, key: reader.text()? })
+    }
+
+    /// Removes it, for good.
+    pub(super) async fn remove_volume(&self, volume: &Volume) -> Result<()> {
+        let Volume { pool, name, key } = volume;
+        let arguments = Writer::default().text(pool).text(name).text(key).word(0);
+        self.call_within(STORAGE_MAX, 94, arguments).await.map(drop)
     }
 
     /// Figures of these domains, in one call: state, processors, balloon, disks. What would have to wait is left out.
@@ -336,6 +416,12 @@ impl Rpc {
             all.insert(domain.vm, reader.parameters()?);
         }
         Ok(all)
+    }
+}
+
+impl Pool {
+    fn write(&self) -> Writer {
+        Writer::default().text(&self.name).fixed(&self.uuid)
     }
 }
 
@@ -366,6 +452,25 @@ pub(super) fn change((procedure, body): &Event) -> Option<Change> {
         _ => return None,
     };
     Some(Change { domain, ended })
+}
+
+/// Whether an event says that a domain's migration is over, well or not, or the domain has ended.
+pub(super) fn migration_over(event: &Event, vm: VmId) -> bool {
+    if let Some(change) = change(event) {
+        return change.domain.vm == vm && change.ended.is_some();
+    }
+    let (procedure, body) = event;
+    let read = || {
+        let mut reader = Reader(body);
+        let _callback = reader.word()?;
+        let of = domain(&mut reader)?;
+        let (name, _seconds, _micros) = (reader.text()?, reader.long()?, reader.word()?);
+        Ok::<_, Garbled>((of.vm, name, reader.maybe()?.unwrap_or_default()))
+    };
+    let over =
+        |details: &str| ["\"completed\"", "\"failed\""].iter().any(|it| details.contains(it));
+    *procedure == EVENT_OF_QEMU
+        && read().is_ok_and(|(of, name, told)| of == vm && name == "MIGRATION" && over(&told))
 }
 
 /// How a process ended, by event and detail (`virDomainEventStoppedDetailType`).

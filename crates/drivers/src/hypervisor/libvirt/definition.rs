@@ -19,6 +19,7 @@ use roxmltree::{Document, Node};
 use serde::{Deserialize, Serialize};
 
 use super::super::tap::Link;
+use super::disks::LocalDisk;
 
 /// The namespace of our words.
 pub(super) const NAMESPACE: &str = "urn:evenkeel:vm";
@@ -160,6 +161,9 @@ pub(super) struct Start {
     /// What its disks are, by path, as far as that can be told from anywhere.
     #[serde(default)]
     pub(super) disks: BTreeMap<String, String>,
+    /// Those of them that may be that host's alone, and can go along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) local: Vec<LocalDisk>,
 }
 
 impl Start {
@@ -179,27 +183,39 @@ impl Start {
     }
 }
 
-/// Where an incoming side listens, and what its libvirt says to the source's: `Endpoint::uri` of this driver, which is `uri cookie`.
+/// Where an incoming side listens, and what its libvirt says to the source's: `Endpoint::uri` of this driver, which is
+/// `uri [disks:vda,vdb] cookie`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listens {
     /// Where QEMU listens.
     pub(super) uri: String,
+    /// Disks that are to go along, by what the guest sees.
+    pub(super) disks: Vec<String>,
     /// For the source's libvirt.
     pub(super) cookie: String,
 }
 
+const DISKS: &str = "disks:";
+
 impl Listens {
     pub(super) fn format(&self) -> String {
-        format!("{} {}", self.uri, self.cookie)
+        let Listens { uri, disks, cookie } = self;
+        if disks.is_empty() {
+            return format!("{uri} {cookie}");
+        }
+        format!("{uri} {DISKS}{} {cookie}", disks.join(","))
     }
 
     pub(super) fn parse(text: &str) -> Result<Listens, Garbled> {
-        match text.split_once(' ') {
-            Some((uri, cookie)) if !uri.is_empty() => {
-                Ok(Listens { uri: uri.to_owned(), cookie: cookie.to_owned() })
-            }
-            _ => Err(Garbled("it names no address and cookie".to_owned())),
-        }
+        let garbled = || Garbled("it names no address and cookie".to_owned());
+        let (uri, rest) =
+            text.split_once(' ').filter(|(uri, _)| !uri.is_empty()).ok_or_else(garbled)?;
+        let (disks, cookie) = match rest.strip_prefix(DISKS) {
+            Some(rest) => rest.split_once(' ').ok_or_else(garbled)?,
+            None => ("", rest),
+        };
+        let disks = disks.split(',').filter(|disk| !disk.is_empty()).map(str::to_owned).collect();
+        Ok(Listens { uri: uri.to_owned(), disks, cookie: cookie.to_owned() })
     }
 }
 
@@ -249,8 +265,12 @@ mod tests {
 
     #[test]
     fn where_a_target_listens_is_read_at_the_source() {
-        let listens = Listens { uri: "tcp:[fd00::2]:49152".into(), cookie: "<a b='c'/>\n".into() };
-        assert_eq!(Listens::parse(&listens.format()), Ok(listens));
+        for disks in [vec![], vec!["vda".to_owned()], vec!["vda".to_owned(), "sdb".to_owned()]] {
+            let (uri, cookie) = ("tcp:[fd00::2]:49152".into(), "<a b='c'/>\n".into());
+            let listens = Listens { uri, disks, cookie };
+            assert_eq!(Listens::parse(&listens.format()), Ok(listens));
+        }
+        assert!(Listens::parse("tcp:host2:1 disks:vda").is_err());
         assert!(Listens::parse("tcp:host2:49152").is_err() && Listens::parse(" <a/>").is_err());
     }
 
@@ -263,6 +283,7 @@ mod tests {
             autostart: true,
             qemu: Some(10_000_002),
             disks: [("/d.img".to_owned(), "inode 7".to_owned())].into(),
+            local: Vec::new(),
         };
         assert_eq!(Start::parse(&start.format().unwrap()), Ok(start.clone()));
         let long = Start { live: "x".repeat(START_MAX), ..start };

@@ -6,6 +6,7 @@
 //! | `<uuid>.arrived` | the same, of one that was let run, until its definition is kept and its autostart set |
 //! | `<uuid>.fenced` | pid and start time of a QEMU that was stopped after its copy was complete elsewhere |
 //! | `<uuid>.autostart` | its autostart was taken off for a move, and is to be set again if it stays |
+//! | `<uuid>.disks` | volumes that a move made here, or copied from here |
 //!
 //! **Invariant:** `<uuid>.incoming` is gone before the guest may run here: as long as it is there, this copy never ran.
 
@@ -23,6 +24,7 @@ pub(super) struct Files {
     pub(super) arrived: PathBuf,
     pub(super) fenced: PathBuf,
     pub(super) autostart: PathBuf,
+    pub(super) disks: PathBuf,
 }
 
 impl Files {
@@ -33,6 +35,7 @@ impl Files {
             arrived: file("arrived"),
             fenced: file("fenced"),
             autostart: file("autostart"),
+            disks: file("disks"),
         }
     }
 
@@ -43,7 +46,7 @@ impl Files {
 
     /// Whether there is any mark.
     pub(super) fn any(&self) -> bool {
-        [&self.incoming, &self.arrived, &self.fenced, &self.autostart]
+        [&self.incoming, &self.arrived, &self.fenced, &self.autostart, &self.disks]
             .into_iter()
             .any(|file| file.exists())
     }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::calls::CpuOf;
 use super::definition::{Garbled, Start, child, mib, text};
+use super::disks::{self, LocalDisk};
 use super::rpc::{Rpc, RpcError};
 use crate::hypervisor::tap;
 
@@ -37,6 +38,8 @@ pub(super) struct Wants {
     paths: Vec<String>,
     /// Of these, what the guest writes to.
     disks: Vec<String>,
+    /// Of these, what could go along.
+    candidates: Vec<LocalDisk>,
     /// What belongs to one host alone, in words.
     bound: Vec<String>,
     /// Pages of so many KiB, so much in all.
@@ -61,6 +64,7 @@ impl Wants {
         for device in child(domain, "devices").into_iter().flat_map(|devices| devices.children()) {
             wants.add(device);
         }
+        wants.candidates = child(domain, "devices").map(disks::candidates).unwrap_or_default();
         let memory = child(domain, "memory").and_then(mib).unwrap_or(Mib(0));
         let pages = child(domain, "memoryBacking").and_then(|it| child(it, "hugepages"));
         wants.pages = pages.map(|pages| {
@@ -122,8 +126,16 @@ impl Wants {
         }
     }
 
-    /// What of it is not here: the first, and what to do. Empty if all is.
-    pub(super) async fn missing(self, start: &Start, rpc: &Rpc) -> Result<(), String> {
+    /// Which of its disks are to go along, where it consents to that: all else is here.
+    ///
+    /// # Errors
+    /// What of it is not here, the first, and what to do.
+    pub(super) async fn missing(
+        self,
+        start: &Start,
+        rpc: &Rpc,
+        copy_disks: bool,
+    ) -> Result<Vec<LocalDisk>, String> {
         if let Some(bound) = self.bound.first() {
             return Err(format!("it has {bound}, which cannot come along: detach it"));
         }
@@ -153,15 +165,22 @@ impl Wants {
                 ));
             }
         }
-        let known = start.disks.clone();
-        let look = tokio::task::spawn_blocking(move || self.not_here(&known, Path::new("/")));
-        match timeout(STORAGE_MAX, look).await {
-            Ok(Ok(None)) => Ok(()),
-            Ok(Ok(Some(why))) => Err(why),
-            Ok(Err(_)) | Err(_) => {
-                Err(format!("the storage of its disks does not answer here within {STORAGE_MAX:?}"))
-            }
-        }
+        let (known, local) = (start.disks.clone(), start.local.clone());
+        let look = tokio::task::spawn_blocking(move || {
+            let root = Path::new("/");
+            let absent = |disk: &LocalDisk| {
+                fs::metadata(root.join(&disk.path))
+                    .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+            };
+            let goes_along: Vec<LocalDisk> = local.into_iter().filter(absent).collect();
+            self.not_here(&known, &goes_along, copy_disks, root).map_or(Ok(goes_along), Err)
+        });
+        let looked = timeout(STORAGE_MAX, look).await.ok().and_then(Result::ok);
+        let late =
+            || format!("the storage of its disks does not answer here within {STORAGE_MAX:?}");
+        let goes_along = looked.ok_or_else(late)??;
+        disks::room(rpc, &goes_along).await?;
+        Ok(goes_along)
     }
 
     async fn processor(&self, rpc: &Rpc, cpu: &CpuOf) -> Result<(), String> {
@@ -180,11 +199,25 @@ impl Wants {
     }
 
     /// What of files, memory and ports is not here, under this root.
-    fn not_here(&self, known: &BTreeMap<String, String>, root: &Path) -> Option<String> {
+    fn not_here(
+        &self,
+        known: &BTreeMap<String, String>,
+        could_go_along: &[LocalDisk],
+        copy_disks: bool,
+        root: &Path,
+    ) -> Option<String> {
         let at = |path: &str| root.join(path.trim_start_matches('/'));
         for path in &self.paths {
-            if let Err(error) = fs::metadata(at(path)) {
-                return Some(format!("{path} cannot be had here: {error}"));
+            let could = could_go_along.iter().any(|disk| disk.path == *path);
+            match fs::metadata(at(path)) {
+                Err(_) if could && copy_disks => {}
+                Err(error) if could => {
+                    return Some(format!(
+                        "{path} cannot be had here: {error}; the rule `copy-disks` of the VM would let it be copied along"
+                    ));
+                }
+                Err(error) => return Some(format!("{path} cannot be had here: {error}")),
+                Ok(_) => {}
             }
         }
         for disk in &self.disks {
@@ -192,7 +225,7 @@ impl Wants {
                 && *there != here
             {
                 return Some(format!(
-                    "{disk} is not the same here ({here}) as where the VM runs ({there}): its disk must be on storage that both share"
+                    "{disk} is not the same here ({here}) as where the VM runs ({there}): its disk must be on storage that both share, or, where it may be copied along, what lies here be moved out of the way"
                 ));
             }
         }
@@ -217,18 +250,19 @@ impl Wants {
         Some(format!("its port {port} (graphics) is taken here: give it autoport='yes'"))
     }
 
-    /// What the disks are, for whoever asks whether another host has the same. What cannot be told is left out.
-    pub(super) async fn identities(self) -> BTreeMap<String, String> {
+    /// What the disks are, for whoever asks whether another host has the same, as far as can be told; and those that may be this host's alone.
+    pub(super) async fn found_here(self) -> (BTreeMap<String, String>, Vec<LocalDisk>) {
         let look = tokio::task::spawn_blocking(move || {
             let named = |disk: String| Some((disk.clone(), identity(Path::new(&disk))?));
-            self.disks.into_iter().filter_map(named).collect()
+            let identities = self.disks.into_iter().filter_map(named).collect();
+            (identities, disks::alone(self.candidates))
         });
         timeout(STORAGE_MAX, look).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 }
 
 /// What a disk is, whichever host it is seen from: a file's number in its file system, a device's name in the world.
-fn identity(path: &Path) -> Option<String> {
+pub(super) fn identity(path: &Path) -> Option<String> {
     let found = fs::metadata(path).ok()?;
     if found.is_file() {
         return Some(format!("inode {}", found.ino()));
@@ -285,7 +319,7 @@ mod tests {
 
     fn said(wants: &Wants, known: &[(&str, &str)], root: &Path) -> String {
         let known = known.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        wants.not_here(&known, root).unwrap_or_default()
+        wants.not_here(&known, &[], false, root).unwrap_or_default()
     }
 
     #[test]

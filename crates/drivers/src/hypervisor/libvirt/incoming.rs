@@ -16,10 +16,12 @@ use decide::migrate::hypervisor::{
     CopyParameters, Endpoint, HypervisorReport, RunState, Seen, VmDefinition, VmShare,
 };
 use decide::units::MoveId;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::calls::{Flags, State};
 use super::definition::{Definition, Listens, Start};
+use super::disks::{self, LocalDisk};
 use super::files;
 use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
@@ -28,6 +30,8 @@ use super::xdr::Value;
 
 /// How long a process that libvirt was asked to end may take to be gone.
 const GONE_MAX: Duration = Duration::from_secs(5);
+/// Events of migrations that may wait to be read.
+const EVENTS_MAX: usize = 256;
 /// The pause between two looks whether a guest that was let run does.
 const RUN_PAUSE: Duration = Duration::from_millis(1);
 /// Looks in which a VM that has come is told anew: as long as its move is not over, that is passed over.
@@ -70,31 +74,37 @@ impl VmTask {
         if share.is_some() {
             tracing::warn!(vm = %self.vm, "a share cannot be given to a VM of libvirt's yet");
         }
-        let report = match self.room_for(wanted).await {
+        let report = match self.room_for(wanted, copy.copy_disks).await {
             Err(why) => HypervisorReport::PrepareFailed(why),
-            Ok(start) => match self.bring_up(&wanted.name, &start, copy).await {
-                Ok((endpoint, call)) => {
-                    let call = Some(call);
-                    let endpoint_too = Some(endpoint.clone());
-                    self.following = Following::In(Arriving {
-                        endpoint: endpoint_too,
-                        call,
-                        ..Arriving::found(move_id, false)
-                    });
-                    HypervisorReport::Prepared(endpoint)
+            Ok((start, goes_along)) => {
+                match self.bring_up(move_id, &wanted.name, &start, goes_along, copy).await {
+                    Ok((endpoint, call)) => {
+                        let call = Some(call);
+                        let endpoint_too = Some(endpoint.clone());
+                        self.following = Following::In(Arriving {
+                            endpoint: endpoint_too,
+                            call,
+                            ..Arriving::found(move_id, false)
+                        });
+                        HypervisorReport::Prepared(endpoint)
+                    }
+                    Err(why) => {
+                        let left = self.end_incoming().await.err();
+                        let left = left.map(|left| format!("; {left}")).unwrap_or_default();
+                        HypervisorReport::PrepareFailed(why + &left)
+                    }
                 }
-                Err(why) => {
-                    let left = self.end_incoming().await.err();
-                    let left = left.map(|left| format!("; {left}")).unwrap_or_default();
-                    HypervisorReport::PrepareFailed(why + &left)
-                }
-            },
+            }
         };
         self.report(move_id, report).await;
     }
 
     /// Whether nothing here stands against this VM; changes nothing but the leftovers of a dead incoming side.
-    async fn room_for(&mut self, wanted: &VmDefinition) -> Result<Start, String> {
+    async fn room_for(
+        &mut self,
+        wanted: &VmDefinition,
+        copy_disks: bool,
+    ) -> Result<(Start, Vec<LocalDisk>), String> {
         let start = Start::parse(&wanted.start).map_err(|garbled| garbled.to_string())?;
         let definition = Definition::parse(&start.live).map_err(|garbled| garbled.to_string())?;
         if definition.name != wanted.name || definition.memory != wanted.memory {
@@ -115,9 +125,9 @@ impl VmTask {
             return Err(format!("another domain here is named {:?}", wanted.name));
         }
         let wants = Wants::parse(&start.live).map_err(|garbled| garbled.to_string())?;
-        wants.missing(&start, &rpc).await?;
+        let goes_along = wants.missing(&start, &rpc, copy_disks).await?;
         match self.find_process() {
-            Ok(false) => Ok(start),
+            Ok(false) => Ok((start, goes_along)),
             Ok(true) => Err("a QEMU with its UUID runs here already".to_owned()),
             Err(error) => Err(format!("/proc cannot be read: {error}")),
         }
@@ -125,26 +135,36 @@ impl VmTask {
 
     async fn bring_up(
         &mut self,
+        move_id: MoveId,
         name: &str,
         start: &Start,
+        goes_along: Vec<LocalDisk>,
         copy: CopyParameters,
     ) -> Result<(Endpoint, Call), String> {
         if copy.encrypted {
             self.link_keys()?;
         }
         let text = start.format().map_err(|garbled| garbled.to_string())?;
+        self.forget_disks()?;
         let mark = &self.files.incoming;
         files::leave(mark, &text).map_err(|error| format!("{}: {error}", mark.display()))?;
-        let rpc = self.place.connect().await?;
+        let (tell, events) = mpsc::channel(EVENTS_MAX);
+        let rpc = self.place.connect(Some(tell)).await?;
+        let disks: Vec<String> = goes_along.iter().map(|disk| disk.target.clone()).collect();
+        if !goes_along.is_empty() {
+            rpc.register_migrations().await.map_err(|error| error.to_string())?;
+            self.make_volumes(&rpc, move_id, &goes_along).await?;
+        }
         let listen = self.place.config.listen;
         let address = if listen.is_ipv6() { format!("[{listen}]") } else { listen.to_string() };
-        let parameters = [
+        let mut parameters = vec![
             ("destination_name", Value::Text(name.to_owned())),
             ("destination_xml", Value::Text(start.live.clone())),
             ("migrate_uri", Value::Text(format!("tcp:{address}"))),
             ("listen_address", Value::Text(listen.to_string())),
         ];
-        let flags = Flags::new(copy.encrypted, copy.multifd);
+        parameters.extend(disks::named(&disks));
+        let flags = Flags::new(copy.encrypted, copy.multifd).with_disks(!disks.is_empty());
         let start_max = self.place.config.start_max;
         let (cookie, uri) = rpc
             .prepare(start_max, &parameters, start.cookie.as_bytes(), flags)
@@ -156,9 +176,14 @@ impl VmTask {
         }
         let uri = uri.unwrap_or_else(|| format!("tcp:{address}"));
         let cookie = String::from_utf8_lossy(&cookie).into_owned();
-        let uri = Listens { uri, cookie }.format();
-        let name = name.to_owned();
-        let call = Call::begin(async move { rpc.finish(&name, flags).await });
+        let (name, vm) = (name.to_owned(), self.vm);
+        let call = if disks.is_empty() {
+            Call::begin(async move { rpc.finish(&name, &[], flags).await })
+        } else {
+            let last = disks::last_cookie(&start.cookie)?;
+            Call::begin(disks::finish(rpc, events, (vm, name), last, flags))
+        };
+        let uri = Listens { uri, disks, cookie }.format();
         let certified = self.place.config.certified;
         Ok((Endpoint { uri, multifd: copy.multifd, certified }, call))
     }
@@ -264,6 +289,8 @@ impl VmTask {
         let (rpc, domain) = self.reach().await.map_err(|error| error.to_string())?;
         let mark = &self.files.incoming;
         self.files.arrive().map_err(|error| format!("{}: {error}", mark.display()))?;
+        // What was made for it is its own from here on.
+        self.forget_disks()?;
         match (run_state, seen) {
             (RunState::Paused, _) | (RunState::Running, Seen::Running) => Ok(()),
             (RunState::Running, _) => {
@@ -362,6 +389,7 @@ impl VmTask {
             }
             self.process = None;
         }
+        self.remove_made().await?;
         let mark = &self.files.incoming;
         files::remove(mark).map_err(|error| format!("{}: {error}", mark.display()))
     }

@@ -150,7 +150,7 @@ impl VmTask {
             self.report(move_id, HypervisorReport::Looked(seen)).await;
             return;
         }
-        match self.end_and_undefine().await {
+        match self.end_and_undefine(move_id).await {
             Ok(()) => self.report(move_id, HypervisorReport::Discarded).await,
             Err(why) => {
                 self.say_problem(format!("what was left of it cannot be ended: {why}")).await
@@ -158,7 +158,7 @@ impl VmTask {
         }
     }
 
-    async fn end_and_undefine(&mut self) -> Result<(), String> {
+    async fn end_and_undefine(&mut self, move_id: MoveId) -> Result<(), String> {
         self.following = Following::Nothing;
         if self.find_process().map_err(|error| format!("/proc cannot be read: {error}"))? {
             self.end_left().await?;
@@ -177,6 +177,7 @@ impl VmTask {
             _ => {}
         }
         self.definition = None;
+        self.remove_copied(move_id).await?;
         for mark in [&self.files.fenced, &self.files.autostart, &self.files.arrived] {
             files::remove(mark).map_err(|error| format!("{}: {error}", mark.display()))?;
         }
@@ -195,7 +196,7 @@ impl VmTask {
             }
             None => {
                 let domain = self.reach().await.map_err(|error| error.to_string())?.1;
-                let rpc = self.place.connect().await?;
+                let rpc = self.place.connect(None).await?;
                 Call::begin(async move { rpc.destroy(&domain).await })
             }
         };

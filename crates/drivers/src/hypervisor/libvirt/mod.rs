@@ -32,6 +32,7 @@ mod adopt;
 mod calls;
 mod daemon;
 mod definition;
+mod disks;
 mod figures;
 mod files;
 mod fit;
@@ -308,9 +309,9 @@ impl Place {
     }
 
     /// A connection of its own, for a copy.
-    async fn connect(&self) -> Result<Rpc, String> {
+    async fn connect(&self, events: Option<mpsc::Sender<rpc::Event>>) -> Result<Rpc, String> {
         let socket = self.socket();
-        let rpc = Rpc::connect(socket, self.config.answer_max, None).await;
+        let rpc = Rpc::connect(socket, self.config.answer_max, events).await;
         rpc.map_err(|error| format!("libvirt cannot be reached at {}: {error}", socket.display()))
     }
 

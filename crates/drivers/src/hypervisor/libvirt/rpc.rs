@@ -29,6 +29,8 @@ use tokio::time::timeout;
 use super::xdr::{Garbled, Reader, Writer};
 
 const PROGRAM: u32 = 0x2000_8086;
+/// What there is for domains of QEMU alone.
+const QEMU_PROGRAM: u32 = 0x2000_8087;
 const VERSION: u32 = 1;
 const CALL: u32 = 0;
 const REPLY: u32 = 1;
@@ -200,6 +202,17 @@ impl Rpc {
 
     /// Calls a procedure that takes as long as it takes.
     pub(super) async fn call_for_ever(&self, procedure: u32, arguments: Writer) -> Answer {
+        self.call_of(PROGRAM, procedure, arguments).await
+    }
+
+    /// Calls a procedure that there is for domains of QEMU alone.
+    pub(super) async fn call_qemu(&self, procedure: u32, arguments: Writer) -> Answer {
+        let max = self.answer_max;
+        let answer = timeout(max, self.call_of(QEMU_PROGRAM, procedure, arguments)).await;
+        answer.unwrap_or(Err(RpcError::Silent(max)))
+    }
+
+    async fn call_of(&self, program: u32, procedure: u32, arguments: Writer) -> Answer {
         let (tell, answer) = oneshot::channel();
         let serial = {
             let mut waiting = self.waiting();
@@ -209,7 +222,7 @@ impl Rpc {
             serial
         };
         let _asked = Asked { rpc: self, serial };
-        let message = message(procedure, serial, &arguments.bytes());
+        let message = message((program, procedure), serial, &arguments.bytes());
         self.outgoing.send(message).await.map_err(|_closed| RpcError::Lost)?;
         answer.await.unwrap_or(Err(RpcError::Lost))
     }
@@ -230,9 +243,9 @@ impl Drop for Asked<'_> {
     }
 }
 
-fn message(procedure: u32, serial: u32, body: &[u8]) -> Vec<u8> {
+fn message((program, procedure): (u32, u32), serial: u32, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEAD + body.len()).expect("far below 32 MiB");
-    let head = [length, PROGRAM, VERSION, procedure, CALL, serial, OK];
+    let head = [length, program, VERSION, procedure, CALL, serial, OK];
     let head = head.into_iter().fold(Writer::default(), Writer::word);
     head.fixed(body).bytes()
 }
@@ -267,7 +280,8 @@ async fn read(
                 // Who asked may not have waited so long.
                 let _ = teller.map(|teller| teller.send(answer));
             }
-            EVENT if program == PROGRAM => {
+            // The numbers of their events differ.
+            EVENT if [PROGRAM, QEMU_PROGRAM].contains(&program) => {
                 // One that does not fit is dropped: what it told of is found when all is listed. Waiting here would hold
                 // up the answers, and whoever reads the events may be waiting for one.
                 if let Some(events) = &events

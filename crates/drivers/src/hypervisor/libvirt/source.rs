@@ -23,7 +23,9 @@ use tokio::time::Instant;
 
 use super::calls::{Domain, Figures, Flags, Job, State};
 use super::definition::Listens;
+use super::disks::{self, LocalDisk};
 use super::files;
+use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
 use super::vm::{Call, Following, VmTask};
 use super::xdr::Value;
@@ -109,7 +111,7 @@ impl VmTask {
                 return;
             }
         }
-        match self.begin_copy(&endpoint, copy).await {
+        match self.begin_copy(move_id, &endpoint, copy).await {
             Ok((held, call)) => {
                 (self.settled, self.taken_back) = (None, false);
                 self.ask_no_figures();
@@ -125,6 +127,7 @@ impl VmTask {
 
     async fn begin_copy(
         &mut self,
+        move_id: MoveId,
         endpoint: &Endpoint,
         copy: CopyParameters,
     ) -> Result<(Held, Call), String> {
@@ -144,10 +147,15 @@ impl VmTask {
             self.link_keys()?;
         }
         self.take_autostart_off(&shared, &domain).await?;
-        let rpc = self.place.connect().await?;
-        let flags = Flags::new(copy.encrypted, endpoint.multifd).slowing(copy.auto_converge);
+        let goes_along = self.goes_along(&shared, &domain, &listens.disks, copy).await?;
+        let named = disks::named(&listens.disks);
+        self.mark_copied(move_id, &goes_along)?;
+        let rpc = self.place.connect(None).await?;
+        let flags = Flags::new(copy.encrypted, endpoint.multifd)
+            .slowing(copy.auto_converge)
+            .with_disks(!named.is_empty());
         // Says why not, where libvirt would not move it.
-        rpc.begin(&domain, flags).await.map_err(text)?;
+        rpc.begin(&domain, &named, flags).await.map_err(text)?;
         rpc.set_downtime(&domain, copy.downtime_max).await.map_err(text)?;
         // libvirt counts in MiB/s.
         let bandwidth = i128::from((copy.bandwidth.0 / 8 / (1 << 20)).max(1));
@@ -157,14 +165,36 @@ impl VmTask {
             ("bandwidth", Value::Number(bandwidth)),
         ];
         if copy.encrypted {
-            let named = endpoint.certified.unwrap_or(to).to_string();
-            parameters.push(("tls.destination", Value::Text(named)));
+            let certified = endpoint.certified.unwrap_or(to).to_string();
+            parameters.push(("tls.destination", Value::Text(certified)));
         }
+        parameters.extend(named);
         let held = Held { rpc: rpc.clone(), domain: domain.clone(), flags };
         let call = Call::begin(async move {
             rpc.perform(&domain, &parameters, listens.cookie.as_bytes(), flags).await
         });
         Ok((held, call))
+    }
+
+    /// Those of its disks that the target wants copied along, if that may be.
+    async fn goes_along(
+        &self,
+        rpc: &Rpc,
+        domain: &Domain,
+        wanted: &[String],
+        copy: CopyParameters,
+    ) -> Result<Vec<LocalDisk>, String> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let live = rpc.live(domain).await.map_err(|error| error.to_string())?;
+        let wants = Wants::parse(&live).map_err(|garbled| garbled.to_string())?;
+        let (_, mut alone) = wants.found_here().await;
+        alone.retain(|disk| wanted.contains(&disk.target));
+        if !copy.copy_disks || alone.len() != wanted.len() {
+            return Err(format!("the target wants disks copied that may not be: {wanted:?}"));
+        }
+        Ok(alone)
     }
 
     /// Makes the folder of keys as libvirt's QEMU wants it.
@@ -425,11 +455,9 @@ impl VmTask {
         };
         match told {
             Ok(()) => {}
-            // It has ended, or is about to: the call says how.
-            Err(error @ (RpcError::Refused { .. } | RpcError::Odd(_))) => {
-                tracing::debug!(%move_id, vm = %self.vm, %error, "nothing to cancel");
-            }
-            Err(RpcError::Lost | RpcError::Silent(_)) => {
+            // It has ended, and the call says how; or has not begun yet, and is asked again.
+            Err(error) => {
+                tracing::debug!(%move_id, vm = %self.vm, %error, "nothing to cancel yet");
                 if let Following::Out(leaving) = &mut self.following {
                     leaving.unheard = true;
                 }
@@ -496,12 +524,17 @@ fn number(figures: &Figures, name: &str) -> u64 {
     }
 }
 
+/// Disks that go along are copied before memory, and are followed to its end.
 fn progress(figures: &Figures) -> CopyProgress {
+    let of = |name: &str| number(figures, name);
+    let rounds = u32::try_from(of("memory_iteration")).unwrap_or(u32::MAX);
+    // What disks have left in a round of memory is no part of the round.
+    let disks_left = if rounds == 0 { of("disk_remaining") } else { 0 };
     CopyProgress {
-        transferred: Bytes(number(figures, "memory_processed")),
-        remaining: Bytes(number(figures, "memory_remaining")),
-        total: Bytes(number(figures, "memory_total")),
-        rounds: u32::try_from(number(figures, "memory_iteration")).unwrap_or(u32::MAX),
+        transferred: Bytes(of("memory_processed").saturating_add(of("disk_processed"))),
+        remaining: Bytes(of("memory_remaining").saturating_add(disks_left)),
+        total: Bytes(of("memory_total").saturating_add(of("disk_total"))),
+        rounds,
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a VM is adopted, and what is said of one that cannot be: once, naming the file and what to do.
 
 use decide::migrate::hypervisor::{Needs, RunState, Sighting, VmDefinition};
-use decide::units::VmId;
+use decide::units::{Mib, VmId};
 
 use super::definition::{Definition, Stage};
 use super::messages::{QomGet, QueryKvm, QueryStatus, QueryUuid};
@@ -225,5 +225,6 @@ fn vm_definition(vm: VmId, definition: &Definition, needs: Needs) -> VmDefinitio
         needs,
         start: definition.text.clone(),
         tags: definition.tags.clone(),
+        local_disks: Mib(0),
     }
 }

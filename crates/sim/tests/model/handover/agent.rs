@@ -261,6 +261,7 @@ impl World {
             multifd: false,
             encrypted: false,
             auto_converge: false,
+            copy_disks: false,
         };
         let to = (Endpoint::default(), copy);
         out.migrate =
@@ -535,6 +536,7 @@ impl World {
                         multifd: false,
                         encrypted: false,
                         auto_converge: false,
+                        copy_disks: false,
                     };
                     self.order(site, id, &Command::Prepare(Box::new(definition()), copy, None));
                 }
@@ -662,5 +664,6 @@ fn definition() -> VmDefinition {
         needs: Default::default(),
         start: String::new(),
         tags: Vec::new(),
+        local_disks: Mib(0),
     }
 }
