@@ -137,7 +137,14 @@ fn what_was_made_for_a_move_that_fails_is_removed_again() {
             bed.disks_end_up_on(0).await?;
             bed.cluster.watches(0, "web1").await?;
         }
+        bed.writes_to_its_disk(0, 2).await
+    });
+}
 
+#[test]
+fn a_target_whose_libvirt_is_killed_in_mid_copy_keeps_no_disk() {
+    let test = "disks::a_target_whose_libvirt_is_killed_in_mid_copy_keeps_no_disk";
+    with_disks(test, CONSENTS, async |bed| {
         let id = bed.copying().await?;
         bed.daemons[1].kill()?;
         bed.daemons[1] = Daemon::start(bed.cluster.host(1)).await?;
