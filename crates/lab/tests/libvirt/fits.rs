@@ -1,13 +1,15 @@
 //! What keeps a VM from a host is said before anything is started there, each by name.
 
 use anyhow::{Context, bail, ensure};
-use decide::migrate::hypervisor::{HypervisorCommand as C, HypervisorReport as R, VmDefinition};
+use decide::migrate::hypervisor::{
+    CopyParameters, HypervisorCommand as C, HypervisorReport as R, VmDefinition,
+};
 use decide::units::VmId;
 use lab::libvirt::virsh;
 use lab::{guests, sandbox};
 use serde_json::{Value, json};
 
-use crate::hosts::{FAST, Pair, empty, start_empty};
+use crate::hosts::{FAST, Pair, empty, start_empty, until};
 
 /// The definition as it would be if that were changed in it.
 fn with(of: &VmDefinition, change: impl FnOnce(&mut Value)) -> anyhow::Result<VmDefinition> {
@@ -28,73 +30,164 @@ fn each_thing_that_a_target_lacks_is_named_before_anything_is_started() {
         let mut pair = Pair::start().await?;
         let vm = VmId(0xb1);
         let good = start_empty(&mut pair, vm, 0).await?;
-        let clash = empty(&pair.network, VmId(0xb2), 0)?.replace("<name>vm-b2<", "<name>vm-b1<");
-        let there = &pair.network.hosts()[1];
-        std::fs::write(there.path("/run/evenkeel/clash.xml"), clash)?;
         let wrong = wrong(&good)?;
         for (said, definition) in wrong {
-            let command = C::Prepare(Box::new(definition), FAST, None);
-            match pair.b.ask(vm, command).await? {
-                R::PrepareFailed(why) => ensure!(why.contains(said), "{said}: {why}"),
-                other => bail!("{said}: {other:?}"),
-            }
-            ensure!(guests::qemus(pair.host(&pair.b), vm)?.is_empty(), "{said}");
+            refused(&mut pair, said, &definition, FAST).await?;
         }
-        virsh(pair.host(&pair.b), &["define", "/run/evenkeel/clash.xml"])?;
-        match pair.b.ask(vm, C::Prepare(Box::new(good.clone()), FAST, None)).await? {
-            R::PrepareFailed(why) => ensure!(why.contains("another domain here is named"), "{why}"),
-            other => bail!("{other:?}"),
-        }
-        virsh(pair.host(&pair.b), &["undefine", "vm-b1"])?;
+        let keyless = CopyParameters { encrypted: true, ..FAST };
+        refused(&mut pair, "this host has no keys to encrypt a copy", &good, keyless).await?;
+        what_is_there_already_is_named(&mut pair, &good).await?;
         let simple = with(&good, ensure_cpu)?;
         pair.b.prepare(&simple, FAST).await.context("what fits is taken")?;
         pair.b.expect(vm, C::DestroyIncoming, R::IncomingGone).await
     });
 }
 
+/// Has the target asked, and expects that it refuses with these words, and starts nothing.
+async fn refused(
+    pair: &mut Pair,
+    said: &str,
+    definition: &VmDefinition,
+    copy: CopyParameters,
+) -> anyhow::Result<()> {
+    let before = guests::qemus(pair.host(&pair.b), definition.vm)?;
+    let command = C::Prepare(Box::new(definition.clone()), copy, None);
+    match pair.b.ask(definition.vm, command).await? {
+        R::PrepareFailed(why) => ensure!(why.contains(said), "{said}: {why}"),
+        other => bail!("{said}: {other:?}"),
+    }
+    ensure!(guests::qemus(pair.host(&pair.b), definition.vm)? == before, "{said}");
+    Ok(())
+}
+
+/// What is at the target that stands against the VM: its name, its UUID, its QEMU, its port.
+async fn what_is_there_already_is_named(
+    pair: &mut Pair,
+    good: &VmDefinition,
+) -> anyhow::Result<()> {
+    let own = empty(&pair.network, good.vm, 0)?;
+    let other = empty(&pair.network, VmId(0xb2), 0)?;
+    for (said, there) in [
+        ("another domain here is named", other.replace("<name>vm-b2<", "<name>vm-b1<")),
+        ("this VM is defined here already", own),
+    ] {
+        let host = pair.host(&pair.b);
+        std::fs::write(host.path("/run/evenkeel/clash.xml"), there)?;
+        virsh(host, &["define", "/run/evenkeel/clash.xml"])?;
+        refused(pair, said, good, FAST).await?;
+        virsh(pair.host(&pair.b), &["undefine", "vm-b1"])?;
+    }
+    let words = ["-M", "none", "-display", "none", "-nodefaults", "-S", "-uuid"];
+    let mut by_hand = pair.host(&pair.b).command("qemu-system-x86_64");
+    let mut by_hand = by_hand.args(words).arg(good.vm.to_string()).spawn()?;
+    let (host, vm) = (pair.host(&pair.b), good.vm);
+    until("it is there", || guests::qemus(host, vm).is_ok_and(|all| all.len() == 1)).await?;
+    let refusal = refused(pair, "a QEMU with its UUID runs here already", good, FAST).await;
+    by_hand.kill()?;
+    by_hand.wait()?;
+    refusal?;
+    let any = (std::net::Ipv4Addr::UNSPECIFIED, 0);
+    let taken =
+        pair.host(&pair.b).namespace().inside(move || std::net::TcpListener::bind(any))??;
+    let port = taken.local_addr()?.port();
+    let graphics = format!("<graphics type='vnc' port='{port}' autoport='no'/>");
+    let fixed = with(good, |start| in_live(start, "</devices>", &graphics))?;
+    refused(pair, &format!("its port {port} (graphics) is taken here"), &fixed, FAST).await
+}
+
 /// Definitions that do not fit the target, and what must be said of each.
 fn wrong(good: &VmDefinition) -> anyhow::Result<Vec<(&'static str, VmDefinition)>> {
-    let cases = [
-        (
-            "<devices>",
-            "the processor here is not enough",
-            "<cpu mode='custom' match='exact'><model fallback='forbid'>EPYC-Milan</model></cpu>",
-        ),
-        ("</devices>", "a device of its host's", "<hostdev mode='subsystem' type='pci'/>"),
-        (
-            "</devices>",
-            "no network br9 here",
-            "<interface type='bridge'><source bridge='br9'/></interface>",
-        ),
-        (
-            "</devices>",
-            "carries an MTU of 1500",
-            "<interface type='bridge'><source bridge='br0'/><mtu size='9000'/></interface>",
-        ),
-        (
-            "</devices>",
-            "/no/such.img cannot be had here",
-            "<disk type='file'><source file='/no/such.img'/></disk>",
-        ),
-        ("<devices>", "NUMA node 99", "<numatune><memory mode='strict' nodeset='99'/></numatune>"),
+    let mut wrong = vec![
+        ("QEMU is 99.0 where it runs", with(good, |start| start["qemu"] = json!(99_000_000))?),
+        ("its definition: ", VmDefinition { start: "{".to_owned(), ..good.clone() }),
+        ("speaks of another VM", VmDefinition { name: "other".to_owned(), ..good.clone() }),
     ];
-    let newer = with(good, |start| start["qemu"] = json!(99_000_000))?;
-    let mut wrong = vec![("QEMU is 99.0 where it runs", newer)];
-    for (before, said, what) in cases {
+    for (said, from, to) in REPLACED {
+        let changed = with(good, |start| {
+            let live = start["live"].as_str().unwrap_or_default();
+            start["live"] = json!(live.replacen(from, to, 1));
+        })?;
+        ensure!(changed.start != good.start, "{from} is not in {}", good.start);
+        wrong.push((said, changed));
+    }
+    for (before, said, what) in ADDED {
         // libvirt may show a processor in the live definition: another takes its place.
         let changed = with(good, |start| {
-            let live = start["live"].as_str().unwrap_or_default().to_owned();
-            if what.starts_with("<cpu")
-                && let Some((head, rest)) = live.split_once("<cpu ")
-                && let Some((_, tail)) = rest.split_once("</cpu>")
-            {
-                start["live"] = json!(format!("{head}{tail}"));
+            if what.starts_with("<cpu") {
+                take_cpu_out(start);
             }
             in_live(start, before, what);
         })?;
         wrong.push((said, changed));
     }
     Ok(wrong)
+}
+
+/// What must be said where the first of the two stands no more in the definition, but the second.
+const REPLACED: [(&str, &str, &str); 6] = [
+    ("is of type \"lxc\", not kvm or qemu", "<domain type='qemu'", "<domain type='lxc'"),
+    ("has no memory", "<memory unit='KiB'>65536<", "<memory unit='KiB'>0<"),
+    ("/no/qemu cannot be had here", ">/usr/bin/qemu-system-x86_64<", ">/no/qemu<"),
+    ("/no/kernel cannot be had here", "<os>", "<os><kernel>/no/kernel</kernel>"),
+    // These are libvirt's own words, when the incoming side is to start.
+    ("does not support machine type", "machine='pc-i440fx-", "machine='pc-i440fx-9"),
+    (
+        "Maximum CPUs greater than specified",
+        "<vcpu placement='static'>1<",
+        "<vcpu placement='static'>4000<",
+    ),
+];
+
+/// Before what, what must be said, and what is put there.
+const ADDED: [(&str, &str, &str); 11] = [
+    (
+        "<devices>",
+        "the processor here is not enough",
+        "<cpu mode='custom' match='exact'><model fallback='forbid'>EPYC-Milan</model></cpu>",
+    ),
+    (
+        "</devices>",
+        "a device of its host's (hostdev, subsystem)",
+        "<hostdev mode='subsystem' type='pci'/>",
+    ),
+    (
+        "</devices>",
+        "a device of its host's (hostdev, mdev)",
+        "<hostdev mode='subsystem' type='mdev'/>",
+    ),
+    ("</devices>", "a network card of its host's", "<interface type='hostdev'/>"),
+    ("</devices>", "an interface of type vhostuser", "<interface type='vhostuser'/>"),
+    ("</devices>", "a folder of its host's", "<filesystem type='mount'/>"),
+    (
+        "</devices>",
+        "no network br9 here",
+        "<interface type='bridge'><source bridge='br9'/></interface>",
+    ),
+    (
+        "</devices>",
+        "carries an MTU of 1500",
+        "<interface type='bridge'><source bridge='br0'/><mtu size='9000'/></interface>",
+    ),
+    (
+        "</devices>",
+        "/no/such.img cannot be had here",
+        "<disk type='file'><source file='/no/such.img'/></disk>",
+    ),
+    ("<devices>", "NUMA node 99", "<numatune><memory mode='strict' nodeset='99'/></numatune>"),
+    (
+        "<devices>",
+        "MiB are free here in huge pages of 1048576 KiB",
+        "<memoryBacking><hugepages><page size='1' unit='GiB'/></hugepages></memoryBacking>",
+    ),
+];
+
+fn take_cpu_out(start: &mut Value) {
+    let live = start["live"].as_str().unwrap_or_default().to_owned();
+    if let Some((head, rest)) = live.split_once("<cpu ")
+        && let Some((_, tail)) = rest.split_once("</cpu>")
+    {
+        start["live"] = json!(format!("{head}{tail}"));
+    }
 }
 
 /// One that every QEMU can show, where none is named.

@@ -350,7 +350,9 @@ impl VmTask {
     /// What a VM of this host's does.
     async fn look_at_own(&mut self, rpc: &Rpc, domain: &Domain, state: State) -> Seen {
         let completed = matches!(&self.settled, Some((_, HypervisorReport::SourceCompleted(_))));
-        if state == State::PausedByMigration && completed {
+        // One that was paused before its copy is only called paused.
+        let waits = state == State::PausedByMigration || state == State::Paused && self.is_held();
+        if waits && completed {
             return Seen::PostMigrate;
         }
         match rpc.job(domain, false).await {
