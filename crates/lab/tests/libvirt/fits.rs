@@ -2,10 +2,10 @@
 
 use anyhow::{Context, bail, ensure};
 use decide::migrate::hypervisor::{
-    CopyParameters, HypervisorCommand as C, HypervisorReport as R, VmDefinition,
+    CopyParameters, HypervisorCommand as C, HypervisorReport as R, RunState, VmDefinition,
 };
 use decide::units::VmId;
-use lab::libvirt::virsh;
+use lab::libvirt::{self, virsh};
 use lab::{guests, sandbox};
 use serde_json::{Value, json};
 
@@ -16,6 +16,10 @@ fn with(of: &VmDefinition, change: impl FnOnce(&mut Value)) -> anyhow::Result<Vm
     let mut start: Value = serde_json::from_str(&of.start)?;
     change(&mut start);
     Ok(VmDefinition { start: start.to_string(), ..of.clone() })
+}
+
+fn in_place(start: &mut Value, what: &str, by: &str) {
+    start["live"] = json!(start["live"].as_str().unwrap_or_default().replacen(what, by, 1));
 }
 
 fn in_live(start: &mut Value, before: &str, what: &str) {
@@ -40,6 +44,84 @@ fn each_thing_that_a_target_lacks_is_named_before_anything_is_started() {
         let simple = with(&good, ensure_cpu)?;
         pair.b.prepare(&simple, FAST).await.context("what fits is taken")?;
         pair.b.expect(vm, C::DestroyIncoming, R::IncomingGone).await
+    });
+}
+
+/// A domain to which its host's processor is passed through: under TCG that is called `maximum`.
+#[test]
+fn a_processor_that_is_passed_through_must_be_the_same_there() {
+    let name = "fits::a_processor_that_is_passed_through_must_be_the_same_there";
+    sandbox::test_with(true, name, || async {
+        let mut pair = Pair::start().await?;
+        let vm = VmId(0xb3);
+        let through =
+            empty(&pair.network, vm, 0)?.replace("<devices>", "<cpu mode='maximum'/><devices>");
+        libvirt::start(pair.host(&pair.a), "vm-b3", &through)?;
+        let (good, _) = pair.a.finds(vm).await?;
+        let start: Value = serde_json::from_str(&good.start)?;
+        let own = start["processor"].as_str().context("it says which it is")?.to_owned();
+        let (_, rest) = own.split_once("<model").context("a model")?;
+        let model = rest.split_once('>').and_then(|(_, rest)| rest.split_once("</model>"));
+        let model = model.context("it is named")?.0;
+        let other = own.replace(&format!(">{model}</model>"), ">Genoa-like</model>");
+        let more = own.replace("</cpu>", "<feature policy='require' name='avx512-4vnniw'/></cpu>");
+        for (said, processor) in [
+            (format!("Genoa-like where it runs, {model} here"), json!(other)),
+            ("required features: avx512-4vnniw".to_owned(), json!(more)),
+            ("libvirt there does not say which".to_owned(), Value::Null),
+            ("no model is named".to_owned(), json!("<cpu/>")),
+        ] {
+            let changed = with(&good, |start| start["processor"] = processor)?;
+            refused(&mut pair, &said, &changed, FAST).await?;
+        }
+        let passed = with(&good, |start| {
+            in_place(start, "<cpu mode='maximum'", "<cpu mode='host-passthrough'");
+            start["processor"] = json!(other);
+        })?;
+        refused(&mut pair, "Genoa-like where it runs", &passed, FAST).await?;
+
+        let endpoint = pair.b.prepare(&good, FAST).await.context("the same fits")?;
+        pair.a.expect(vm, C::StartCopy(endpoint, FAST), R::PreSwitchover).await?;
+        ensure!(matches!(pair.a.ask(vm, C::SwitchOver).await?, R::SourceCompleted(_)));
+        ensure!(pair.b.report().await? == R::IncomingCompleted);
+        pair.a.expect(vm, C::Fence, R::Fenced).await?;
+        pair.b.expect(vm, C::Resume(RunState::Running), R::Resumed).await?;
+        pair.a.expect(vm, C::Discard, R::Discarded).await?;
+        ensure!(pair.running(vm) == 1 && guests::qemus(pair.host(&pair.a), vm)?.is_empty());
+        Ok(())
+    });
+}
+
+/// libvirt 11.3 ends at a VM with a disk and without the words of the libvirt it comes from.
+#[test]
+fn what_libvirt_would_not_move_is_refused_with_its_words_and_the_targets_libvirt_goes_on() {
+    let name = "fits::what_libvirt_would_not_move_is_refused_with_its_words_and_the_targets_libvirt_goes_on";
+    sandbox::test_with(true, name, || async {
+        let mut pair = Pair::start().await?;
+        let vm = VmId(0xb4);
+        let disk = "/var/tmp/vm-b4.img";
+        for host in pair.network.hosts() {
+            std::fs::File::create(host.path(disk))?.set_len(1 << 20)?;
+        }
+        let with_disk = format!(
+            "<disk type='file' device='disk'><driver name='qemu' type='raw'/>\
+             <source file='{disk}'/><target dev='vda' bus='virtio'/></disk></devices>"
+        );
+        let domain = empty(&pair.network, vm, 0)?.replace("</devices>", &with_disk);
+        libvirt::start(pair.host(&pair.a), "vm-b4", &domain)?;
+        let (found, _) = pair.a.finds(vm).await?;
+        // As if the two shared it, which libvirt there does not believe.
+        let shared = with(&found, |start| start["disks"] = json!({}))?;
+        refused(&mut pair, "would not move it where it runs: Unsafe migration", &shared, FAST)
+            .await?;
+        let daemon = pair.b.daemon.as_ref().context("it runs")?.pid();
+        ensure!(std::fs::read_to_string(format!("/proc/{daemon}/comm"))?.trim() == "libvirtd");
+        virsh(pair.host(&pair.b), &["list"])?;
+        let silent = with(&found, |start| start["refused"] = Value::Null)?;
+        let silent = with(&silent, |start| start["disks"] = json!({}))?;
+        refused(&mut pair, "it said nothing that the target needs", &silent, FAST).await?;
+        ensure!(pair.running(vm) == 1);
+        Ok(())
     });
 }
 
@@ -103,10 +185,7 @@ fn wrong(good: &VmDefinition) -> anyhow::Result<Vec<(&'static str, VmDefinition)
         ("speaks of another VM", VmDefinition { name: "other".to_owned(), ..good.clone() }),
     ];
     for (said, from, to) in REPLACED {
-        let changed = with(good, |start| {
-            let live = start["live"].as_str().unwrap_or_default();
-            start["live"] = json!(live.replacen(from, to, 1));
-        })?;
+        let changed = with(good, |start| in_place(start, from, to))?;
         ensure!(changed.start != good.start, "{from} is not in {}", good.start);
         wrong.push((said, changed));
     }

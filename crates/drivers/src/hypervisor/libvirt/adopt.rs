@@ -170,17 +170,21 @@ impl VmTask {
         let autostart = rpc.autostart(domain).await?;
         self.autostart = autostart;
         // What cannot be moved is watched all the same: the first step of a move says again why not.
+        let mut refused = None;
         let (live, cookie) = match rpc.begin(domain, Flags::new(false, false)).await {
             Ok((cookie, live)) => (live, String::from_utf8_lossy(&cookie).into_owned()),
             Err(RpcError::Refused { message, .. }) => {
                 tracing::info!(vm = %self.vm, message, "libvirt would not move it");
+                refused = Some(message);
                 (live, String::new())
             }
             Err(error) => return Err(error.into()),
         };
-        let disks = Wants::parse(&live).map_err(Unread::why)?.identities().await;
+        let wants = Wants::parse(&live).map_err(Unread::why)?;
+        let processor = wants.processor_here(rpc).await?;
+        let disks = wants.identities().await;
         let qemu = Some(rpc.hypervisor().await?);
-        let start = Start { live, cookie, kept, autostart, qemu, disks };
+        let start = Start { live, cookie, kept, autostart, qemu, disks, processor, refused };
         let text = start.format().map_err(Unread::why)?;
         let same = self.run_state.is_some()
             && self.problem.is_none()

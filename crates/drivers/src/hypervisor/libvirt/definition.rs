@@ -160,6 +160,12 @@ pub(super) struct Start {
     /// What its disks are, by path, as far as that can be told from anywhere.
     #[serde(default)]
     pub(super) disks: BTreeMap<String, String>,
+    /// Where its host's own processor is passed through to it: which that is, an element `<cpu>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) processor: Option<String>,
+    /// Why libvirt would not move it as it is; then there is no cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) refused: Option<String>,
 }
 
 impl Start {
@@ -172,6 +178,16 @@ impl Start {
             )));
         }
         Ok(text)
+    }
+
+    /// Whether libvirt would move it at all, by what it said where it runs. Without its cookie the target's is not to be asked: it ends at that
+    /// (11.3, with a disk).
+    pub(super) fn movable(&self) -> Result<(), String> {
+        if !self.cookie.trim().is_empty() && self.refused.is_none() {
+            return Ok(());
+        }
+        let why = self.refused.as_deref().unwrap_or("it said nothing that the target needs");
+        Err(format!("libvirt would not move it where it runs: {why}"))
     }
 
     pub(super) fn parse(text: &str) -> Result<Start, Garbled> {
@@ -263,6 +279,8 @@ mod tests {
             autostart: true,
             qemu: Some(10_000_002),
             disks: [("/d.img".to_owned(), "inode 7".to_owned())].into(),
+            processor: Some("<cpu/>".into()),
+            refused: None,
         };
         assert_eq!(Start::parse(&start.format().unwrap()), Ok(start.clone()));
         let long = Start { live: "x".repeat(START_MAX), ..start };

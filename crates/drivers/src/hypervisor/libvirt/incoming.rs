@@ -116,6 +116,7 @@ impl VmTask {
         }
         let wants = Wants::parse(&start.live).map_err(|garbled| garbled.to_string())?;
         wants.missing(&start, &rpc).await?;
+        start.movable()?;
         match self.find_process() {
             Ok(false) => Ok(start),
             Ok(true) => Err("a QEMU with its UUID runs here already".to_owned()),
