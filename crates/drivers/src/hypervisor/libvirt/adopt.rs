@@ -133,6 +133,12 @@ impl VmTask {
         let (rpc, _turn) = place.question(self.doubted).await.map_err(|_gone| None)?;
         let adopted = self.adopt_by(&rpc, domain, run).await;
         self.doubted = matches!(adopted, Err(Unread::Rpc(RpcError::Silent(_))));
+        // One that ended meanwhile, or left, refuses all questions: it is looked at again.
+        if matches!(adopted, Err(Unread::Rpc(RpcError::Refused { .. })))
+            && !rpc.state(domain).await.is_ok_and(|state| state != State::Off)
+        {
+            return Err(None);
+        }
         adopted.map_err(|error| match error {
             Unread::Rpc(RpcError::Refused { message, .. }) => Some(message),
             Unread::Rpc(RpcError::Silent(_)) => {
@@ -153,7 +159,11 @@ impl VmTask {
         domain: &Domain,
         run: RunState,
     ) -> Result<Option<Sighting>, Unread> {
-        let job = rpc.job(domain, false).await?;
+        let job = match rpc.job(domain, false).await {
+            // It runs, and the migration that brought it here is not quite over.
+            Err(error) if error.unsupported() => return Err(Unread::Leaves),
+            other => other?,
+        };
         if job.active && job.leaves {
             return Err(Unread::Leaves);
         }
@@ -242,7 +252,7 @@ impl VmTask {
 enum Unread {
     /// libvirt's word, or none.
     Rpc(RpcError),
-    /// libvirt is just moving it, and answers no question about it before that is over.
+    /// libvirt is just moving it, away or here, and answers no question about it before that is over.
     Leaves,
     /// In words, with what to do.
     Why(String),

@@ -181,7 +181,7 @@ impl Start {
     }
 
     /// Whether libvirt would move it at all, by what it said where it runs. Without its cookie the target's is not to be asked: it ends at that
-    /// (11.3, with a disk).
+    /// (seen with 11.3).
     pub(super) fn movable(&self) -> Result<(), String> {
         if !self.cookie.trim().is_empty() && self.refused.is_none() {
             return Ok(());
@@ -283,8 +283,15 @@ mod tests {
             refused: None,
         };
         assert_eq!(Start::parse(&start.format().unwrap()), Ok(start.clone()));
-        let long = Start { live: "x".repeat(START_MAX), ..start };
+        let long = Start { live: "x".repeat(START_MAX), ..start.clone() };
         assert!(long.format().unwrap_err().to_string().contains("too long"));
         assert!(Start::parse("{\"live\": 3}").is_err());
+        assert_eq!(start.movable(), Ok(()));
+        let why = |cookie: &str, refused: Option<&str>| {
+            let refused = refused.map(str::to_owned);
+            Start { cookie: cookie.into(), refused, ..start.clone() }.movable().unwrap_err()
+        };
+        assert!(why("", Some("it has snapshots")).ends_with("it has snapshots"));
+        assert!(why(" ", None).contains("said nothing"));
     }
 }
