@@ -7,6 +7,7 @@ mod apart;
 mod docs;
 mod hook;
 mod least;
+mod meanwhile;
 #[path = "../real/stalling.rs"]
 mod stalling;
 mod stalls;
@@ -50,6 +51,8 @@ struct Set<'a> {
     sections: &'a str,
     /// What the guest writes; by default faster than a slow link carries, slower than a free one.
     writes: Dirty,
+    /// Whether each libvirt can be reached by the other, for an operator's own migrations.
+    listening: bool,
 }
 
 impl Default for Set<'_> {
@@ -58,6 +61,7 @@ impl Default for Set<'_> {
             host: "",
             sections: "",
             writes: Dirty { memory: Mib(32), per_second: Mib(20), work: 0 },
+            listening: false,
         }
     }
 }
@@ -75,7 +79,11 @@ fn with_guest_and(
         for host in network.hosts() {
             // libvirt looks for it when it starts.
             hook::install(host)?;
-            daemons.push(Daemon::start(host).await?);
+            daemons.push(if set.listening {
+                Daemon::start_listening(host).await?
+            } else {
+                Daemon::start(host).await?
+            });
         }
         let agent = agent(&network)?;
         let cluster = Cluster::start(
