@@ -280,9 +280,11 @@ fn while_an_operators_own_migration_is_under_way_ours_is_refused_and_theirs_goes
         refused(&mut pair, vm, &there).await?;
         // And the target has it already: there is no place for ours.
         match pair.b.ask(vm, C::Prepare(Box::new(definition), FAST, None)).await? {
-            R::PrepareFailed(why) => ensure!(why.contains("is defined here already"), "{why}"),
+            R::PrepareFailed(why) => ensure!(why.contains("somebody migrates it here"), "{why}"),
             other => bail!("{other:?}"),
         }
+        // Nothing of that move is there, and what is there is none of its.
+        pair.b.expect(vm, C::DestroyIncoming, R::IncomingGone).await?;
         // Of a job that is not ours the driver keeps out: it goes on, and tells what it finds in the end.
         free(pair.host(&pair.a), "vm-a7")?;
         let ended = theirs.wait_with_output()?;
@@ -293,6 +295,7 @@ fn while_an_operators_own_migration_is_under_way_ours_is_refused_and_theirs_goes
             other => bail!("{other:?}"),
         }
         while pair.b.finds(vm).await?.1 != RunState::Running {}
+        ensure!(pair.running(vm) == 1);
         Ok(())
     });
 }

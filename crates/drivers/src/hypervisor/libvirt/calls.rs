@@ -349,6 +349,11 @@ impl Rpc {
 }
 
 impl Domain {
+    /// Whether it has a process, or is about to.
+    pub(super) fn is_active(&self) -> bool {
+        self.id >= 0
+    }
+
     fn write(&self) -> Writer {
         self.add_to(Writer::default())
     }

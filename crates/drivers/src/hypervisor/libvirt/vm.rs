@@ -129,6 +129,8 @@ pub(super) struct VmTask {
     /// It does so no more, and the copy is to be stopped.
     pub(super) unheld: bool,
     pub(super) told: Told,
+    /// The last move to here that was refused before anything of it was started.
+    pub(super) never_begun: Option<MoveId>,
 }
 
 impl VmTask {
@@ -167,6 +169,7 @@ impl VmTask {
             held: None,
             unheld: false,
             told: Told::default(),
+            never_begun: None,
         }
     }
 
