@@ -105,6 +105,36 @@ fn one_that_is_paused_before_its_move_is_paused_there() {
     });
 }
 
+/// Who has let it run and paused it again cannot be told from who never did.
+#[test]
+fn one_that_was_paused_before_and_whose_agent_is_killed_at_the_end_waits_for_a_person() {
+    let name = "meanwhile::one_that_was_paused_before_and_whose_agent_is_killed_at_the_end_waits_for_a_person";
+    sandbox::test_with(true, name, || async {
+        let mut pair = Pair::start().await?;
+        let vm = VmId(0xa9);
+        let definition = start_empty(&mut pair, vm, 0).await?;
+        virsh(pair.host(&pair.a), &["suspend", "vm-a9"])?;
+        let endpoint = pair.b.prepare(&definition, FAST).await?;
+        pair.a.expect(vm, C::StartCopy(endpoint, FAST), R::PreSwitchover).await?;
+        ensure!(matches!(pair.a.ask(vm, C::SwitchOver).await?, R::SourceCompleted(_)));
+        pair.a.restart()?;
+        pair.a.order(vm, C::Fence);
+        loop {
+            match pair.a.sighting().await? {
+                Sighting::Unusable(Some(about), why) if about == vm => {
+                    ensure!(why.contains("only a person can say"), "{why}");
+                    break;
+                }
+                _ => {}
+            }
+        }
+        ensure!(pair.running(vm) == 0 && guests::qemus(pair.host(&pair.a), vm)?.len() == 1);
+        ensure!(pair.b.report().await? == R::IncomingCompleted);
+        ensure!(guests::qemus(pair.host(&pair.b), vm)?.len() == 1, "both copies are kept");
+        Ok(())
+    });
+}
+
 #[test]
 fn one_that_is_paused_in_mid_copy_moves_all_the_same() {
     let name = "meanwhile::one_that_is_paused_in_mid_copy_moves_all_the_same";
