@@ -195,6 +195,29 @@ fn one_that_is_undefined_in_mid_copy_is_kept_where_it_comes_to() {
     });
 }
 
+#[test]
+fn one_that_is_undefined_before_its_move_is_transient_and_stays_so() {
+    let name = "meanwhile::one_that_is_undefined_before_its_move_is_transient_and_stays_so";
+    sandbox::test_with(true, name, || async {
+        let mut pair = Pair::start().await?;
+        let vm = VmId(0xaa);
+        let mut definition = start_empty(&mut pair, vm, 0).await?;
+        virsh(pair.host(&pair.a), &["undefine", "vm-aa"])?;
+        while !definition.start.contains("\"kept\":null") {
+            (definition, _) = pair.a.finds(vm).await?;
+        }
+        let endpoint = pair.b.prepare(&definition, FAST).await?;
+        pair.a.order(vm, C::StartCopy(endpoint, FAST));
+        hand_over(&mut pair, vm, RunState::Running).await?;
+        pair.b.finds(vm).await?;
+        let told = virsh(pair.host(&pair.b), &["dominfo", "vm-aa"])?;
+        let transient = |line: &str| line.split_whitespace().eq(["Persistent:", "no"]);
+        ensure!(told.lines().any(transient), "{told}");
+        ensure!(pair.running(vm) == 1);
+        Ok(())
+    });
+}
+
 /// The file that a pipe's writer waits at: a job of libvirt's that writes to it lasts until it is read.
 fn stopped_pipe(path: &Path) -> anyhow::Result<File> {
     let made = std::process::Command::new("mkfifo").arg(path).status()?;
