@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, ensure};
+use api::EventFilter;
 use lab::hosts::Host;
 use lab::libvirt::virsh;
 use lab::{guests, wait};
@@ -65,12 +66,14 @@ impl Bed {
         }
     }
 
-    /// A move that is refused, and why.
+    /// A move that is refused, and all that is told of it.
     async fn refused(&self, from: usize, to: usize) -> anyhow::Result<String> {
         let id = self.send(from, to).await?;
         let view = self.cluster.ended(from, &id, LONG).await?;
         ensure!(view.phase != "done", "{view:?}");
-        view.outcome.with_context(|| format!("no reason in move {id}"))
+        let filter = EventFilter { move_id: Some(id), ..EventFilter::default() };
+        let told = self.cluster.api(from).events(&filter).await?;
+        Ok(serde_json::to_string(&told)?)
     }
 
     async fn moves(&self, from: usize, to: usize) -> anyhow::Result<()> {

@@ -121,7 +121,14 @@ fn what_libvirt_would_not_move_is_refused_with_its_words_and_the_targets_libvirt
         let daemon = pair.b.daemon.as_ref().context("it runs")?.pid();
         ensure!(std::path::Path::new(&format!("/proc/{daemon}")).exists(), "it is still the same");
         ensure!(pair.running(vm) == 1);
-        Ok(())
+        // It is asked again by itself, and would move now.
+        virsh(pair.host(&pair.a), &["snapshot-delete", "vm-b4", "s1", "--metadata"])?;
+        let mut found = found;
+        while found.start.contains("\"refused\"") {
+            (found, _) = pair.a.finds(vm).await?;
+        }
+        pair.b.prepare(&found, FAST).await?;
+        pair.b.expect(vm, C::DestroyIncoming, R::IncomingGone).await
     });
 }
 

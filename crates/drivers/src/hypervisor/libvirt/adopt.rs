@@ -17,6 +17,11 @@ use crate::hypervisor::Watched;
 const FORGOTTEN_AFTER: u32 = 30;
 /// Looks, of two seconds each, before a QEMU that did not answer is asked again.
 const MUTE_LOOKS: u32 = 15;
+/// Looks before one that libvirt would not move is asked about again.
+const REFUSED_LOOKS: u32 = 5;
+/// Why one is not moved for now.
+pub(super) const ANOTHER_JOB: &str =
+    "libvirt has another job for it (a migration, a save, a backup): wait for it, or cancel it";
 
 impl VmTask {
     /// Looks at the domain: when libvirt says that it changed, and every two seconds.
@@ -96,6 +101,10 @@ impl VmTask {
             && let Ok(autostart) = rpc.autostart(&domain).await
         {
             self.stale |= autostart != self.autostart;
+        }
+        if self.ask_again > 0 {
+            self.ask_again -= 1;
+            self.stale |= self.ask_again == 0;
         }
         self.gone = false;
         self.told_again = self.told_again.saturating_sub(1);
@@ -181,14 +190,26 @@ impl VmTask {
         self.autostart = autostart;
         // What cannot be moved is watched all the same: the first step of a move says again why not.
         let mut refused = None;
-        let (live, cookie) = match rpc.begin(domain, Flags::new(false, false)).await {
+        // Another job (a snapshot, a backup) would have it wait for half a minute: it is asked when that is over.
+        let begun = if job.active {
+            Err(RpcError::Refused { code: 0, message: ANOTHER_JOB.to_owned() })
+        } else {
+            rpc.begin(domain, Flags::new(false, false)).await
+        };
+        let (live, cookie) = match begun {
             Ok((cookie, live)) => (live, String::from_utf8_lossy(&cookie).into_owned()),
             Err(RpcError::Refused { message, .. }) => {
-                tracing::info!(vm = %self.vm, message, "libvirt would not move it");
+                tracing::debug!(vm = %self.vm, message, "libvirt would not move it");
                 refused = Some(message);
                 (live, String::new())
             }
             Err(error) => return Err(error.into()),
+        };
+        // Of what stands in the way there is no event when it is gone.
+        self.ask_again = match (&refused, job.active) {
+            (None, _) => 0,
+            (Some(_), true) => 1,
+            (Some(_), false) => REFUSED_LOOKS,
         };
         let wants = Wants::parse(&live).map_err(Unread::why)?;
         let processor = wants.processor_here(rpc).await?;

@@ -21,6 +21,7 @@ use decide::migrate::hypervisor::{
 use decide::units::{Bytes, MoveId};
 use tokio::time::Instant;
 
+use super::adopt::ANOTHER_JOB;
 use super::calls::{Domain, Figures, Flags, Job, State};
 use super::definition::Listens;
 use super::files;
@@ -140,7 +141,7 @@ impl VmTask {
             .map_err(|error| format!("the target's word is not understood: {error}"))?;
         let (shared, domain) = self.reach().await.map_err(text)?;
         if shared.job(&domain, false).await.map_err(text)?.active {
-            return Err("libvirt has another job for it (a migration, a save, a backup): wait for it, or cancel it".into());
+            return Err(ANOTHER_JOB.to_owned());
         }
         let left = shared.state(&domain).await.map_err(text)? == State::PausedByMigration;
         if left && !self.taken_back {

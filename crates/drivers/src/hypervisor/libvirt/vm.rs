@@ -129,6 +129,8 @@ pub(super) struct VmTask {
     /// It does so no more, and the copy is to be stopped.
     pub(super) unheld: bool,
     pub(super) told: Told,
+    /// Looks before libvirt is asked again whether it would move it, which it would not; 0: it would.
+    pub(super) ask_again: u32,
     /// The last move to here that was refused before anything of it was started.
     pub(super) never_begun: Option<MoveId>,
 }
@@ -170,6 +172,7 @@ impl VmTask {
             unheld: false,
             told: Told::default(),
             never_begun: None,
+            ask_again: 0,
         }
     }
 
