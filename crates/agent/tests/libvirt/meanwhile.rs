@@ -1,6 +1,7 @@
 //! What an operator does by virsh before and while the agents move the guest: one copy runs, on the host whose journal has it.
 
 use std::fs::{self, OpenOptions};
+use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -27,11 +28,12 @@ fn ended(command: Child) -> anyhow::Result<(bool, String)> {
 }
 
 impl Bed {
-    /// Waits until libvirt has a job for the guest that the agents know nothing of, and that has got as far as that.
-    async fn busy(&self, on: usize, word: &str) -> anyhow::Result<()> {
+    /// Waits until something of it was sent by a migration that the agents know nothing of.
+    async fn sends(&self, on: usize) -> anyhow::Result<()> {
         let host = self.cluster.host(on);
-        wait::until(LONG, "libvirt has a job for it", || {
+        wait::until(LONG, "theirs is under way", || {
             let job = virsh(host, &["domjobinfo", "web1"]).unwrap_or_default();
+            let word = "Data processed:";
             let has = job.lines().any(|line| line.starts_with(word) && !line.ends_with("0.000 B"));
             Ok(has.then_some(()))
         })
@@ -112,7 +114,7 @@ fn an_operators_own_migration_and_ours_leave_one_copy_whichever_is_first() {
 
             bed.cluster.host(0).limit_uplink(Some(decide::units::BitsPerSec(60_000_000)))?;
             let theirs = bed.theirs(1, 0)?;
-            bed.busy(1, "Data processed:").await?;
+            bed.sends(1).await?;
             let why = bed.refused(1, 0).await?;
             println!("refused: {why}");
             ensure!(bed.running() == [1], "it runs on, and so does their migration");
@@ -201,14 +203,18 @@ fn a_snapshot_in_progress_comes_first_and_a_move_afterwards() {
         let made = Command::new("mkfifo").arg(&pipe).status()?;
         ensure!(made.success(), "mkfifo: {made}");
         let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits())?;
-        let reader = OpenOptions::new().read(true).custom_flags(nonblock).open(&pipe)?;
+        let mut reader = OpenOptions::new().read(true).custom_flags(nonblock).open(&pipe)?;
         let memory = format!("file={},snapshot=external", pipe.display());
         let words = ["snapshot-create-as", "web1", "s1", "--live", "--memspec", &memory];
         let snapshot = begun(bed.cluster.host(0), &words)?;
-        bed.busy(0, "Operation:").await?;
+        wait::until(LONG, "something of it is written", || {
+            Ok(reader.read(&mut [0]).is_ok_and(|read| read == 1).then_some(()))
+        })
+        .await?;
         let why = bed.refused(0, 1).await?;
         ensure!(why.contains("libvirt has another job for it"), "{why}");
-        bed.busy(0, "Operation:").await.context("the snapshot goes on")?;
+        let job = virsh(bed.cluster.host(0), &["domjobinfo", "web1"])?;
+        ensure!(job.contains("Operation:"), "the snapshot goes on: {job}");
         bed.is_only(0).await?;
         virsh(bed.cluster.host(0), &["domjobabort", "web1"])?;
         drop(reader);

@@ -1,6 +1,7 @@
 //! What an operator does by virsh before a move of ours and in its middle: one copy runs, or is paused as it was paused.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
@@ -36,12 +37,6 @@ fn said(output: &Output) -> String {
 /// What libvirt does with a domain besides.
 fn job(host: &Host, name: &str) -> String {
     virsh(host, &["domjobinfo", name]).unwrap_or_default()
-}
-
-/// Waits until libvirt has a job for it.
-async fn busy(host: &Host, name: &str) -> anyhow::Result<()> {
-    let has = || job(host, name).contains("Operation:");
-    until("libvirt has a job for it", has).await
 }
 
 /// Hands the VM over, whose copy is complete.
@@ -236,11 +231,12 @@ fn while_a_snapshot_is_taken_a_copy_is_refused_and_afterwards_it_is_made() {
         let definition = start_empty(&mut pair, vm, 8).await?;
         let endpoint = pair.b.prepare(&definition, FAST).await?;
         let pipe = pair.network.folder().join("memory");
-        let reader = stopped_pipe(&pipe)?;
+        let mut reader = stopped_pipe(&pipe)?;
         let memory = format!("file={},snapshot=external", pipe.display());
         let words = ["snapshot-create-as", "vm-a5", "s1", "--live", "--memspec", &memory];
         let snapshot = virsh_begun(pair.host(&pair.a), &words)?;
-        busy(pair.host(&pair.a), "vm-a5").await?;
+        let begun = || reader.read(&mut [0]).is_ok_and(|read| read == 1);
+        until("something of it is written", begun).await?;
         refused(&mut pair, vm, &endpoint).await?;
         virsh(pair.host(&pair.a), &["domjobabort", "vm-a5"])?;
         drop(reader);
