@@ -384,9 +384,14 @@ pub fn remove_files(host: &Host, vm: VmId) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where that is kept which the VM prints on its console while on `host`, as seen from here.
+pub fn console_file(host: &Host, vm: VmId) -> PathBuf {
+    host.path(&format!("{CONSOLES}/{vm}.log"))
+}
+
 /// What the VM printed on its console while on `host`; empty if it never was there.
 pub fn console(host: &Host, vm: VmId) -> String {
-    let bytes = fs::read(host.path(&format!("{CONSOLES}/{vm}.log"))).unwrap_or_default();
+    let bytes = fs::read(console_file(host, vm)).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

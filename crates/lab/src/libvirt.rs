@@ -4,7 +4,7 @@
 //!   host1: /run/libvirt/libvirt-sock ◀─ libvirtd ─▶ QEMU of each domain, its tap on br0
 //! ```
 //!
-//! Each daemon has /run, /etc and /var/lib of its host. What QEMU can is tried out once and kept in the lab's folder for all.
+//! Each daemon has /run, /etc and /var/lib of its host; the network's own folder is storage that all share. What QEMU can is tried out once and kept in the lab's folder for all.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -101,7 +101,9 @@ impl Daemon {
             settings += &format!("{LISTENS}listen_addr = \"{}\"\n", host.address());
         }
         fs::write(etc.join("libvirtd.conf"), settings)?;
-        fs::write(etc.join("qemu.conf"), QEMU)?;
+        let shared = host.logs().ancestors().nth(2).context("logs are in the network's folder")?;
+        let shared = format!("shared_filesystems = [ \"{}\" ]\n", shared.display());
+        fs::write(etc.join("qemu.conf"), format!("{QEMU}{shared}"))?;
         let cache = folder::lab()?.join("libvirt-cache");
         fs::create_dir_all(&cache).context("making a folder for libvirt")?;
         let log = File::options()

@@ -8,6 +8,7 @@ mod disks;
 mod docs;
 mod hook;
 mod least;
+mod meanwhile;
 #[path = "../real/stalling.rs"]
 mod stalling;
 mod stalls;
@@ -53,6 +54,8 @@ struct Set<'a> {
     writes: Dirty,
     /// Whether the guest has a disk of its own host's, and writes to it; its memory it leaves alone then.
     disk: bool,
+    /// Whether each libvirt can be reached by the other, for an operator's own migrations.
+    listening: bool,
 }
 
 impl Default for Set<'_> {
@@ -62,6 +65,7 @@ impl Default for Set<'_> {
             sections: "",
             writes: Dirty { memory: Mib(32), per_second: Mib(20), work: 0 },
             disk: false,
+            listening: false,
         }
     }
 }
@@ -79,7 +83,11 @@ fn with_guest_and(
         for host in network.hosts() {
             // libvirt looks for it when it starts.
             hook::install(host)?;
-            daemons.push(Daemon::start(host).await?);
+            daemons.push(if set.listening {
+                Daemon::start_listening(host).await?
+            } else {
+                Daemon::start(host).await?
+            });
         }
         let agent = agent(&network)?;
         let cluster = Cluster::start(

@@ -55,9 +55,18 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn start() -> anyhow::Result<Pair> {
+        Pair::start_with(false).await
+    }
+
+    /// Whose daemons can be reached by each other, for libvirt's own migrations.
+    pub(crate) async fn start_listening() -> anyhow::Result<Pair> {
+        Pair::start_with(true).await
+    }
+
+    async fn start_with(listening: bool) -> anyhow::Result<Pair> {
         let network = Network::new(2)?;
-        let a = Bed::start(&network, 0).await?;
-        let b = Bed::start(&network, 1).await?;
+        let a = Bed::start(&network, 0, listening).await?;
+        let b = Bed::start(&network, 1, listening).await?;
         Ok(Pair { network, a, b })
     }
 
@@ -88,9 +97,13 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
-    async fn start(network: &Network, number: usize) -> anyhow::Result<Bed> {
+    async fn start(network: &Network, number: usize, listening: bool) -> anyhow::Result<Bed> {
         let host = &network.hosts()[number];
-        let daemon = Daemon::start(host).await?;
+        let daemon = if listening {
+            Daemon::start_listening(host).await?
+        } else {
+            Daemon::start(host).await?
+        };
         let config = LibvirtConfig {
             uri: libvirt::socket(host).display().to_string(),
             dir: host.path("/run/evenkeel/libvirt"),

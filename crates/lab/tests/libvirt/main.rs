@@ -6,5 +6,6 @@ mod connections;
 mod faults;
 mod fits;
 mod hosts;
+mod meanwhile;
 mod moves;
 mod tags;

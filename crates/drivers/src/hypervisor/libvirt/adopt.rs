@@ -18,6 +18,11 @@ use crate::hypervisor::Watched;
 const FORGOTTEN_AFTER: u32 = 30;
 /// Looks, of two seconds each, before a QEMU that did not answer is asked again.
 const MUTE_LOOKS: u32 = 15;
+/// Looks before one that libvirt would not move is asked about again.
+const REFUSED_LOOKS: u32 = 5;
+/// Why one is not moved for now.
+pub(super) const ANOTHER_JOB: &str =
+    "libvirt has another job for it (a migration, a save, a backup): wait for it, or cancel it";
 
 impl VmTask {
     /// Looks at the domain: when libvirt says that it changed, and every two seconds.
@@ -98,6 +103,10 @@ impl VmTask {
         {
             self.stale |= autostart != self.autostart;
         }
+        if self.ask_again > 0 {
+            self.ask_again -= 1;
+            self.stale |= self.ask_again == 0;
+        }
         self.gone = false;
         self.told_again = self.told_again.saturating_sub(1);
         match self.run_state {
@@ -134,6 +143,12 @@ impl VmTask {
         let (rpc, _turn) = place.question(self.doubted).await.map_err(|_gone| None)?;
         let adopted = self.adopt_by(&rpc, domain, run).await;
         self.doubted = matches!(adopted, Err(Unread::Rpc(RpcError::Silent(_))));
+        // One that ended meanwhile, or left, refuses all questions: it is looked at again.
+        if matches!(adopted, Err(Unread::Rpc(RpcError::Refused { .. })))
+            && !rpc.state(domain).await.is_ok_and(|state| state != State::Off)
+        {
+            return Err(None);
+        }
         adopted.map_err(|error| match error {
             Unread::Rpc(RpcError::Refused { message, .. }) => Some(message),
             Unread::Rpc(RpcError::Silent(_)) => {
@@ -154,7 +169,11 @@ impl VmTask {
         domain: &Domain,
         run: RunState,
     ) -> Result<Option<Sighting>, Unread> {
-        let job = rpc.job(domain, false).await?;
+        let job = match rpc.job(domain, false).await {
+            // It runs, and the migration that brought it here is not quite over.
+            Err(error) if error.unsupported() => return Err(Unread::Leaves),
+            other => other?,
+        };
         if job.active && job.leaves {
             return Err(Unread::Leaves);
         }
@@ -172,14 +191,27 @@ impl VmTask {
         self.autostart = autostart;
         // What cannot be moved is watched all the same: the first step of a move says again why not.
         let wants = Wants::parse(&live).map_err(Unread::why)?;
+        let processor = wants.processor_here(rpc).await?;
         let (disks, alone) = wants.found_here().await;
-        let (live, cookie, local) = match self.first_step(rpc, domain, alone).await? {
-            Some(said) => said,
-            None => (live, String::new(), Vec::new()),
+        // Another job (a snapshot, a backup) would have it wait for half a minute: it is asked when that is over.
+        let begun = if job.active {
+            Err(ANOTHER_JOB.to_owned())
+        } else {
+            self.first_step(rpc, domain, alone).await?
+        };
+        let (live, cookie, local, refused) = match begun {
+            Ok((live, cookie, local)) => (live, cookie, local, None),
+            Err(why) => (live, String::new(), Vec::new(), Some(why)),
+        };
+        // Of what stands in the way there is no event when it is gone.
+        self.ask_again = match (&refused, job.active) {
+            (None, _) => 0,
+            (Some(_), true) => 1,
+            (Some(_), false) => REFUSED_LOOKS,
         };
         let local_disks = disks::allocated(&local);
         let qemu = Some(rpc.hypervisor().await?);
-        let start = Start { live, cookie, kept, autostart, qemu, disks, local };
+        let start = Start { live, cookie, kept, autostart, qemu, disks, local, processor, refused };
         let text = start.format().map_err(Unread::why)?;
         let same = self.run_state.is_some()
             && self.problem.is_none()
@@ -197,13 +229,13 @@ impl VmTask {
     }
 
     /// What libvirt's first step of a move says, of a move that takes these disks along if it can: the definition, the cookie, and the
-    /// disks with their sizes. None if it would not move the VM at all.
-    pub(super) async fn first_step(
+    /// disks with their sizes; or why it would not move the VM at all.
+    async fn first_step(
         &self,
         rpc: &Rpc,
         domain: &Domain,
         alone: Vec<LocalDisk>,
-    ) -> Result<Option<(String, String, Vec<LocalDisk>)>, RpcError> {
+    ) -> Result<Result<(String, String, Vec<LocalDisk>), String>, RpcError> {
         let targets: Vec<String> = alone.iter().map(|disk| disk.target.clone()).collect();
         let flags = Flags::new(false, false);
         let mut said = Err(RpcError::Lost);
@@ -211,7 +243,7 @@ impl VmTask {
             said = rpc.begin(domain, &disks::named(&targets), flags.with_disks(true)).await;
         }
         if let Err(RpcError::Refused { message, .. }) = &said {
-            tracing::info!(vm = %self.vm, message, "libvirt would not copy its disks");
+            tracing::debug!(vm = %self.vm, message, "libvirt would not copy its disks");
         }
         if alone.is_empty() || matches!(said, Err(RpcError::Refused { .. })) {
             said = rpc.begin(domain, &[], flags).await;
@@ -220,11 +252,11 @@ impl VmTask {
             Ok((cookie, live)) => {
                 let cookie = String::from_utf8_lossy(&cookie).into_owned();
                 let local = disks::with_sizes(alone, &cookie);
-                Ok(Some((live, cookie, local)))
+                Ok(Ok((live, cookie, local)))
             }
             Err(RpcError::Refused { message, .. }) => {
-                tracing::info!(vm = %self.vm, message, "libvirt would not move it");
-                Ok(None)
+                tracing::debug!(vm = %self.vm, message, "libvirt would not move it");
+                Ok(Err(message))
             }
             Err(error) => Err(error),
         }
@@ -272,7 +304,7 @@ impl VmTask {
 enum Unread {
     /// libvirt's word, or none.
     Rpc(RpcError),
-    /// libvirt is just moving it, and answers no question about it before that is over.
+    /// libvirt is just moving it, away or here, and answers no question about it before that is over.
     Leaves,
     /// In words, with what to do.
     Why(String),

@@ -159,6 +159,15 @@ impl Rpc {
         Ok(Reader(&answer).signed()? > 0)
     }
 
+    /// What domains like that can have here (`virConnectGetDomainCapabilities`), as XML.
+    pub(super) async fn domain_capabilities(&self, of: &CpuOf) -> Result<String> {
+        let CpuOf { emulator, arch, machine, kind, .. } = of;
+        let arguments = Writer::default().maybe(emulator.as_deref()).maybe(Some(arch));
+        let arguments = arguments.maybe(Some(machine)).maybe(Some(kind)).word(0);
+        let answer = self.call(342, arguments).await?;
+        Ok(Reader(&answer).text()?)
+    }
+
     /// Has events of all domains sent.
     pub(super) async fn register(&self) -> Result<()> {
         for event in EVENTS {
@@ -426,6 +435,11 @@ impl Pool {
 }
 
 impl Domain {
+    /// Whether it has a process, or is about to.
+    pub(super) fn is_active(&self) -> bool {
+        self.id >= 0
+    }
+
     fn write(&self) -> Writer {
         self.add_to(Writer::default())
     }

@@ -164,6 +164,12 @@ pub(super) struct Start {
     /// Those of them that may be that host's alone, and can go along.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) local: Vec<LocalDisk>,
+    /// Where its host's own processor is passed through to it: which that is, an element `<cpu>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) processor: Option<String>,
+    /// Why libvirt would not move it as it is; then there is no cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) refused: Option<String>,
 }
 
 impl Start {
@@ -176,6 +182,16 @@ impl Start {
             )));
         }
         Ok(text)
+    }
+
+    /// Whether libvirt would move it at all, by what it said where it runs. Without its cookie the target's is not to be asked: it ends at that
+    /// (seen with 11.3).
+    pub(super) fn movable(&self) -> Result<(), String> {
+        if !self.cookie.trim().is_empty() && self.refused.is_none() {
+            return Ok(());
+        }
+        let why = self.refused.as_deref().unwrap_or("it said nothing that the target needs");
+        Err(format!("libvirt would not move it where it runs: {why}"))
     }
 
     pub(super) fn parse(text: &str) -> Result<Start, Garbled> {
@@ -284,10 +300,19 @@ mod tests {
             qemu: Some(10_000_002),
             disks: [("/d.img".to_owned(), "inode 7".to_owned())].into(),
             local: Vec::new(),
+            processor: Some("<cpu/>".into()),
+            refused: None,
         };
         assert_eq!(Start::parse(&start.format().unwrap()), Ok(start.clone()));
-        let long = Start { live: "x".repeat(START_MAX), ..start };
+        let long = Start { live: "x".repeat(START_MAX), ..start.clone() };
         assert!(long.format().unwrap_err().to_string().contains("too long"));
         assert!(Start::parse("{\"live\": 3}").is_err());
+        assert_eq!(start.movable(), Ok(()));
+        let why = |cookie: &str, refused: Option<&str>| {
+            let refused = refused.map(str::to_owned);
+            Start { cookie: cookie.into(), refused, ..start.clone() }.movable().unwrap_err()
+        };
+        assert!(why("", Some("it has snapshots")).ends_with("it has snapshots"));
+        assert!(why(" ", None).contains("said nothing"));
     }
 }

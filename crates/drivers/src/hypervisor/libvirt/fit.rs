@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::calls::CpuOf;
 use super::definition::{Garbled, Start, child, mib, text};
 use super::disks::{self, LocalDisk};
+use super::processor;
 use super::rpc::{Rpc, RpcError};
 use crate::hypervisor::tap;
 
@@ -32,6 +33,8 @@ const MINOR: u64 = 1000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wants {
     cpu: Option<CpuOf>,
+    /// Its host's own processor is passed through, which the definition does not name.
+    passed: Option<CpuOf>,
     /// Links that guests' interfaces are attached to, and the MTU that they are to carry.
     links: Vec<(String, u32)>,
     /// Disks and what the guest boots from, by path.
@@ -56,7 +59,13 @@ impl Wants {
         let document = Document::parse(xml)
             .map_err(|error| Garbled::new(format!("its definition {error}")))?;
         let domain = document.root_element();
-        let mut wants = Wants { cpu: cpu(xml, domain), ..Wants::default() };
+        let shown = cpu(xml, domain);
+        let (cpu, passed) = match shown {
+            Some((cpu, true)) => (Some(cpu), None),
+            Some((cpu, false)) => (None, Some(cpu)),
+            None => (None, None),
+        };
+        let mut wants = Wants { cpu, passed, ..Wants::default() };
         for name in ["kernel", "initrd", "loader"] {
             let path = child(domain, "os").and_then(|os| text(os, name));
             wants.paths.extend(path.map(str::to_owned));
@@ -152,6 +161,12 @@ impl Wants {
         if let Some(cpu) = &self.cpu {
             self.processor(rpc, cpu).await?;
         }
+        if let Some(passed) = &self.passed
+            && let Some(cpu) =
+                processor::same_model(rpc, passed, start.processor.as_deref()).await?
+        {
+            self.processor(rpc, &cpu).await?;
+        }
         for (link, mtu) in &self.links {
             if !tap::exists(link).map_err(|error| format!("links cannot be read: {error}"))? {
                 return Err(format!(
@@ -181,6 +196,14 @@ impl Wants {
         let goes_along = looked.ok_or_else(late)??;
         disks::room(rpc, &goes_along).await?;
         Ok(goes_along)
+    }
+
+    /// Which processor is passed through to it here, if one is; for whoever asks whether another host has the same.
+    pub(super) async fn processor_here(&self, rpc: &Rpc) -> Result<Option<String>, RpcError> {
+        match &self.passed {
+            Some(passed) => processor::here(rpc, passed).await,
+            None => Ok(None),
+        }
     }
 
     async fn processor(&self, rpc: &Rpc, cpu: &CpuOf) -> Result<(), String> {
@@ -277,19 +300,24 @@ pub(super) fn identity(path: &Path) -> Option<String> {
     })
 }
 
-fn cpu(xml: &str, domain: Node<'_, '_>) -> Option<CpuOf> {
+/// The processor that it is shown, and whether it has a name: what is passed through as it is has none.
+fn cpu(xml: &str, domain: Node<'_, '_>) -> Option<(CpuOf, bool)> {
     let cpu = child(domain, "cpu")?;
-    // What is passed through as it is has no name to compare.
-    child(cpu, "model")?;
+    let named = child(cpu, "model").is_some();
+    // Without a mode it says how many there are, and where, not which.
+    if !named && cpu.attribute("mode").is_none() {
+        return None;
+    }
     let kind = child(domain, "os").and_then(|os| child(os, "type"))?;
     let emulator = child(domain, "devices").and_then(|devices| text(devices, "emulator"));
-    Some(CpuOf {
+    let of = CpuOf {
         emulator: emulator.map(str::to_owned),
         arch: kind.attribute("arch")?.to_owned(),
         machine: kind.attribute("machine")?.to_owned(),
         kind: domain.attribute("type")?.to_owned(),
         xml: xml.get(cpu.range())?.to_owned(),
-    })
+    };
+    Some((of, named))
 }
 
 /// `0-2,5`; what is taken out again (`^1`) is not.
@@ -386,12 +414,17 @@ mod tests {
     }
 
     #[test]
-    fn a_processor_by_name_is_compared_and_one_passed_through_is_not() {
+    fn a_processor_by_name_and_one_passed_through_are_told_apart() {
         let named = wants("<cpu mode='custom'><model>qemu64</model></cpu>", "").cpu.unwrap();
         assert_eq!(
             (&*named.xml, &*named.arch),
             ("<cpu mode='custom'><model>qemu64</model></cpu>", "x86_64")
         );
-        assert_eq!(wants("<cpu mode='host-passthrough'/>", "").cpu, None);
+        for mode in ["host-passthrough", "host-model", "maximum"] {
+            let through = wants(&format!("<cpu mode='{mode}'/>"), "");
+            assert!(through.cpu.is_none() && through.passed.is_some(), "{mode}");
+        }
+        let counted = wants("<cpu><topology sockets='1' cores='2' threads='1'/></cpu>", "");
+        assert_eq!((counted.cpu, counted.passed), (None, None));
     }
 }

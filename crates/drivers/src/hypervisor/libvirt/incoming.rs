@@ -75,10 +75,15 @@ impl VmTask {
             tracing::warn!(vm = %self.vm, "a share cannot be given to a VM of libvirt's yet");
         }
         let report = match self.room_for(wanted, copy.copy_disks).await {
-            Err(why) => HypervisorReport::PrepareFailed(why),
+            Err(why) => {
+                // Whoever heard of it while this was asked passed it over.
+                (self.never_begun, self.told_again) = (Some(move_id), TOLD_AGAIN);
+                HypervisorReport::PrepareFailed(why)
+            }
             Ok((start, goes_along)) => {
                 match self.bring_up(move_id, &wanted.name, &start, goes_along, copy).await {
                     Ok((endpoint, call)) => {
+                        self.never_begun = None;
                         let call = Some(call);
                         let endpoint_too = Some(endpoint.clone());
                         self.following = Following::In(Arriving {
@@ -117,6 +122,11 @@ impl VmTask {
         let domains = rpc.domains().await.map_err(|error| error.to_string())?;
         if let Some(same) = domains.iter().find(|domain| domain.vm == self.vm) {
             let name = &same.name;
+            if same.is_active() {
+                return Err(format!(
+                    "this VM is here already, as {name}: it runs, or somebody migrates it here"
+                ));
+            }
             return Err(format!(
                 "this VM is defined here already, as {name}: `virsh undefine {name}` if it is shut off and its definition is an old one"
             ));
@@ -126,6 +136,7 @@ impl VmTask {
         }
         let wants = Wants::parse(&start.live).map_err(|garbled| garbled.to_string())?;
         let goes_along = wants.missing(&start, &rpc, copy_disks).await?;
+        start.movable()?;
         match self.find_process() {
             Ok(false) => Ok((start, goes_along)),
             Ok(true) => Err("a QEMU with its UUID runs here already".to_owned()),
@@ -346,6 +357,10 @@ impl VmTask {
     pub(super) async fn destroy_incoming(&mut self, move_id: MoveId) {
         let seen = self.look().await;
         let incoming = self.files.is_incoming();
+        if self.never_begun == Some(move_id) && !incoming {
+            // What is here is none of that move's.
+            return self.report(move_id, HypervisorReport::IncomingGone).await;
+        }
         let ends = matches!(seen, Seen::Gone)
             || incoming && matches!(seen, Seen::Incoming | Seen::IncomingComplete | Seen::Unknown);
         if !ends {

@@ -38,6 +38,7 @@ mod files;
 mod fit;
 mod incoming;
 mod left;
+mod processor;
 mod rpc;
 mod source;
 mod tags;

@@ -76,6 +76,11 @@ impl RpcError {
         matches!(self, RpcError::Refused { code: 91, .. })
     }
 
+    /// Whether there is no such thing, or not now (`VIR_ERR_OPERATION_UNSUPPORTED`).
+    pub(super) fn unsupported(&self) -> bool {
+        matches!(self, RpcError::Refused { code: 84, .. })
+    }
+
     /// Whether there is no such domain.
     pub(super) fn no_domain(&self) -> bool {
         matches!(self, RpcError::Refused { code: 42, .. })

@@ -21,6 +21,7 @@ use decide::migrate::hypervisor::{
 use decide::units::{Bytes, MoveId};
 use tokio::time::Instant;
 
+use super::adopt::ANOTHER_JOB;
 use super::calls::{Domain, Figures, Flags, Job, State};
 use super::definition::Listens;
 use super::disks::{self, LocalDisk};
@@ -119,8 +120,10 @@ impl VmTask {
             }
             Err(why) => {
                 self.put_autostart_back().await;
-                let seen = self.look().await;
-                self.report(move_id, HypervisorReport::CopyFailed(why, seen)).await;
+                let report = HypervisorReport::CopyFailed(why, self.look().await);
+                // A cancel that comes late must not find, and cancel, what somebody else has libvirt do.
+                self.settled = Some((move_id, report.clone()));
+                self.report(move_id, report).await;
             }
         }
     }
@@ -141,7 +144,13 @@ impl VmTask {
             .map_err(|error| format!("the target's word is not understood: {error}"))?;
         let (shared, domain) = self.reach().await.map_err(text)?;
         if shared.job(&domain, false).await.map_err(text)?.active {
-            return Err("libvirt has another job for it (a migration, a save, a backup): wait for it, or cancel it".into());
+            return Err(ANOTHER_JOB.to_owned());
+        }
+        let left = shared.state(&domain).await.map_err(text)? == State::PausedByMigration;
+        if left && !self.taken_back {
+            return Err(
+                "a migration that is none of ours left it paused: look first where it runs".into(),
+            );
         }
         if copy.encrypted {
             self.link_keys()?;
@@ -403,6 +412,7 @@ impl VmTask {
             return;
         };
         leaving.switching = true;
+        let held = leaving.held.as_ref().is_some_and(|held| held.rpc.is_open());
         // Without the connection that held it somebody may have let it run since.
         let state = match self.reach().await {
             Ok((rpc, domain)) => rpc.state(&domain).await,
@@ -410,6 +420,8 @@ impl VmTask {
         };
         match state {
             Ok(State::PausedByMigration) => self.completed().await,
+            // It was paused before its copy began, and libvirt has let nobody touch it since.
+            Ok(State::Paused) if held => self.completed().await,
             Ok(State::Running | State::Paused) => {
                 self.failed("it completed, but somebody let the guest run here again".into()).await;
             }

@@ -129,6 +129,10 @@ pub(super) struct VmTask {
     /// It does so no more, and the copy is to be stopped.
     pub(super) unheld: bool,
     pub(super) told: Told,
+    /// Looks before libvirt is asked again whether it would move it, which it would not; 0: it would.
+    pub(super) ask_again: u32,
+    /// The last move to here that was refused before anything of it was started.
+    pub(super) never_begun: Option<MoveId>,
 }
 
 impl VmTask {
@@ -167,6 +171,8 @@ impl VmTask {
             held: None,
             unheld: false,
             told: Told::default(),
+            never_begun: None,
+            ask_again: 0,
         }
     }
 
@@ -350,7 +356,9 @@ impl VmTask {
     /// What a VM of this host's does.
     async fn look_at_own(&mut self, rpc: &Rpc, domain: &Domain, state: State) -> Seen {
         let completed = matches!(&self.settled, Some((_, HypervisorReport::SourceCompleted(_))));
-        if state == State::PausedByMigration && completed {
+        // One that was paused before its copy is only called paused.
+        let waits = state == State::PausedByMigration || state == State::Paused && self.is_held();
+        if waits && completed {
             return Seen::PostMigrate;
         }
         match rpc.job(domain, false).await {
