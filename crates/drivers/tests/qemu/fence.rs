@@ -8,13 +8,7 @@ use decide::migrate::hypervisor::{
 use decide::units::VmId;
 use rustix::process::Signal;
 
-use crate::hosts::{FAST, Host, files, until};
-
-/// The state of a process in /proc.
-fn state(pid: i32) -> char {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit(") ").next().unwrap().chars().next().unwrap()
-}
+use crate::hosts::{FAST, Host, files, state, until};
 
 /// A VM moved from `a` to `b` as far as the fence.
 async fn fenced(a: &mut Host, b: &mut Host, vm: VmId) {
