@@ -61,7 +61,7 @@ impl Bed for Folders {
             [] => false,
             // It would not answer.
             [pid] if state(pid) == 'T' => false,
-            _ => host.by_hand(vm, "query-status").contains("\"running\""),
+            _ => host.guest_runs(vm),
         }
     }
 

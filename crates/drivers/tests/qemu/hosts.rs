@@ -269,6 +269,13 @@ impl Host {
         }
     }
 
+    /// Whether QEMU itself says that the guest runs.
+    pub(crate) fn guest_runs(&self, vm: VmId) -> bool {
+        let answer = self.by_hand(vm, "query-status");
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        answer["return"]["running"].as_bool().unwrap()
+    }
+
     /// A command by the operator's own connection, past the driver.
     pub(crate) fn by_hand(&self, vm: VmId, command: &str) -> String {
         let socket = self.dir.join(format!("{vm}.sock-operator"));
