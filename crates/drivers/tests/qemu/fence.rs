@@ -35,17 +35,6 @@ async fn a_fenced_copy_obeys_nobody_and_is_discarded_without_hearing_what_was_sa
 }
 
 #[tokio::test]
-async fn a_fenced_copy_that_is_taken_back_runs_on() {
-    let (mut a, mut b, vm) = (Host::start("ft-a"), Host::start("ft-b"), VmId(0x41));
-    fenced(&mut a, &mut b, vm).await;
-    assert_eq!(b.ask(vm, C::DestroyIncoming).await, R::IncomingGone);
-    assert_eq!(a.ask(vm, C::TakeBack(RunState::Running)).await, R::Resumed);
-    assert_eq!(a.looks(vm).await, Seen::Running);
-    assert!(a.guest_runs(vm));
-    assert!(!a.file(vm, "fenced").exists());
-}
-
-#[tokio::test]
 async fn a_restarted_driver_settles_a_fenced_copy_either_way_and_at_once() {
     let (mut a, mut b, vm) = (Host::start("fr-a"), Host::start("fr-b"), VmId(0x42));
     fenced(&mut a, &mut b, vm).await;
