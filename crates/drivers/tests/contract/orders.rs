@@ -111,6 +111,10 @@ pub(crate) async fn what_cannot_be_is_answered_as_often_as_it_is_asked(bed: impl
 
 pub(crate) async fn a_resume_before_the_copy_is_complete_is_refused<T: Bed>(bed: T) {
     let mut two = Two::start(bed).await;
+    two.prepared(RunState::Running).await;
+    two.cannot_be_resumed().await;
+    // And it is still known never to have run there.
+    two.gives_up().await;
     let endpoint = two.prepared(RunState::Running).await;
     two.cannot_be_resumed().await;
     two.copies(A, endpoint).await;
