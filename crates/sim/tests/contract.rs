@@ -1,5 +1,7 @@
 //! The contract of hypervisor drivers, held by the processes that simulated clusters live on.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test that meets the unexpected panics")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::pin;

@@ -108,7 +108,7 @@ impl VmTask {
         self.job_is_over(&rpc, &domain).await?;
         match rpc.state(&domain).await.map_err(|error| error.to_string())? {
             State::PausedByMigration => self.stop_for_good().await,
-            state if self.is_left_paused(state) => self.stop_for_good().await,
+            State::Paused if self.is_left_paused(State::Paused) => self.stop_for_good().await,
             State::Off => Ok(()),
             other @ (State::Running | State::Paused) => Err(format!(
                 "it was complete, and somebody has touched it since ({other:?}): only a person can say which copy counts"
