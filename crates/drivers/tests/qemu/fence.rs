@@ -8,13 +8,7 @@ use decide::migrate::hypervisor::{
 use decide::units::VmId;
 use rustix::process::Signal;
 
-use crate::hosts::{FAST, Host, files, until};
-
-/// The state of a process in /proc.
-fn state(pid: i32) -> char {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit(") ").next().unwrap().chars().next().unwrap()
-}
+use crate::hosts::{FAST, Host, files, state, until};
 
 /// A VM moved from `a` to `b` as far as the fence.
 async fn fenced(a: &mut Host, b: &mut Host, vm: VmId) {
@@ -38,17 +32,6 @@ async fn a_fenced_copy_obeys_nobody_and_is_discarded_without_hearing_what_was_sa
     assert_eq!((state(pid), a.pids()), ('T', vec![pid]));
     assert_eq!(a.ask(vm, C::Discard).await, R::Discarded);
     assert_eq!((files(&a.dir), a.pids()), (vec![], vec![]));
-}
-
-#[tokio::test]
-async fn a_fenced_copy_that_is_taken_back_runs_on() {
-    let (mut a, mut b, vm) = (Host::start("ft-a"), Host::start("ft-b"), VmId(0x41));
-    fenced(&mut a, &mut b, vm).await;
-    assert_eq!(b.ask(vm, C::DestroyIncoming).await, R::IncomingGone);
-    assert_eq!(a.ask(vm, C::TakeBack(RunState::Running)).await, R::Resumed);
-    assert_eq!(a.looks(vm).await, Seen::Running);
-    assert!(a.by_hand(vm, "query-status").contains("\"running\""));
-    assert!(!a.file(vm, "fenced").exists());
 }
 
 #[tokio::test]

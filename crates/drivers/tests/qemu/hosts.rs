@@ -165,12 +165,14 @@ impl Host {
         self.driver().order(MOVE, vm, command);
     }
 
+    /// The next that the driver says.
+    pub(crate) async fn next(&mut self) -> FromHypervisor {
+        let heard = timeout(LONG, self.heard.recv()).await.expect("something is heard");
+        heard.expect("the driver lives")
+    }
+
     async fn hear(&mut self) {
-        match timeout(LONG, self.heard.recv())
-            .await
-            .expect("something is heard")
-            .expect("the driver lives")
-        {
+        match self.next().await {
             FromHypervisor::Report(move_id, _, report) => {
                 assert_eq!(move_id, MOVE);
                 self.reports.push_back(report);
@@ -269,6 +271,13 @@ impl Host {
         }
     }
 
+    /// Whether QEMU itself says that the guest runs.
+    pub(crate) fn guest_runs(&self, vm: VmId) -> bool {
+        let answer = self.by_hand(vm, "query-status");
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        answer["return"]["running"].as_bool().unwrap()
+    }
+
     /// A command by the operator's own connection, past the driver.
     pub(crate) fn by_hand(&self, vm: VmId, command: &str) -> String {
         let socket = self.dir.join(format!("{vm}.sock-operator"));
@@ -352,6 +361,12 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub(crate) fn lives(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}
+
+/// The state of a process in /proc.
+pub(crate) fn state(pid: i32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().chars().next().unwrap()
 }
 
 /// The names in a folder, in order.

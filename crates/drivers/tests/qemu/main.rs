@@ -6,6 +6,9 @@
     reason = "a test that meets the unexpected panics"
 )]
 
+#[path = "../contract/mod.rs"]
+mod cases;
+mod contract;
 mod faults;
 mod fence;
 mod figures;

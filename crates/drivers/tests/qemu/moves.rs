@@ -1,4 +1,4 @@
-//! Moves as they should go, cancels, and what is refused.
+//! What of moves only QEMU has: several connections, taps, and what a target cannot start or a source must not be told.
 
 use std::process::Command;
 
@@ -9,82 +9,28 @@ use decide::migrate::hypervisor::{
 use decide::units::VmId;
 use drivers::hypervisor::Hypervisor;
 
-use crate::hosts::{FAST, Host, SLOW, files, lives};
-
-async fn move_over(
-    a: &mut Host,
-    b: &mut Host,
-    vm: VmId,
-    copy: CopyParameters,
-    run_state: RunState,
-) {
-    let (Seen::Running | Seen::Paused) = a.looks(vm).await else { panic!("not here") };
-    let definition = found_again(a, vm).await;
-    let endpoint = b.prepare(&definition, copy).await;
-    assert_eq!(endpoint.multifd, copy.multifd);
-    assert_eq!(a.ask(vm, C::StartCopy(endpoint, copy)).await, R::PreSwitchover);
-    let R::SourceCompleted(figures) = a.ask(vm, C::SwitchOver).await else {
-        panic!("not completed")
-    };
-    assert!(
-        figures.progress.total.0 >= 64 << 20 && figures.progress.transferred.0 > 0,
-        "{figures:?}"
-    );
-    assert_eq!(b.report().await, R::IncomingCompleted);
-    assert_eq!((a.looks(vm).await, b.looks(vm).await), (Seen::PostMigrate, Seen::IncomingComplete));
-    assert_eq!(a.ask(vm, C::Fence).await, R::Fenced);
-    assert_eq!(b.ask(vm, C::Resume(run_state)).await, R::Resumed);
-    let pid = a.pids()[0];
-    assert_eq!(a.ask(vm, C::Discard).await, R::Discarded);
-    assert!(!lives(pid) && a.pids().is_empty());
-    assert_eq!(files(&a.dir), Vec::<String>::new());
-    assert_eq!((a.driver().watched().len(), b.driver().watched().len()), (0, 1));
-}
-
-/// The definition as a restarted driver finds it.
-async fn found_again(host: &mut Host, vm: VmId) -> decide::migrate::hypervisor::VmDefinition {
-    host.restart();
-    match host.sighting().await {
-        Sighting::Found(definition, _) if definition.vm == vm => *definition,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn a_vm_moves_there_and_back() {
-    let (mut a, mut b, vm) = (Host::start("there-a"), Host::start("there-b"), VmId(0x10));
-    let definition = a.run_and_find(vm, None).await;
-    assert!(definition.needs.machine.starts_with("pc-i440fx-"), "{definition:?}");
-    assert_eq!(
-        (definition.needs.driver.as_str(), definition.needs.accelerator.as_str()),
-        ("qemu", "tcg")
-    );
-    move_over(&mut a, &mut b, vm, FAST, RunState::Running).await;
-    assert_eq!(b.looks(vm).await, Seen::Running);
-    assert_eq!(b.driver().watched()[0].pid.cast_signed(), b.pids()[0]);
-    move_over(&mut b, &mut a, vm, FAST, RunState::Running).await;
-    assert_eq!(a.looks(vm).await, Seen::Running);
-}
+use crate::hosts::{FAST, Host, files};
 
 #[tokio::test]
 async fn a_vm_moves_over_several_connections_where_both_sides_can() {
     let (mut a, mut b, vm) = (Host::start("multi-a"), Host::start("multi-b"), VmId(0x11));
-    a.run_and_find(vm, None).await;
-    move_over(&mut a, &mut b, vm, CopyParameters { multifd: true, ..FAST }, RunState::Running)
-        .await;
-    assert_eq!(b.looks(vm).await, Seen::Running);
-}
-
-#[tokio::test]
-async fn a_vm_that_an_operator_paused_arrives_paused() {
-    let (mut a, mut b, vm) = (Host::start("paused-a"), Host::start("paused-b"), VmId(0x12));
-    a.run_and_find(vm, None).await;
-    a.by_hand(vm, "stop");
-    assert_eq!(a.sighting().await, Sighting::RunStateChanged(vm, RunState::Paused));
-    move_over(&mut a, &mut b, vm, FAST, RunState::Paused).await;
-    assert_eq!(b.looks(vm).await, Seen::Paused);
-    b.by_hand(vm, "cont");
-    assert_eq!(b.sighting().await, Sighting::RunStateChanged(vm, RunState::Running));
+    let copy = CopyParameters { multifd: true, ..FAST };
+    let definition = a.run_and_find(vm, None).await;
+    let needs = &definition.needs;
+    assert!(needs.machine.starts_with("pc-i440fx-"), "{needs:?}");
+    assert_eq!((needs.driver.as_str(), needs.accelerator.as_str()), ("qemu", "tcg"));
+    let endpoint = b.prepare(&definition, copy).await;
+    assert!(endpoint.multifd);
+    assert_eq!(a.ask(vm, C::StartCopy(endpoint, copy)).await, R::PreSwitchover);
+    assert!(matches!(a.ask(vm, C::SwitchOver).await, R::SourceCompleted(_)));
+    assert_eq!(b.report().await, R::IncomingCompleted);
+    assert_eq!(a.ask(vm, C::Fence).await, R::Fenced);
+    assert_eq!(b.ask(vm, C::Resume(RunState::Running)).await, R::Resumed);
+    assert_eq!(a.ask(vm, C::Discard).await, R::Discarded);
+    assert_eq!((a.driver().watched().len(), b.driver().watched().len()), (0, 1));
+    assert_eq!(b.driver().watched()[0].pid.cast_signed(), b.pids()[0]);
+    b.by_hand(vm, "stop");
+    assert_eq!(b.sighting().await, Sighting::RunStateChanged(vm, RunState::Paused));
 }
 
 /// A target's word goes into QEMU's `migrate`, which would also run a program or write a file.
@@ -108,145 +54,6 @@ async fn a_copy_goes_to_a_tcp_address_and_to_nothing_else_that_a_target_names() 
         }
     }
     assert!(!written.exists(), "a target has had something written here");
-}
-
-#[tokio::test]
-async fn a_cancel_in_mid_copy_leaves_the_source_running_and_nothing_at_the_target() {
-    let (mut a, mut b, vm) = (Host::start("cancel-a"), Host::start("cancel-b"), VmId(0x13));
-    let definition = a.run_and_find(vm, None).await;
-    let endpoint = b.prepare(&definition, SLOW).await;
-    a.copy_until_progress(vm, endpoint).await;
-    assert_eq!((a.looks(vm).await, b.looks(vm).await), (Seen::Copying, Seen::Incoming));
-    assert_eq!(
-        a.ask(vm, C::CancelCopy).await,
-        R::CopyFailed("cancelled".to_owned(), Seen::Running)
-    );
-    assert!(a.by_hand(vm, "query-status").contains("\"running\""));
-    // Its source gone, the incoming QEMU ends by itself: that may be heard first.
-    let mut heard = b.ask(vm, C::DestroyIncoming).await;
-    if matches!(heard, R::IncomingFailed(_)) {
-        heard = b.report().await;
-    }
-    assert_eq!(heard, R::IncomingGone);
-    assert!(b.pids().is_empty());
-    assert_eq!(files(&b.dir), Vec::<String>::new());
-    // The same VM can be moved after that.
-    move_over_again(&mut a, &mut b, vm).await;
-}
-
-async fn move_over_again(a: &mut Host, b: &mut Host, vm: VmId) {
-    b.restart();
-    move_over(a, b, vm, FAST, RunState::Running).await;
-    assert_eq!(b.looks(vm).await, Seen::Running);
-}
-
-#[tokio::test]
-async fn a_cancel_at_pre_switchover_lets_the_source_run_on() {
-    let (mut a, mut b, vm) = (Host::start("late-a"), Host::start("late-b"), VmId(0x14));
-    let definition = a.run_and_find(vm, None).await;
-    let endpoint = b.prepare(&definition, FAST).await;
-    assert_eq!(a.ask(vm, C::StartCopy(endpoint, FAST)).await, R::PreSwitchover);
-    assert!(a.by_hand(vm, "query-status").contains("finish-migrate"));
-    assert_eq!(
-        a.ask(vm, C::CancelCopy).await,
-        R::CopyFailed("cancelled".to_owned(), Seen::Running)
-    );
-    assert!(a.by_hand(vm, "query-status").contains("\"running\""));
-}
-
-#[tokio::test]
-async fn an_early_resume_is_refused_and_does_not_arm_the_guest_to_start_by_itself() {
-    let (mut a, mut b, vm) = (Host::start("early-a"), Host::start("early-b"), VmId(0x15));
-    let definition = a.run_and_find(vm, None).await;
-    let endpoint = b.prepare(&definition, FAST).await;
-    assert!(matches!(
-        b.ask(vm, C::Resume(RunState::Running)).await,
-        R::ResumeFailed(_, Seen::Incoming)
-    ));
-    assert_eq!(a.ask(vm, C::StartCopy(endpoint, FAST)).await, R::PreSwitchover);
-    assert!(matches!(
-        b.ask(vm, C::Resume(RunState::Running)).await,
-        R::ResumeFailed(_, Seen::Incoming)
-    ));
-    assert!(matches!(a.ask(vm, C::SwitchOver).await, R::SourceCompleted(_)));
-    assert_eq!(b.report().await, R::IncomingCompleted);
-    assert!(b.by_hand(vm, "query-status").contains("\"paused\""));
-    assert!(b.file(vm, "incoming").exists() && !b.file(vm, "toml").exists(), "it never ran here");
-    assert_eq!(b.ask(vm, C::Resume(RunState::Running)).await, R::Resumed);
-    assert!(
-        !b.file(vm, "incoming").exists() && b.file(vm, "toml").exists(),
-        "it may have run here"
-    );
-}
-
-#[tokio::test]
-async fn an_order_given_twice_is_carried_out_once() {
-    let (mut a, mut b, vm) = (Host::start("twice-a"), Host::start("twice-b"), VmId(0x16));
-    let definition = a.run_and_find(vm, None).await;
-    let endpoint = b.prepare(&definition, FAST).await;
-    let pids = b.pids();
-    assert_eq!(b.prepare(&definition, FAST).await, endpoint);
-    assert_eq!(b.pids(), pids);
-    for _ in 0..2 {
-        a.order(vm, C::StartCopy(endpoint.clone(), FAST));
-    }
-    assert_eq!(a.report().await, R::PreSwitchover);
-    for _ in 0..2 {
-        a.order(vm, C::SwitchOver);
-    }
-    let mut completed = a.report().await;
-    if completed == R::PreSwitchover {
-        // The second StartCopy came after the first was at pre-switchover.
-        completed = a.report().await;
-    }
-    assert!(matches!(completed, R::SourceCompleted(_)), "{completed:?}");
-    assert_eq!(a.ask(vm, C::SwitchOver).await, completed);
-    assert_eq!(a.ask(vm, C::CancelCopy).await, completed, "`completed` has won");
-    assert_eq!(b.report().await, R::IncomingCompleted);
-    for _ in 0..2 {
-        assert_eq!(a.ask(vm, C::Fence).await, R::Fenced);
-    }
-    for _ in 0..2 {
-        assert_eq!(b.ask(vm, C::Resume(RunState::Running)).await, R::Resumed);
-    }
-    for _ in 0..2 {
-        assert_eq!(a.ask(vm, C::Discard).await, R::Discarded);
-    }
-    for _ in 0..2 {
-        assert_eq!(a.ask(vm, C::DestroyIncoming).await, R::IncomingGone, "it never was there");
-    }
-    assert_eq!(b.looks(vm).await, Seen::Running);
-}
-
-#[tokio::test]
-async fn what_runs_is_neither_destroyed_nor_discarded() {
-    let (mut a, mut b, vm) = (Host::start("runs-a"), Host::start("runs-b"), VmId(0x17));
-    a.run_and_find(vm, None).await;
-    assert_eq!(a.ask(vm, C::DestroyIncoming).await, R::Looked(Seen::Running));
-    assert_eq!(a.ask(vm, C::Discard).await, R::Looked(Seen::Running));
-    move_over(&mut a, &mut b, vm, FAST, RunState::Running).await;
-    assert_eq!(b.ask(vm, C::DestroyIncoming).await, R::Looked(Seen::Running));
-    b.by_hand(vm, "stop");
-    assert_eq!(b.ask(vm, C::DestroyIncoming).await, R::Looked(Seen::Paused), "it once ran here");
-    assert_eq!(b.pids().len(), 1);
-}
-
-#[tokio::test]
-async fn a_vm_taken_back_after_the_target_gave_it_up_runs_at_the_source() {
-    let (mut a, mut b, vm) = (Host::start("back-a"), Host::start("back-b"), VmId(0x18));
-    let definition = a.run_and_find(vm, None).await;
-    let endpoint = b.prepare(&definition, FAST).await;
-    assert_eq!(a.ask(vm, C::StartCopy(endpoint, FAST)).await, R::PreSwitchover);
-    assert!(matches!(
-        a.ask(vm, C::TakeBack(RunState::Running)).await,
-        R::ResumeFailed(_, Seen::Copying)
-    ));
-    assert!(matches!(a.ask(vm, C::SwitchOver).await, R::SourceCompleted(_)));
-    assert_eq!(b.report().await, R::IncomingCompleted);
-    assert_eq!(b.ask(vm, C::DestroyIncoming).await, R::IncomingGone);
-    assert!(b.pids().is_empty());
-    assert_eq!(a.ask(vm, C::TakeBack(RunState::Running)).await, R::Resumed);
-    assert_eq!(a.looks(vm).await, Seen::Running);
 }
 
 #[tokio::test]

@@ -156,9 +156,14 @@ impl Bed {
         self.driver().order(MOVE, vm, command);
     }
 
-    async fn hear(&mut self) -> anyhow::Result<()> {
+    /// The next that the driver says.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<FromHypervisor> {
         let heard = timeout(LONG, self.heard.recv()).await.context("nothing is heard")?;
-        match heard.context("the driver has ended")? {
+        heard.context("the driver has ended")
+    }
+
+    async fn hear(&mut self) -> anyhow::Result<()> {
+        match self.next().await? {
             FromHypervisor::Report(move_id, _, report) => {
                 ensure!(move_id == MOVE, "a report of another move");
                 self.reports.push_back(report);

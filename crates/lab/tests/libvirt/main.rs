@@ -2,7 +2,10 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test that meets the unexpected panics")]
 
+#[path = "../../../drivers/tests/contract/mod.rs"]
+mod cases;
 mod connections;
+mod contract;
 mod faults;
 mod fits;
 mod hosts;

@@ -47,6 +47,9 @@ impl VmTask {
             None | Some(State::Off) => self.look_at_idle(&rpc).await,
             Some(_) if self.files.is_incoming() => self.look_at_forgotten("an incoming side").await,
             Some(_) if self.is_fenced() => self.look_at_forgotten("a copy that was left").await,
+            Some(state) if self.is_left_paused(state) => {
+                self.look_at_forgotten("a copy that was left").await
+            }
             // A migration that is not ours; or one whose move has not asked yet since we started.
             Some(State::PausedByMigration) if !self.taken_back => {
                 self.look_at_forgotten("paused by a migration").await

@@ -34,6 +34,8 @@ const GONE_MAX: Duration = Duration::from_secs(5);
 const EVENTS_MAX: usize = 256;
 /// The pause between two looks whether a guest that was let run does.
 const RUN_PAUSE: Duration = Duration::from_millis(1);
+/// The pause between two looks whether libvirt has forgotten a domain whose QEMU ended.
+const FORGET_PAUSE: Duration = Duration::from_millis(5);
 /// Looks in which a VM that has come is told anew: as long as its move is not over, that is passed over.
 const TOLD_AGAIN: u32 = 5;
 
@@ -115,6 +117,11 @@ impl VmTask {
         if definition.name != wanted.name || definition.memory != wanted.memory {
             return Err("its definition speaks of another VM".to_owned());
         }
+        match self.find_process() {
+            Ok(false) => {}
+            Ok(true) => return Err("a QEMU with its UUID runs here already".to_owned()),
+            Err(error) => return Err(format!("/proc cannot be read: {error}")),
+        }
         if self.files.is_incoming() {
             self.end_incoming().await?;
         }
@@ -137,11 +144,7 @@ impl VmTask {
         let wants = Wants::parse(&start.live).map_err(|garbled| garbled.to_string())?;
         let goes_along = wants.missing(&start, &rpc, copy_disks).await?;
         start.movable()?;
-        match self.find_process() {
-            Ok(false) => Ok((start, goes_along)),
-            Ok(true) => Err("a QEMU with its UUID runs here already".to_owned()),
-            Err(error) => Err(format!("/proc cannot be read: {error}")),
-        }
+        Ok((start, goes_along))
     }
 
     async fn bring_up(
@@ -404,8 +407,25 @@ impl VmTask {
             }
             self.process = None;
         }
+        if self.files.is_incoming() {
+            self.forgotten_by_libvirt().await;
+        }
         self.remove_made().await?;
         let mark = &self.files.incoming;
         files::remove(mark).map_err(|error| format!("{}: {error}", mark.display()))
+    }
+
+    /// Waits until libvirt knows its domain no more, which it still does for a moment after QEMU ended by itself: the next incoming side would be
+    /// refused for it. That its process is gone is proven without libvirt, so one that is away or slow is not waited for.
+    async fn forgotten_by_libvirt(&mut self) {
+        let Some(rpc) = self.place.shared() else { return };
+        let forgets = async {
+            while rpc.lookup(self.vm).await.is_ok() {
+                tokio::time::sleep(FORGET_PAUSE).await;
+            }
+        };
+        if timeout(GONE_MAX, forgets).await.is_err() {
+            tracing::warn!(vm = %self.vm, "libvirt still knows of an incoming side whose QEMU has ended");
+        }
     }
 }

@@ -53,6 +53,12 @@ impl VmTask {
         self.held.as_ref().is_some_and(|held| held.rpc.is_open())
     }
 
+    /// Whether it is as a copy left it whose guest had been paused before. Nobody could let it run as long as it was held; from then on
+    /// it is stopped at once.
+    pub(super) fn is_left_paused(&self, state: State) -> bool {
+        state == State::Paused && self.left_paused && (self.held.is_some() || self.unheld)
+    }
+
     /// A copy that libvirt held, and holds no more since that connection or libvirt itself ended, is stopped now; while libvirt is
     /// away it is tried again at each look.
     pub(super) async fn stay_fenced(&mut self) {
@@ -102,6 +108,7 @@ impl VmTask {
         self.job_is_over(&rpc, &domain).await?;
         match rpc.state(&domain).await.map_err(|error| error.to_string())? {
             State::PausedByMigration => self.stop_for_good().await,
+            State::Paused if self.is_left_paused(State::Paused) => self.stop_for_good().await,
             State::Off => Ok(()),
             other @ (State::Running | State::Paused) => Err(format!(
                 "it was complete, and somebody has touched it since ({other:?}): only a person can say which copy counts"
@@ -163,7 +170,7 @@ impl VmTask {
         if self.find_process().map_err(|error| format!("/proc cannot be read: {error}"))? {
             self.end_left().await?;
         }
-        (self.held, self.unheld) = (None, false);
+        (self.held, self.unheld, self.left_paused) = (None, false, false);
         self.process = None;
         self.forget();
         let undefined = match self.reach().await {
@@ -222,7 +229,7 @@ impl VmTask {
 
     pub(super) async fn take_back(&mut self, move_id: MoveId, run_state: RunState) {
         // From here on it may run: no longer a copy that is stopped for good.
-        (self.settled, self.unheld) = (None, false);
+        (self.settled, self.unheld, self.left_paused) = (None, false, false);
         let report = match self.try_take_back(run_state).await {
             Ok(()) => HypervisorReport::Resumed,
             Err(why) => HypervisorReport::ResumeFailed(why, self.look().await),

@@ -39,6 +39,8 @@ pub(super) struct Leaving {
     pub(super) call: Option<Call>,
     /// The connection that it was begun on.
     held: Option<Held>,
+    /// Its guest was paused before: libvirt then does not say that the copy pauses it.
+    was_paused: bool,
     /// The copy is complete, and the guest paused.
     done: bool,
     /// `SwitchOver` was heard, and libvirt could not be asked.
@@ -59,17 +61,36 @@ pub(super) struct Held {
     pub(super) flags: Flags,
 }
 
+/// A copy that has just begun.
+struct Begun {
+    held: Held,
+    call: Call,
+    was_paused: bool,
+}
+
 impl Leaving {
-    fn begun(move_id: MoveId, held: Held, call: Call) -> Leaving {
-        Leaving { call: Some(call), held: Some(held), ..Leaving::found(move_id) }
+    fn begun(move_id: MoveId, Begun { held, call, was_paused }: Begun) -> Leaving {
+        Leaving { call: Some(call), held: Some(held), was_paused, ..Leaving::found(move_id) }
     }
 
     /// A copy of that move that was begun by another driver, nothing known of it yet.
     pub(super) fn found(move_id: MoveId) -> Leaving {
         let figures = CopyFigures::default();
         let (call, held, cancelled) = (None, None, None);
-        let (done, switching, unheard, sent_at) = (false, false, false, Instant::now());
-        Leaving { move_id, call, held, done, switching, cancelled, unheard, figures, sent_at }
+        let (was_paused, done, switching, unheard) = (false, false, false, false);
+        let sent_at = Instant::now();
+        Leaving {
+            move_id,
+            call,
+            held,
+            was_paused,
+            done,
+            switching,
+            cancelled,
+            unheard,
+            figures,
+            sent_at,
+        }
     }
 
     /// By what libvirt holds it, once its copy is complete.
@@ -113,10 +134,10 @@ impl VmTask {
             }
         }
         match self.begin_copy(move_id, &endpoint, copy).await {
-            Ok((held, call)) => {
-                (self.settled, self.taken_back) = (None, false);
+            Ok(begun) => {
+                (self.settled, self.taken_back, self.left_paused) = (None, false, false);
                 self.ask_no_figures();
-                self.following = Following::Out(Leaving::begun(move_id, held, call));
+                self.following = Following::Out(Leaving::begun(move_id, begun));
             }
             Err(why) => {
                 self.put_autostart_back().await;
@@ -133,7 +154,7 @@ impl VmTask {
         move_id: MoveId,
         endpoint: &Endpoint,
         copy: CopyParameters,
-    ) -> Result<(Held, Call), String> {
+    ) -> Result<Begun, String> {
         let text = |error: RpcError| error.to_string();
         if self.files.is_incoming() {
             return Err(
@@ -159,6 +180,7 @@ impl VmTask {
         let goes_along = self.goes_along(&shared, &domain, &listens.disks, copy).await?;
         let named = disks::named(&listens.disks);
         self.mark_copied(move_id, &goes_along)?;
+        let was_paused = shared.state(&domain).await.map_err(text)? == State::Paused;
         let rpc = self.place.connect(None).await?;
         let flags = Flags::new(copy.encrypted, endpoint.multifd)
             .slowing(copy.auto_converge)
@@ -182,7 +204,7 @@ impl VmTask {
         let call = Call::begin(async move {
             rpc.perform(&domain, &parameters, listens.cookie.as_bytes(), flags).await
         });
-        Ok((held, call))
+        Ok(Begun { held, call, was_paused })
     }
 
     /// Those of its disks that the target wants copied along, if that may be.
@@ -412,7 +434,8 @@ impl VmTask {
             return;
         };
         leaving.switching = true;
-        let held = leaving.held.as_ref().is_some_and(|held| held.rpc.is_open());
+        // Of one that was paused before, only as long as libvirt holds it is it known that nobody let it run.
+        let stays = leaving.was_paused && leaving.held.as_ref().is_some_and(|it| it.rpc.is_open());
         // Without the connection that held it somebody may have let it run since.
         let state = match self.reach().await {
             Ok((rpc, domain)) => rpc.state(&domain).await,
@@ -420,8 +443,7 @@ impl VmTask {
         };
         match state {
             Ok(State::PausedByMigration) => self.completed().await,
-            // It was paused before its copy began, and libvirt has let nobody touch it since.
-            Ok(State::Paused) if held => self.completed().await,
+            Ok(State::Paused) if stays => self.completed().await,
             Ok(State::Running | State::Paused) => {
                 self.failed("it completed, but somebody let the guest run here again".into()).await;
             }
@@ -444,7 +466,7 @@ impl VmTask {
         else {
             return;
         };
-        self.held = leaving.held;
+        (self.held, self.left_paused) = (leaving.held, leaving.was_paused);
         let report = HypervisorReport::SourceCompleted(leaving.figures);
         self.settled = Some((leaving.move_id, report.clone()));
         self.report(leaving.move_id, report).await;

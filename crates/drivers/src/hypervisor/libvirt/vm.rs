@@ -118,6 +118,8 @@ pub(super) struct VmTask {
     pub(super) unasked: u32,
     /// Taken back after a copy, paused as it was before: libvirt still calls that paused by a migration.
     pub(super) taken_back: bool,
+    /// It was left by a move, and had been paused before: libvirt does not call that paused by a migration.
+    pub(super) left_paused: bool,
     /// Its definition is to be read again.
     pub(super) stale: bool,
     /// Whether it is started with its host, as last read.
@@ -165,6 +167,7 @@ impl VmTask {
             ended: None,
             unasked: 0,
             taken_back: false,
+            left_paused: false,
             stale: false,
             autostart: false,
             told_again: 0,
@@ -356,9 +359,7 @@ impl VmTask {
     /// What a VM of this host's does.
     async fn look_at_own(&mut self, rpc: &Rpc, domain: &Domain, state: State) -> Seen {
         let completed = matches!(&self.settled, Some((_, HypervisorReport::SourceCompleted(_))));
-        // One that was paused before its copy is only called paused.
-        let waits = state == State::PausedByMigration || state == State::Paused && self.is_held();
-        if waits && completed {
+        if completed && (state == State::PausedByMigration || self.is_left_paused(state)) {
             return Seen::PostMigrate;
         }
         match rpc.job(domain, false).await {
@@ -367,6 +368,8 @@ impl VmTask {
             Err(_) => return Seen::Unknown,
         }
         match state {
+            // A copy that was taken back is a VM of this host's again.
+            State::PausedByMigration if self.taken_back => Seen::Paused,
             State::PausedByMigration => match rpc.job(domain, true).await {
                 Ok(job) if job.leaves => Seen::PostMigrate,
                 // libvirt was started anew since: whether it was complete cannot be known.

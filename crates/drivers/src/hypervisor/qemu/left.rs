@@ -136,7 +136,11 @@ impl VmTask {
         }
         match run_state {
             RunState::Running if !status.executes() => self.let_run().await,
-            RunState::Running | RunState::Paused => Ok(()),
+            RunState::Running => Ok(()),
+            RunState::Paused => {
+                self.taken_back = true;
+                Ok(())
+            }
         }
     }
 

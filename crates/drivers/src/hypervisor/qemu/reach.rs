@@ -135,6 +135,7 @@ impl VmTask {
         let here_before = self.paths.stage() != Stage::Incoming;
         Some(match (status, migration.status()) {
             (Status::Inmigrate, _) => Seen::Incoming,
+            (Status::Postmigrate, _) if self.taken_back => Seen::Paused,
             (Status::Postmigrate, _) => Seen::PostMigrate,
             (_, migration) if here_before && !migration.settled() => Seen::Copying,
             (Status::FinishMigrate, _) => Seen::Copying,

@@ -108,6 +108,7 @@ impl VmTask {
         }
         match self.begin_copy(endpoint, copy).await {
             Ok(handshakes) => {
+                self.taken_back = false;
                 self.following =
                     Following::Out(Leaving { _handshakes: handshakes, ..Leaving::new(move_id) });
                 self.progress.reset();
@@ -132,6 +133,12 @@ impl VmTask {
             )
         })?;
         let (status, migration) = self.settle().await?;
+        if self.taken_back && status == Status::Postmigrate {
+            return Err(
+                "it came back from a move, paused: QEMU moves it again only once it has run since"
+                    .to_owned(),
+            );
+        }
         if self.paths.stage() == Stage::Incoming
             || [Status::Inmigrate, Status::Postmigrate].contains(&status)
         {

@@ -71,6 +71,8 @@ pub(super) struct VmTask {
     pub(super) last_shutdown: Option<String>,
     /// Looks at what a move left here since an order was last heard.
     pub(super) unasked: u32,
+    /// Taken back after a copy, paused as it was before: QEMU still calls that `postmigrate`.
+    pub(super) taken_back: bool,
     pub(super) figures: Figures,
     /// The share that its process was given here.
     pub(super) share: Option<GivenShare>,
@@ -97,6 +99,7 @@ impl VmTask {
             problem: None,
             last_shutdown: None,
             unasked: 0,
+            taken_back: false,
             figures,
             share: None,
         }
