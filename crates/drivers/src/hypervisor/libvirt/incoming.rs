@@ -117,13 +117,11 @@ impl VmTask {
         if definition.name != wanted.name || definition.memory != wanted.memory {
             return Err("its definition speaks of another VM".to_owned());
         }
-        match self.find_process() {
-            Ok(false) => {}
-            Ok(true) => return Err("a QEMU with its UUID runs here already".to_owned()),
-            Err(error) => return Err(format!("/proc cannot be read: {error}")),
-        }
-        if self.files.is_incoming() {
-            self.end_incoming().await?;
+        let runs = self.find_process().map_err(|error| format!("/proc cannot be read: {error}"))?;
+        match (self.files.is_incoming(), runs) {
+            (true, true) => return Err("it is coming here by another move already".to_owned()),
+            (true, false) => self.end_incoming().await?,
+            (false, _) => {}
         }
         let rpc = self.place.connected_soon().await.ok_or("libvirt cannot be reached here")?;
         let domains = rpc.domains().await.map_err(|error| error.to_string())?;
@@ -140,6 +138,9 @@ impl VmTask {
         }
         if domains.iter().any(|domain| domain.name == wanted.name) {
             return Err(format!("another domain here is named {:?}", wanted.name));
+        }
+        if runs {
+            return Err("a QEMU with its UUID runs here already".to_owned());
         }
         let wants = Wants::parse(&start.live).map_err(|garbled| garbled.to_string())?;
         let goes_along = wants.missing(&start, &rpc, copy_disks).await?;

@@ -142,8 +142,11 @@ impl VmTask {
             Err(why) => {
                 self.put_autostart_back().await;
                 let report = HypervisorReport::CopyFailed(why, self.look().await);
-                // A cancel that comes late must not find, and cancel, what somebody else has libvirt do.
-                self.settled = Some((move_id, report.clone()));
+                // A cancel that comes late must not find, and cancel, what somebody else has libvirt do. What another move has settled counts
+                // on.
+                if !matches!(self.settled, Some((_, HypervisorReport::SourceCompleted(_)))) {
+                    self.settled = Some((move_id, report.clone()));
+                }
                 self.report(move_id, report).await;
             }
         }
