@@ -81,7 +81,7 @@ impl History {
 
     /// The newest sample.
     pub fn newest(&self) -> Option<Sample> {
-        self.seconds.iter().next_back().map(|(_, sample)| sample)
+        self.seconds.newest().map(|(_, sample)| sample)
     }
 
     /// The samples of the newest ten minutes, oldest first.

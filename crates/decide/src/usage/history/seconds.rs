@@ -20,19 +20,71 @@ const EXACT: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seconds {
     older: VecDeque<(Time, Codes)>,
-    exact: VecDeque<(Time, Sample)>,
+    exact: Exact,
+}
+
+/// Samples as they were read. Most VMs do the same for long, and with many VMs it is memory that a reading waits for: so
+/// what came several times in a row is there once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Exact {
+    at: VecDeque<Time>,
+    /// How often each came in a row: as many as there are times.
+    runs: VecDeque<(Sample, usize)>,
+}
+
+impl Exact {
+    fn len(&self) -> usize {
+        self.at.len()
+    }
+
+    fn newest(&self) -> Option<(Time, Sample)> {
+        Some((*self.at.back()?, self.runs.back()?.0))
+    }
+
+    fn push(&mut self, now: Time, sample: Sample) {
+        self.at.push_back(now);
+        match self.runs.back_mut() {
+            Some((same, times)) if *same == sample => *times += 1,
+            Some(_) | None => self.runs.push_back((sample, 1)),
+        }
+    }
+
+    fn pop(&mut self) -> Option<(Time, Sample)> {
+        let (sample, times) = self.runs.front_mut()?;
+        let oldest = (self.at.pop_front()?, *sample);
+        *times -= 1;
+        if *times == 0 {
+            self.runs.pop_front();
+        }
+        Some(oldest)
+    }
+
+    fn iter(&self) -> impl DoubleEndedIterator<Item = (Time, Sample)> {
+        self.at.iter().enumerate().map(|(place, at)| (*at, self.sample(place)))
+    }
+
+    /// The sample at a place below `len`, sought from the newest on.
+    fn sample(&self, place: usize) -> Sample {
+        let mut before = self.len();
+        let mut from_newest = self.runs.iter().rev();
+        let run = from_newest.find(|(_, times)| {
+            before -= times;
+            before <= place
+        });
+        run.map(|(sample, _)| *sample).unwrap_or_default()
+    }
 }
 
 impl Seconds {
     /// Adds the newest, unless it is not newer than the last; whether it was added.
     pub(super) fn push(&mut self, now: Time, sample: Sample) -> bool {
-        if self.exact.back().is_some_and(|(last, _)| *last >= now) {
+        if self.exact.at.back().is_some_and(|last| *last >= now) {
             return false;
         }
         if self.exact.len() == EXACT {
             self.make_older();
         }
-        self.exact.push_back((now, sample));
+        self.exact.push(now, sample);
         true
     }
 
@@ -44,7 +96,7 @@ impl Seconds {
             // All of it at once: pages that were never written to take no memory, and nothing is copied to where there is more.
             self.older.reserve_exact(SAMPLES_MAX - EXACT - self.older.len());
         }
-        self.older.extend(self.exact.pop_front().map(|(at, sample)| (at, encoded(&sample))));
+        self.older.extend(self.exact.pop().map(|(at, sample)| (at, encoded(&sample))));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -54,7 +106,11 @@ impl Seconds {
     /// Oldest first.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (Time, Sample)> {
         let older = self.older.iter().map(|(at, codes)| (*at, decoded(codes)));
-        older.chain(self.exact.iter().copied())
+        older.chain(self.exact.iter())
+    }
+
+    pub(super) fn newest(&self) -> Option<(Time, Sample)> {
+        self.exact.newest()
     }
 
     pub(super) fn aged(&self, now: Time) -> Vec<Aged> {
