@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Forecast, Past, SLOTS, forecast};
 use crate::units::{BitsPerSec, MilliCores, PacketsPerSec, Time};
-use crate::usage::history::quarters::{CodedLoad, Quarter};
 use crate::usage::history::History;
+use crate::usage::history::quarters::{CodedLoad, Quarter};
 use crate::usage::load::Load;
 
 /// Five minutes, and the quarter that three of them make.

@@ -16,6 +16,7 @@ pub mod code;
 pub mod levels;
 pub mod past;
 pub mod quarters;
+mod runs;
 pub mod sample;
 mod seconds;
 
