@@ -117,7 +117,11 @@ mod tests {
         assert_eq!(back.vm, VmId(1), "as much memory, little to do");
         let gain = alone.minus(all).minus(cost::of_copy(vm.memory));
         assert!(gain > Cost::percent(5), "{gain}");
-        assert!(there < all && most(&busy, idle.highest, idle.capacity, vm) > gain);
+        let before = cost::of_each(busy.lowest, busy.capacity);
+        let relief = relief_of_each(&busy, before, vm);
+        let at_idle = cost::of_each(idle.highest, idle.capacity);
+        let most = most(relief, (idle.highest, idle.capacity), at_idle, vm);
+        assert!(there < all && most > gain);
     }
 
     /// What both pay after less what both paid before, by the loads as they are.
