@@ -10,7 +10,36 @@ use crate::units::{Mib, MilliCores, MoveId, Time, VmId};
 use crate::usage::DEMAND_WINDOW;
 use crate::usage::load::Load;
 
+/// What VMs here ask at the instant of a reading: all that is made of it asks again and again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Demands {
+    at: Option<Time>,
+    /// By VM.
+    of: Vec<(VmId, Load)>,
+}
+
+impl Demands {
+    /// Something may have changed.
+    pub(super) fn forget(&mut self) {
+        self.at = None;
+    }
+
+    fn of(&self, now: Time, vm: VmId) -> Option<Load> {
+        self.at.filter(|at| *at == now)?;
+        let place = self.of.binary_search_by_key(&vm, |(vm, _)| *vm).ok()?;
+        Some(self.of[place].1)
+    }
+}
+
 impl Host {
+    /// Reckons what each VM here asks, which holds until the next event.
+    pub(super) fn reckon_demands(&mut self, now: Time) {
+        let mut of = std::mem::take(&mut self.demands.of);
+        of.clear();
+        of.extend(self.vms.keys().map(|vm| (*vm, self.demand_anew(now, *vm))));
+        self.demands = Demands { at: Some(now), of };
+    }
+
     /// What all VMs here ask together, those leaving included.
     pub(super) fn demand_of_vms(&self, now: Time) -> Load {
         self.vms.keys().fold(Load::default(), |sum, vm| sum.plus(self.demand(now, *vm)))
@@ -18,6 +47,16 @@ impl Host {
 
     /// What one VM asks of this host.
     pub fn demand(&self, now: Time, vm: VmId) -> Load {
+        match self.demands.of(now, vm) {
+            Some(demand) => {
+                debug_assert_eq!(demand, self.demand_anew(now, vm), "it changed within a reading");
+                demand
+            }
+            None => self.demand_anew(now, vm),
+        }
+    }
+
+    fn demand_anew(&self, now: Time, vm: VmId) -> Load {
         let memory = self.vms.get(&vm).map_or(Mib(0), |vm| vm.definition.memory);
         // What makes the host hot has lasted for its window: a longer look back would see the calm before.
         self.usage.demand(now, vm, memory, self.settings.hot.window)

@@ -70,6 +70,7 @@ pub use events::{Action, Ask, Event, Start};
 use exchange::Agreed;
 use foreign::Comings;
 use incoming::Incoming;
+use loads::Demands;
 use others::Others;
 use outgoing::Outgoing;
 use pay_back::PayBacks;
@@ -116,6 +117,7 @@ pub struct Host {
     started: Time,
     membership: Membership,
     usage: Usage,
+    demands: Demands,
     hot: HotWatch,
     /// All that the journal knows of VMs, those that are elsewhere too.
     records: BTreeMap<VmId, VmRecord>,
@@ -220,6 +222,7 @@ impl Host {
             started: now,
             membership: Membership::new(me, start.seed, now),
             usage: Usage::default(),
+            demands: Demands::default(),
             hot: HotWatch::default(),
             records: start.vms,
             vms: BTreeMap::new(),
@@ -273,6 +276,7 @@ impl Host {
 
     /// Takes one event at `now`; what is to be done is added to `actions`.
     pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+        self.demands.forget();
         self.expire(now, actions);
         match event {
             Event::Tick => {}

@@ -234,7 +234,7 @@ impl Host {
     /// Whether a VM may be evened out to that host.
     pub(super) fn may_even_out(&self, vm: VmId, host: HostId) -> bool {
         let rules = &self.vms[&vm].rules;
-        if *rules == VmRules::default() {
+        if rules.is_empty() {
             return true;
         }
         let Some(view) = self.membership.view(host) else { return false };
@@ -449,9 +449,8 @@ impl Host {
             let promised = self.promised(None).map(|(vm, _)| vm);
             !goes.chain(promised).any(|going| going == *vm) && !self.ahead.has(*vm)
         };
-        let free = VmRules::default();
         let owned = self.vms.iter().filter(|(vm, here)| {
-            here.rules != free && here.record.ownership == Ownership::Owner && stays(vm)
+            !here.rules.is_empty() && here.record.ownership == Ownership::Owner && stays(vm)
         });
         let mut all: Vec<(&VmId, &Vm)> = owned.collect();
         // Of VMs that keep each other away, one stays: one that may not leave, else the lowest.

@@ -16,6 +16,7 @@ impl Host {
         if !kept.is_empty() {
             actions.push(Action::Keep(kept));
         }
+        self.reckon_demands(now);
         let load = self.demand_of_vms(now);
         let hot = self.settings.hot_as_it_counts();
         self.hot.observe(now, &hot, self.usage.host(), load, self.usage.capacity());

@@ -64,17 +64,25 @@ pub fn cheapest(
     judged.min_by_key(|(candidate, _, all)| (*all, candidate.vm))
 }
 
-/// The most that an exchange could gain by which this VM goes to that host, the copies not counted: each resource for itself,
-/// since what comes back may make up for the others.
-pub fn most(source: &Side, load: Load, capacity: Capacity, vm: Load) -> Cost {
-    let before = cost::of_each(source.lowest, source.capacity);
+/// The most that an exchange could gain by which `vm` goes to a host, the copies not counted: each resource for itself, since
+/// what comes back may make up for the others. `relief`: what the source is rid of; `there`: what the host's load costs it.
+pub fn most(
+    relief: [Cost; 4],
+    (load, capacity): (Load, Capacity),
+    there: [Cost; 4],
+    vm: Load,
+) -> Cost {
+    let with_it = cost::of_each(load.plus(vm), capacity);
+    let each = relief.into_iter().zip(with_it).zip(there);
+    let gain =
+        each.map(|((relief, with_it), there)| relief.minus(with_it.minus(there)).max(Cost(0)));
+    gain.fold(Cost(0), Cost::plus)
+}
+
+/// What the source would be rid of without `vm`, each resource for itself; `before`: what its lowest load costs it.
+pub fn relief_of_each(source: &Side, before: [Cost; 4], vm: Load) -> [Cost; 4] {
     let after = cost::of_each(source.lowest.minus(vm), source.capacity);
-    let (there, with_it) = (cost::of_each(load, capacity), cost::of_each(load.plus(vm), capacity));
-    let gain = |resource: usize| {
-        let relief = before[resource].minus(after[resource]);
-        relief.minus(with_it[resource].minus(there[resource])).max(Cost(0))
-    };
-    (0..before.len()).map(gain).fold(Cost(0), Cost::plus)
+    std::array::from_fn(|resource| before[resource].minus(after[resource]))
 }
 
 #[cfg(test)]
@@ -109,7 +117,11 @@ mod tests {
         assert_eq!(back.vm, VmId(1), "as much memory, little to do");
         let gain = alone.minus(all).minus(cost::of_copy(vm.memory));
         assert!(gain > Cost::percent(5), "{gain}");
-        assert!(there < all && most(&busy, idle.highest, idle.capacity, vm) > gain);
+        let before = cost::of_each(busy.lowest, busy.capacity);
+        let relief = relief_of_each(&busy, before, vm);
+        let at_idle = cost::of_each(idle.highest, idle.capacity);
+        let most = most(relief, (idle.highest, idle.capacity), at_idle, vm);
+        assert!(there < all && most > gain);
     }
 
     /// What both pay after less what both paid before, by the loads as they are.

@@ -51,10 +51,13 @@ pub fn ranked(
     mean: Mean,
     (places, may): (&[Place], &dyn Fn(VmId, HostId) -> bool),
 ) -> Vec<Pair> {
+    // What hosts cost as they are is reckoned once for all VMs.
+    let before = |place: &Place| cost::of_load(place.load, place.capacity);
+    let places: Vec<(Place, Cost)> = places.iter().map(|place| (*place, before(place))).collect();
     let mut pairs: Vec<Pair> = candidates
         .iter()
         .filter_map(|candidate| {
-            pair(Offer::of(*candidate, lowest, capacity), margin, mean, (places, may))
+            pair(Offer::of(*candidate, lowest, capacity), margin, mean, (&places, may))
         })
         .collect();
     pairs.sort_by(|a, b| {
@@ -70,7 +73,7 @@ fn pair(
     offer: Offer,
     margin: Cost,
     mean: Mean,
-    (places, may): (&[Place], &dyn Fn(VmId, HostId) -> bool),
+    (places, may): (&[(Place, Cost)], &dyn Fn(VmId, HostId) -> bool),
 ) -> Option<Pair> {
     let useful = offer.useful_max(margin);
     if useful <= Cost(0) {
@@ -78,9 +81,12 @@ fn pair(
     }
     let Candidate { vm, demand, memory, .. } = offer.candidate;
     let size = super::admission::size_with_overhead(memory);
-    let fitting = places.iter().filter(|place| place.room >= size);
+    let fitting = places.iter().filter(|(place, _)| place.room >= size);
     let mut found: Vec<(Cost, Cost, HostId)> = fitting
-        .map(|place| (cost::of_arrival(place.load, demand, place.capacity), place))
+        .map(|(place, before)| {
+            let with_it = cost::of_load(place.load.plus(demand), place.capacity);
+            (with_it.minus(*before), place)
+        })
         .filter(|(there, place)| *there <= useful && may(vm, place.host))
         .map(|(there, place)| {
             let over = mean.overshoot(place.load.plus(demand), place.capacity);
@@ -103,15 +109,24 @@ pub fn exchanged(
     margin: Cost,
     (places, may): (&[Place], &dyn Fn(VmId, HostId) -> bool),
 ) -> Option<(Offer, Vec<HostId>)> {
+    // Of each host, and of this one, once for all VMs.
+    let before = cost::of_each(own.lowest, own.capacity);
+    let there = |place: &Place| cost::of_each(place.load, place.capacity);
+    let places: Vec<(&Place, [Cost; 4])> =
+        places.iter().map(|place| (place, there(place))).collect();
     let judged = candidates.iter().filter_map(|candidate| {
         let Candidate { vm, demand, memory, .. } = *candidate;
         let offer = Offer::of(*candidate, own.lowest, own.capacity);
+        let relief = exchange::relief_of_each(own, before, demand);
         let paid = offer.price().plus(offer.copy).plus(margin);
         let size = super::admission::size_with_overhead(memory);
-        let fitting = places.iter().filter(|place| place.room >= size && may(vm, place.host));
+        let fitting = places.iter().filter(|(place, _)| place.room >= size);
         let mut hosts: Vec<(Cost, HostId)> = fitting
-            .map(|place| (exchange::most(own, place.load, place.capacity, demand), place.host))
-            .filter(|(most, _)| *most > paid)
+            .map(|(place, there)| {
+                let host = (place.load, place.capacity);
+                (exchange::most(relief, host, *there, demand), place.host)
+            })
+            .filter(|(most, host)| *most > paid && may(vm, *host))
             .collect();
         hosts.sort_unstable_by_key(|(most, host)| (Reverse(*most), *host));
         let best = hosts.first()?.0;

@@ -176,6 +176,7 @@ fn build(cluster: &Cluster, options: &Options) -> World {
     add_rules(&mut settings.rules, cluster);
     let mut world = World::new(options.seed, settings);
     world.read_every = ROUND;
+    world.traced = false;
     world.views_every = Some(views_every(cluster.nodes.len()));
     let mut sites = BTreeMap::new();
     for (n, node) in cluster.nodes.iter().enumerate() {

@@ -147,8 +147,10 @@ pub struct World {
     pub faults: Faults,
     /// The event logs of all hosts' last lives, as their agents would record them, if wanted.
     pub logs: Option<BTreeMap<u16, Vec<Line>>>,
-    /// Hash of every action of every host, in order.
+    /// Hash of every action of every host, in order, if it is wanted.
     pub trace: Trace,
+    /// Whether it is.
+    pub traced: bool,
     /// Events so far.
     pub events: u64,
     /// For all that is drawn, but faults.
@@ -215,6 +217,7 @@ impl World {
             faults: Faults::new(seed),
             logs: None,
             trace: Trace::default(),
+            traced: true,
             events: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
             coming: Queue::default(),
@@ -355,10 +358,14 @@ impl World {
     }
 
     fn perform(&mut self, at: u16, actions: &mut Vec<Action>) {
-        self.trace.write_u64(u64::from(at));
-        self.trace.write_u64(self.now.0);
+        if self.traced {
+            self.trace.write_u64(u64::from(at));
+            self.trace.write_u64(self.now.0);
+        }
         for action in actions.drain(..) {
-            action.hash(&mut self.trace);
+            if self.traced {
+                action.hash(&mut self.trace);
+            }
             self.strike_at(at, &action);
             match action {
                 Action::Send { to, message, .. } => {

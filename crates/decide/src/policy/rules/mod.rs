@@ -243,6 +243,16 @@ impl Rules {
 }
 
 impl VmRules {
+    /// Whether nothing at all is demanded: what is asked of every VM and host at every look.
+    pub fn is_empty(&self) -> bool {
+        let VmRules { affinity, anti_affinity, must, should, excluded, hours, .. } = self;
+        let VmRules { priority, downtime, auto_converge, rest, .. } = self;
+        let places = affinity.is_empty() && anti_affinity.is_empty();
+        let places = places && must.is_empty() && should.is_empty();
+        let times = excluded.is_empty() && hours.is_empty() && rest.is_none();
+        places && times && *priority == 0 && downtime.is_none() && !auto_converge
+    }
+
     /// The groups of one kind.
     pub fn groups(&self, kind: Kind) -> &BTreeSet<String> {
         match kind {

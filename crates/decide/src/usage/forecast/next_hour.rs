@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Forecast, Past, SLOTS, forecast};
 use crate::units::{BitsPerSec, MilliCores, PacketsPerSec, Time};
+use crate::usage::history::History;
 use crate::usage::history::quarters::{CodedLoad, Quarter};
-use crate::usage::history::{History, Sample};
 use crate::usage::load::Load;
 
 /// Five minutes, and the quarter that three of them make.
@@ -24,12 +24,13 @@ pub struct NextHour {
 /// Forecasts each resource for itself. `None` before a quarter of an hour is known: until then what was measured last tells more.
 pub fn next_hour(now: Time, history: &History) -> Option<NextHour> {
     history.quarters().iter().find_map(|(_, quarter)| quarter)?;
-    let of = |sample: fn(&Sample) -> u64, quarter: fn(&CodedLoad) -> u64| {
-        one(now, history, sample, quarter).unwrap_or_default()
+    let slots = Slots::of(now, history);
+    let of = |resource: usize, quarter: fn(&CodedLoad) -> u64| {
+        one(now, history, slots.means(resource), quarter).unwrap_or_default()
     };
-    let cpu = of(|sample| sample.wanted_cpu().0, |load| load.cpu.value());
-    let bits = of(|sample| sample.bits().0, |load| load.bits.value());
-    let packets = of(|sample| sample.packets().0, |load| load.packets.value());
+    let cpu = of(0, |load| load.cpu.value());
+    let bits = of(1, |load| load.bits.value());
+    let packets = of(2, |load| load.packets.value());
     let load = |figure: fn(&Forecast) -> f64| Load {
         cpu: MilliCores(whole(figure(&cpu))),
         bits: BitsPerSec(whole(figure(&bits))),
@@ -39,10 +40,34 @@ pub fn next_hour(now: Time, history: &History) -> Option<NextHour> {
     Some(NextHour { mean: load(|forecast| forecast.mean), peak: load(|forecast| forecast.peak) })
 }
 
+/// The newest five minutes and those before: of each how many samples, and the sums of processors, bits and packets.
+#[derive(Default)]
+struct Slots([(f64, [f64; 3]); 2]);
+
+impl Slots {
+    fn of(now: Time, history: &History) -> Slots {
+        let mut slots = Slots::default();
+        for (at, sample) in history.seconds().rev() {
+            let age = now.since(at);
+            let Some(slot) = [SLOT, SLOT * 2].iter().position(|end| age < *end) else { break };
+            let (n, sums) = &mut slots.0[slot];
+            *n += 1.0;
+            let values = [sample.wanted_cpu().0, sample.bits().0, sample.packets().0];
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += as_f64(value));
+        }
+        slots
+    }
+
+    /// In the newest and the one before, where something was measured.
+    fn means(&self, resource: usize) -> [Option<f64>; 2] {
+        self.0.map(|(n, sums)| (n > 0.0).then(|| sums[resource] / n))
+    }
+}
+
 fn one(
     now: Time,
     history: &History,
-    sample: fn(&Sample) -> u64,
+    [newest, before]: [Option<f64>; 2],
     quarter: fn(&CodedLoad) -> u64,
 ) -> Option<Forecast> {
     let mean = |quarter_of: &Quarter| as_f64(quarter(&quarter_of.mean));
@@ -52,18 +77,8 @@ fn one(
     let start = history.quarters().start().0 / QUARTER_US;
     let over = usize::try_from((now.0 / QUARTER_US).saturating_sub(start)).unwrap_or(usize::MAX);
     quarters.resize(over.min(quarters.len() + super::QUARTERS_MAX), None);
-    let of_slot = |newest: Duration| {
-        let within = history.seconds().rev().map(|(at, second)| (now.since(at), second));
-        let within = within.skip_while(|(age, _)| *age < newest);
-        let within = within.take_while(|(age, _)| *age < newest + SLOT);
-        let (sum, n) = within
-            .fold((0.0, 0.0), |(sum, n), (_, second)| (sum + as_f64(sample(&second)), n + 1.0));
-        (n > 0.0).then(|| sum / n)
-    };
     let open = usize::try_from(now.0 % QUARTER_US * SLOTS as u64 / QUARTER_US).unwrap_or(0);
-    let past =
-        Past { quarters: &quarters, now: of_slot(Duration::ZERO), before: of_slot(SLOT), open };
-    forecast(past)
+    forecast(Past { quarters: &quarters, now: newest, before, open })
 }
 
 #[expect(

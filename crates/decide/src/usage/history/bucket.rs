@@ -155,12 +155,12 @@ impl Bucket {
         self.count == 0
     }
 
-    /// Counts one sample.
-    pub fn add(&mut self, sample: &Sample) {
+    /// Counts a sample that came so often.
+    pub fn add(&mut self, sample: &Sample, times: u64) {
         for (metric, value) in sample.values().into_iter().enumerate() {
-            self.add_value(metric, value, 1);
+            self.add_value(metric, value, times);
         }
-        self.count += 1;
+        self.count += times;
     }
 
     /// Counts what the other has counted.
@@ -199,14 +199,6 @@ impl Bucket {
         }
     }
 
-    /// Makes it empty.
-    pub fn clear(&mut self) {
-        for (series, _) in self.series.iter_mut().zip(self.varied).filter(|(_, varied)| *varied) {
-            *series = Series::EMPTY;
-        }
-        (self.count, self.varied, self.only) = (0, [false; METRICS], [0; METRICS]);
-    }
-
     /// What is kept of it; `None` of an empty one.
     pub fn stats(&self) -> Option<Stats> {
         (!self.is_empty()).then(|| Stats(std::array::from_fn(|metric| self.stat(metric))))
@@ -216,8 +208,7 @@ impl Bucket {
         if self.varied[metric] {
             return self.series[metric].stat(self.count);
         }
-        let all = Code::of(self.only[metric]);
-        Stat { min: all, mean: all, max: all, p95: all }
+        Stat::steady(self.only[metric])
     }
 }
 
@@ -235,6 +226,11 @@ pub struct Stat {
 }
 
 impl Stat {
+    fn steady(value: u64) -> Stat {
+        let all = Code::of(value);
+        Stat { min: all, mean: all, max: all, p95: all }
+    }
+
     /// Whether the four can be of one span.
     pub fn holds(&self) -> bool {
         self.min <= self.mean
@@ -249,6 +245,11 @@ impl Stat {
 pub struct Stats(pub [Stat; METRICS]);
 
 impl Stats {
+    /// Of a span in which nothing but this was seen.
+    pub fn steady(sample: &Sample) -> Stats {
+        Stats(sample.values().map(Stat::steady))
+    }
+
     /// That metric's.
     pub fn of(&self, metric: Metric) -> Stat {
         self.0[metric.index()]
@@ -282,7 +283,7 @@ mod tests {
     fn cpu(values: &[u64]) -> Bucket {
         let mut bucket = Bucket::default();
         for value in values {
-            bucket.add(&Sample::of([*value, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+            bucket.add(&Sample::of([*value, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 1);
         }
         bucket
     }
@@ -294,9 +295,6 @@ mod tests {
         assert_eq!([stat.min, stat.mean, stat.max].map(Code::value), [1, 50, 100]);
         assert!(stat.p95.value().abs_diff(95) <= 4, "{stat:?}");
         assert_eq!(cpu(&[]).stats(), None);
-        let mut cleared = cpu(&values);
-        cleared.clear();
-        assert_eq!(cleared, Bucket::default());
         let steady = cpu(&[77; 10]).stats().unwrap().of(Metric::Cpu);
         assert_eq!([steady.min, steady.mean, steady.max, steady.p95].map(Code::value), [77; 4]);
     }
@@ -330,8 +328,6 @@ mod tests {
             values.iter().for_each(|value| plain.add(*value, 1));
             let stat = sum.stats().map(|stats| stats.of(Metric::Cpu));
             prop_assert_eq!(stat, (!values.is_empty()).then(|| plain.stat(sum.count)));
-            sum.clear();
-            prop_assert_eq!(sum, Bucket::default());
         }
 
         #[test]

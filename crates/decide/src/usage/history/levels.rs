@@ -69,8 +69,13 @@ pub struct Closed {
 }
 
 /// The spans that are not over.
+///
+/// Most VMs do the same for long: until a span has seen something else, the sample and how often it came say all. With many
+/// VMs it is memory that a reading waits for, so what says all lies close together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Levels {
+    /// The newest sample.
+    steady: Sample,
     open: [Open; Level::ALL.len()],
 }
 
@@ -78,7 +83,41 @@ pub(super) struct Levels {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Open {
     start: Time,
-    bucket: Bucket,
+    /// How often the newest sample came, and nothing else.
+    times: u64,
+    /// What came, once something else did: `times` is then zero.
+    varied: Option<Box<Bucket>>,
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.times == 0 && self.varied.is_none()
+    }
+
+    /// Something else than `steady` comes: what there was so far goes where it is added to.
+    fn vary(&mut self, steady: &Sample) -> &mut Bucket {
+        let times = std::mem::take(&mut self.times);
+        self.varied.get_or_insert_with(|| {
+            let mut bucket = Box::<Bucket>::default();
+            bucket.add(steady, times);
+            bucket
+        })
+    }
+
+    /// Counts what the span below has counted, which began in this one.
+    fn merge(&mut self, start: Time, below: &Open, steady: &Sample) {
+        self.start = start;
+        match (&mut self.varied, &below.varied) {
+            (None, None) => self.times += below.times,
+            (Some(bucket), None) => bucket.add(steady, below.times),
+            (_, Some(other)) => self.vary(steady).merge(other),
+        }
+    }
+
+    fn stats(&self, steady: &Sample) -> Stats {
+        let varied = self.varied.as_ref().and_then(|bucket| bucket.stats());
+        varied.unwrap_or_else(|| Stats::steady(steady))
+    }
 }
 
 impl Levels {
@@ -88,32 +127,45 @@ impl Levels {
         if self.open[0].start != start {
             self.close(now, closed);
         }
-        self.open[0].start = start;
-        self.open[0].bucket.add(sample);
+        let Levels { steady, open } = self;
+        if steady != sample {
+            for open in open.iter_mut().filter(|open| open.times > 0) {
+                open.vary(steady);
+            }
+            *steady = *sample;
+        }
+        let newest = &mut open[0];
+        newest.start = start;
+        match &mut newest.varied {
+            Some(bucket) => bucket.add(sample, 1),
+            None => newest.times += 1,
+        }
     }
 
     /// Closes what is over at `now`, from the shortest level on, so that each has all of the one below.
     fn close(&mut self, now: Time, closed: &mut Vec<Closed>) {
+        let Levels { steady, open } = self;
         for (index, level) in Level::ALL.into_iter().enumerate() {
-            let (upto, longer) = self.open.split_at_mut(index + 1);
-            let Open { start, bucket } = &mut upto[index];
-            if bucket.is_empty() || *start == level.start(now) {
+            let (upto, longer) = open.split_at_mut(index + 1);
+            let over = &mut upto[index];
+            if over.is_empty() || over.start == level.start(now) {
                 continue;
             }
             if let (Some(above), Some(open)) = (Level::ALL.get(index + 1), longer.first_mut()) {
                 // All of what is open there is of the same span: else it would have been closed before this one began.
-                open.start = above.start(*start);
-                open.bucket.merge(bucket);
+                open.merge(above.start(over.start), over, steady);
             }
-            closed.extend(bucket.stats().map(|stats| Closed { level, start: *start, stats }));
-            *start = Time::default();
-            bucket.clear();
+            closed.push(Closed { level, start: over.start, stats: over.stats(steady) });
+            *over = Open::default();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::usage::history::sample::Metric;
 
@@ -142,6 +194,28 @@ mod tests {
             let mean = first + (last - 1) / 2;
             assert!(cpu.mean.value().abs_diff(mean) <= mean / 128 + 1, "{one:?}");
             assert!(cpu.min.value().abs_diff(first) <= first / 128 + 1, "{one:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_span_has_what_was_seen_in_it_however_often_that_changed(
+            values in vec((0u64..3, 1u64..9), 1..200),
+        ) {
+            let mut levels = Levels::default();
+            let (mut closed, mut seen) = (Vec::new(), Vec::new());
+            let mut second = 0;
+            for (cpu, later) in values {
+                second += later;
+                levels.push(Time(second * 1_000_000), &sample(cpu), &mut closed);
+                seen.push((Time(second * 1_000_000), cpu));
+            }
+            for one in closed {
+                let mut bucket = Bucket::default();
+                let within = seen.iter().filter(|(at, _)| one.level.start(*at) == one.start);
+                within.for_each(|(_, cpu)| bucket.add(&sample(*cpu), 1));
+                prop_assert_eq!(Some(one.stats), bucket.stats());
+            }
         }
     }
 

@@ -16,6 +16,7 @@ pub mod code;
 pub mod levels;
 pub mod past;
 pub mod quarters;
+mod runs;
 pub mod sample;
 mod seconds;
 
@@ -81,7 +82,7 @@ impl History {
 
     /// The newest sample.
     pub fn newest(&self) -> Option<Sample> {
-        self.seconds.iter().next_back().map(|(_, sample)| sample)
+        self.seconds.newest().map(|(_, sample)| sample)
     }
 
     /// The samples of the newest ten minutes, oldest first.

@@ -3,11 +3,12 @@
 //! **Invariant:** at most [`SAMPLES_MAX`] samples, in order of time; the newest [`EXACT`] as they were read, since demand is
 //! made of them, the older ones to one percent.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
 
 use super::BadHistory;
 use super::aged::AGE_MAX;
 use super::code::{Codes, decoded, encoded};
+use super::runs::{self, Runs};
 use super::sample::{Aged, Sample};
 use crate::units::Time;
 
@@ -17,44 +18,66 @@ pub const SAMPLES_MAX: usize = 600;
 const EXACT: usize = 16;
 
 /// The samples, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Seconds {
-    older: VecDeque<(Time, Codes)>,
-    exact: VecDeque<(Time, Sample)>,
+    /// Of all of them.
+    at: VecDeque<Time>,
+    older: Runs<Codes>,
+    exact: Runs<Sample>,
+    /// The oldest that is exact is the same as was made older last.
+    as_before: bool,
 }
+
+impl PartialEq for Seconds {
+    /// What `as_before` says only saves reckoning codes again.
+    fn eq(&self, other: &Seconds) -> bool {
+        (&self.at, &self.older, &self.exact) == (&other.at, &other.older, &other.exact)
+    }
+}
+
+impl Eq for Seconds {}
 
 impl Seconds {
     /// Adds the newest, unless it is not newer than the last; whether it was added.
     pub(super) fn push(&mut self, now: Time, sample: Sample) -> bool {
-        if self.exact.back().is_some_and(|(last, _)| *last >= now) {
+        if self.at.back().is_some_and(|last| *last >= now) {
             return false;
         }
-        if self.exact.len() == EXACT {
+        if self.at.len() >= EXACT {
             self.make_older();
         }
-        self.exact.push_back((now, sample));
+        if self.at.len() == self.at.capacity() {
+            // All of it at once: pages that were never written to take no memory, and nothing is copied to where there is more.
+            let max = if self.at.len() < EXACT { EXACT } else { SAMPLES_MAX };
+            self.at.reserve_exact(max.saturating_sub(self.at.len()));
+        }
+        self.at.push_back(now);
+        self.exact.push(sample);
         true
     }
 
     fn make_older(&mut self) {
-        if self.older.len() == SAMPLES_MAX - EXACT {
-            self.older.pop_front();
+        if self.at.len() == SAMPLES_MAX {
+            self.at.pop_front();
+            self.older.pop();
         }
-        if self.older.len() == self.older.capacity() {
-            // All of it at once: pages that were never written to take no memory, and nothing is copied to where there is more.
-            self.older.reserve_exact(SAMPLES_MAX - EXACT - self.older.len());
-        }
-        self.older.extend(self.exact.pop_front().map(|(at, sample)| (at, encoded(&sample))));
+        let Some((sample, more)) = self.exact.pop() else { return };
+        let as_before = std::mem::replace(&mut self.as_before, more);
+        let known = self.older.newest().filter(|_| as_before);
+        self.older.push(known.unwrap_or_else(|| encoded(&sample)));
     }
 
     pub(super) fn len(&self) -> usize {
-        self.older.len() + self.exact.len()
+        self.at.len()
     }
 
     /// Oldest first.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (Time, Sample)> {
-        let older = self.older.iter().map(|(at, codes)| (*at, decoded(codes)));
-        older.chain(self.exact.iter().copied())
+        Both { at: self.at.iter(), older: self.older.iter(), exact: self.exact.iter() }
+    }
+
+    pub(super) fn newest(&self) -> Option<(Time, Sample)> {
+        Some((*self.at.back()?, self.exact.newest()?))
     }
 
     pub(super) fn aged(&self, now: Time) -> Vec<Aged> {
@@ -88,5 +111,31 @@ impl Seconds {
             joined.push(at, sample);
         });
         *self = joined;
+    }
+}
+
+/// Instants and samples side by side.
+struct Both<'a> {
+    at: vec_deque::Iter<'a, Time>,
+    older: runs::Iter<'a, Codes>,
+    exact: runs::Iter<'a, Sample>,
+}
+
+impl Iterator for Both<'_> {
+    type Item = (Time, Sample);
+
+    fn next(&mut self) -> Option<(Time, Sample)> {
+        let at = *self.at.next()?;
+        let older = self.older.next().map(|codes| decoded(&codes));
+        Some((at, older.or_else(|| self.exact.next())?))
+    }
+}
+
+impl DoubleEndedIterator for Both<'_> {
+    fn next_back(&mut self) -> Option<(Time, Sample)> {
+        let at = *self.at.next_back()?;
+        let exact = self.exact.next_back();
+        let sample = exact.or_else(|| self.older.next_back().map(|codes| decoded(&codes)))?;
+        Some((at, sample))
     }
 }
