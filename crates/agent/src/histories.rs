@@ -119,7 +119,7 @@ fn seconds(history: &History, since: Time) -> Vec<(Time, Stats)> {
     let recent = history.seconds().filter(|(at, _)| *at >= since);
     let one = |(at, sample)| {
         let mut bucket = Bucket::default();
-        bucket.add(&sample);
+        bucket.add(&sample, 1);
         Some((at, bucket.stats()?))
     };
     recent.filter_map(one).collect()

@@ -88,8 +88,8 @@ fn level(level: Level, count: u64) -> Option<AgedLevel> {
     let span = |number: u64| {
         let mut bucket = Bucket::default();
         let value = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
-        bucket.add(&Sample::of([value; METRICS]));
-        bucket.add(&Sample::of([number; METRICS]));
+        bucket.add(&Sample::of([value; METRICS]), 1);
+        bucket.add(&Sample::of([number; METRICS]), 1);
         Closed { level, start: level.at(number), stats: bucket.stats().expect("two samples") }
     };
     travel::packed(level.at(count + 1), level, &(0..count).map(span).collect::<Vec<_>>())

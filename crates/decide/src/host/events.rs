@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::drain::Left;
 use super::story::Note;
 use crate::log::form;
+use crate::membership::Peer;
 use crate::membership::inventory::Inventory;
 use crate::migrate::Resolution;
 use crate::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting};
@@ -53,6 +54,18 @@ pub struct Start {
     pub settings: Settings,
     /// For all that is drawn by lot.
     pub seed: u64,
+}
+
+impl Start {
+    /// This host, as it tells others of itself.
+    pub(super) fn peer(&self) -> Peer {
+        Peer {
+            host: self.id,
+            name: self.name.clone(),
+            address: self.address,
+            incarnation: self.incarnation,
+        }
+    }
 }
 
 /// What happens to a host.

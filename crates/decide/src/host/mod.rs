@@ -14,7 +14,7 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::membership::doubles::Doubles;
 use crate::membership::inventories::Inventories;
 use crate::membership::journals::Journals;
-use crate::membership::{Digest, Membership, Peer, Told};
+use crate::membership::{Digest, Membership, Told};
 use crate::migrate::hypervisor::HypervisorReport;
 use crate::migrate::record::{Record, VmRecord};
 use crate::migrate::{source as migrate_source, target as migrate_target};
@@ -202,12 +202,7 @@ impl Host {
     /// A host whose agent has just started; what its journal had open is taken up.
     pub fn new(start: Start, now: Time, actions: &mut Vec<Action>) -> Host {
         let limits = negotiate::Limits::default();
-        let me = Peer {
-            host: start.id,
-            name: start.name.clone(),
-            address: start.address,
-            incarnation: start.incarnation,
-        };
+        let me = start.peer();
         let mut host = Host {
             id: start.id,
             name: start.name,

@@ -38,6 +38,9 @@ pub struct Pair {
     pub hosts: Vec<HostId>,
 }
 
+/// Whether a VM may go to a host.
+type May<'a> = &'a dyn Fn(VmId, HostId) -> bool;
+
 /// GiB that every move counts as beside its memory: a copy of nothing is a move all the same.
 const GIB_OF_ANY_MOVE: f64 = 24.0;
 
@@ -49,7 +52,7 @@ pub fn ranked(
     (lowest, capacity): (Load, Capacity),
     margin: Cost,
     mean: Mean,
-    (places, may): (&[Place], &dyn Fn(VmId, HostId) -> bool),
+    (places, may): (&[Place], May<'_>),
 ) -> Vec<Pair> {
     // What hosts cost as they are is reckoned once for all VMs.
     let before = |place: &Place| cost::of_load(place.load, place.capacity);
@@ -73,7 +76,7 @@ fn pair(
     offer: Offer,
     margin: Cost,
     mean: Mean,
-    (places, may): (&[(Place, Cost)], &dyn Fn(VmId, HostId) -> bool),
+    (places, may): (&[(Place, Cost)], May<'_>),
 ) -> Option<Pair> {
     let useful = offer.useful_max(margin);
     if useful <= Cost(0) {
@@ -107,7 +110,7 @@ pub fn exchanged(
     candidates: &[Candidate],
     own: &exchange::Side,
     margin: Cost,
-    (places, may): (&[Place], &dyn Fn(VmId, HostId) -> bool),
+    (places, may): (&[Place], May<'_>),
 ) -> Option<(Offer, Vec<HostId>)> {
     // Of each host, and of this one, once for all VMs.
     let before = cost::of_each(own.lowest, own.capacity);

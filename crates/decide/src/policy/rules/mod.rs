@@ -245,12 +245,23 @@ impl Rules {
 impl VmRules {
     /// Whether nothing at all is demanded: what is asked of every VM and host at every look.
     pub fn is_empty(&self) -> bool {
-        let VmRules { affinity, anti_affinity, must, should, excluded, hours, .. } = self;
-        let VmRules { priority, downtime, auto_converge, rest, .. } = self;
+        let VmRules {
+            affinity,
+            anti_affinity,
+            must,
+            should,
+            excluded,
+            hours,
+            priority,
+            downtime,
+            auto_converge,
+            copy_disks,
+            rest,
+        } = self;
         let places = affinity.is_empty() && anti_affinity.is_empty();
         let places = places && must.is_empty() && should.is_empty();
         let times = excluded.is_empty() && hours.is_empty() && rest.is_none();
-        places && times && *priority == 0 && downtime.is_none() && !auto_converge
+        places && times && *priority == 0 && downtime.is_none() && !auto_converge && !copy_disks
     }
 
     /// The groups of one kind.
