@@ -33,7 +33,7 @@ fn open(dir: &Path) -> Histories {
 fn minute(vm: u128, number: u64) -> Closed {
     let value = number * 1000 + u64::try_from(vm).unwrap();
     let mut bucket = Bucket::default();
-    bucket.add(&Sample::of([value; METRICS]));
+    bucket.add(&Sample::of([value; METRICS]), 1);
     let stats = bucket.stats().unwrap();
     Closed { level: Level::Minute, start: Level::Minute.at(number), stats }
 }
