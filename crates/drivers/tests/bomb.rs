@@ -41,7 +41,7 @@ fn spans(level: Level, count: u64) -> Vec<Closed> {
     };
     let mut stats = || -> Stats {
         let mut bucket = Bucket::default();
-        (0..3).for_each(|_| bucket.add(&Sample::of([(); METRICS].map(|()| figure()))));
+        (0..3).for_each(|_| bucket.add(&Sample::of([(); METRICS].map(|()| figure())), 1));
         bucket.stats().expect("three samples")
     };
     (0..count).map(|number| Closed { level, start: level.at(number), stats: stats() }).collect()

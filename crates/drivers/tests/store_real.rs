@@ -167,7 +167,7 @@ fn without_room_for_a_journal_there_is_none() {
 /// A minute of fifty VMs, of another load in each.
 fn minute(number: u64) -> Vec<Kept> {
     let mut bucket = Bucket::default();
-    bucket.add(&Sample::of([number * 997; METRICS]));
+    bucket.add(&Sample::of([number * 997; METRICS]), 1);
     let stats = bucket.stats().unwrap();
     let span = Closed { level: Level::Minute, start: Level::Minute.at(number), stats };
     (1..=50).map(|vm| Kept::Span(Whose::Vm(VmId(vm)), span)).collect()

@@ -38,7 +38,7 @@ fn spans(level: Level, count: u64) -> Vec<Closed> {
         for _ in 0..3 {
             lot = lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let figures = [(); METRICS].map(|()| lot >> 40);
-            bucket.add(&Sample::of(figures));
+            bucket.add(&Sample::of(figures), 1);
         }
         bucket.stats().expect("three samples")
     };

@@ -14,7 +14,7 @@ const VM: Whose = Whose::Vm(VmId(7));
 
 fn stats(samples: &[[u64; METRICS]]) -> Stats {
     let mut bucket = Bucket::default();
-    samples.iter().for_each(|values| bucket.add(&Sample::of(*values)));
+    samples.iter().for_each(|values| bucket.add(&Sample::of(*values), 1));
     bucket.stats().unwrap()
 }
 
