@@ -10,41 +10,42 @@ use std::collections::{VecDeque, vec_deque};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Runs<T> {
     /// Each with how often it came.
-    runs: VecDeque<(T, u32)>,
+    before: VecDeque<(T, u32)>,
+    /// The same of the newest: where nothing else came, nothing else is looked at.
+    newest: Option<(T, u32)>,
 }
 
 impl<T> Default for Runs<T> {
     fn default() -> Runs<T> {
-        Runs { runs: VecDeque::new() }
+        Runs { before: VecDeque::new(), newest: None }
     }
 }
 
 impl<T: Copy + PartialEq> Runs<T> {
     pub(super) fn newest(&self) -> Option<T> {
-        self.runs.back().map(|(one, _)| *one)
+        self.newest.map(|(one, _)| one)
     }
 
     pub(super) fn push(&mut self, one: T) {
-        match self.runs.back_mut() {
+        match &mut self.newest {
             Some((same, times)) if *same == one => *times += 1,
-            Some(_) | None => self.runs.push_back((one, 1)),
+            newest => self.before.extend(newest.replace((one, 1))),
         }
     }
 
     /// Takes the oldest; whether the next is the same.
     pub(super) fn pop(&mut self) -> Option<(T, bool)> {
-        let (one, times) = self.runs.front_mut()?;
-        let one = *one;
-        *times -= 1;
-        let more = *times > 0;
-        if !more {
-            self.runs.pop_front();
+        let oldest = self.before.front_mut().or(self.newest.as_mut())?;
+        oldest.1 -= 1;
+        let (one, left) = *oldest;
+        if left == 0 && self.before.pop_front().is_none() {
+            self.newest = None;
         }
-        Some((one, more))
+        Some((one, left > 0))
     }
 
     pub(super) fn iter(&self) -> Iter<'_, T> {
-        Iter { runs: self.runs.iter(), front: None, back: None }
+        Iter { runs: self.before.iter(), front: None, back: self.newest }
     }
 }
 

@@ -22,6 +22,8 @@ const EXACT: usize = 16;
 pub(super) struct Seconds {
     /// Of all of them.
     at: VecDeque<Time>,
+    /// The newest of these.
+    last: Option<Time>,
     older: Runs<Codes>,
     exact: Runs<Sample>,
     /// The oldest that is exact is the same as was made older last.
@@ -40,7 +42,7 @@ impl Eq for Seconds {}
 impl Seconds {
     /// Adds the newest, unless it is not newer than the last; whether it was added.
     pub(super) fn push(&mut self, now: Time, sample: Sample) -> bool {
-        if self.at.back().is_some_and(|last| *last >= now) {
+        if self.last.is_some_and(|last| last >= now) {
             return false;
         }
         if self.at.len() >= EXACT {
@@ -52,6 +54,7 @@ impl Seconds {
             self.at.reserve_exact(max.saturating_sub(self.at.len()));
         }
         self.at.push_back(now);
+        self.last = Some(now);
         self.exact.push(sample);
         true
     }
@@ -77,7 +80,7 @@ impl Seconds {
     }
 
     pub(super) fn newest(&self) -> Option<(Time, Sample)> {
-        Some((*self.at.back()?, self.exact.newest()?))
+        Some((self.last?, self.exact.newest()?))
     }
 
     pub(super) fn aged(&self, now: Time) -> Vec<Aged> {
