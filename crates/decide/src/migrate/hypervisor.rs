@@ -30,8 +30,12 @@ pub struct VmDefinition {
     #[serde(default)]
     pub tags: Vec<String>,
     /// What its disks take on storage that may be its host's alone. Copied along only where the VM consents, and its target has them not.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub local_disks: Mib,
+}
+
+fn is_nothing(size: &Mib) -> bool {
+    *size == Mib(0)
 }
 
 impl VmDefinition {
