@@ -19,18 +19,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+pub(crate) use crate::cases::FAST;
+
 /// Longer than anything here takes, even on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 pub(crate) const MOVE: MoveId = MoveId { host: HostId(1), incarnation: 1, counter: 1 };
-/// As fast as it goes.
-pub(crate) const FAST: CopyParameters = CopyParameters {
-    bandwidth: BitsPerSec(8_000_000_000),
-    downtime_max: Duration::from_secs(1),
-    multifd: false,
-    encrypted: false,
-    auto_converge: false,
-    copy_disks: false,
-};
 /// So slow that it stays in mid-copy until something happens to it.
 pub(crate) const SLOW: CopyParameters = CopyParameters {
     bandwidth: BitsPerSec(64_000),
