@@ -227,8 +227,8 @@ impl VmTask {
             let changed = before != Some(run);
             return Ok(changed.then_some(Sighting::RunStateChanged(self.vm, run)));
         }
-        let found = vm_definition(self.vm, &definition, text);
-        Ok(Some(Sighting::Found(Box::new(VmDefinition { local_disks, ..found }), run)))
+        let found = vm_definition(self.vm, &definition, text, local_disks);
+        Ok(Some(Sighting::Found(Box::new(found), run)))
     }
 
     /// What libvirt's first step of a move says, of a move that takes these disks along if it can: the definition, the cookie, and the
@@ -239,19 +239,22 @@ impl VmTask {
         domain: &Domain,
         alone: Vec<LocalDisk>,
     ) -> Result<Result<(String, String, Vec<LocalDisk>), String>, RpcError> {
-        let targets: Vec<String> = alone.iter().map(|disk| disk.target.clone()).collect();
         let flags = Flags::new(false, false);
-        let mut said = Err(RpcError::Lost);
+        let mut begun = None;
         if !alone.is_empty() {
-            said = rpc.begin(domain, &disks::named(&targets), flags.with_disks(true)).await;
+            let targets: Vec<String> = alone.iter().map(|disk| disk.target.clone()).collect();
+            match rpc.begin(domain, &disks::named(&targets), flags.with_disks(true)).await {
+                Err(RpcError::Refused { message, .. }) => {
+                    tracing::debug!(vm = %self.vm, message, "libvirt would not copy its disks");
+                }
+                answer => begun = Some(answer?),
+            }
         }
-        if let Err(RpcError::Refused { message, .. }) = &said {
-            tracing::debug!(vm = %self.vm, message, "libvirt would not copy its disks");
-        }
-        if alone.is_empty() || matches!(said, Err(RpcError::Refused { .. })) {
-            said = rpc.begin(domain, &[], flags).await;
-        }
-        match said {
+        let begun = match begun {
+            Some(begun) => Ok(begun),
+            None => rpc.begin(domain, &[], flags).await,
+        };
+        match begun {
             Ok((cookie, live)) => {
                 let cookie = String::from_utf8_lossy(&cookie).into_owned();
                 let local = disks::with_sizes(alone, &cookie);
@@ -325,7 +328,12 @@ impl From<RpcError> for Unread {
     }
 }
 
-fn vm_definition(vm: VmId, definition: &Definition, start: String) -> VmDefinition {
+fn vm_definition(
+    vm: VmId,
+    definition: &Definition,
+    start: String,
+    local_disks: Mib,
+) -> VmDefinition {
     let bridge = definition.links.first().map(|link| link.bridge.clone()).unwrap_or_default();
     VmDefinition {
         vm,
@@ -340,6 +348,6 @@ fn vm_definition(vm: VmId, definition: &Definition, start: String) -> VmDefiniti
         },
         start,
         tags: definition.tags.clone(),
-        local_disks: Mib(0),
+        local_disks,
     }
 }

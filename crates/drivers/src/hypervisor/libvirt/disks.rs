@@ -82,6 +82,13 @@ fn candidate(disk: Node<'_, '_>) -> Option<LocalDisk> {
     })
 }
 
+impl LocalDisk {
+    /// Whether both say the same of one disk, sizes aside.
+    pub(super) fn is_same(&self, other: &LocalDisk) -> bool {
+        (&self.target, &self.path, &self.format) == (&other.target, &other.path, &other.format)
+    }
+}
+
 /// Whether a file is on a file system that other hosts do not see by its kind (`statfs(2)`).
 pub(super) fn may_be_alone(path: &Path) -> bool {
     // NFS, CIFS, SMB2, Ceph, GFS2, OCFS2, FUSE (GlusterFS, virtiofs), 9p, Lustre, BeeGFS, GPFS.
@@ -215,8 +222,11 @@ impl VmTask {
         Ok(())
     }
 
-    /// Puts on record which disks a copy from here takes along.
+    /// Puts on record which disks a copy from here takes along, if it does any.
     pub(super) fn mark_copied(&self, move_id: MoveId, disks: &[LocalDisk]) -> Result<(), String> {
+        if disks.is_empty() {
+            return self.forget_disks();
+        }
         let what = |disk: &LocalDisk| {
             let what = identity(Path::new(&disk.path));
             let what = what.ok_or_else(|| format!("{} is not here any more", disk.path))?;
@@ -238,6 +248,24 @@ impl VmTask {
         files::remove(mark).map_err(|error| format!("{}: {error}", mark.display()))
     }
 
+    /// The VM stays after that move, and its disks with it. A record that cannot be removed does no harm: no other move's end goes by it.
+    pub(super) fn keep_disks(&self, move_id: MoveId) {
+        let of_it = self.marked().is_ok_and(|marked| {
+            marked.is_some_and(|it| !it.made && it.move_id == move_id.to_string())
+        });
+        if of_it && let Err(why) = self.forget_disks() {
+            tracing::warn!(vm = %self.vm, why, "left over from a move that failed");
+        }
+    }
+
+    /// What is on record.
+    fn marked(&self) -> Result<Option<Marked>, String> {
+        let mark = &self.files.disks;
+        let Ok(text) = std::fs::read_to_string(mark) else { return Ok(None) };
+        let marked = serde_json::from_str(&text);
+        marked.map(Some).map_err(|error| format!("{}: {error}", mark.display()))
+    }
+
     /// Removes what was made for an incoming side that is gone.
     pub(super) async fn remove_made(&mut self) -> Result<(), String> {
         self.remove_disks(|marked| marked.made).await
@@ -250,10 +278,7 @@ impl VmTask {
 
     /// Removes files that are on record and still what they were, if these are the ones; else they stay.
     async fn remove_disks(&mut self, these: impl Fn(&Marked) -> bool) -> Result<(), String> {
-        let mark = self.files.disks.clone();
-        let Ok(text) = std::fs::read_to_string(&mark) else { return Ok(()) };
-        let marked: Marked =
-            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", mark.display()))?;
+        let Some(marked) = self.marked()? else { return Ok(()) };
         if !these(&marked) {
             return self.forget_disks();
         }

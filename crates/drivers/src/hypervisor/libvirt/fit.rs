@@ -187,7 +187,10 @@ impl Wants {
                 fs::metadata(root.join(&disk.path))
                     .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
             };
-            let goes_along: Vec<LocalDisk> = local.into_iter().filter(absent).collect();
+            // The definition says what its disks are; beside it only their sizes are believed.
+            let of_its = |disk: &LocalDisk| self.candidates.iter().any(|it| it.is_same(disk));
+            let goes_along: Vec<LocalDisk> =
+                local.into_iter().filter(|disk| of_its(disk) && absent(disk)).collect();
             self.not_here(&known, &goes_along, copy_disks, root).map_or(Ok(goes_along), Err)
         });
         let looked = timeout(STORAGE_MAX, look).await.ok().and_then(Result::ok);

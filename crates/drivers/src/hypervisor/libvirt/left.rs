@@ -231,7 +231,10 @@ impl VmTask {
         // From here on it may run: no longer a copy that is stopped for good.
         (self.settled, self.unheld, self.left_paused) = (None, false, false);
         let report = match self.try_take_back(run_state).await {
-            Ok(()) => HypervisorReport::Resumed,
+            Ok(()) => {
+                self.keep_disks(move_id);
+                HypervisorReport::Resumed
+            }
             Err(why) => HypervisorReport::ResumeFailed(why, self.look().await),
         };
         self.report(move_id, report).await;

@@ -141,6 +141,7 @@ impl VmTask {
             }
             Err(why) => {
                 self.put_autostart_back().await;
+                self.keep_disks(move_id);
                 let report = HypervisorReport::CopyFailed(why, self.look().await);
                 // A cancel that comes late must not find, and cancel, what somebody else has libvirt do. What another move has settled counts
                 // on.
@@ -292,6 +293,7 @@ impl VmTask {
         else {
             return;
         };
+        self.keep_disks(leaving.move_id);
         let seen = self.look().await;
         let report = HypervisorReport::CopyFailed(leaving.cancelled.unwrap_or(why), seen);
         self.settled = Some((leaving.move_id, report.clone()));
