@@ -13,7 +13,7 @@ Written into the VM's own definition, for now and its next start: with libvirt i
 touched. They are read at once and go with the VM. With the driver qemu its file is yours: the answer names it.
 
 Keys, as in tags (evenkeel:KEY=VALUE): affinity, anti-affinity, pin, pin-label, prefer, prefer-label (names, several with commas),
-exclude, exclude=2026-12-24T18:00Z, priority=N, downtime=200ms, auto-converge=yes, rest=12h, hours='Mon-Fri 20:00-06:00 UTC'. A key
+exclude, exclude=2026-12-24T18:00Z, priority=N, downtime=200ms, auto-converge=yes, copy-disks=yes, rest=12h, hours='Mon-Fri 20:00-06:00 UTC'. A key
 replaces all that the VM has of it; KEY= takes it away. Words of ProxLB (plb_…) and tags of others stay.
 
 Examples:
