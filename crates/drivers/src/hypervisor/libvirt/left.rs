@@ -49,7 +49,7 @@ impl VmTask {
     }
 
     /// Whether libvirt's own job holds it.
-    pub(super) fn is_held(&self) -> bool {
+    fn is_held(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.rpc.is_open())
     }
 
