@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use api::client::Client;
-use ratatui::crossterm::event::{self, Event};
+use crossterm::event::{self, Event};
 use ratatui::style::Color;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};

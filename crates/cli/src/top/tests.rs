@@ -1,9 +1,9 @@
 //! What stands on the screen, and what keys do to it.
 
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use expect_test::expect;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::{Value, json};
 
 use super::view::Order;
