@@ -98,9 +98,9 @@ impl Host {
                 && self.ruled_out(*vm, source).is_none()
         };
         let candidates = self.vms.keys().filter(|vm| may_go(vm)).filter_map(|vm| {
-            let demand = self.expected(now, *vm);
-            self.fits_without(now, id, request.demand, demand).ok()?;
-            Some(Candidate { vm: *vm, demand, apart: self.apart(&BTreeSet::from([*vm])) })
+            let (demand, expected) = (self.demand(now, *vm), self.expected(now, *vm));
+            self.fits_without(now, id, request.demand, expected).ok()?;
+            Some(Candidate { vm: *vm, demand, expected, apart: self.apart(&BTreeSet::from([*vm])) })
         });
         let here = self.side(now, Some(id));
         let (found, cost, all) = cheapest(&wish.side, &here, request.demand, candidates)?;
@@ -130,11 +130,11 @@ impl Host {
         (back, wish): (VmId, Exchange),
     ) -> Result<(Cost, Cost), String> {
         self.free_to_move(back)?;
-        let demand = self.expected(now, back);
-        self.fits_without(now, id, comes, demand)?;
+        let (demand, expected) = (self.demand(now, back), self.expected(now, back));
+        self.fits_without(now, id, comes, expected)?;
         let here = self.side(now, Some(id)).cost(comes, demand);
         let there =
-            wish.side.cost_of_return(comes, demand).plus(self.apart(&BTreeSet::from([back])));
+            wish.side.cost_of_return(comes, expected).plus(self.apart(&BTreeSet::from([back])));
         Ok((here, here.plus(there)))
     }
 

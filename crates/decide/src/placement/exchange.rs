@@ -43,8 +43,10 @@ impl Side {
 pub struct Candidate {
     /// Which.
     pub vm: VmId,
-    /// What it asks.
+    /// What it asks now: its host is rid of no more.
     pub demand: Load,
+    /// What it is expected to ask: it costs the other host as much.
+    pub expected: Load,
     /// What it costs that its traffic with VMs that stay crosses the wire from then on.
     pub apart: Cost,
 }
@@ -58,7 +60,7 @@ pub fn cheapest(
 ) -> Option<(Candidate, Cost, Cost)> {
     let judged = candidates.map(|candidate| {
         let here = target.cost(comes, candidate.demand);
-        let there = source.cost_of_return(comes, candidate.demand).plus(candidate.apart);
+        let there = source.cost_of_return(comes, candidate.expected).plus(candidate.apart);
         (candidate, here, here.plus(there))
     });
     judged.min_by_key(|(candidate, _, all)| (*all, candidate.vm))
@@ -112,7 +114,12 @@ mod tests {
         let alone = cost::relief(busy.lowest, vm, busy.capacity);
         assert!(alone < cost::of_arrival(idle.highest, vm, idle.capacity), "no single move pays");
         let theirs = [(1, load(100, 8192)), (2, load(1900, 8192)), (3, load(100, 1024))];
-        let theirs = theirs.map(|(vm, demand)| Candidate { vm: VmId(vm), demand, apart: Cost(0) });
+        let theirs = theirs.map(|(vm, demand)| Candidate {
+            vm: VmId(vm),
+            demand,
+            expected: demand,
+            apart: Cost(0),
+        });
         let (back, there, all) = cheapest(&busy, &idle, vm, theirs.into_iter()).unwrap();
         assert_eq!(back.vm, VmId(1), "as much memory, little to do");
         let gain = alone.minus(all).minus(cost::of_copy(vm.memory));
@@ -122,6 +129,20 @@ mod tests {
         let at_idle = cost::of_each(idle.highest, idle.capacity);
         let most = most(relief, (idle.highest, idle.capacity), at_idle, vm);
         assert!(there < all && most > gain);
+    }
+
+    #[test]
+    fn what_a_vm_only_was_or_will_be_like_relieves_nobody() {
+        let (source, target) = (steady(9000, 50_000), steady(9000, 50_000));
+        let comes = load(1000, 4096);
+        let swap = |now: u64, expected: u64| {
+            let [demand, expected] = [now, expected].map(|cpu| load(cpu, 4096));
+            let back = Candidate { vm: VmId(1), demand, expected, apart: Cost(0) };
+            cheapest(&source, &target, comes, [back].into_iter()).unwrap()
+        };
+        let (_, here, all) = swap(500, 500);
+        assert_eq!(swap(500, 3000).1, here, "the target is rid of what it asks now");
+        assert!(swap(500, 3000).2 > all, "the source pays for what it is expected to ask");
     }
 
     /// What both pay after less what both paid before, by the loads as they are.
