@@ -230,6 +230,44 @@ fn complaint_5_one_vm_that_cannot_move_does_not_keep_others_from_leaving() {
     assert_eq!((at(&world, 1), said(&world, Step::Copy, 1)), (vec![1], vec![]));
 }
 
+/// Host 1 is hot by vm1 and vm2, which nobody can take, and by vm3, whose departure relieves less than theirs.
+fn with_two_that_nobody_takes() -> World {
+    let mut world = World::of(1, 3, settings());
+    for (vm, packets) in [(1, 600), (2, 500), (3, 200)] {
+        world.boot(1, vm, 512, 500, packets);
+    }
+    for vm in [1, 2] {
+        let guest = world.guests.get_mut(&vm_id(vm)).unwrap();
+        guest.definition.needs.bridge = "br9".to_owned();
+        let found = Sighting::Found(guest.definition.clone(), RunState::Running);
+        world.handle(1, Event::Sighting(found));
+    }
+    world
+}
+
+#[test]
+fn complaint_5_vms_that_nobody_takes_are_asked_about_in_turn_with_the_others() {
+    let mut world = with_two_that_nobody_takes();
+    assert!(world.until(secs(90), |w| at(w, 3) != [1]), "{}", world.story());
+    assert!(world.story().contains("of those less often asked about in vain"), "{}", world.story());
+}
+
+#[test]
+fn complaint_5_where_nobody_takes_any_it_is_asked_less_and_less_often() {
+    let mut world = with_two_that_nobody_takes();
+    let guest = world.guests.get_mut(&vm_id(3)).unwrap();
+    guest.definition.needs.bridge = "br9".to_owned();
+    let found = Sighting::Found(guest.definition.clone(), RunState::Running);
+    world.handle(1, Event::Sighting(found));
+    let asked = |world: &mut World| {
+        let before = world.notes.iter().filter(|(.., note)| note.step == Step::Request).count();
+        world.run(secs(600));
+        world.notes.iter().filter(|(.., note)| note.step == Step::Request).count() - before
+    };
+    let [first, second] = [(); 2].map(|()| asked(&mut world));
+    assert!(first > 6 && first < 30 && second <= 6, "{first}, then {second}");
+}
+
 #[test]
 fn complaint_5_one_slow_move_does_not_hold_up_the_others() {
     let mut world = World::of_size(1, 7, settings(), 131_072);

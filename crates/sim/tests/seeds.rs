@@ -72,6 +72,30 @@ const KEPT: &[(u64, u16, &str)] = &[
         12,
         "a rule asked again and again for a VM whose copy never ends, and each failure made its hot host rest for minutes",
     ),
+    (
+        1_795_966_706_331,
+        12,
+        "a swap brought less than its margin, since the VM given in return relieved its host of what it was expected to ask \
+         (placement::exchange: what_a_vm_only_was_or_will_be_like_relieves_nobody)",
+    ),
+    (
+        1_795_966_710_036,
+        12,
+        "a hot host asked in turns about two VMs that nobody could take, at ever longer intervals, and never about a third \
+         (complaints: complaint_5_vms_that_nobody_takes_are_asked_about_in_turn_with_the_others)",
+    ),
+    (
+        1_795_966_708_131,
+        12,
+        "a mistake of the checker of room: a host that an operator had overfilled seemed to have room while its agent, just \
+         started, had not found all its VMs yet",
+    ),
+    (
+        1_795_966_706_523,
+        12,
+        "a mistake of the checker of copies: a paused VM that its source had taken back, and whose copy was void, died with its \
+         source",
+    ),
 ];
 
 fn lived(seed: u64, hosts: u16) -> Life {

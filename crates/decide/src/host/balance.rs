@@ -356,14 +356,14 @@ impl Host {
         chance: &mut Chance,
     ) -> Result<Leaves, String> {
         let ranked = ranked(candidates, self.lowest_load(now, None), self.usage.capacity(), margin);
-        let ranked = self.in_order_of_policy(now, ranked, &mut chance.failures);
+        let ranked = self.in_order(now, ranked, &mut chance.failures);
         // Nobody need be asked about a VM that would pay nowhere, by what others said; they may be asked if none would.
         let paying = ranked.iter().find(|offer| self.pays_somewhere(offer, margin));
         let exchange = paying.is_none();
         let offer = paying.or(ranked.first()).copied().ok_or_else(|| {
             format!("none of {} VMs that may leave would relieve it by more than {margin} beyond the copy", candidates.len())
         })?;
-        let words = self.first_by().to_owned();
+        let words = self.first_of(&offer, &ranked, self.first_by());
         Ok(Leaves { offer, asked: None, words, exchange })
     }
 
@@ -377,11 +377,13 @@ impl Host {
         let (lowest, capacity) = (self.lowest_load(now, None), self.usage.capacity());
         let mut ranked = ranked(candidates, lowest, capacity, margin);
         ranked.sort_by_key(|offer| Reverse(offer.candidate.demand.packets));
-        let offer = ranked.into_iter().find(|offer| self.pays_somewhere(offer, margin));
+        self.sort_by_trials(&mut ranked);
+        let offer = ranked.iter().find(|offer| self.pays_somewhere(offer, margin)).copied();
         let offer = offer.ok_or_else(|| {
             format!("none of {} VMs that may leave would gain more than {margin} beyond the copy anywhere", candidates.len())
         })?;
-        let words = "busiest at the card of those whose move pays".to_owned();
+        let words = "busiest at the card of those whose move pays";
+        let words = self.first_of(&offer, &ranked, words);
         Ok(Leaves { offer, asked: None, words, exchange: false })
     }
 
@@ -416,8 +418,8 @@ impl Host {
         let mut pairs = pairs::ranked(candidates, own, margin, mean, places);
         let places = places.0;
         let offers = pairs.iter().map(|pair| pair.offer).collect();
-        let first = self.in_order_of_policy(now, offers, &mut chance.failures);
-        let first = first.first().map(|offer| offer.candidate.vm);
+        let offers = self.in_order(now, offers, &mut chance.failures);
+        let first = offers.first().map(|offer| offer.candidate.vm);
         let Some(at) = pairs.iter().position(|pair| Some(pair.offer.candidate.vm) == first) else {
             let why = || {
                 let (vms, hosts) = (candidates.len(), places.len());
@@ -432,6 +434,7 @@ impl Host {
             Some(_) => self.first_by(),
             None => "most gain for what is copied",
         };
+        let by = self.first_of(&pair.offer, &offers, by);
         let words = format!("{by}, {} at best", pair.gain.plus(margin));
         let asked = pair.hosts.into_iter().take(ASKED).collect();
         Ok(Leaves { offer: pair.offer, asked: Some(asked), words, exchange: false })
@@ -449,11 +452,42 @@ impl Host {
         let may = |vm, host| self.may_even_out(vm, host);
         // What copies of disks would cost is known to their own host alone.
         let alone = |it: &&Candidate| self.group_of(it.vm).len() == 1 && it.copied == it.memory;
-        let candidates: Vec<Candidate> = candidates.iter().filter(alone).copied().collect();
-        let (offer, hosts) = pairs::exchanged(&candidates, &own, margin, (places, &may))?;
+        let mut by_trials: BTreeMap<u32, Vec<Candidate>> = BTreeMap::new();
+        for candidate in candidates.iter().filter(alone) {
+            by_trials.entry(self.trials(candidate.vm)).or_default().push(*candidate);
+        }
+        let best = |candidates: &Vec<Candidate>| {
+            pairs::exchanged(candidates, &own, margin, (places, &may))
+        };
+        let (offer, hosts) = by_trials.values().find_map(best)?;
         let asked = Some(hosts.into_iter().take(ASKED).collect());
         let words = "for one in return that does less for as much memory".to_owned();
         Some(Leaves { offer, asked, words, exchange: true })
+    }
+
+    /// Offers as the policy orders them, those that were asked about in vain less often before the others.
+    fn in_order(&self, now: Time, offers: Vec<Offer>, failures: &mut Failures) -> Vec<Offer> {
+        let mut offers = self.in_order_of_policy(now, offers, failures);
+        self.sort_by_trials(&mut offers);
+        offers
+    }
+
+    fn sort_by_trials(&self, offers: &mut [Offer]) {
+        offers.sort_by_key(|offer| self.trials(offer.candidate.vm));
+    }
+
+    fn trials(&self, vm: VmId) -> u32 {
+        self.vms[&vm].in_vain
+    }
+
+    /// Why this one of the offers is the first.
+    fn first_of(&self, offer: &Offer, offers: &[Offer], by: &str) -> String {
+        let trials = self.trials(offer.candidate.vm);
+        if offers.iter().any(|other| self.trials(other.candidate.vm) > trials) {
+            format!("{by} of those less often asked about in vain")
+        } else {
+            by.to_owned()
+        }
     }
 
     pub(super) fn as_candidate(&self, now: Time, vm: VmId) -> Candidate {

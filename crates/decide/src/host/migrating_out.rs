@@ -215,6 +215,7 @@ impl Host {
                 }
                 self.usage.forget(out.vm);
                 self.failures = 0;
+                self.vms.values_mut().for_each(|vm| vm.in_vain = 0);
                 self.pay_backs.departed(id, now);
                 self.rest(now, "a VM has just left");
                 if let Some(back) = &out.back {
@@ -233,7 +234,7 @@ impl Host {
                 actions
                     .push(Action::Note(note(Step::Abandoned, format!("{why}; the VM stays here"))));
                 if !out.by_hand && out.half_of.is_none() {
-                    self.back_off_from(now, out.vm, &why, out.by_rule);
+                    self.back_off_from_copy(now, out.vm, &why, out.by_rule);
                 }
                 if let Some(how) = out.process_gone {
                     self.gone(now, out.vm, &how, actions);

@@ -436,23 +436,33 @@ impl Host {
             self.use_up_epoch(out.vm, actions);
         }
         if !out.by_hand && out.half_of.is_none() {
-            self.back_off_from(now, out.vm, why, out.by_rule);
+            let doublings = self.vms.get(&out.vm).map_or(0, |vm| vm.in_vain);
+            self.back_off_from(now, out.vm, doublings, why, out.by_rule);
         }
     }
 
-    /// After a move that was not made. The VM rests for longer than its host, so that one that nobody takes, or whose copy
-    /// never ends, does not keep the others from being asked about.
-    pub(super) fn back_off_from(&mut self, now: Time, vm: VmId, why: &str, by_rule: bool) {
+    /// A copy was begun and came to nothing: whatever ails it may ail those of other VMs too, so this host waits longer each time.
+    pub(super) fn back_off_from_copy(&mut self, now: Time, vm: VmId, why: &str, by_rule: bool) {
+        let failures = self.failures;
+        self.failures = failures.saturating_add(1);
+        self.back_off_from(now, vm, failures, why, by_rule);
+    }
+
+    /// After a move that was not made. The VM rests for longer than its host, and comes after those that were asked about in
+    /// vain less often, so that one that nobody takes, or whose copy never ends, does not keep the others from being asked
+    /// about.
+    fn back_off_from(&mut self, now: Time, vm: VmId, doublings: u32, why: &str, by_rule: bool) {
         if self.refused_in_drain(now, vm, why) {
             return;
         }
-        let wait = self.back_off();
+        let wait = self.back_off(doublings);
         // A rule that cannot be mended now must not keep the host from relieving itself.
         let of_host = if by_rule { wait.min(BACKOFF) } else { wait };
         self.rest_at_least(now.plus(of_host), format!("the last move was not made ({why})"));
         let rest = wait * 2;
         if let Some(vm) = self.vms.get_mut(&vm) {
             vm.refused_until = now.plus(rest);
+            vm.in_vain = vm.in_vain.saturating_add(1);
         }
     }
 
@@ -466,10 +476,9 @@ impl Host {
         self.record_vms(actions);
     }
 
-    /// After a failure: wait longer each time, by lot, so that hosts do not step on each other for ever.
-    fn back_off(&mut self) -> Duration {
-        let base = BACKOFF * 2_u32.pow(self.failures.min(BACKOFF_DOUBLINGS_MAX));
-        self.failures = self.failures.saturating_add(1);
+    /// How long to wait after a failure: by lot, so that hosts do not step on each other for ever.
+    fn back_off(&mut self, doublings: u32) -> Duration {
+        let base = BACKOFF * 2_u32.pow(doublings.min(BACKOFF_DOUBLINGS_MAX));
         let jitter = u32::try_from(self.rng.next_u64() % 512).unwrap_or(0);
         base * (768 + jitter) / 1024
     }

@@ -45,6 +45,8 @@ pub struct Vm {
     pub rules: VmRules,
     /// Not moved by itself before, a broken rule or not: nobody took it.
     pub refused_until: Time,
+    /// Moves of it that the policy wanted and that were not made, since one was made from here.
+    pub in_vain: u32,
     /// A rule that it breaks here is not mended by moving it before: a person, or others again and again, have moved it here.
     pub insisted_until: Time,
 }
@@ -60,7 +62,7 @@ impl Vm {
         let VmDefinition { vm, name, tags, .. } = &definition;
         let rules = rules.of(*vm, name, tags);
         let (recorded, trouble) = (true, None);
-        let (rest_until, refused_until, insisted_until) = Default::default();
+        let (rest_until, refused_until, in_vain, insisted_until) = Default::default();
         Vm {
             definition,
             run,
@@ -70,6 +72,7 @@ impl Vm {
             trouble,
             rules,
             refused_until,
+            in_vain,
             insisted_until,
         }
     }

@@ -13,10 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use decide::host::inventory::TWO_COPIES;
 use decide::host::story::Note;
+use decide::migrate::hypervisor::Seen;
 use decide::units::{HostId, MoveId, Time, VmId};
 use decide::wire::message::{Body, Message};
 
-use crate::hypervisor::Fleet;
+use crate::hypervisor::{Fleet, Process};
 use crate::world::{World, host_id};
 
 pub use ends::{NotYet, agreed, cool, settled};
@@ -254,7 +255,16 @@ impl Checks {
 
     /// A process is about to be killed: was it the only one with all of the VM's memory as it is now?
     pub(crate) fn dies(&mut self, fleet: &Fleet, at: u16, vm: VmId) {
-        let mut good = fleet.of(vm).filter(|(_, p)| p.is_complete() && !p.stale).map(|(at, _)| at);
+        // Where the guest runs or waits for an operator its owner has it: a copy elsewhere is void, also of one that was paused
+        // and taken back, whose memory is the same.
+        let void = |seen: Seen| matches!(seen, Seen::Running | Seen::Paused);
+        let owned = fleet.of(vm).any(|(here, process)| here == at && void(process.seen));
+        let good = |process: &Process| {
+            process.is_complete()
+                && !process.stale
+                && !(owned && process.seen == Seen::IncomingComplete)
+        };
+        let mut good = fleet.of(vm).filter(|(_, process)| good(process)).map(|(at, _)| at);
         if good.next() == Some(at) && good.next().is_none() {
             self.down.insert(vm);
         }
@@ -269,6 +279,11 @@ impl Checks {
     /// Whoever started VMs at this host may have asked more room of it than agents give: until it has room again.
     pub(crate) fn overfills(&mut self, now: Time, at: u16) {
         self.overfilled.insert(at, now);
+    }
+
+    /// An agent starts: it finds its VMs one by one, and until it has found all there seems to be more room than there is.
+    pub(crate) fn agent_starts(&mut self, now: Time, at: u16) {
+        self.overfilled.entry(at).and_modify(|since| *since = now);
     }
 
     /// Notes that something did not hold.

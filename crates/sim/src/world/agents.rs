@@ -177,6 +177,7 @@ impl World {
         });
         let site = self.sites.get_mut(&at).expect("a host of this world");
         let host = site.host.insert(Host::new(start, shown, &mut actions));
+        self.checks.agent_starts(self.now, at);
         if let Some((logs, begin)) = self.logs.as_mut().zip(begin) {
             let gave = Gave::of(&actions, host.deadline());
             logs.insert(at, vec![Line::Begin(Box::new(begin)), Line::Gave(gave)]);
