@@ -28,6 +28,8 @@ const WATCHED_MIN: Duration = Duration::from_secs(3);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Of the hosts that were looked at so many are asked, the best by what they said last.
 pub(super) const ASKED: usize = 8;
+/// A host that is not hot asks so often about a VM that nobody takes before it asks about others.
+const TRIED_WHILE_CALM: u32 = 4;
 /// A recommendation holds for so long, then it is made anew.
 pub(super) const RECOMMENDED_MAX: Duration = Duration::from_mins(10);
 /// What a person who has switched it off is told of it.
@@ -363,7 +365,7 @@ impl Host {
         let offer = paying.or(ranked.first()).copied().ok_or_else(|| {
             format!("none of {} VMs that may leave would relieve it by more than {margin} beyond the copy", candidates.len())
         })?;
-        let words = self.first_of(&offer, &ranked, self.first_by());
+        let words = self.first_of(now, &offer, &ranked, self.first_by());
         Ok(Leaves { offer, asked: None, words, exchange })
     }
 
@@ -377,13 +379,13 @@ impl Host {
         let (lowest, capacity) = (self.lowest_load(now, None), self.usage.capacity());
         let mut ranked = ranked(candidates, lowest, capacity, margin);
         ranked.sort_by_key(|offer| Reverse(offer.candidate.demand.packets));
-        self.sort_by_trials(&mut ranked);
+        self.sort_by_trials(now, &mut ranked);
         let offer = ranked.iter().find(|offer| self.pays_somewhere(offer, margin)).copied();
         let offer = offer.ok_or_else(|| {
             format!("none of {} VMs that may leave would gain more than {margin} beyond the copy anywhere", candidates.len())
         })?;
         let words = "busiest at the card of those whose move pays";
-        let words = self.first_of(&offer, &ranked, words);
+        let words = self.first_of(now, &offer, &ranked, words);
         Ok(Leaves { offer, asked: None, words, exchange: false })
     }
 
@@ -434,7 +436,7 @@ impl Host {
             Some(_) => self.first_by(),
             None => "most gain for what is copied",
         };
-        let by = self.first_of(&pair.offer, &offers, by);
+        let by = self.first_of(now, &pair.offer, &offers, by);
         let words = format!("{by}, {} at best", pair.gain.plus(margin));
         let asked = pair.hosts.into_iter().take(ASKED).collect();
         Ok(Leaves { offer: pair.offer, asked: Some(asked), words, exchange: false })
@@ -454,7 +456,7 @@ impl Host {
         let alone = |it: &&Candidate| self.group_of(it.vm).len() == 1 && it.copied == it.memory;
         let mut by_trials: BTreeMap<u32, Vec<Candidate>> = BTreeMap::new();
         for candidate in candidates.iter().filter(alone) {
-            by_trials.entry(self.trials(candidate.vm)).or_default().push(*candidate);
+            by_trials.entry(self.trials(now, candidate.vm)).or_default().push(*candidate);
         }
         let best = |candidates: &Vec<Candidate>| {
             pairs::exchanged(candidates, &own, margin, (places, &may))
@@ -468,22 +470,24 @@ impl Host {
     /// Offers as the policy orders them, those that were asked about in vain less often before the others.
     fn in_order(&self, now: Time, offers: Vec<Offer>, failures: &mut Failures) -> Vec<Offer> {
         let mut offers = self.in_order_of_policy(now, offers, failures);
-        self.sort_by_trials(&mut offers);
+        self.sort_by_trials(now, &mut offers);
         offers
     }
 
-    fn sort_by_trials(&self, offers: &mut [Offer]) {
-        offers.sort_by_key(|offer| self.trials(offer.candidate.vm));
+    fn sort_by_trials(&self, now: Time, offers: &mut [Offer]) {
+        offers.sort_by_key(|offer| self.trials(now, offer.candidate.vm));
     }
 
-    fn trials(&self, vm: VmId) -> u32 {
-        self.vms[&vm].in_vain
+    /// Where nothing is urgent the best VM is worth being asked about a few times before another, which evens out less.
+    fn trials(&self, now: Time, vm: VmId) -> u32 {
+        let in_vain = self.vms[&vm].in_vain;
+        if self.still_hot(now).is_some() { in_vain } else { in_vain / TRIED_WHILE_CALM }
     }
 
     /// Why this one of the offers is the first.
-    fn first_of(&self, offer: &Offer, offers: &[Offer], by: &str) -> String {
-        let trials = self.trials(offer.candidate.vm);
-        if offers.iter().any(|other| self.trials(other.candidate.vm) > trials) {
+    fn first_of(&self, now: Time, offer: &Offer, offers: &[Offer], by: &str) -> String {
+        let trials = self.trials(now, offer.candidate.vm);
+        if offers.iter().any(|other| self.trials(now, other.candidate.vm) > trials) {
             format!("{by} of those less often asked about in vain")
         } else {
             by.to_owned()

@@ -139,7 +139,7 @@ pub struct Host {
     /// No balancing before: the host rests, or backs off after failures.
     rest_until: Time,
     rest_reason: String,
-    /// Copies from here in a row that came to nothing.
+    /// Moves from here in a row that were not made.
     failures: u32,
     /// When the copies of balancing moves began, of the last day.
     recent: Vec<Time>,

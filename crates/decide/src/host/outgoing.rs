@@ -436,26 +436,33 @@ impl Host {
             self.use_up_epoch(out.vm, actions);
         }
         if !out.by_hand && out.half_of.is_none() {
-            let doublings = self.vms.get(&out.vm).map_or(0, |vm| vm.in_vain);
-            self.back_off_from(now, out.vm, doublings, why, out.by_rule);
+            self.back_off_from_asking(now, &out, why);
         }
+    }
+
+    /// Nobody took a VM. A host that is hot soon asks about the next one that seems to pay somewhere, and waits longer in each
+    /// turn; else it waits longer each time.
+    fn back_off_from_asking(&mut self, now: Time, out: &Outgoing, why: &str) {
+        let in_vain = self.vms.get(&out.vm).map_or(0, |vm| vm.in_vain);
+        let urgent = !out.exchange && self.still_hot(now).is_some();
+        let failures = if urgent { in_vain } else { self.failures };
+        self.back_off_from(now, out.vm, failures, why, out.by_rule);
     }
 
     /// A copy was begun and came to nothing: whatever ails it may ail those of other VMs too, so this host waits longer each time.
     pub(super) fn back_off_from_copy(&mut self, now: Time, vm: VmId, why: &str, by_rule: bool) {
-        let failures = self.failures;
-        self.failures = failures.saturating_add(1);
-        self.back_off_from(now, vm, failures, why, by_rule);
+        self.back_off_from(now, vm, self.failures, why, by_rule);
     }
 
     /// After a move that was not made. The VM rests for longer than its host, and comes after those that were asked about in
     /// vain less often, so that one that nobody takes, or whose copy never ends, does not keep the others from being asked
     /// about.
-    fn back_off_from(&mut self, now: Time, vm: VmId, doublings: u32, why: &str, by_rule: bool) {
+    fn back_off_from(&mut self, now: Time, vm: VmId, failures: u32, why: &str, by_rule: bool) {
         if self.refused_in_drain(now, vm, why) {
             return;
         }
-        let wait = self.back_off(doublings);
+        let wait = self.back_off(failures);
+        self.failures = self.failures.saturating_add(1);
         // A rule that cannot be mended now must not keep the host from relieving itself.
         let of_host = if by_rule { wait.min(BACKOFF) } else { wait };
         self.rest_at_least(now.plus(of_host), format!("the last move was not made ({why})"));
@@ -477,8 +484,8 @@ impl Host {
     }
 
     /// How long to wait after a failure: by lot, so that hosts do not step on each other for ever.
-    fn back_off(&mut self, doublings: u32) -> Duration {
-        let base = BACKOFF * 2_u32.pow(doublings.min(BACKOFF_DOUBLINGS_MAX));
+    fn back_off(&mut self, failures: u32) -> Duration {
+        let base = BACKOFF * 2_u32.pow(failures.min(BACKOFF_DOUBLINGS_MAX));
         let jitter = u32::try_from(self.rng.next_u64() % 512).unwrap_or(0);
         base * (768 + jitter) / 1024
     }
