@@ -165,7 +165,10 @@ fn of_vm(at_work: &Steering, vm: VmId) -> Ground {
         Ok(()) if !rest.is_zero() => {
             format!("{name} rests for {} s more; by hand it can be moved", rest.as_secs())
         }
-        Ok(()) => format!("{name} stays: {}", host.doing()),
+        Ok(()) => {
+            let why = host.keeps(now, vm).unwrap_or_else(|| host.doing().to_owned());
+            format!("{name} stays: {why}")
+        }
     };
     let demand = host.demand(now, vm);
     let mut because = vec![

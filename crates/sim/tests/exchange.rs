@@ -39,9 +39,18 @@ fn tight() -> World {
     world
 }
 
+#[test]
+fn a_host_that_is_full_takes_in_return_what_it_has_just_given_room_to() {
+    let mut world = tight();
+    // Host 1 has no room for one more: what comes for vm1 finds what vm1 has left.
+    world.boot(1, 9, 6000, 100, 10);
+    assert!(world.until(secs(900), |w| halves(w).len() == 2), "{}", world.story());
+    assert_eq!(halves(&world), [(1, 2, true), (5, 1, false)]);
+}
+
 fn halves(world: &World) -> Vec<(u32, u16, bool)> {
     let half = |half| half == Half::First(1);
-    let number = |vm| (1..=8).find(|n| vm_id(*n) == vm).unwrap();
+    let number = |vm| (1..=9).find(|n| vm_id(*n) == vm).unwrap();
     world.checks.passed.iter().map(|it| (number(it.vm), it.to, half(it.half))).collect()
 }
 

@@ -4,15 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use decide::host::Event;
 use decide::host::story::Step;
+use decide::host::{Ask, Event};
 use decide::policy::file;
 use decide::policy::rules::Excluded;
 use decide::policy::settings::{Balance, Settings};
 use proptest::prelude::*;
 use sim::checks::Half;
-use sim::world::World;
 use sim::world::scene::{restless, settings, vm_id};
+use sim::world::{World, host_id};
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -126,7 +126,8 @@ proptest! {
         }
         let margin = world.settings.spread.gain_min;
         let at = world.checks.places().clone();
-        world.run(secs(600));
+        // A host that asks in vain waits up to eleven minutes, and asks about another VM after the fourth time.
+        world.run(secs(7200));
         for (parts, broken, lower) in world.lowered(at) {
             prop_assert!(!broken && lower > margin, "{parts:?} by {lower}: {}", world.story());
         }
@@ -135,10 +136,30 @@ proptest! {
             prop_assert!(places(&world, group.filter(|vm| *vm <= vms)).len() <= 1, "{}", world.story());
         }
         let moves = world.checks.passed.len();
-        world.run(secs(300));
+        world.run(secs(3600));
         prop_assert_eq!(world.checks.passed.len(), moves, "{}", world.story());
         prop_assert_eq!(world.settled(), Ok(()), "{}", world.story());
     }
+}
+
+#[test]
+fn a_target_takes_nobody_from_whom_one_that_is_to_follow_keeps_away() {
+    let mut settings = three();
+    settings.limits.moves_per_host = 4;
+    let apart =
+        "[[rules.group]]\nname = \"a\"\nkind = \"anti-affinity\"\nvms = [\"vm3\", \"vm6\"]\n";
+    settings.rules.group.extend(file::settings(apart).unwrap().rules.group);
+    let mut world = hot(settings, 1024);
+    world.boot(2, 6, 512, 500, 10);
+    let copying = |w: &World| w.notes.iter().any(|(.., note)| note.step == Step::Copy);
+    assert!(world.until(secs(100), copying), "{}", world.story());
+    // A person need not know that vm3 is to follow vm1 there.
+    let asked = world.ask(2, Ask::Move { vm: vm_id(6), to: Some(host_id(3)) });
+    assert!(asked.is_ok(), "{asked:?}");
+    world.run(secs(200));
+    assert_eq!(places(&world, 1..=3), BTreeSet::from([3]), "{}", world.story());
+    assert_eq!(places(&world, 6..=6), BTreeSet::from([2]));
+    assert!(world.story().contains("anti-affinity a: vm3 of it is to follow here"));
 }
 
 #[test]

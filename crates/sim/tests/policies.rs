@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use decide::host::story::Step;
+use decide::host::story::{Note, Step};
 use decide::host::{Ask, Event};
+use decide::migrate::hypervisor::{RunState, Sighting};
 use decide::policy::file;
 use decide::policy::settings::Settings;
+use decide::units::Time;
 use sim::world::scene::{self, settings, vm_id};
 use sim::world::{World, host_id};
 
@@ -187,6 +189,25 @@ fn by_the_trigger_consolidate_hosts_empty_from_the_last_and_nobody_is_overfilled
     }
     world.run(secs(40_000));
     assert_eq!(world.checks.passed.len(), moves, "nothing moves any more");
+}
+
+#[test]
+fn a_host_that_empties_in_vain_uses_up_no_moves_of_its_day() {
+    let mut world = scattered();
+    for n in 1..=4 {
+        let mut settings = world.sites[&n].host.as_ref().unwrap().settings().clone();
+        settings.limits.moves_per_day = 2;
+        world.handle(n, Event::Settings(Box::new(settings)));
+    }
+    for n in [8, 9] {
+        let guest = world.guests.get_mut(&vm_id(n)).unwrap();
+        guest.definition.needs.bridge = "br9".to_owned();
+        let found = Sighting::Found(guest.definition.clone(), RunState::Running);
+        world.handle(4, Event::Sighting(found));
+    }
+    world.run(secs(3000));
+    let asked = |(_, at, note): &&(Time, u16, Note)| *at == 4 && note.step == Step::Request;
+    assert!(world.notes.iter().filter(asked).count() > 2, "{}", world.story());
 }
 
 #[test]

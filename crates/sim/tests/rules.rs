@@ -280,6 +280,15 @@ fn who_has_a_higher_priority_is_asked_last() {
 }
 
 #[test]
+fn who_has_a_higher_priority_is_asked_where_nobody_with_less_fits_anywhere() {
+    let mut world = World::of(1, 3, ruled("[[rules.vm]]\nvms = [\"vm4\"]\npriority = 1\n"));
+    (1..=3).for_each(|vm| world.boot(1, vm, 17_000, 500, 400));
+    [2, 3].into_iter().for_each(|n| world.boot(n, 10 + u32::from(n), 40_000, 500, 10));
+    world.boot(1, 4, 512, 500, 300);
+    assert!(world.until(secs(60), |w| at(w, 4) != [1]), "{}", world.story());
+}
+
+#[test]
 fn a_vms_own_pause_and_rest_take_the_place_of_the_usual() {
     let mut world =
         flooded(ruled("[[rules.vm]]\nvms = [\"vm1\"]\ndowntime = \"37ms\"\nrest = \"20s\"\n"));

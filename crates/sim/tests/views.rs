@@ -27,6 +27,20 @@ fn calm(settings: Settings) -> World {
     world
 }
 
+#[test]
+fn of_many_hosts_the_one_that_may_take_a_vm_by_its_own_word_is_asked() {
+    let mut world = World::of(1, 20, settings());
+    (3..=20).for_each(|n| world.boot(n, 100 + u32::from(n), 54_900, 500, 10));
+    (1..=5).for_each(|vm| world.boot(1, vm, 512, 500, 10));
+    world.run(secs(10));
+    for vm in 1..=5 {
+        world.ask(1, Ask::Move { vm: vm_id(vm), to: None }).unwrap();
+        let went = world.until(secs(30), |w| w.runs_at(vm_id(vm)).contains(&2));
+        assert!(went, "vm{vm}: {}", world.tale(Some(vm_id(vm))));
+        world.run(secs(5));
+    }
+}
+
 /// Hosts at which an alarm says that two copies run.
 fn alarmed(world: &World) -> Vec<u16> {
     let told = |host: &decide::host::Host| {

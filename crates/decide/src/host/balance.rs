@@ -239,14 +239,24 @@ impl Host {
             priorities.entry(priority(candidate)).or_default().push(*candidate);
         }
         // Who has more is asked only where nobody with less would help.
-        let mut why = "no VM here may leave".to_owned();
+        let mut none = Err("no VM here may leave".to_owned());
         for candidates in priorities.into_values() {
             match self.best(now, cause, &candidates, chance) {
-                Ok(leaves) => return Ok(leaves),
-                Err(none) => why = none,
+                Ok(leaves) if !leaves.exchange => return Ok(leaves),
+                // It seems to pay nowhere alone: another of more priority may.
+                Ok(leaves) => none = none.or(Ok(leaves)),
+                Err(why) => none = none.or(Err(why)),
             }
         }
-        Err(why)
+        none
+    }
+
+    /// What keeps a VM here that others of this host may leave: absent where nothing asks for a move, or nothing of its own
+    /// keeps it.
+    pub fn keeps(&self, now: Time, vm: VmId) -> Option<String> {
+        self.by_itself().ok()?;
+        self.cause(now)?;
+        self.led_by(now, vm).err()
     }
 
     /// Of these VMs the one to ask about, or why none.
@@ -605,9 +615,6 @@ impl Host {
         let alone = followers.is_empty();
         let useful_max = (!any_cost).then(|| offer.useful_max(cause.margin));
         let (why, margin) = (cause.words.clone() + more, cause.margin);
-        if any_cost {
-            self.recent.push(now);
-        }
         let departure = Departure {
             asked,
             useful_max,

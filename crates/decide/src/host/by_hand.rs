@@ -32,7 +32,7 @@ impl Host {
             }
         }
         let mut asked = to.map(|host| BTreeSet::from([host]));
-        if force && to.is_none() && self.askable(now, vm).is_empty() {
+        if force && to.is_none() && self.askable(now, vm).all().is_empty() {
             // Rules forbid each host: then any will do.
             let alive = || self.membership.alive();
             overridden.extend(alive().find_map(|view| self.ruled_out(vm, view)));

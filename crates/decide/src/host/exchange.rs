@@ -40,12 +40,12 @@ pub(super) struct Agreed {
 
 /// A VM that is to come here.
 #[derive(Clone, Debug)]
-struct Due {
+pub(super) struct Due {
     first: MoveId,
     from: HostId,
     vm: VmId,
-    name: String,
-    rules: VmRules,
+    pub(super) name: String,
+    pub(super) rules: VmRules,
     demand: Load,
     until: Time,
 }
@@ -252,10 +252,11 @@ impl Host {
         })
     }
 
-    /// Memory kept for VMs that are to come in return, beyond what those that go for them leave.
-    pub(super) fn kept_for_returns(&self) -> Mib {
+    /// Memory kept for VMs that are to come in return, in all agreements but that one, beyond what those that go for them leave.
+    pub(super) fn kept_for_returns(&self, but: Option<(MoveId, VmId)>) -> Mib {
         let size = |due: &Due| size_with_overhead(due.demand.memory);
-        let due = self.awaited().map(size).fold(Mib(0), Mib::plus);
+        let awaited = self.awaited().filter(|due| Some((due.first, due.vm)) != but);
+        let due = awaited.map(size).fold(Mib(0), Mib::plus);
         let agreed = self.outgoing.values().filter_map(|out| {
             let back = size_with_overhead(out.back.as_ref()?.demand.memory);
             Some(back.minus(size_with_overhead(out.memory)))
@@ -358,5 +359,10 @@ impl Host {
     /// VMs that are to come by what was agreed: their names and rules.
     pub(super) fn due(&self) -> impl Iterator<Item = (&String, &VmRules)> {
         self.agreed.due.values().map(|due| (&due.name, &due.rules))
+    }
+
+    /// VMs that are to come here as agreed, but that one.
+    pub(super) fn due_but(&self, vm: VmId) -> impl Iterator<Item = &Due> {
+        self.agreed.due.values().filter(move |due| due.vm != vm)
     }
 }

@@ -119,9 +119,10 @@ impl Host {
         }
         self.hear_of(request.vm, &request.name);
         self.let_go_of_earlier(now, id, request.vm, actions);
-        self.count_room();
         let rules = self.settings.rules.of(request.vm, &request.name, &request.tags);
         let half_of = request.half_of.filter(|_| self.is_due(id, &request));
+        // What is kept for it is what it asks for.
+        self.count_room_but(half_of.map(|first| (first, request.vm)));
         let verdict = match half_of {
             None => self.judge_request(now, id, &request, &rules),
             Some(_) => self.judge_half(now, id, &request, &rules).map(Verdict::alone),
@@ -162,6 +163,7 @@ impl Host {
             self.note_move(id, Step::Acceptance, &words, |n| n.with(id.host), actions);
         }
         self.offering(now, id, event, actions);
+        self.count_room();
     }
 
     /// A source moves a VM in one move at a time: with a later one it lets go of what it asked before, also if its agent was

@@ -127,6 +127,11 @@ impl Host {
 
     /// Counts what guests here take, those on their way in without a reservation (after a restart) included.
     pub(super) fn count_room(&mut self) {
+        self.count_room_but(None);
+    }
+
+    /// The same without what is kept for that VM as agreed in that move.
+    pub(super) fn count_room_but(&mut self, due: Option<(MoveId, VmId)>) {
         let here = self.vms.values().map(|vm| vm.definition.memory);
         let coming = self.incoming.iter().filter(|(id, incoming)| {
             incoming.open()
@@ -135,7 +140,7 @@ impl Host {
         });
         let used = here
             .chain(coming.map(|(_, incoming)| incoming.memory))
-            .fold(self.kept_for_returns(), |sum, memory| sum.plus(size_with_overhead(memory)));
+            .fold(self.kept_for_returns(due), |sum, memory| sum.plus(size_with_overhead(memory)));
         self.target.set_room(room(&self.settings.target, self.usage.capacity().memory), used);
     }
 

@@ -38,7 +38,8 @@ impl Host {
         };
         let copied = vm.definition.copied(copy.copy_disks);
         let copy_max = precopy::allowed(copied, copy);
-        if !out.by_hand && !out.by_rule && out.half_of.is_none() {
+        let balances = !out.by_rule || out.empties;
+        if balances && !out.by_hand && out.half_of.is_none() {
             self.recent.push(now);
         }
         let promised = out.is_to_pay(target);

@@ -31,6 +31,21 @@ const BACKOFF: Duration = Duration::from_secs(5);
 /// Doublings of the back-off at the most: 5 s, 10 s, … 640 s.
 const BACKOFF_DOUBLINGS_MAX: u32 = 7;
 
+/// Whom to ask about a VM.
+#[derive(Debug)]
+pub(super) struct Askable {
+    /// Who may take it by their own word, as far as it is known.
+    able: Vec<HostId>,
+    /// Who may not, where of the others there are fewer than answers are wanted.
+    others: Vec<HostId>,
+}
+
+impl Askable {
+    pub(super) fn all(self) -> Vec<HostId> {
+        self.able.into_iter().chain(self.others).collect()
+    }
+}
+
 /// One move from here.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
@@ -218,48 +233,47 @@ impl Host {
     /// is that they cannot take it (hot, no room, journal in doubt) are left out while as many others may as there are answers
     /// wanted, as are those where it had rather not be, unless nobody took it where it had.
     fn sample(&mut self, now: Time, vm: VmId) -> BTreeSet<HostId> {
-        let mut asked = self.askable(now, vm);
-        if asked.len() < ASK_ALL_BELOW {
-            return asked.into_iter().collect();
+        let Askable { mut able, mut others } = self.askable(now, vm);
+        if able.len() + others.len() < ASK_ALL_BELOW {
+            return able.into_iter().chain(others).collect();
         }
         let mut drawn = BTreeSet::new();
         while drawn.len() < SAMPLE {
-            let n = u64::try_from(asked.len()).unwrap_or(u64::MAX);
+            let from = if able.is_empty() { &mut others } else { &mut able };
+            let n = u64::try_from(from.len()).unwrap_or(u64::MAX);
             let index = usize::try_from(self.rng.next_u64() % n).unwrap_or(0);
-            drawn.insert(asked.swap_remove(index));
+            drawn.insert(from.swap_remove(index));
         }
         drawn
     }
 
     /// Whom `sample` would give, without drawing lots.
     pub(super) fn would_ask(&self, now: Time, vm: VmId) -> Asked {
-        let asked = self.askable(now, vm);
+        let asked = self.askable(now, vm).all();
         if asked.len() < ASK_ALL_BELOW {
             return Asked::All(asked);
         }
         Asked::Drawn { hosts: SAMPLE, of: asked.len() }
     }
 
-    pub(super) fn askable(&self, now: Time, vm: VmId) -> Vec<HostId> {
+    pub(super) fn askable(&self, now: Time, vm: VmId) -> Askable {
         let size = size_with_overhead(self.vms[&vm].definition.memory);
         let may = |view: &&View| {
             let digest = view.digest.as_ref();
             let size = size.plus(self.ahead.size_at(view.peer.host));
             !self.journals.set_back(view.peer.host) && digest.is_none_or(|d| may_take(d, size))
         };
-        let host = |view: &View| view.peer.host;
-        let right: Vec<&View> =
-            self.membership.alive().filter(|view| self.all_allowed(vm, view)).collect();
-        let able: Vec<&View> = right.iter().copied().filter(may).collect();
+        let right = self.membership.alive().filter(|view| self.all_allowed(vm, view));
+        let (able, unable): (Vec<&View>, Vec<&View>) = right.partition(may);
+        let hosts = |views: Vec<&View>| views.into_iter().map(|view| view.peer.host).collect();
         let preferred: Vec<&View> =
             able.iter().copied().filter(|view| self.preferred(vm, view)).collect();
         if self.has_preference(now, vm) && !preferred.is_empty() {
-            preferred.into_iter().map(host).collect()
-        } else if able.len() < self.limits.answers_wanted as usize {
-            right.into_iter().map(host).collect()
-        } else {
-            able.into_iter().map(host).collect()
+            return Askable { able: hosts(preferred), others: Vec::new() };
         }
+        let enough = able.len() >= self.limits.answers_wanted as usize;
+        let others = if enough { Vec::new() } else { hosts(unable) };
+        Askable { able: hosts(able), others }
     }
 
     /// Drives a move's negotiation, and does what it wants.
@@ -441,17 +455,25 @@ impl Host {
     }
 
     /// Nobody took a VM. A host that is hot soon asks about the next one that seems to pay somewhere, and waits longer in each
-    /// turn; else it waits longer each time.
+    /// turn; so it does where a rule asks. Else it waits longer each time.
     fn back_off_from_asking(&mut self, now: Time, out: &Outgoing, why: &str) {
         let in_vain = self.vms.get(&out.vm).map_or(0, |vm| vm.in_vain);
         let urgent = !out.exchange && self.still_hot(now).is_some();
-        let failures = if urgent { in_vain } else { self.failures };
+        let failures = if urgent || out.by_rule { in_vain } else { self.count_failure() };
         self.back_off_from(now, out.vm, failures, why, out.by_rule);
     }
 
     /// A copy was begun and came to nothing: whatever ails it may ail those of other VMs too, so this host waits longer each time.
     pub(super) fn back_off_from_copy(&mut self, now: Time, vm: VmId, why: &str, by_rule: bool) {
-        self.back_off_from(now, vm, self.failures, why, by_rule);
+        let failures = self.count_failure();
+        self.back_off_from(now, vm, failures, why, by_rule);
+    }
+
+    /// How many there were before.
+    fn count_failure(&mut self) -> u32 {
+        let before = self.failures;
+        self.failures = before.saturating_add(1);
+        before
     }
 
     /// After a move that was not made. The VM rests for longer than its host, and comes after those that were asked about in
@@ -462,7 +484,6 @@ impl Host {
             return;
         }
         let wait = self.back_off(failures);
-        self.failures = self.failures.saturating_add(1);
         // A rule that cannot be mended now must not keep the host from relieving itself.
         let of_host = if by_rule { wait.min(BACKOFF) } else { wait };
         self.rest_at_least(now.plus(of_host), format!("the last move was not made ({why})"));

@@ -216,7 +216,7 @@ impl Host {
     ) -> Option<(HostId, Cost)> {
         let hosts = match asked {
             Asked::Best(hosts) | Asked::All(hosts) => hosts.clone(),
-            Asked::Drawn { .. } => self.askable(now, it.vm),
+            Asked::Drawn { .. } => self.askable(now, it.vm).all(),
         };
         let (demand, packets) = (it.demand, self.usage.capacity().packets);
         let size = size_with_overhead(it.memory);

@@ -25,6 +25,7 @@ use crate::policy::rules::{HostIs, Kind, VmRules, of_places};
 use crate::policy::settings::{Balance, Settings};
 use crate::units::{HostId, MoveId, Time, VmId};
 use crate::wire::limits::RULE_TAGS_BYTES_MAX;
+use crate::wire::message::Companion;
 
 /// After nobody took a VM where it had rather be, others are asked for so long.
 const PREFERENCE_RETRIED: Duration = Duration::from_hours(1);
@@ -130,12 +131,30 @@ impl Host {
         let coming = self.incoming.iter().filter(|(other, i)| **other != id && i.vm != vm);
         let coming = coming.filter(|(id, _)| self.holds(id) && !planted(Bug::RulesWithoutArrivals));
         let coming = coming.map(|(_, i)| (&i.name, &i.rules, "is on its way here"));
-        for (name, others, words) in here.chain(coming) {
+        let due = self.due_but(vm).map(|due| (&due.name, &due.rules, "is to come here"));
+        for (name, others, words) in here.chain(coming).chain(due) {
             if let Some(group) = rules.shared(others, Kind::AntiAffinity) {
                 return Err(format!("anti-affinity {group}: {name} of it {words}"));
             }
         }
+        for (it, others) in self.followers_coming(id, vm) {
+            if let Some(group) = rules.shared(&others, Kind::AntiAffinity) {
+                return Err(format!("anti-affinity {group}: {} of it is to follow here", it.name));
+            }
+        }
         Ok(())
+    }
+
+    /// VMs that are to follow others here, in any move but this, and what must hold of where they are.
+    fn followers_coming(
+        &self,
+        but: MoveId,
+        vm: VmId,
+    ) -> impl Iterator<Item = (&Companion, VmRules)> {
+        let coming = self.incoming.iter().filter(move |(id, _)| **id != but && self.holds(id));
+        let followers = coming.flat_map(|(_, incoming)| &incoming.followers);
+        let others = followers.filter(move |it| it.vm != vm);
+        others.map(|it| (it, self.settings.rules.of(it.vm, &it.name, &it.tags)))
     }
 
     /// Whether a VM may be moved by itself now, as far as its own rules go.
