@@ -344,6 +344,22 @@ impl Config {
             .map_err(|mistakes| mistakes.iter().map(place).collect())
     }
 
+    /// The folder of the journal, also where something else in the file is wrong; the usual one where it cannot be told.
+    pub fn state(path: &Path) -> PathBuf {
+        /// What there is beside it is not looked at.
+        #[derive(Deserialize)]
+        struct Alone {
+            host: Folder,
+        }
+        #[derive(Deserialize)]
+        struct Folder {
+            #[serde(default = "default_state")]
+            state: PathBuf,
+        }
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        file::read::<Alone>(&text).map_or_else(|_| default_state(), |alone| alone.host.state)
+    }
+
     fn understood(text: &str) -> Result<(Config, Option<Mistake>), Vec<Mistake>> {
         let config: Config = file::read(text).map_err(|mistake| vec![mistake])?;
         config.beyond_toml(text).map_err(|mistake| vec![mistake])?;
@@ -496,6 +512,19 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let read = Config::read(&path).map(|(config, _)| config);
         read.map_err(|wrong| wrong.join("\n").replace(&*dir.path().to_string_lossy(), "DIR"))
+    }
+
+    #[test]
+    fn the_journals_folder_is_known_whatever_else_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("evenkeel.toml");
+        let state = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Config::state(&path).display().to_string()
+        };
+        assert_eq!(state("[host]\nstate = \"/s\"\naddress = 5\n[hots]\n"), "/s");
+        assert_eq!(state("[host]\naddress = \"198.18.0.1\"\n"), "/var/lib/evenkeel");
+        assert_eq!(state("[host"), "/var/lib/evenkeel");
     }
 
     const LEAST: &str = "[cluster]\nname = \"c\"\n[host]\naddress = \"198.18.0.1\"\n";

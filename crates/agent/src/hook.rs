@@ -63,10 +63,8 @@ fn ask(config: &Path, marks: &Path, operation: &str) -> anyhow::Result<Result<()
     if taken(&comes, COMES_MAX)? {
         return Ok(Ok(()));
     }
-    let (config, _doubtful) =
-        Config::read(config).map_err(|wrong| anyhow::anyhow!(wrong.join("; ")))?;
     let allowed = marks.join(format!("{vm}.allowed"));
-    Ok(match refusal(&config.host.state, vm)? {
+    Ok(match refusal(&Config::state(config), vm)? {
         Some(_) if taken(&allowed, ALLOWED_MAX)? => Ok(()),
         Some(why) => Err(format!(
             "evenkeel: {why}. Look where it runs (`evenkeel vms --all`) before you start it here: two running copies destroy its disk. If it \

@@ -252,6 +252,48 @@ fn while_a_snapshot_is_taken_a_copy_is_refused_and_afterwards_it_is_made() {
 }
 
 #[test]
+fn a_disk_that_a_snapshot_has_taken_the_place_of_is_not_the_one_that_the_guest_goes_on_with() {
+    let name = "meanwhile::a_disk_that_a_snapshot_has_taken_the_place_of_is_not_the_one_that_the_guest_goes_on_with";
+    sandbox::test_with(true, name, || async {
+        let mut pair = Pair::start().await?;
+        let vm = VmId(0xaf);
+        let folder = pair.network.folder().to_owned();
+        let (disk, overlay) = (folder.join("base.img"), folder.join("overlay.img"));
+        File::create(&disk)?.set_len(1 << 20)?;
+        let with_disk = format!(
+            "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/>\
+             <source file='{}'/><target dev='vda' bus='virtio'/></disk></devices>",
+            disk.display()
+        );
+        let domain = empty(&pair.network, vm, 8)?.replace("</devices>", &with_disk);
+        libvirt::start(pair.host(&pair.a), "vm-af", &domain)?;
+        let (definition, _) = pair.a.finds(vm).await?;
+        let endpoint = pair.b.prepare(&definition, FAST).await?;
+        // There is no event of it.
+        let spec = format!("vda,snapshot=external,file={}", overlay.display());
+        let words = ["--disk-only", "--no-metadata", "--diskspec", &spec];
+        virsh(pair.host(&pair.a), &[&["snapshot-create-as", "vm-af"], &words[..]].concat())?;
+        match pair.a.ask(vm, C::StartCopy(endpoint, FAST)).await? {
+            R::CopyFailed(why, Seen::Running) => ensure!(why.contains("ask again"), "{why}"),
+            other => bail!("{other:?}"),
+        }
+        pair.b.expect(vm, C::DestroyIncoming, R::IncomingGone).await?;
+        let (definition, _) = pair.a.finds(vm).await?;
+        ensure!(definition.start.contains("overlay.img"), "{}", definition.start);
+        // As another move finds it, which knows nothing of that one.
+        pair.a.restart()?;
+        pair.a.finds(vm).await?;
+        let endpoint = pair.b.prepare(&definition, FAST).await?;
+        pair.a.order(vm, C::StartCopy(endpoint, FAST));
+        hand_over(&mut pair, vm, RunState::Running).await?;
+        ensure!(pair.running(vm) == 1);
+        let there = virsh(pair.host(&pair.b), &["domblklist", "vm-af"])?;
+        ensure!(there.contains("overlay.img"), "{there}");
+        Ok(())
+    });
+}
+
+#[test]
 fn while_a_backup_is_made_a_copy_is_refused_and_while_a_copy_is_made_a_backup_is() {
     let name =
         "meanwhile::while_a_backup_is_made_a_copy_is_refused_and_while_a_copy_is_made_a_backup_is";

@@ -43,6 +43,8 @@ impl VmTask {
             Following::Out(_) => return,
             Following::Nothing => {}
         }
+        // Whatever pauses it from now on is none of ours.
+        self.taken_back &= state != Some(State::Running);
         match state {
             None | Some(State::Off) => self.look_at_idle(&rpc).await,
             Some(_) if self.files.is_incoming() => self.look_at_forgotten("an incoming side").await,

@@ -101,6 +101,10 @@ impl Wants {
             ("emulator", _) => {
                 self.paths.extend(device.text().map(|path| path.trim().to_owned()));
             }
+            // Another pool of that name may be something else, and of what it is nothing is said.
+            ("disk", Some("volume")) => {
+                self.bound.push("a disk named by pool and volume, not by its path".into());
+            }
             ("disk", _) => {
                 let path = of("file").or(of("dev"));
                 if child(device, "readonly").is_none() {
@@ -115,6 +119,19 @@ impl Wants {
                 self.bound.push("an interface of type vhostuser".into());
             }
             ("interface", _) => {
+                // What is left is taken off its bridge, and put back if the move fails: a Linux bridge forgets these of it, and
+                // Open vSwitch lets nobody do so.
+                let of_switch = child(device, "virtualport")
+                    .is_some_and(|port| port.attribute("type") == Some("openvswitch"));
+                let isolated = child(device, "port")
+                    .is_some_and(|port| port.attribute("isolated") == Some("yes"));
+                if of_switch {
+                    self.bound.push("an interface of Open vSwitch".into());
+                } else if child(device, "vlan").is_some() {
+                    self.bound.push("an interface with a VLAN of its own (vlan)".into());
+                } else if isolated {
+                    self.bound.push("an isolated interface (port isolated)".into());
+                }
                 let mtu = child(device, "mtu").and_then(|mtu| mtu.attribute("size")?.parse().ok());
                 self.links.extend(of("bridge").or(of("dev")).map(|link| (link, mtu.unwrap_or(0))));
             }
@@ -405,6 +422,13 @@ mod tests {
             ("<interface type='hostdev'/>", "network card"),
             ("<interface type='vhostuser'/>", "vhostuser"),
             ("<filesystem type='mount'/>", "folder"),
+            (
+                "<interface type='bridge'><virtualport type='openvswitch'/></interface>",
+                "Open vSwitch",
+            ),
+            ("<interface type='bridge'><vlan><tag id='4'/></vlan></interface>", "VLAN"),
+            ("<interface type='bridge'><port isolated='yes'/></interface>", "isolated"),
+            ("<disk type='volume'><source pool='p' volume='v'/></disk>", "pool and volume"),
         ] {
             let bound = wants("", device).bound;
             assert!(bound.len() == 1 && bound[0].contains(said), "{device}: {bound:?}");

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::adopt::ANOTHER_JOB;
 use super::calls::{Domain, Figures, Flags, Job, State};
-use super::definition::Listens;
+use super::definition::{Listens, Start, same_but_balloon};
 use super::disks::{self, LocalDisk};
 use super::files;
 use super::fit::Wants;
@@ -190,7 +190,8 @@ impl VmTask {
             .slowing(copy.auto_converge)
             .with_disks(!named.is_empty());
         // Says why not, where libvirt would not move it.
-        rpc.begin(&domain, &named, flags).await.map_err(text)?;
+        let (_, live) = rpc.begin(&domain, &named, flags).await.map_err(text)?;
+        self.is_as_told(&live, rpc.kept(&domain).await.map_err(text)?.as_deref())?;
         rpc.set_downtime(&domain, copy.downtime_max).await.map_err(text)?;
         // libvirt counts in MiB/s.
         let bandwidth = i128::from((copy.bandwidth.0 / 8 / (1 << 20)).max(1));
@@ -209,6 +210,18 @@ impl VmTask {
             rpc.perform(&domain, &parameters, listens.cookie.as_bytes(), flags).await
         });
         Ok(Begun { held, call, was_paused })
+    }
+
+    /// Whether the domain still is what the target prepared for: of a snapshot, another disk, network or number of processors
+    /// there may be no event, and the guest would go on with what it had before.
+    fn is_as_told(&mut self, live: &str, kept: Option<&str>) -> Result<(), String> {
+        let Some((told, _)) = &self.definition else { return Ok(()) };
+        let told = Start::parse(told).map_err(|garbled| garbled.to_string())?;
+        if same_but_balloon(&told.live, live) && told.kept.as_deref() == kept {
+            return Ok(());
+        }
+        self.stale = true;
+        Err("its definition has changed since the target was told of it: it has been read anew, ask again".to_owned())
     }
 
     /// Those of its disks that the target wants copied along, if that may be.
