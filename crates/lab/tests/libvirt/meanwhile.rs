@@ -251,6 +251,17 @@ fn while_a_snapshot_is_taken_a_copy_is_refused_and_afterwards_it_is_made() {
     });
 }
 
+/// That domain with a disk of 1 MiB, in that file.
+fn with_disk(domain: &str, disk: &Path) -> anyhow::Result<String> {
+    File::create(disk)?.set_len(1 << 20)?;
+    let disk = format!(
+        "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/>\
+         <source file='{}'/><target dev='vda' bus='virtio'/></disk></devices>",
+        disk.display()
+    );
+    Ok(domain.replace("</devices>", &disk))
+}
+
 #[test]
 fn a_disk_that_a_snapshot_has_taken_the_place_of_is_not_the_one_that_the_guest_goes_on_with() {
     let name = "meanwhile::a_disk_that_a_snapshot_has_taken_the_place_of_is_not_the_one_that_the_guest_goes_on_with";
@@ -259,13 +270,7 @@ fn a_disk_that_a_snapshot_has_taken_the_place_of_is_not_the_one_that_the_guest_g
         let vm = VmId(0xaf);
         let folder = pair.network.folder().to_owned();
         let (disk, overlay) = (folder.join("base.img"), folder.join("overlay.img"));
-        File::create(&disk)?.set_len(1 << 20)?;
-        let with_disk = format!(
-            "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/>\
-             <source file='{}'/><target dev='vda' bus='virtio'/></disk></devices>",
-            disk.display()
-        );
-        let domain = empty(&pair.network, vm, 8)?.replace("</devices>", &with_disk);
+        let domain = with_disk(&empty(&pair.network, vm, 8)?, &disk)?;
         libvirt::start(pair.host(&pair.a), "vm-af", &domain)?;
         let (definition, _) = pair.a.finds(vm).await?;
         let endpoint = pair.b.prepare(&definition, FAST).await?;
@@ -302,13 +307,7 @@ fn while_a_backup_is_made_a_copy_is_refused_and_while_a_copy_is_made_a_backup_is
         let vm = VmId(0xa6);
         let folder = pair.network.folder().to_owned();
         let (disk, order) = (folder.join("disk.img"), folder.join("backup.xml"));
-        File::create(&disk)?.set_len(1 << 20)?;
-        let with_disk = format!(
-            "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/>\
-             <source file='{}'/><target dev='vda' bus='virtio'/></disk></devices>",
-            disk.display()
-        );
-        let domain = empty(&pair.network, vm, 40)?.replace("</devices>", &with_disk);
+        let domain = with_disk(&empty(&pair.network, vm, 40)?, &disk)?;
         fs::write(
             &order,
             format!(
