@@ -139,7 +139,7 @@ pub struct Host {
     /// No balancing before: the host rests, or backs off after failures.
     rest_until: Time,
     rest_reason: String,
-    /// Moves from here in a row that were not made.
+    /// Moves in vain that lengthened this host's waits, since one was made from here.
     failures: u32,
     /// When the copies of balancing moves began, of the last day.
     recent: Vec<Time>,

@@ -45,7 +45,7 @@ pub struct Vm {
     pub rules: VmRules,
     /// Not moved by itself before, a broken rule or not: nobody took it.
     pub refused_until: Time,
-    /// Moves of it that the policy wanted and that were not made, since one was made from here.
+    /// Moves of it that a policy or a rule wanted and that were not made, since one was made from here.
     pub in_vain: u32,
     /// A rule that it breaks here is not mended by moving it before: a person, or others again and again, have moved it here.
     pub insisted_until: Time,

@@ -257,8 +257,8 @@ impl Checks {
     pub(crate) fn dies(&mut self, fleet: &Fleet, at: u16, vm: VmId) {
         // Where the guest runs or waits for an operator its owner has it: a copy elsewhere is void, also of one that was paused
         // and taken back, whose memory is the same.
-        let void = |seen: Seen| matches!(seen, Seen::Running | Seen::Paused);
-        let owned = fleet.of(vm).any(|(here, process)| here == at && void(process.seen));
+        let lives = |process: &Process| matches!(process.seen, Seen::Running | Seen::Paused);
+        let owned = fleet.of(vm).any(|(here, process)| here == at && lives(process));
         let good = |process: &Process| {
             process.is_complete()
                 && !process.stale

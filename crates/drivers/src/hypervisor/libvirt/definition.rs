@@ -174,11 +174,8 @@ pub(super) struct Start {
 
 /// Whether two live definitions are the same but for what its balloon leaves the guest, which changes by itself.
 pub(super) fn same_but_balloon(one: &str, other: &str) -> bool {
-    let lines = |text: &'_ str| -> Vec<String> {
-        let lines = text.lines().filter(|line| !line.contains("<currentMemory"));
-        lines.map(str::to_owned).collect()
-    };
-    lines(one) == lines(other)
+    let counts = |line: &&str| !line.contains("<currentMemory");
+    one.lines().filter(counts).eq(other.lines().filter(counts))
 }
 
 impl Start {
