@@ -273,6 +273,24 @@ fn nothing_is_moved_by_itself_outside_the_hours() {
 }
 
 #[test]
+fn what_keeps_one_vm_of_a_hot_host_is_said_of_that_one_alone() {
+    let hours =
+        |vm, from| format!("[[rules.vm]]\nvms = [\"{vm}\"]\nhours = \"{from}-04:00 UTC\"\n");
+    let mut world = flooded(ruled(&(hours("vm1", "22:00") + &hours("vm2", "23:00"))));
+    let keeps = |world: &World, vm| {
+        let site = &world.sites[&1];
+        site.host.as_ref().unwrap().keeps(site.clock.shown(world.now), vm_id(vm))
+    };
+    tell_time(&mut world, 0, 12 * 60);
+    assert_eq!(keeps(&world, 1), None, "nothing asks for a move yet");
+    world.run(secs(30));
+    for (vm, own) in [(1, "22:00-04:00 UTC"), (2, "23:00-04:00 UTC")] {
+        let why = keeps(&world, vm).unwrap_or_default();
+        assert!(why.contains(own), "vm{vm}: {why}");
+    }
+}
+
+#[test]
 fn who_has_a_higher_priority_is_asked_last() {
     let mut world = flooded(ruled("[[rules.vm]]\nvms = [\"vm1\"]\npriority = 1\n"));
     world.run(secs(60));
