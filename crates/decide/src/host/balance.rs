@@ -28,8 +28,6 @@ const WATCHED_MIN: Duration = Duration::from_secs(3);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Of the hosts that were looked at so many are asked, the best by what they said last.
 pub(super) const ASKED: usize = 8;
-/// A host that is not hot asks so often about a VM that nobody takes before it asks about others.
-const TRIED_WHILE_CALM: u32 = 4;
 /// A recommendation holds for so long, then it is made anew.
 pub(super) const RECOMMENDED_MAX: Duration = Duration::from_mins(10);
 /// What a person who has switched it off is told of it.
@@ -488,10 +486,10 @@ impl Host {
         offers.sort_by_key(|offer| self.trials(now, offer.candidate.vm));
     }
 
-    /// Where nothing is urgent the best VM is worth being asked about a few times before another, which evens out less.
+    /// How often a VM was asked about in vain, as far as it counts: where nothing is urgent the best VM is worth waiting for, since
+    /// another evens out less.
     fn trials(&self, now: Time, vm: VmId) -> u32 {
-        let in_vain = self.vms[&vm].in_vain;
-        if self.still_hot(now).is_some() { in_vain } else { in_vain / TRIED_WHILE_CALM }
+        if self.still_hot(now).is_some() { self.vms[&vm].in_vain } else { 0 }
     }
 
     /// Why this one of the offers is the first.
