@@ -127,6 +127,18 @@ proptest! {
         let margin = world.settings.spread.gain_min;
         let at = world.checks.places().clone();
         world.run(secs(600));
+        // Who asks in vain waits up to eleven minutes, so a move may follow late; but moves end.
+        let passed = |world: &World| world.checks.passed.len();
+        let mut quiet = false;
+        for _ in 0..24 {
+            let before = passed(&world);
+            world.run(secs(1800));
+            quiet = passed(&world) == before;
+            if quiet {
+                break;
+            }
+        }
+        prop_assert!(quiet, "{} moves and no end: {}", passed(&world), world.story());
         for (parts, broken, lower) in world.lowered(at) {
             prop_assert!(!broken && lower > margin, "{parts:?} by {lower}: {}", world.story());
         }
@@ -134,9 +146,6 @@ proptest! {
             let vms = u32::try_from(loads.len()).unwrap();
             prop_assert!(places(&world, group.filter(|vm| *vm <= vms)).len() <= 1, "{}", world.story());
         }
-        let moves = world.checks.passed.len();
-        world.run(secs(300));
-        prop_assert_eq!(world.checks.passed.len(), moves, "{}", world.story());
         prop_assert_eq!(world.settled(), Ok(()), "{}", world.story());
     }
 }
