@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use api::{VmTag, VmTagsRequest};
+use lab::hosts::{Cut, Way};
 use lab::libvirt::{self, Daemon, IMAGES, virsh};
 use lab::{guests, wait};
 
@@ -179,5 +180,68 @@ fn without_its_consent_a_disk_stays_and_the_vm_with_it() {
         bed.runs_only(0).await?;
         ensure!(std::fs::read_to_string(&theirs)? == "somebody else's", "it was touched");
         Ok(())
+    });
+}
+
+/// The port at which the target's QEMU takes disks: the one after that of memory.
+const DISKS_PORT: u16 = 49153;
+/// A guest that stands still for longer is not served any more. It says a heartbeat every second.
+const STILL_MAX: Duration = Duration::from_secs(6);
+
+/// Waits until the move has failed; the guest goes on meanwhile.
+async fn fails_and_the_guest_goes_on(bed: &Bed, id: &str) -> anyhow::Result<()> {
+    let beats = || guests::heartbeats(bed.cluster.host(0), bed.plan.vm()).len();
+    let deadline = tokio::time::Instant::now() + LONG;
+    let mut last = (beats(), tokio::time::Instant::now());
+    loop {
+        let view = bed.cluster.api(0).one_move(id).await?;
+        let now = (beats(), tokio::time::Instant::now());
+        if now.0 > last.0 {
+            last = now;
+        }
+        ensure!(last.1.elapsed() < STILL_MAX, "the guest stands still: {view:?}");
+        if view.ended {
+            ensure!(view.phase != "done", "{view:?}");
+            return Ok(());
+        }
+        ensure!(now.1 < deadline, "it does not end: {view:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[test]
+fn a_firewall_before_the_port_for_disks_ends_the_move_and_not_the_guest() {
+    let test = "disks::a_firewall_before_the_port_for_disks_ends_the_move_and_not_the_guest";
+    with_disks(test, CONSENTS, async |bed| {
+        bed.cluster.host(1).cut(Way::In, Cut::Tcp(DISKS_PORT))?;
+        let id = bed.send(0, 1).await?;
+        fails_and_the_guest_goes_on(bed, &id).await?;
+        bed.runs_only(0).await?;
+        bed.disks_end_up_on(0).await?;
+        bed.cluster.host(1).heal(Way::In)?;
+        let id = bed.send(0, 1).await?;
+        let view = bed.ended(&id).await?;
+        ensure!(view.phase == "done", "{view:?}");
+        bed.runs_only(1).await?;
+        bed.disks_end_up_on(1).await
+    });
+}
+
+#[test]
+fn a_target_that_is_cut_off_while_disks_are_copied_ends_the_move_and_not_the_guest() {
+    let test =
+        "disks::a_target_that_is_cut_off_while_disks_are_copied_ends_the_move_and_not_the_guest";
+    with_disks(test, CONSENTS, async |bed| {
+        let id = bed.copying().await?;
+        let sent = async || anyhow::Ok(bed.cluster.api(0).one_move(&id).await?.copied_bytes > 0);
+        while !sent().await? {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bed.cluster.host(1).link_down()?;
+        fails_and_the_guest_goes_on(bed, &id).await?;
+        bed.cluster.host(1).link_up()?;
+        bed.runs_only(0).await?;
+        bed.disks_end_up_on(0).await?;
+        bed.writes_to_its_disk(0, 2).await
     });
 }

@@ -219,6 +219,16 @@ impl Process {
         rustix::net::shutdown(&connection, Shutdown::Both).map_err(io::Error::from)
     }
 
+    /// Shuts down one of its sockets, if the descriptor still is that of this inode.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn shut_down_socket(&self, descriptor: i32, inode: u64) -> io::Result<()> {
+        let socket = pidfd_getfd(self.handle.get_ref(), descriptor, PidfdGetfdFlags::empty())?;
+        if rustix::fs::fstat(&socket)?.st_ino != inode {
+            return Ok(());
+        }
+        rustix::net::shutdown(&socket, Shutdown::Both).map_err(io::Error::from)
+    }
+
     /// A descriptor of its connection, beside its own, and the other side.
     fn connection(&self, descriptor: i32, ends: Ends) -> io::Result<(OwnedFd, SocketAddr)> {
         let other = || io::Error::other("no connection of the copy");

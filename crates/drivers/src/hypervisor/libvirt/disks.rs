@@ -11,6 +11,7 @@
 //! **Invariant:** what a source removes was copied to where there was nothing: storage that both share is never taken for two.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +51,9 @@ pub(super) struct Marked {
     move_id: String,
     /// Made at the target, not copied at the source.
     made: bool,
+    /// Where they are copied to.
+    #[serde(default)]
+    to: Option<SocketAddr>,
     /// Files, and what they were.
     files: BTreeMap<String, String>,
 }
@@ -134,6 +138,12 @@ pub(super) fn with_sizes(disks: Vec<LocalDisk>, cookie: &str) -> Vec<LocalDisk> 
     disks.into_iter().filter_map(sized).collect()
 }
 
+/// The port at which the target's QEMU takes disks, by what its libvirt says (`<nbd port='…'/>`).
+pub(super) fn port(cookie: &str) -> Option<u16> {
+    let document = Document::parse(cookie.trim_end_matches('\0')).ok()?;
+    child(document.root_element(), "nbd")?.attribute("port")?.parse().ok().filter(|port| *port > 0)
+}
+
 /// What they take in all.
 pub(super) fn allocated(disks: &[LocalDisk]) -> Mib {
     let bytes = disks.iter().fold(0_u64, |sum, disk| sum.saturating_add(disk.allocated.0));
@@ -204,7 +214,7 @@ impl VmTask {
         disks: &[LocalDisk],
     ) -> Result<(), String> {
         let move_id = move_id.to_string();
-        let mut marked = Marked { move_id, made: true, files: BTreeMap::new() };
+        let mut marked = Marked { move_id, made: true, to: None, files: BTreeMap::new() };
         for disk in disks {
             let pool = pool(rpc, &folder(disk)).await?;
             let made = rpc.make_volume(&pool, &volume(disk)?).await;
@@ -223,7 +233,12 @@ impl VmTask {
     }
 
     /// Puts on record which disks a copy from here takes along, if it does any.
-    pub(super) fn mark_copied(&self, move_id: MoveId, disks: &[LocalDisk]) -> Result<(), String> {
+    pub(super) fn mark_copied(
+        &self,
+        move_id: MoveId,
+        disks: &[LocalDisk],
+        to: Option<SocketAddr>,
+    ) -> Result<(), String> {
         if disks.is_empty() {
             return self.forget_disks();
         }
@@ -233,7 +248,13 @@ impl VmTask {
             Ok((disk.path.clone(), what))
         };
         let files = disks.iter().map(what).collect::<Result<_, String>>()?;
-        self.mark_disks(&Marked { move_id: move_id.to_string(), made: false, files })
+        self.mark_disks(&Marked { move_id: move_id.to_string(), made: false, to, files })
+    }
+
+    /// Where a move's disks are copied to from here, if any are.
+    pub(super) fn disks_go_to(&self, move_id: MoveId) -> Option<SocketAddr> {
+        let marked = self.marked().ok()??;
+        marked.to.filter(|_| marked.move_id == move_id.to_string())
     }
 
     fn mark_disks(&self, marked: &Marked) -> Result<(), String> {

@@ -30,6 +30,7 @@
 
 mod adopt;
 mod calls;
+mod connections;
 mod daemon;
 mod definition;
 mod disks;

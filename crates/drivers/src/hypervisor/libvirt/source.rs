@@ -12,7 +12,7 @@
 //!
 //! **Invariant:** nothing here lets the guest run but libvirt itself, when a copy failed or was cancelled before `SwitchOver`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use decide::migrate::hypervisor::{
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::adopt::ANOTHER_JOB;
 use super::calls::{Domain, Figures, Flags, Job, State};
+use super::connections::{self, LookedAfter, To};
 use super::definition::{Listens, Start, same_but_balloon};
 use super::disks::{self, LocalDisk};
 use super::files;
@@ -30,6 +31,7 @@ use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
 use super::vm::{Call, Following, VmTask};
 use super::xdr::Value;
+use crate::hypervisor::process::Process;
 
 /// A copy to elsewhere that is followed.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(super) struct Leaving {
     pub(super) call: Option<Call>,
     /// The connection that it was begun on.
     held: Option<Held>,
+    /// As long as it is followed.
+    _looked_after: Option<LookedAfter>,
     /// Its guest was paused before: libvirt then does not say that the copy pauses it.
     was_paused: bool,
     /// The copy is complete, and the guest paused.
@@ -65,12 +69,14 @@ pub(super) struct Held {
 struct Begun {
     held: Held,
     call: Call,
+    looked_after: Option<LookedAfter>,
     was_paused: bool,
 }
 
 impl Leaving {
-    fn begun(move_id: MoveId, Begun { held, call, was_paused }: Begun) -> Leaving {
-        Leaving { call: Some(call), held: Some(held), was_paused, ..Leaving::found(move_id) }
+    fn begun(move_id: MoveId, Begun { held, call, looked_after, was_paused }: Begun) -> Leaving {
+        let (call, held) = (Some(call), Some(held));
+        Leaving { call, held, _looked_after: looked_after, was_paused, ..Leaving::found(move_id) }
     }
 
     /// A copy of that move that was begun by another driver, nothing known of it yet.
@@ -83,6 +89,7 @@ impl Leaving {
             move_id,
             call,
             held,
+            _looked_after: None,
             was_paused,
             done,
             switching,
@@ -183,7 +190,10 @@ impl VmTask {
         self.take_autostart_off(&shared, &domain).await?;
         let goes_along = self.goes_along(&shared, &domain, &listens.disks, copy).await?;
         let named = disks::named(&listens.disks);
-        self.mark_copied(move_id, &goes_along)?;
+        let memory = socket(&listens.uri).ok_or("the target's word names no address and port")?;
+        let port = disks::port(&listens.cookie).filter(|_| !goes_along.is_empty());
+        let to = To { memory, disks: port.map(|port| SocketAddr::new(memory.ip(), port)) };
+        self.mark_copied(move_id, &goes_along, to.disks)?;
         let was_paused = shared.state(&domain).await.map_err(text)? == State::Paused;
         let rpc = self.place.connect(None).await?;
         let flags = Flags::new(copy.encrypted, endpoint.multifd)
@@ -195,21 +205,21 @@ impl VmTask {
         rpc.set_downtime(&domain, copy.downtime_max).await.map_err(text)?;
         // libvirt counts in MiB/s.
         let bandwidth = i128::from((copy.bandwidth.0 / 8 / (1 << 20)).max(1));
-        let to = host_of(&listens.uri).ok_or("the target's word names no address and port")?;
         let mut parameters = vec![
             ("migrate_uri", Value::Text(listens.uri.clone())),
             ("bandwidth", Value::Number(bandwidth)),
         ];
         if copy.encrypted {
-            let certified = endpoint.certified.unwrap_or(to).to_string();
+            let certified = endpoint.certified.unwrap_or(memory.ip()).to_string();
             parameters.push(("tls.destination", Value::Text(certified)));
         }
         parameters.extend(named);
         let held = Held { rpc: rpc.clone(), domain: domain.clone(), flags };
+        let looked_after = self.look_after(to);
         let call = Call::begin(async move {
             rpc.perform(&domain, &parameters, listens.cookie.as_bytes(), flags).await
         });
-        Ok(Begun { held, call, was_paused })
+        Ok(Begun { held, call, looked_after, was_paused })
     }
 
     /// Whether the domain still is what the target prepared for: of a snapshot, another disk, network or number of processors
@@ -398,8 +408,8 @@ impl VmTask {
         if !leaving.unheard {
             return;
         }
-        if let Ok((rpc, domain)) = self.reach().await
-            && rpc.abort(&domain).await.is_ok()
+        let move_id = leaving.move_id;
+        if self.abort(move_id).await.is_ok()
             && let Following::Out(leaving) = &mut self.following
         {
             leaving.unheard = false;
@@ -501,11 +511,7 @@ impl VmTask {
             return self.bring_back().await;
         }
         let running = leaving.call.is_some();
-        let told = match self.reach().await {
-            Ok((rpc, domain)) => rpc.abort(&domain).await,
-            Err(error) => Err(error),
-        };
-        match told {
+        match self.abort(move_id).await {
             Ok(()) => {}
             // It has ended, and the call says how; or has not begun yet, and is asked again.
             Err(error) => {
@@ -518,6 +524,21 @@ impl VmTask {
         if !running {
             self.find_out_leaving().await;
         }
+    }
+
+    /// Has libvirt end a copy. Its disks' connections first: QEMU, and its guest, would wait for what is under way there.
+    async fn abort(&mut self, move_id: MoveId) -> Result<(), RpcError> {
+        if let Some((to, qemu)) = self.disks_go_to(move_id).zip(self.process.as_ref()) {
+            connections::break_off(qemu, to).await;
+        }
+        let (rpc, domain) = self.reach().await?;
+        rpc.abort(&domain).await
+    }
+
+    fn look_after(&self, to: To) -> Option<LookedAfter> {
+        // A handle beside the one that is watched.
+        let qemu = Process::open(self.process.as_ref()?.pid()).ok()??;
+        Some(LookedAfter::begin(qemu, to))
     }
 
     /// A driver that was restarted knows of no copy: libvirt does.
@@ -562,11 +583,10 @@ impl VmTask {
     }
 }
 
-/// The host in `tcp:HOST:PORT`.
-/// The address, if a copy goes there by TCP: to an address and a port and nowhere else.
-fn host_of(uri: &str) -> Option<IpAddr> {
-    let to: SocketAddr = uri.strip_prefix("tcp:")?.trim_start_matches('/').parse().ok()?;
-    Some(to.ip()).filter(|_| to.port() != 0)
+/// The address and port, if a copy goes there by TCP: there and nowhere else.
+fn socket(uri: &str) -> Option<SocketAddr> {
+    let to = uri.strip_prefix("tcp:")?.trim_start_matches('/').parse().ok();
+    to.filter(|to: &SocketAddr| to.port() != 0)
 }
 
 fn number(figures: &Figures, name: &str) -> u64 {
@@ -605,11 +625,12 @@ mod tests {
 
     #[test]
     fn the_host_of_an_endpoint_is_what_its_certificate_must_name() {
-        assert_eq!(host_of("tcp:198.18.0.2:49152"), "198.18.0.2".parse().ok());
-        assert_eq!(host_of("tcp:[fd00::2]:49152"), "fd00::2".parse().ok());
-        assert_eq!(host_of("tcp://[fd00::2]:49152"), "fd00::2".parse().ok());
+        let host = |uri: &str| socket(uri).map(|to| to.ip());
+        assert_eq!(host("tcp:198.18.0.2:49152"), "198.18.0.2".parse().ok());
+        assert_eq!(host("tcp:[fd00::2]:49152"), "fd00::2".parse().ok());
+        assert_eq!(host("tcp://[fd00::2]:49152"), "fd00::2".parse().ok());
         for none in ["unix:///x", "rdma:198.18.0.2:1", "tcp:198.18.0.2:0", "tcp:host2:49152", ""] {
-            assert_eq!(host_of(none), None, "{none}");
+            assert_eq!(host(none), None, "{none}");
         }
     }
 }
