@@ -175,11 +175,14 @@ pub struct Hypervisor {
     pub driver: Driver,
     /// For libvirt: which daemon, one of this host. `qemu:///system`, or `qemu+unix:///system?socket=PATH`.
     pub uri: String,
+    /// For libvirt: paths below which a disk is the same on all hosts, where that cannot be told from what it is.
+    pub shared_storage: Vec<PathBuf>,
 }
 
 impl Default for Hypervisor {
     fn default() -> Hypervisor {
-        Hypervisor { driver: Driver::default(), uri: "qemu:///system".to_owned() }
+        let uri = "qemu:///system".to_owned();
+        Hypervisor { driver: Driver::default(), uri, shared_storage: Vec::new() }
     }
 }
 
@@ -198,6 +201,11 @@ impl Hypervisor {
     /// Whether this agent can drive it; else the key that is wrong, why, and what to write.
     #[cfg(feature = "libvirt")]
     fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
+        if let Some(path) = self.shared_storage.iter().find(|path| !path.is_absolute()) {
+            let wrong = format!("{} is no path from the root on", path.display());
+            let instead = "write it whole, such as \"/dev/drbd\"";
+            return Err(("hypervisor.shared_storage", wrong, instead));
+        }
         let instead =
             "write \"qemu:///system\", or \"qemu+unix:///system?socket=/run/libvirt/libvirt-sock\"";
         let checked = drivers::hypervisor::libvirt::check_uri(&self.uri);
@@ -539,6 +547,9 @@ mod tests {
             assert_eq!(of("qemu:///system").unwrap().hypervisor.driver, Driver::Libvirt);
             let why = of("qemu+ssh://host2/system").unwrap_err();
             assert!(why.contains("hypervisor.uri") && why.contains("qemu:///system"), "{why}");
+            let shared = "driver = \"libvirt\"\nshared_storage = [\"/dev/drbd\", \"srv\"]\n";
+            let why = read(&format!("{LEAST}[hypervisor]\n{shared}")).unwrap_err();
+            assert!(why.contains("hypervisor.shared_storage") && why.contains("srv"), "{why}");
         } else {
             let why = of("qemu:///system").unwrap_err();
             assert!(why.contains("built without the driver of libvirt"), "{why}");

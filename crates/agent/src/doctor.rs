@@ -126,11 +126,7 @@ pub fn examine(args: &Args) -> Vec<Finding> {
         }
     };
     if config.hypervisor.driver == Driver::Libvirt {
-        note("hook", libvirt::hook(Path::new(libvirt::HOOK)));
-        let default = if args.insecure { Encryption::Off } else { Encryption::Required };
-        let encrypts = config.migration.encryption.unwrap_or(default) != Encryption::Off;
-        let folder = copy_keys(&config).dir;
-        note("copies' keys", libvirt::keys(Path::new(libvirt::QEMU_CONF), &folder, encrypts));
+        beside_libvirt(args, &config).into_iter().for_each(|(about, seen)| note(about, seen));
     }
     note("address", address("host.address", config.host.address));
     if let Some(copies) = config.host.copy_address {
@@ -145,6 +141,17 @@ pub fn examine(args: &Args) -> Vec<Finding> {
     note("other hosts", others(&config));
     note("webhooks", receivers(&args.config, &config.webhook, None));
     note("traces", receivers(&args.config, &[], config.traces.as_ref()));
+    found
+}
+
+fn beside_libvirt(args: &Args, config: &Config) -> Vec<(&'static str, Seen)> {
+    let default = if args.insecure { Encryption::Off } else { Encryption::Required };
+    let encrypts = config.migration.encryption.unwrap_or(default) != Encryption::Off;
+    let qemu_conf = Path::new(libvirt::QEMU_CONF);
+    let keys = libvirt::keys(qemu_conf, &copy_keys(config).dir, encrypts);
+    let mut found = vec![("hook", libvirt::hook(Path::new(libvirt::HOOK))), ("copies' keys", keys)];
+    let storage = libvirt::storage(&config.hypervisor, qemu_conf);
+    found.extend(storage.into_iter().map(|seen| ("storage", seen)));
     found
 }
 

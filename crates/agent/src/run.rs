@@ -328,6 +328,7 @@ fn hypervisor(
                 listen: config.copy_address(),
                 certified: config.host.copy_address.map(|_| config.host.address),
                 keys: encrypts.then(|| copy_keys(config)),
+                shared_storage: config.hypervisor.shared_storage.clone(),
                 ..LibvirtConfig::default()
             };
             Ok(Arc::new(Libvirt::start(libvirt, heard)?))

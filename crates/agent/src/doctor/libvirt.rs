@@ -1,8 +1,13 @@
 //! What an agent for libvirt's domains needs besides.
 
+#[cfg(feature = "libvirt")]
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+
+#[cfg(feature = "libvirt")]
+use drivers::hypervisor::libvirt::DiskSeen;
 
 use super::{Seen, doubtful, wrong};
 use crate::config::Hypervisor;
@@ -17,6 +22,12 @@ pub(super) const CAPABILITIES: [(&str, u32); 3] =
 
 /// What names the folder of keys in [`QEMU_CONF`].
 const KEYS_KEY: &str = "migrate_tls_x509_cert_dir";
+/// What names libvirt's lock manager in [`QEMU_CONF`].
+#[cfg(feature = "libvirt")]
+const LOCKS_KEY: &str = "lock_manager";
+/// Disks that are named in one line.
+#[cfg(feature = "libvirt")]
+const NAMED_MAX: usize = 8;
 /// Whether whoever sends a copy must show a certificate: this, else the one for all, else yes (libvirt 6.10 and newer).
 const VERIFY: [&str; 2] = ["migrate_tls_x509_verify", "default_tls_x509_verify"];
 
@@ -33,6 +44,36 @@ pub(super) fn answers(of: &Hypervisor) -> Seen {
 #[cfg(not(feature = "libvirt"))]
 pub(super) fn answers(_of: &Hypervisor) -> Seen {
     Err(wrong("this evenkeeld was built without the driver of libvirt", "install the package"))
+}
+
+/// What the disks of running VMs lie on, those alike in one line; nothing where libvirt does not answer.
+#[cfg(feature = "libvirt")]
+pub(super) fn storage(of: &Hypervisor, file: &Path) -> Vec<Seen> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let locks = setting(&text, LOCKS_KEY).filter(|locks| *locks != "nop");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let asked = runtime.map(|runtime| {
+        let seen = drivers::hypervisor::libvirt::storage(&of.uri, &of.shared_storage, locks);
+        runtime.block_on(seen).unwrap_or_default()
+    });
+    let mut alike: BTreeMap<(String, Option<&str>), Vec<String>> = BTreeMap::new();
+    for DiskSeen { disk, on, doubt } in asked.unwrap_or_default() {
+        alike.entry((on, doubt)).or_default().push(disk);
+    }
+    let line = |((on, doubt), disks): ((String, Option<&str>), Vec<String>)| {
+        let more = disks.len().saturating_sub(NAMED_MAX);
+        let named = disks[..disks.len() - more].join(", ");
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let seen = format!("{named}{more}: {on}");
+        doubt.map_or(Ok(seen.clone()), |mend| Err(doubtful(seen, mend)))
+    };
+    alike.into_iter().map(line).collect()
+}
+
+/// Such a configuration is refused before.
+#[cfg(not(feature = "libvirt"))]
+pub(super) fn storage(_of: &Hypervisor, _file: &Path) -> Vec<Seen> {
+    Vec::new()
 }
 
 /// libvirt asks nobody whether a domain may start where its hook is missing, or cannot be run.

@@ -11,6 +11,7 @@ use decide::migrate::hypervisor::{
     Endpoint, HypervisorCommand as C, HypervisorReport as R, RunState, Seen, Sighting,
 };
 use decide::units::VmId;
+use drivers::hypervisor::libvirt::{DiskSeen, storage};
 use lab::hosts::Host;
 use lab::libvirt::{self, virsh};
 use lab::{guests, sandbox};
@@ -273,6 +274,11 @@ fn a_disk_that_a_snapshot_has_taken_the_place_of_is_not_the_one_that_the_guest_g
         let domain = with_disk(&empty(&pair.network, vm, 8)?, &disk)?;
         libvirt::start(pair.host(&pair.a), "vm-af", &domain)?;
         let (definition, _) = pair.a.finds(vm).await?;
+        let uri = libvirt::socket(pair.host(&pair.a)).display().to_string();
+        let seen = storage(&uri, &[], None).await.map_err(anyhow::Error::msg)?;
+        let [DiskSeen { disk: of, on, .. }] = &seen[..] else { bail!("{seen:?}") };
+        ensure!(of == "vm-af vda" && on.ends_with("file system, locked by QEMU"), "{seen:?}");
+
         let endpoint = pair.b.prepare(&definition, FAST).await?;
         // There is no event of it.
         let spec = format!("vda,snapshot=external,file={}", overlay.display());

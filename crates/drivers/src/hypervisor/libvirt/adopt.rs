@@ -197,7 +197,7 @@ impl VmTask {
         // What cannot be moved is watched all the same: the first step of a move says again why not.
         let wants = Wants::parse(&live).map_err(Unread::why)?;
         let processor = wants.processor_here(rpc).await?;
-        let (disks, alone) = wants.found_here().await;
+        let (disks, alone) = wants.found_here(self.place.config.shared_storage.clone()).await;
         // Another job (a snapshot, a backup) would have it wait for half a minute: it is asked when that is over.
         let begun = if job.active {
             Err(ANOTHER_JOB.to_owned())

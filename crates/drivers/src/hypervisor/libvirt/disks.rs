@@ -23,8 +23,8 @@ use tokio::sync::mpsc;
 use super::calls::{self, Flags, Pool};
 use super::definition::child;
 use super::files;
-use super::fit::identity;
 use super::rpc::{Event, Rpc, RpcError};
+use super::storage::{file_number, may_be_alone};
 use super::vm::VmTask;
 use super::xdr::Value;
 
@@ -91,26 +91,6 @@ impl LocalDisk {
     pub(super) fn is_same(&self, other: &LocalDisk) -> bool {
         (&self.target, &self.path, &self.format) == (&other.target, &other.path, &other.format)
     }
-}
-
-/// Whether a file is on a file system that other hosts do not see by its kind (`statfs(2)`).
-pub(super) fn may_be_alone(path: &Path) -> bool {
-    // NFS, CIFS, SMB2, Ceph, GFS2, OCFS2, FUSE (GlusterFS, virtiofs), 9p, Lustre, BeeGFS, GPFS.
-    const SHARED: [i64; 11] = [
-        0x6969,
-        0xff53_4d42,
-        0xfe53_4d42,
-        0x00c3_6400,
-        0x0116_1970,
-        0x7461_636f,
-        0x6573_5546,
-        0x0102_1997,
-        0x0bd0_0bd0,
-        0x1983_0326,
-        0x4750_4653,
-    ];
-    // The lower 32 bits are the kind, whatever its sign.
-    rustix::fs::statfs(path).is_ok_and(|found| !SHARED.contains(&(found.f_type & 0xffff_ffff)))
 }
 
 /// Those that may be this host's alone, with what their files take.
@@ -219,7 +199,7 @@ impl VmTask {
             let pool = pool(rpc, &folder(disk)).await?;
             let made = rpc.make_volume(&pool, &volume(disk)?).await;
             made.map_err(|error| format!("{} cannot be made here: {error}", disk.path))?;
-            let what = identity(Path::new(&disk.path));
+            let what = file_number(Path::new(&disk.path));
             let what = what.ok_or_else(|| {
                 format!(
                     "libvirt made {}, which is not seen: run the agent where libvirt runs",
@@ -243,7 +223,7 @@ impl VmTask {
             return self.forget_disks();
         }
         let what = |disk: &LocalDisk| {
-            let what = identity(Path::new(&disk.path));
+            let what = file_number(Path::new(&disk.path));
             let what = what.ok_or_else(|| format!("{} is not here any more", disk.path))?;
             Ok((disk.path.clone(), what))
         };
@@ -306,7 +286,7 @@ impl VmTask {
         let rpc = self.place.connected_soon().await.ok_or("libvirt cannot be reached here")?;
         for (path, what) in &marked.files {
             let file = Path::new(path);
-            if identity(file).as_ref() != Some(what) {
+            if file_number(file).as_ref() != Some(what) {
                 tracing::warn!(vm = %self.vm, path, "another file by now, or none: left alone");
                 continue;
             }
@@ -443,11 +423,5 @@ mod tests {
         );
         let odd = LocalDisk { path: "/images/<a>".into(), ..disk };
         assert!(volume(&odd).unwrap_err().contains("/images/<a>"));
-    }
-
-    #[test]
-    fn proc_is_no_network_file_system() {
-        assert!(may_be_alone(Path::new("/proc")));
-        assert!(!may_be_alone(Path::new("/nowhere/at/all")));
     }
 }

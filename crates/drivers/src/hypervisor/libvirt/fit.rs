@@ -9,8 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use decide::units::Mib;
@@ -22,10 +21,11 @@ use super::definition::{Garbled, Start, child, mib, text};
 use super::disks::{self, LocalDisk};
 use super::processor;
 use super::rpc::{Rpc, RpcError};
+use super::storage::{SHARED, identity, is_shared};
 use crate::hypervisor::tap;
 
 /// Storage that does not answer for so long is not there.
-const STORAGE_MAX: Duration = Duration::from_secs(5);
+pub(super) const STORAGE_MAX: Duration = Duration::from_secs(5);
 /// As libvirt counts: 10.0.2 is 10,000,002.
 const MINOR: u64 = 1000;
 
@@ -161,6 +161,7 @@ impl Wants {
         start: &Start,
         rpc: &Rpc,
         copy_disks: bool,
+        shared: Vec<PathBuf>,
     ) -> Result<Vec<LocalDisk>, String> {
         if let Some(bound) = self.bound.first() {
             return Err(format!("it has {bound}, which cannot come along: detach it"));
@@ -208,7 +209,8 @@ impl Wants {
             let of_its = |disk: &LocalDisk| self.candidates.iter().any(|it| it.is_same(disk));
             let goes_along: Vec<LocalDisk> =
                 local.into_iter().filter(|disk| of_its(disk) && absent(disk)).collect();
-            self.not_here(&known, &goes_along, copy_disks, root).map_or(Ok(goes_along), Err)
+            self.not_here(&known, &goes_along, copy_disks, &shared, root)
+                .map_or(Ok(goes_along), Err)
         });
         let looked = timeout(STORAGE_MAX, look).await.ok().and_then(Result::ok);
         let late =
@@ -247,6 +249,7 @@ impl Wants {
         known: &BTreeMap<String, String>,
         could_go_along: &[LocalDisk],
         copy_disks: bool,
+        shared: &[PathBuf],
         root: &Path,
     ) -> Option<String> {
         let at = |path: &str| root.join(path.trim_start_matches('/'));
@@ -264,11 +267,16 @@ impl Wants {
             }
         }
         for disk in &self.disks {
-            if let (Some(there), Some(here)) = (known.get(disk), identity(&at(disk)))
-                && *there != here
-            {
+            // One that is to come along is not here.
+            let Some(here) = identity(disk, &at(disk), shared) else { continue };
+            let Some(there) = known.get(disk) else {
                 return Some(format!(
-                    "{disk} is not the same here ({here}) as where the VM runs ({there}): its disk must be on storage that both share, or, where it may be copied along, what lies here be moved out of the way"
+                    "what {disk} is where the VM runs is not known: its storage does not answer there"
+                ));
+            };
+            if here != SHARED && there != SHARED && *there != here {
+                return Some(format!(
+                    "{disk} is not the same here ({here}) as where the VM runs ({there}): its disk must be on storage that both share (name it in `hypervisor.shared_storage` if it is), or, where it may be copied along, what lies here be moved out of the way"
                 ));
             }
         }
@@ -294,30 +302,19 @@ impl Wants {
     }
 
     /// What the disks are, for whoever asks whether another host has the same, as far as can be told; and those that may be this host's alone.
-    pub(super) async fn found_here(self) -> (BTreeMap<String, String>, Vec<LocalDisk>) {
+    pub(super) async fn found_here(
+        mut self,
+        shared: Vec<PathBuf>,
+    ) -> (BTreeMap<String, String>, Vec<LocalDisk>) {
         let look = tokio::task::spawn_blocking(move || {
-            let named = |disk: String| Some((disk.clone(), identity(Path::new(&disk))?));
+            let named =
+                |disk: String| Some((disk.clone(), identity(&disk, Path::new(&disk), &shared)?));
             let identities = self.disks.into_iter().filter_map(named).collect();
+            self.candidates.retain(|disk| !is_shared(&disk.path, &shared));
             (identities, disks::alone(self.candidates))
         });
         timeout(STORAGE_MAX, look).await.ok().and_then(Result::ok).unwrap_or_default()
     }
-}
-
-/// What a disk is, whichever host it is seen from: a file's number in its file system, a device's name in the world.
-pub(super) fn identity(path: &Path) -> Option<String> {
-    let found = fs::metadata(path).ok()?;
-    if found.is_file() {
-        return Some(format!("inode {}", found.ino()));
-    }
-    if !found.file_type().is_block_device() {
-        return None;
-    }
-    let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
-    ["wwid", "device/wwid", "dm/uuid"].iter().find_map(|name| {
-        let text = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/{name}")).ok()?;
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-    })
 }
 
 /// The processor that it is shown, and whether it has a name: what is passed through as it is has none.
@@ -367,7 +364,7 @@ mod tests {
 
     fn said(wants: &Wants, known: &[(&str, &str)], root: &Path) -> String {
         let known = known.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        wants.not_here(&known, &[], false, root).unwrap_or_default()
+        wants.not_here(&known, &[], false, &[], root).unwrap_or_default()
     }
 
     #[test]
@@ -375,12 +372,27 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let disk = wants("", "<disk><source file='/disk.img'/></disk>");
         assert!(said(&disk, &[], root.path()).contains("/disk.img cannot be had here"));
-        fs::write(root.path().join("disk.img"), "").unwrap();
-        let here = identity(&root.path().join("disk.img")).unwrap();
+        let file = root.path().join("disk.img");
+        fs::write(&file, "").unwrap();
+        let here = identity("/disk.img", &file, &[]).unwrap();
         assert_eq!(said(&disk, &[("/disk.img", &here)], root.path()), "");
+        assert!(said(&disk, &[], root.path()).contains("is not known"));
+        let other = said(&disk, &[("/disk.img", "inode 1")], root.path());
         assert!(
-            said(&disk, &[("/disk.img", "inode 1")], root.path()).contains("is not the same here")
+            other.contains("is not the same here") && other.contains("shared_storage"),
+            "{other}"
         );
+
+        // A number alone says nothing of two machines' own file systems, and the operator's word of either suffices.
+        let (number, boot) = here.split_once(", local to ").unwrap();
+        let theirs = format!("{number}, local to another");
+        assert!(said(&disk, &[("/disk.img", &theirs)], root.path()).contains(boot));
+        assert_eq!(said(&disk, &[("/disk.img", SHARED)], root.path()), "");
+        let known = [("/disk.img".to_owned(), theirs)].into();
+        for (shared, same) in [("/", true), ("/disk.img", true), ("/disk", false)] {
+            let why = disk.not_here(&known, &[], false, &[shared.into()], root.path());
+            assert_eq!(why.is_none(), same, "{shared}: {why:?}");
+        }
         // What is only read may be a copy.
         let cd = wants("", "<disk><source file='/disk.img'/><readonly/></disk>");
         assert_eq!(said(&cd, &[("/disk.img", "inode 1")], root.path()), "");

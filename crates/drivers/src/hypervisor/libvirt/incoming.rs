@@ -143,7 +143,8 @@ impl VmTask {
             return Err("a QEMU with its UUID runs here already".to_owned());
         }
         let wants = Wants::parse(&start.live).map_err(|garbled| garbled.to_string())?;
-        let goes_along = wants.missing(&start, &rpc, copy_disks).await?;
+        let shared = self.place.config.shared_storage.clone();
+        let goes_along = wants.missing(&start, &rpc, copy_disks, shared).await?;
         start.movable()?;
         Ok((start, goes_along))
     }

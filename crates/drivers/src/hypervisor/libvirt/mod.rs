@@ -42,6 +42,7 @@ mod left;
 mod processor;
 mod rpc;
 mod source;
+mod storage;
 mod tags;
 mod vm;
 mod xdr;
@@ -62,6 +63,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 pub use self::daemon::{check_uri, probe};
+pub use self::storage::{DiskSeen, storage};
 
 use self::daemon::{present, sockets, unusable, version};
 use self::rpc::{ConnectError, Rpc, RpcError};
@@ -112,6 +114,8 @@ pub struct LibvirtConfig {
     pub stall_max: Duration,
     /// How often figures of all VMs are asked for, in one question. 5 to 30 seconds are sane.
     pub figures_every: Duration,
+    /// Paths below which a disk is the same on all hosts, by the operator's word: neither compared nor copied along.
+    pub shared_storage: Vec<PathBuf>,
     /// By what copies are encrypted, for libvirt's `migrate_tls_x509_cert_dir` to name; absent: they cannot be.
     pub keys: Option<CopyKeys>,
 }
@@ -127,6 +131,7 @@ impl Default for LibvirtConfig {
             start_max: Duration::from_secs(60),
             stall_max: Duration::from_secs(30),
             figures_every: Duration::from_secs(5),
+            shared_storage: Vec::new(),
             keys: None,
         }
     }

@@ -247,7 +247,7 @@ impl VmTask {
         }
         let live = rpc.live(domain).await.map_err(|error| error.to_string())?;
         let wants = Wants::parse(&live).map_err(|garbled| garbled.to_string())?;
-        let (_, mut alone) = wants.found_here().await;
+        let (_, mut alone) = wants.found_here(self.place.config.shared_storage.clone()).await;
         alone.retain(|disk| wanted.contains(&disk.target));
         if !copy.copy_disks || alone.len() != wanted.len() {
             return Err(format!("the target wants disks copied that may not be: {wanted:?}"));
