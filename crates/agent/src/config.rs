@@ -1,6 +1,8 @@
 //! The agent's configuration file: the operator's settings, and where this host is in the cluster.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+#[cfg(feature = "libvirt")]
+use std::path::Component;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -201,7 +203,7 @@ impl Hypervisor {
     /// Whether this agent can drive it; else the key that is wrong, why, and what to write.
     #[cfg(feature = "libvirt")]
     fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
-        if let Some(path) = self.shared_storage.iter().find(|path| !path.is_absolute()) {
+        if let Some(path) = self.shared_storage.iter().find(|path| !is_whole(path)) {
             let wrong = format!("{} is no path from the root on", path.display());
             let instead = "write it whole, such as \"/dev/drbd\"";
             return Err(("hypervisor.shared_storage", wrong, instead));
@@ -224,6 +226,12 @@ impl Hypervisor {
             "that of the package has it; build with `--features libvirt`, or write \"qemu\"";
         Err(("hypervisor.driver", wrong, instead))
     }
+}
+
+/// From the root on, and with no way back.
+#[cfg(feature = "libvirt")]
+fn is_whole(path: &Path) -> bool {
+    path.is_absolute() && path.components().all(|part| part != Component::ParentDir)
 }
 
 /// `[api]`: who may use the HTTP API, besides root over the unix socket `host.api`.

@@ -325,6 +325,7 @@ fn hypervisor(
         Driver::Libvirt => {
             let libvirt = LibvirtConfig {
                 uri: config.hypervisor.uri.clone(),
+                on_disk: config.host.state.join("libvirt"),
                 listen: config.copy_address(),
                 certified: config.host.copy_address.map(|_| config.host.address),
                 keys: encrypts.then(|| copy_keys(config)),

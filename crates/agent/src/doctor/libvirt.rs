@@ -54,7 +54,10 @@ pub(super) fn storage(of: &Hypervisor, file: &Path) -> Vec<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let asked = runtime.map(|runtime| {
         let seen = drivers::hypervisor::libvirt::storage(&of.uri, &of.shared_storage, locks);
-        runtime.block_on(seen).unwrap_or_default()
+        let seen = runtime.block_on(seen).unwrap_or_default();
+        // Storage that does not answer is not waited for.
+        runtime.shutdown_background();
+        seen
     });
     let mut alike: BTreeMap<(String, Option<&str>), Vec<String>> = BTreeMap::new();
     for DiskSeen { disk, on, doubt } in asked.unwrap_or_default() {

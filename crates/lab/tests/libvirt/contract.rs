@@ -82,8 +82,11 @@ impl cases::Bed for Pair {
     fn left(&self, at: At, vm: VmId) -> Vec<String> {
         let domains = virsh(self.at(at), &["list", "--all", "--name"]).expect("libvirt answers");
         let mut left: Vec<String> = domains.lines().map(|name| format!("domain {name}")).collect();
-        let marks = fs::read_dir(self.at(at).path("/run/evenkeel/libvirt"));
-        let marks = marks.expect("the driver's folder is there").flatten();
+        let folders = ["/run/evenkeel/libvirt", "/var/lib/evenkeel/libvirt"];
+        let marks = folders.into_iter().flat_map(|folder| {
+            let marks = fs::read_dir(self.at(at).path(folder));
+            marks.expect("the driver's folder is there").flatten()
+        });
         let marks = marks.map(|mark| mark.file_name().to_string_lossy().into_owned());
         left.extend(marks.filter(|name| name.starts_with(&vm.to_string())));
         left

@@ -100,6 +100,8 @@ impl Bed {
         let config = LibvirtConfig {
             uri: libvirt::socket(host).display().to_string(),
             dir: host.path("/run/evenkeel/libvirt"),
+            on_disk: host.path("/var/lib/evenkeel/libvirt"),
+            definitions: host.path("/etc/libvirt/qemu"),
             listen: IpAddr::V4(host.address()),
             ..LibvirtConfig::default()
         };

@@ -1,15 +1,17 @@
 //! Adoption, and of moves what the contract leaves out: a guest with a system, its network, autostart and definition.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use decide::migrate::hypervisor::{
-    HypervisorCommand as C, HypervisorReport as R, RunState, Seen, Sighting,
+    HypervisorCommand as C, HypervisorReport as R, RunState, Seen, Sighting, VmDefinition,
 };
 use decide::units::VmId;
 use drivers::hypervisor::Hypervisor;
 use lab::clients::Pinger;
 use lab::guests::{self, GuestPlan};
+use lab::hosts::Host;
 use lab::libvirt::{self, virsh};
 use lab::sandbox;
 use lab::setup::Parts;
@@ -157,4 +159,113 @@ fn a_vm_that_the_target_gave_up_is_taken_back_with_its_network() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn a_definition_that_cannot_be_kept_is_told_of_once_and_goes_on_with_the_next_move() {
+    let name =
+        "moves::a_definition_that_cannot_be_kept_is_told_of_once_and_goes_on_with_the_next_move";
+    sandbox::test_with(true, name, || async {
+        let mut pair = Pair::start().await?;
+        let vm = VmId(0x54);
+        let definition = start_empty(&mut pair, vm, 0).await?;
+        no_folder_for_definitions(pair.host(&pair.b))?;
+        moves(&mut pair, vm, &definition).await?;
+        let mut told = 0;
+        let arrived = loop {
+            match pair.b.sighting().await? {
+                Sighting::Unusable(Some(of), why) if of == vm => {
+                    ensure!(why.contains("is not kept here"), "{why}");
+                    told += 1;
+                }
+                Sighting::Found(found, RunState::Running) if told > 0 => break found,
+                _ => {}
+            }
+        };
+        ensure!(!arrived.start.contains("\"kept\":null"), "{}", arrived.start);
+        // Each other tag has it look again, and nothing but the tag is told of.
+        let ours = ["metadata", "vm-54", "--uri", "urn:evenkeel:vm", "--key", "e", "--live"];
+        let mut definition = *arrived;
+        for tag in ["plb_pin_x", "plb_pin_y"] {
+            let set = format!("--set=<vm><tag>{tag}</tag></vm>");
+            virsh(pair.host(&pair.b), &[&ours[..], &[&set]].concat())?;
+            definition = loop {
+                match pair.b.sighting().await? {
+                    Sighting::Found(found, _) if found.tags == [tag] => break *found,
+                    Sighting::Found(..) => {}
+                    other => bail!("said again: {other:?}"),
+                }
+            };
+        }
+        let Pair { a, b, .. } = &mut pair;
+        std::mem::swap(a, b);
+        moves(&mut pair, vm, &definition).await?;
+        let host = pair.host(&pair.b);
+        let kept = || {
+            let info = virsh(host, &["dominfo", "vm-54"]).unwrap_or_default();
+            info.lines().any(|line| line.split_whitespace().eq(["Persistent:", "yes"]))
+        };
+        until("its definition is kept where that can be", kept).await
+    });
+}
+
+#[test]
+fn a_definition_that_was_not_kept_yet_outlives_its_machine() {
+    let name = "moves::a_definition_that_was_not_kept_yet_outlives_its_machine";
+    sandbox::test_with(true, name, || async {
+        let mut pair = Pair::start().await?;
+        let vm = VmId(0x55);
+        start_empty(&mut pair, vm, 0).await?;
+        virsh(pair.host(&pair.a), &["autostart", "vm-55"])?;
+        let mut definition = pair.a.finds(vm).await?.0;
+        while !definition.start.contains("\"autostart\":true") {
+            definition = pair.a.finds(vm).await?.0;
+        }
+        let folder = no_folder_for_definitions(pair.host(&pair.b))?;
+        moves(&mut pair, vm, &definition).await?;
+
+        // Its QEMU, the driver, and what is on tmpfs end with the machine.
+        pair.b.stop();
+        virsh(pair.host(&pair.b), &["destroy", "vm-55"])?;
+        std::fs::remove_dir_all(pair.host(&pair.b).path("/run/evenkeel/libvirt"))?;
+        let gone = virsh(pair.host(&pair.b), &["list", "--all", "--name"])?;
+        ensure!(gone.is_empty(), "{gone} is known still");
+        std::fs::remove_file(folder)?;
+        pair.b.restart()?;
+        let host = pair.host(&pair.b);
+        let kept = || {
+            let info = virsh(host, &["dominfo", "vm-55"]).unwrap_or_default();
+            let says = |what: &[&str]| {
+                info.lines().any(|line| line.split_whitespace().eq(what.iter().copied()))
+            };
+            says(&["Persistent:", "yes"]) && says(&["Autostart:", "enable"])
+        };
+        until("it is defined here, and started with its host", kept).await?;
+        let marks = || {
+            let left = std::fs::read_dir(host.path("/var/lib/evenkeel/libvirt"));
+            left.is_ok_and(|mut left| left.next().is_none())
+        };
+        until("nothing is left to be kept", marks).await
+    });
+}
+
+/// Where libvirt keeps definitions there is a file and no folder.
+fn no_folder_for_definitions(host: &Host) -> anyhow::Result<PathBuf> {
+    let folder = host.path("/etc/libvirt/qemu");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::write(&folder, "")?;
+    Ok(folder)
+}
+
+/// From the first host to the second.
+async fn moves(pair: &mut Pair, vm: VmId, definition: &VmDefinition) -> anyhow::Result<()> {
+    let endpoint = pair.b.prepare(definition, FAST).await?;
+    pair.a.expect(vm, C::StartCopy(endpoint, FAST), R::PreSwitchover).await?;
+    ensure!(matches!(pair.a.ask(vm, C::SwitchOver).await?, R::SourceCompleted(_)));
+    ensure!(pair.b.report().await? == R::IncomingCompleted);
+    pair.a.expect(vm, C::Fence, R::Fenced).await?;
+    pair.b.expect(vm, C::Resume(RunState::Running), R::Resumed).await?;
+    pair.a.expect(vm, C::Discard, R::Discarded).await
 }

@@ -73,6 +73,7 @@ impl VmTask {
         if !matches!(self.find_process(), Ok(false)) {
             return;
         }
+        self.no_copy();
         // One that died just after it had come was defined nowhere else any more.
         self.keep_what_arrived(rpc).await;
         if self.forget() || self.gone {
@@ -182,6 +183,9 @@ impl VmTask {
         if job.active && job.leaves {
             return Err(Unread::Leaves);
         }
+        if !job.active {
+            self.no_copy();
+        }
         let live = rpc.live(domain).await?;
         let definition = Definition::parse(&live).map_err(Unread::why)?;
         if !self
@@ -190,17 +194,21 @@ impl VmTask {
         {
             return Err(Unread::Why("libvirt says that it runs, but its QEMU is not in /proc: run the agent where libvirt runs".to_owned()));
         }
-        let kept = rpc.kept(domain).await?;
+        let kept = self.kept(rpc, domain).await?;
         self.put_autostart_back().await;
-        let autostart = rpc.autostart(domain).await?;
-        self.autostart = autostart;
+        self.autostart = rpc.autostart(domain).await?;
+        let autostart = self.autostart || self.came_with().is_some_and(|came| came.autostart);
         // What cannot be moved is watched all the same: the first step of a move says again why not.
         let wants = Wants::parse(&live).map_err(Unread::why)?;
         let processor = wants.processor_here(rpc).await?;
-        let (disks, alone) = wants.found_here(self.place.config.shared_storage.clone()).await;
+        let found = wants.found_here(self.place.config.shared_storage.clone()).await;
+        let silent = found.is_none();
+        let (disks, alone) = found.unwrap_or_default();
         // Another job (a snapshot, a backup) would have it wait for half a minute: it is asked when that is over.
         let begun = if job.active {
             Err(ANOTHER_JOB.to_owned())
+        } else if silent {
+            Err("the storage of its disks does not answer where it runs".to_owned())
         } else {
             self.first_step(rpc, domain, alone).await?
         };
@@ -231,6 +239,16 @@ impl VmTask {
         }
         let found = vm_definition(self.vm, &definition, text, local_disks);
         Ok(Some(Sighting::Found(Box::new(found), run)))
+    }
+
+    /// The definition for its next start; if that could not be kept here, the one that it came with, which goes on with it.
+    pub(super) async fn kept(
+        &self,
+        rpc: &Rpc,
+        domain: &Domain,
+    ) -> Result<Option<String>, RpcError> {
+        let kept = rpc.kept(domain).await?;
+        Ok(kept.or_else(|| self.came_with()?.kept))
     }
 
     /// What libvirt's first step of a move says, of a move that takes these disks along if it can: the definition, the cookie, and the

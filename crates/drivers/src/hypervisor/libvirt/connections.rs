@@ -13,9 +13,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use procfs::process::FDTarget;
+use serde::{Deserialize, Serialize};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::Instant;
 
+use super::files;
+use super::vm::VmTask;
 use crate::hypervisor::handshake::Ends;
 use crate::hypervisor::process::Process;
 
@@ -26,8 +29,8 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 /// QEMU's name of the thread that opens a disk's connection (`nbd/client-connection.c`), for which its main thread waits.
 const OPENER: &str = "nbd-connect";
 
-/// Where a copy goes.
-#[derive(Clone, Copy, Debug)]
+/// Where a copy goes: the mark `<uuid>.copying`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct To {
     pub(super) memory: SocketAddr,
     /// Absent where none goes along.
@@ -62,6 +65,14 @@ impl Drop for LookedAfter {
 
 async fn look(process: Process, to: To) {
     let pid = process.pid();
+    if let Err(error) = process.may_be_looked_at()
+        && error.kind() == io::ErrorKind::PermissionDenied
+    {
+        tracing::warn!(
+            pid,
+            "a copy's connections for which it waits cannot be broken off: {error}"
+        );
+    }
     let mut waits: Option<(Wait, Instant)> = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -92,7 +103,9 @@ async fn look(process: Process, to: To) {
 }
 
 fn waits_for(process: &Process, to: To) -> Option<Wait> {
-    let opens = to.disks.and_then(|_disks| opener(process.pid()).ok()?);
+    // The guest may have disks of its own that are opened so.
+    let here = |disks| connections(process.pid(), disks).is_ok_and(|there| !there.is_empty());
+    let opens = to.disks.and_then(|disks| opener(process.pid()).ok()?.filter(|_| here(disks)));
     let shakes_hands = || process.waits_at(Ends::To(to.memory)).map(Wait::Handshake);
     opens.map(Wait::Open).or_else(shakes_hands)
 }
@@ -109,11 +122,62 @@ fn opener(pid: i32) -> io::Result<Option<i32>> {
     Ok(None)
 }
 
+impl VmTask {
+    /// Puts on record where a copy goes, and looks after its connections.
+    pub(super) fn look_after(&mut self, to: To) -> Result<(), String> {
+        let mark = &self.files.copying;
+        let text = serde_json::to_string(&to).map_err(|error| error.to_string())?;
+        files::leave(mark, &text).map_err(|error| format!("{}: {error}", mark.display()))?;
+        self.look_after_again();
+        Ok(())
+    }
+
+    /// The same for a copy that was begun before this driver, if one is on record.
+    pub(super) fn look_after_again(&mut self) {
+        if self.looked_after.is_some() {
+            return;
+        }
+        if let Some(to) = self.goes_to()
+            && let Ok(true) = self.find_process()
+            && let Some(process) = &self.process
+            // A handle beside the one that is watched.
+            && let Ok(Some(qemu)) = Process::open(process.pid())
+        {
+            self.looked_after = Some(LookedAfter::begin(qemu, to));
+        }
+    }
+
+    /// Ends what is under way to a copy's disks.
+    pub(super) async fn break_off_disks(&mut self) {
+        if let Some(disks) = self.goes_to().and_then(|to| to.disks)
+            && let Ok(true) = self.find_process()
+            && let Some(qemu) = &self.process
+        {
+            break_off(qemu, disks).await;
+        }
+    }
+
+    fn goes_to(&self) -> Option<To> {
+        serde_json::from_str(&std::fs::read_to_string(&self.files.copying).ok()?).ok()
+    }
+
+    /// There is no copy any more.
+    pub(super) fn no_copy(&mut self) {
+        self.looked_after = None;
+        if let Err(error) = files::remove(&self.files.copying) {
+            tracing::warn!(vm = %self.vm, %error, "left over from a copy");
+        }
+    }
+}
+
 /// Shuts down all that QEMU has there, those that are not open yet too.
-pub(super) async fn break_off(process: &Process, to: SocketAddr) {
+async fn break_off(process: &Process, to: SocketAddr) {
     let pid = process.pid();
     match spawn_blocking(move || connections(pid, to)).await {
-        Ok(Ok(found)) => found.iter().for_each(|one| shut_down(process, one)),
+        Ok(Ok(found)) => {
+            tracing::debug!(pid, %to, all = found.len(), "connections of disks are shut down");
+            found.iter().for_each(|one| shut_down(process, one));
+        }
         Ok(Err(error)) => {
             tracing::warn!(pid, %to, %error, "its disks' connections cannot be broken off");
         }

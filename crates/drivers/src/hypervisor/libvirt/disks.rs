@@ -11,7 +11,6 @@
 //! **Invariant:** what a source removes was copied to where there was nothing: storage that both share is never taken for two.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -51,9 +50,6 @@ pub(super) struct Marked {
     move_id: String,
     /// Made at the target, not copied at the source.
     made: bool,
-    /// Where they are copied to.
-    #[serde(default)]
-    to: Option<SocketAddr>,
     /// Files, and what they were.
     files: BTreeMap<String, String>,
 }
@@ -194,7 +190,7 @@ impl VmTask {
         disks: &[LocalDisk],
     ) -> Result<(), String> {
         let move_id = move_id.to_string();
-        let mut marked = Marked { move_id, made: true, to: None, files: BTreeMap::new() };
+        let mut marked = Marked { move_id, made: true, files: BTreeMap::new() };
         for disk in disks {
             let pool = pool(rpc, &folder(disk)).await?;
             let made = rpc.make_volume(&pool, &volume(disk)?).await;
@@ -213,12 +209,7 @@ impl VmTask {
     }
 
     /// Puts on record which disks a copy from here takes along, if it does any.
-    pub(super) fn mark_copied(
-        &self,
-        move_id: MoveId,
-        disks: &[LocalDisk],
-        to: Option<SocketAddr>,
-    ) -> Result<(), String> {
+    pub(super) fn mark_copied(&self, move_id: MoveId, disks: &[LocalDisk]) -> Result<(), String> {
         if disks.is_empty() {
             return self.forget_disks();
         }
@@ -228,13 +219,7 @@ impl VmTask {
             Ok((disk.path.clone(), what))
         };
         let files = disks.iter().map(what).collect::<Result<_, String>>()?;
-        self.mark_disks(&Marked { move_id: move_id.to_string(), made: false, to, files })
-    }
-
-    /// Where a move's disks are copied to from here, if any are.
-    pub(super) fn disks_go_to(&self, move_id: MoveId) -> Option<SocketAddr> {
-        let marked = self.marked().ok()??;
-        marked.to.filter(|_| marked.move_id == move_id.to_string())
+        self.mark_disks(&Marked { move_id: move_id.to_string(), made: false, files })
     }
 
     fn mark_disks(&self, marked: &Marked) -> Result<(), String> {
@@ -357,6 +342,17 @@ mod tests {
             .into_iter()
             .map(|disk| format!("{} {} {}", disk.target, disk.format, disk.path))
             .collect()
+    }
+
+    #[test]
+    fn the_port_for_disks_is_taken_from_the_targets_word() {
+        let cookie =
+            |nbd: &str| format!("<qemu-migration><name>web1</name>{nbd}</qemu-migration>\n\0");
+        assert_eq!(port(&cookie("<nbd port='49153'/>")), Some(49153));
+        for none in ["", "<nbd/>", "<nbd port='0'/>", "<nbd port='70000'/>", "<nbd port='x'/>"] {
+            assert_eq!(port(&cookie(none)), None, "{none}");
+        }
+        assert_eq!(port("no XML"), None);
     }
 
     #[test]

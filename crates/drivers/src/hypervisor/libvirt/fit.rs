@@ -256,6 +256,11 @@ impl Wants {
         for path in &self.paths {
             let could = could_go_along.iter().any(|disk| disk.path == *path);
             match fs::metadata(at(path)) {
+                Err(error) if could && is_shared(path, shared) => {
+                    return Some(format!(
+                        "{path} is on storage that all hosts share, as `hypervisor.shared_storage` says here, and cannot be had: {error}"
+                    ));
+                }
                 Err(_) if could && copy_disks => {}
                 Err(error) if could => {
                     return Some(format!(
@@ -266,18 +271,11 @@ impl Wants {
                 Ok(_) => {}
             }
         }
-        for disk in &self.disks {
-            // One that is to come along is not here.
-            let Some(here) = identity(disk, &at(disk), shared) else { continue };
-            let Some(there) = known.get(disk) else {
-                return Some(format!(
-                    "what {disk} is where the VM runs is not known: its storage does not answer there"
-                ));
-            };
-            if here != SHARED && there != SHARED && *there != here {
-                return Some(format!(
-                    "{disk} is not the same here ({here}) as where the VM runs ({there}): its disk must be on storage that both share (name it in `hypervisor.shared_storage` if it is), or, where it may be copied along, what lies here be moved out of the way"
-                ));
+        let comes = |path: &String| could_go_along.iter().any(|disk| disk.path == *path);
+        for disk in self.disks.iter().filter(|disk| !comes(disk)) {
+            let here = identity(disk, &at(disk), shared);
+            if let Err(why) = same(disk, known.get(disk), here.as_ref()) {
+                return Some(why);
             }
         }
         if let Some((size, wanted)) = self.pages {
@@ -302,10 +300,11 @@ impl Wants {
     }
 
     /// What the disks are, for whoever asks whether another host has the same, as far as can be told; and those that may be this host's alone.
+    /// Nothing where their storage does not answer.
     pub(super) async fn found_here(
         mut self,
         shared: Vec<PathBuf>,
-    ) -> (BTreeMap<String, String>, Vec<LocalDisk>) {
+    ) -> Option<(BTreeMap<String, String>, Vec<LocalDisk>)> {
         let look = tokio::task::spawn_blocking(move || {
             let named =
                 |disk: String| Some((disk.clone(), identity(&disk, Path::new(&disk), &shared)?));
@@ -313,7 +312,24 @@ impl Wants {
             self.candidates.retain(|disk| !is_shared(&disk.path, &shared));
             (identities, disks::alone(self.candidates))
         });
-        timeout(STORAGE_MAX, look).await.ok().and_then(Result::ok).unwrap_or_default()
+        timeout(STORAGE_MAX, look).await.ok()?.ok()
+    }
+}
+
+/// Whether a disk that is something there is the same here.
+///
+/// # Errors
+/// Why it is not, or cannot be told to be, and what to do.
+fn same(disk: &str, there: Option<&String>, here: Option<&String>) -> Result<(), String> {
+    let is = |it: Option<&String>| it.is_some_and(|it| it == SHARED);
+    match (there, here) {
+        _ if is(there) || is(here) => Ok(()),
+        (Some(there), Some(here)) if there == here => Ok(()),
+        (None, _) => Err(format!("what {disk} is where the VM runs cannot be told there")),
+        (_, None) => Err(format!("what {disk} is cannot be told here")),
+        (Some(there), Some(here)) => Err(format!(
+            "{disk} is not the same here ({here}) as where the VM runs ({there}): its disk must be on storage that both share (name it in `hypervisor.shared_storage` if it is), or, where it may be copied along, what lies here be moved out of the way"
+        )),
     }
 }
 
@@ -376,7 +392,7 @@ mod tests {
         fs::write(&file, "").unwrap();
         let here = identity("/disk.img", &file, &[]).unwrap();
         assert_eq!(said(&disk, &[("/disk.img", &here)], root.path()), "");
-        assert!(said(&disk, &[], root.path()).contains("is not known"));
+        assert!(said(&disk, &[], root.path()).contains("cannot be told there"));
         let other = said(&disk, &[("/disk.img", "inode 1")], root.path());
         assert!(
             other.contains("is not the same here") && other.contains("shared_storage"),

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use decide::migrate::hypervisor::{
-    CopyParameters, Endpoint, HypervisorReport, RunState, Seen, VmDefinition, VmShare,
+    CopyParameters, Endpoint, HypervisorReport, RunState, Seen, Sighting, VmDefinition, VmShare,
 };
 use decide::units::MoveId;
 use tokio::sync::mpsc;
@@ -253,7 +253,7 @@ impl VmTask {
             Following::In(Arriving { call: Some(_), .. }) => {}
             Following::In(Arriving { complete: true, .. }) => {
                 self.following = Following::Nothing;
-                self.sight(decide::migrate::hypervisor::Sighting::Gone(self.vm, how)).await;
+                self.sight(Sighting::Gone(self.vm, how)).await;
             }
             Following::In(_) => self.incoming_failed(how).await,
             Following::Out(_) | Following::Nothing => {}
@@ -308,12 +308,18 @@ impl VmTask {
         // What was made for it is its own from here on.
         self.forget_disks()?;
         match (run_state, seen) {
-            (RunState::Paused, _) | (RunState::Running, Seen::Running) => Ok(()),
+            (RunState::Paused, _) | (RunState::Running, Seen::Running) => {}
             (RunState::Running, _) => {
                 rpc.resume(&domain).await.map_err(|error| error.to_string())?;
-                self.seen_running(&rpc).await
+                self.seen_running(&rpc).await?;
             }
         }
+        // Once the guest runs, since it takes time; before the source hears so, and gives its own up.
+        if let Err(error) = self.files.make_lasting() {
+            let file = self.files.lasting.display();
+            tracing::warn!(vm = %self.vm, %error, %file, "what came with it would not outlive this machine's end");
+        }
+        Ok(())
     }
 
     /// Waits until the guest is seen running.
@@ -337,26 +343,37 @@ impl VmTask {
 
     /// Keeps the definition of a VM that has come, and sets its autostart, as they were where it came from.
     pub(super) async fn keep_what_arrived(&mut self, rpc: &Rpc) {
-        let mark = self.files.arrived.clone();
-        let Ok(text) = std::fs::read_to_string(&mark) else { return };
+        let Some(text) = self.files.came_with() else { return };
         let kept = async {
             let start = Start::parse(&text).map_err(|garbled| garbled.to_string())?;
             if let Some(kept) = &start.kept {
+                files::can_be_saved(&self.place.config.definitions)?;
                 let domain = rpc.define(kept).await.map_err(|error| error.to_string())?;
                 if start.autostart {
                     let set = rpc.set_autostart(&domain, true).await;
                     set.map_err(|error| error.to_string())?;
                 }
             }
-            files::remove(&mark).map_err(|error| error.to_string())
+            self.files.kept().map_err(|error| error.to_string())
         };
-        if let Err(why) = kept.await {
-            self.say_problem(format!(
-                "its definition is not kept here for the next start: {why}: `virsh define` it, and remove {}",
-                mark.display()
-            ))
-            .await;
+        let Err(why) = kept.await else {
+            self.not_kept = None;
+            return;
+        };
+        let words = format!(
+            "its definition is not kept here for the next start: {why}: it is tried again; until then it is in {}",
+            self.files.lasting.display()
+        );
+        // Once: the VM is adopted all the same, so it is none of the problems that keep it from that.
+        if self.not_kept.as_ref() != Some(&words) {
+            self.sight(Sighting::Unusable(Some(self.vm), words.clone())).await;
+            self.not_kept = Some(words);
         }
+    }
+
+    /// What came with a VM and is not kept here yet.
+    pub(super) fn came_with(&self) -> Option<Start> {
+        Start::parse(&self.files.came_with()?).ok()
     }
 
     pub(super) async fn destroy_incoming(&mut self, move_id: MoveId) {

@@ -185,10 +185,12 @@ impl VmTask {
         }
         self.definition = None;
         self.remove_copied(move_id).await?;
-        for mark in [&self.files.fenced, &self.files.autostart, &self.files.arrived] {
+        self.no_copy();
+        for mark in [&self.files.fenced, &self.files.autostart] {
             files::remove(mark).map_err(|error| format!("{}: {error}", mark.display()))?;
         }
-        Ok(())
+        let came = &self.files.lasting;
+        self.files.kept().map_err(|error| format!("{}: {error}", came.display()))
     }
 
     /// Has libvirt end a QEMU. libvirt asks it to end; one that is stopped would hear that only if it went on, so it is killed as

@@ -99,6 +99,10 @@ pub struct LibvirtConfig {
     /// The folder of this driver's own marks: which domains are incoming, which were left. On tmpfs, as domains end with the
     /// machine.
     pub dir: PathBuf,
+    /// The folder of what must outlive the machine: the definitions of VMs that have come, until libvirt keeps them.
+    pub on_disk: PathBuf,
+    /// Where libvirt saves definitions.
+    pub definitions: PathBuf,
     /// The address of this host at which incoming copies listen: one that the other hosts reach. The ports are libvirt's
     /// (`migration_port_min` in its `qemu.conf`).
     pub listen: IpAddr,
@@ -125,6 +129,8 @@ impl Default for LibvirtConfig {
         LibvirtConfig {
             uri: "qemu:///system".to_owned(),
             dir: PathBuf::from("/run/evenkeel/libvirt"),
+            on_disk: PathBuf::from("/var/lib/evenkeel/libvirt"),
+            definitions: PathBuf::from("/etc/libvirt/qemu"),
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             certified: None,
             answer_max: Duration::from_secs(10),
@@ -190,13 +196,20 @@ impl Libvirt {
             return Err(LibvirtError::NotRoot);
         }
         process::all_are_seen().map_err(LibvirtError::Hidden)?;
-        private::folder(&config.dir)
-            .map_err(|source| LibvirtError::Dir { dir: config.dir.clone(), source })?;
+        for dir in [&config.dir, &config.on_disk] {
+            private::folder(dir)
+                .map_err(|source| LibvirtError::Dir { dir: dir.clone(), source })?;
+        }
+        let still_to_be_kept = files::still_to_be_kept(&config.on_disk);
         let runtime = Handle::current();
         let (roster, shared) = (Mutex::default(), watch::Sender::new(None));
         let questions = [QUESTIONS_MAX, DOUBTED_MAX].map(Semaphore::new);
         let place = Place { config, sockets, heard, runtime, roster, shared, questions };
         let place = Arc::new(place);
+        for vm in still_to_be_kept {
+            // libvirt may not know it: its task looks.
+            Arc::clone(&place).entry(&mut place.roster(), vm);
+        }
         let hub = place.runtime.spawn(Arc::clone(&place).hub()).abort_handle();
         Ok(Libvirt { place, hub })
     }

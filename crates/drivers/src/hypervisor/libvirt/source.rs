@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::adopt::ANOTHER_JOB;
 use super::calls::{Domain, Figures, Flags, Job, State};
-use super::connections::{self, LookedAfter, To};
+use super::connections::To;
 use super::definition::{Listens, Start, same_but_balloon};
 use super::disks::{self, LocalDisk};
 use super::files;
@@ -31,7 +31,6 @@ use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
 use super::vm::{Call, Following, VmTask};
 use super::xdr::Value;
-use crate::hypervisor::process::Process;
 
 /// A copy to elsewhere that is followed.
 #[derive(Debug)]
@@ -41,8 +40,6 @@ pub(super) struct Leaving {
     pub(super) call: Option<Call>,
     /// The connection that it was begun on.
     held: Option<Held>,
-    /// As long as it is followed.
-    _looked_after: Option<LookedAfter>,
     /// Its guest was paused before: libvirt then does not say that the copy pauses it.
     was_paused: bool,
     /// The copy is complete, and the guest paused.
@@ -69,14 +66,12 @@ pub(super) struct Held {
 struct Begun {
     held: Held,
     call: Call,
-    looked_after: Option<LookedAfter>,
     was_paused: bool,
 }
 
 impl Leaving {
-    fn begun(move_id: MoveId, Begun { held, call, looked_after, was_paused }: Begun) -> Leaving {
-        let (call, held) = (Some(call), Some(held));
-        Leaving { call, held, _looked_after: looked_after, was_paused, ..Leaving::found(move_id) }
+    fn begun(move_id: MoveId, Begun { held, call, was_paused }: Begun) -> Leaving {
+        Leaving { call: Some(call), held: Some(held), was_paused, ..Leaving::found(move_id) }
     }
 
     /// A copy of that move that was begun by another driver, nothing known of it yet.
@@ -89,7 +84,6 @@ impl Leaving {
             move_id,
             call,
             held,
-            _looked_after: None,
             was_paused,
             done,
             switching,
@@ -193,7 +187,7 @@ impl VmTask {
         let memory = socket(&listens.uri).ok_or("the target's word names no address and port")?;
         let port = disks::port(&listens.cookie).filter(|_| !goes_along.is_empty());
         let to = To { memory, disks: port.map(|port| SocketAddr::new(memory.ip(), port)) };
-        self.mark_copied(move_id, &goes_along, to.disks)?;
+        self.mark_copied(move_id, &goes_along)?;
         let was_paused = shared.state(&domain).await.map_err(text)? == State::Paused;
         let rpc = self.place.connect(None).await?;
         let flags = Flags::new(copy.encrypted, endpoint.multifd)
@@ -201,7 +195,8 @@ impl VmTask {
             .with_disks(!named.is_empty());
         // Says why not, where libvirt would not move it.
         let (_, live) = rpc.begin(&domain, &named, flags).await.map_err(text)?;
-        self.is_as_told(&live, rpc.kept(&domain).await.map_err(text)?.as_deref())?;
+        let kept = self.kept(&rpc, &domain).await.map_err(text)?;
+        self.is_as_told(&live, kept.as_deref())?;
         rpc.set_downtime(&domain, copy.downtime_max).await.map_err(text)?;
         // libvirt counts in MiB/s.
         let bandwidth = i128::from((copy.bandwidth.0 / 8 / (1 << 20)).max(1));
@@ -215,11 +210,11 @@ impl VmTask {
         }
         parameters.extend(named);
         let held = Held { rpc: rpc.clone(), domain: domain.clone(), flags };
-        let looked_after = self.look_after(to);
+        self.look_after(to)?;
         let call = Call::begin(async move {
             rpc.perform(&domain, &parameters, listens.cookie.as_bytes(), flags).await
         });
-        Ok(Begun { held, call, looked_after, was_paused })
+        Ok(Begun { held, call, was_paused })
     }
 
     /// Whether the domain still is what the target prepared for: of a snapshot, another disk, network or number of processors
@@ -247,7 +242,8 @@ impl VmTask {
         }
         let live = rpc.live(domain).await.map_err(|error| error.to_string())?;
         let wants = Wants::parse(&live).map_err(|garbled| garbled.to_string())?;
-        let (_, mut alone) = wants.found_here(self.place.config.shared_storage.clone()).await;
+        let found = wants.found_here(self.place.config.shared_storage.clone()).await;
+        let (_, mut alone) = found.ok_or("the storage of its disks does not answer here")?;
         alone.retain(|disk| wanted.contains(&disk.target));
         if !copy.copy_disks || alone.len() != wanted.len() {
             return Err(format!("the target wants disks copied that may not be: {wanted:?}"));
@@ -316,6 +312,7 @@ impl VmTask {
         else {
             return;
         };
+        self.no_copy();
         self.keep_disks(leaving.move_id);
         let seen = self.look().await;
         let report = HypervisorReport::CopyFailed(leaving.cancelled.unwrap_or(why), seen);
@@ -408,8 +405,7 @@ impl VmTask {
         if !leaving.unheard {
             return;
         }
-        let move_id = leaving.move_id;
-        if self.abort(move_id).await.is_ok()
+        if self.abort().await.is_ok()
             && let Following::Out(leaving) = &mut self.following
         {
             leaving.unheard = false;
@@ -426,6 +422,7 @@ impl VmTask {
         else {
             return;
         };
+        self.no_copy();
         let held = leaving.held.as_ref().is_some_and(|held| held.rpc.is_open());
         let report = if leaving.done && held {
             // It was complete, and nobody could let it run since: the copy at the target is the only one.
@@ -494,6 +491,7 @@ impl VmTask {
         else {
             return;
         };
+        self.no_copy();
         (self.held, self.left_paused) = (leaving.held, leaving.was_paused);
         let report = HypervisorReport::SourceCompleted(leaving.figures);
         self.settled = Some((leaving.move_id, report.clone()));
@@ -511,7 +509,7 @@ impl VmTask {
             return self.bring_back().await;
         }
         let running = leaving.call.is_some();
-        match self.abort(move_id).await {
+        match self.abort().await {
             Ok(()) => {}
             // It has ended, and the call says how; or has not begun yet, and is asked again.
             Err(error) => {
@@ -526,19 +524,17 @@ impl VmTask {
         }
     }
 
-    /// Has libvirt end a copy. Its disks' connections first: QEMU, and its guest, would wait for what is under way there.
-    async fn abort(&mut self, move_id: MoveId) -> Result<(), RpcError> {
-        if let Some((to, qemu)) = self.disks_go_to(move_id).zip(self.process.as_ref()) {
-            connections::break_off(qemu, to).await;
+    /// Has libvirt end a copy, and nothing else that it does. The disks' connections first: QEMU, and its guest, would wait for what is
+    /// under way there.
+    async fn abort(&mut self) -> Result<(), String> {
+        self.break_off_disks().await;
+        let text = |error: RpcError| error.to_string();
+        let (rpc, domain) = self.reach().await.map_err(text)?;
+        let job = rpc.job(&domain, false).await.map_err(text)?;
+        if !job.active || !job.leaves {
+            return Err("no copy is under way".to_owned());
         }
-        let (rpc, domain) = self.reach().await?;
-        rpc.abort(&domain).await
-    }
-
-    fn look_after(&self, to: To) -> Option<LookedAfter> {
-        // A handle beside the one that is watched.
-        let qemu = Process::open(self.process.as_ref()?.pid()).ok()??;
-        Some(LookedAfter::begin(qemu, to))
+        rpc.abort(&domain).await.map_err(text)
     }
 
     /// A driver that was restarted knows of no copy: libvirt does.

@@ -3,17 +3,17 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use roxmltree::{Document, Node};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::definition::child;
 use super::fit::STORAGE_MAX;
 use super::rpc::Rpc;
 use super::{LibvirtConfig, daemon};
 
-/// File systems that several hosts see, by their kind (`statfs(2)`).
+/// File systems that several hosts see, or may, by their kind (`statfs(2)`).
 const SHARED_KINDS: [(i64, &str); 11] = [
     (0x6969, "NFS"),
     (0xff53_4d42, "CIFS"),
@@ -27,6 +27,9 @@ const SHARED_KINDS: [(i64, &str); 11] = [
     (0x1983_0326, "BeeGFS"),
     (0x4750_4653, "GPFS"),
 ];
+
+/// Of these, those that a single host may have too: a file's number says nothing there of another host's.
+const MAY_BE_LOCAL: [&str; 2] = ["FUSE", "9p"];
 
 /// A disk of a running domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub async fn storage(
     let max = LibvirtConfig::default().answer_max;
     let rpc = Rpc::connect(daemon::present(&sockets), max, None).await;
     let rpc = rpc.map_err(|error| error.to_string())?;
-    let mut found = Vec::new();
+    let mut looks = Vec::new();
     for domain in rpc.domains().await.map_err(|error| error.to_string())? {
         // One that is shut off, or ended just now, has none in use.
         if !domain.is_active() {
@@ -62,11 +65,15 @@ pub async fn storage(
         let (shared, locks) = (shared.to_vec(), locks.map(str::to_owned));
         let name = domain.name.clone();
         let look = move || disks_seen(&live, &name, &shared, locks.as_deref());
-        let looked = timeout(STORAGE_MAX, tokio::task::spawn_blocking(look)).await;
-        found.extend(looked.ok().and_then(Result::ok).unwrap_or_else(|| {
-            let (disk, on) = (domain.name.clone(), "storage that does not answer".to_owned());
-            vec![DiskSeen { disk, on, doubt: Some("nothing can be said of it: see to it first") }]
-        }));
+        looks.push((domain.name, tokio::task::spawn_blocking(look)));
+    }
+    let (mut found, until) = (Vec::new(), Instant::now() + STORAGE_MAX);
+    for (disk, look) in looks {
+        let on = "storage that does not answer".to_owned();
+        let silent =
+            DiskSeen { disk, on, doubt: Some("nothing can be said of it: see to it first") };
+        let looked = timeout_at(until, look).await.ok().and_then(Result::ok);
+        found.extend(looked.unwrap_or_else(|| vec![silent]));
     }
     Ok(found)
 }
@@ -88,6 +95,12 @@ fn disk_seen(
         return None;
     }
     let (source, target) = (child(disk, "source")?, child(disk, "target")?.attribute("dev")?);
+    if disk.attribute("type") == Some("volume") {
+        let doubt = Some("it cannot be moved: name the disk by its path");
+        let (disk, on) =
+            (format!("{name} {target}"), "a volume, named by pool and not by path".to_owned());
+        return Some(DiskSeen { disk, on, doubt });
+    }
     let path = source.attribute("file").or(source.attribute("dev"));
     let is_file = path.is_some_and(|path| Path::new(path).is_file());
     let (kind, told_apart) = match path {
@@ -98,21 +111,28 @@ fn disk_seen(
     let shareable = child(disk, "shareable").is_some();
     let lock = match locks {
         _ if shareable => "locked by nobody (shareable)".to_owned(),
-        Some(locks) => format!("locked by libvirt's {locks}"),
+        // libvirt's lock manager is asked about files and devices alone.
+        Some("lockd") if path.is_some() && !is_file => {
+            "locked by libvirt's lockd (across hosts only with a lockspace folder, qemu-lockd.conf)"
+                .to_owned()
+        }
+        Some(locks) if path.is_some() => format!("locked by libvirt's {locks}"),
         None if is_file => "locked by QEMU".to_owned(),
-        None => "locked by nobody".to_owned(),
+        _ => "locked by nobody".to_owned(),
     };
     let doubt = if !same {
         Some(
             "no other host has it, or none can be seen to: the VM stays; the rule `copy-disks` takes a file along, \
              hypervisor.shared_storage says that all hosts have it",
         )
-    } else if !is_file && locks.is_none() && !shareable {
+    } else if shareable || is_file || lock.starts_with("locked by libvirt") {
+        None
+    } else if path.is_some() {
         Some(
             "past Evenkeel two hosts could write to it: give libvirt a lock manager (lock_manager in /etc/libvirt/qemu.conf)",
         )
     } else {
-        None
+        Some("past Evenkeel two hosts could write to it, and libvirt locks no disk of that kind")
     };
     Some(DiskSeen { disk: format!("{name} {target}"), on: format!("{kind}, {lock}"), doubt })
 }
@@ -122,11 +142,11 @@ fn kind_of(path: &str) -> (String, bool) {
     let path = Path::new(path);
     if path.is_file() {
         return match shared_kind(path) {
-            Some(kind) => (format!("a file on {kind}"), true),
+            Some(kind) => (format!("a file on {kind}"), !MAY_BE_LOCAL.contains(&kind)),
             None => ("a file on this host's own file system".to_owned(), false),
         };
     }
-    let world = wwid(path).filter(|_| path.exists());
+    let world = wwid(path);
     let name = device(path)
         .and_then(|device| fs::canonicalize(device).ok()?.file_name()?.to_str().map(str::to_owned));
     let name = name.unwrap_or_default();
@@ -159,7 +179,9 @@ pub(super) fn may_be_alone(path: &Path) -> bool {
 pub(super) const SHARED: &str = "shared";
 
 pub(super) fn is_shared(disk: &str, shared: &[PathBuf]) -> bool {
-    shared.iter().any(|path| Path::new(disk).starts_with(path))
+    let disk = Path::new(disk);
+    let back = disk.components().any(|part| part == Component::ParentDir);
+    !back && shared.iter().any(|path| disk.starts_with(path))
 }
 
 /// What a disk is, whichever host it is seen from: a file's number in its file system, a device's name in the world. What only this machine
@@ -171,18 +193,19 @@ pub(super) fn identity(disk: &str, path: &Path, shared: &[PathBuf]) -> Option<St
     }
     // Of this start of this kernel: no other machine has it.
     let machine = || {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        boot.chars().take(8).collect::<String>()
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(boot.trim().to_owned())
     };
     if kind.is_file() {
         let number = file_number(path)?;
-        let of = may_be_alone(path);
-        return Some(if of { format!("{number}, local to {}", machine()) } else { number });
+        let seen_by_all = shared_kind(path).is_some_and(|kind| !MAY_BE_LOCAL.contains(&kind));
+        let local = || Some(format!("{number}, local to {}", machine()?));
+        return if seen_by_all { Some(number.clone()) } else { local() };
     }
     if !kind.is_block_device() {
         return None;
     }
-    Some(wwid(path).unwrap_or_else(|| format!("a device without WWID, of {}", machine())))
+    wwid(path).or_else(|| Some(format!("a device without WWID, of {}", machine()?)))
 }
 
 /// A file's number in its file system.
@@ -191,13 +214,31 @@ pub(super) fn file_number(path: &Path) -> Option<String> {
     Some(format!("inode {}", found.ino()))
 }
 
-/// A block device's name in the world.
+/// A block device's name in the world; a partition's is its disk's, and its number there.
 fn wwid(path: &Path) -> Option<String> {
     let device = device(path)?;
-    ["wwid", "device/wwid", "dm/uuid"].iter().find_map(|name| {
+    let read = |name: &str| {
         let text = fs::read_to_string(device.join(name)).ok()?;
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-    })
+    };
+    if let Some(number) = read("partition") {
+        // Beside a link the disk is found only once that is followed.
+        let disk = fs::canonicalize(&device).ok()?;
+        let of_disk = ["wwid", "device/wwid"]
+            .iter()
+            .find_map(|name| fs::read_to_string(disk.parent()?.join(name)).ok())?;
+        return Some(format!("{}, partition {number}", of_disk.trim()));
+    }
+    let mapped = || read("dm/uuid").filter(|uuid| names_one(uuid));
+    read("wwid").or_else(|| read("device/wwid")).or_else(mapped)
+}
+
+/// Whether a mapped device of that UUID is the same wherever it is seen; others are named by whoever made them.
+fn names_one(uuid: &str) -> bool {
+    let of_partition =
+        uuid.strip_prefix("part").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    let of = of_partition.and_then(|rest| rest.strip_prefix('-')).unwrap_or(uuid);
+    of.starts_with("mpath-") || ["LVM-", "CRYPT-LUKS"].iter().any(|kind| uuid.starts_with(kind))
 }
 
 /// Where the kernel tells of a block device.
@@ -234,15 +275,31 @@ mod tests {
 
         let rbd = xml(&disk("<source protocol='rbd' name='pool/web1'/>"));
         let (on, doubt) = seen(&rbd, &[], None);
-        assert!(on == "rbd, locked by nobody" && doubt.contains("lock_manager"), "{on}: {doubt}");
-        let (on, doubt) = seen(&rbd, &[], Some("sanlock"));
-        assert_eq!((&*on, doubt), ("rbd, locked by libvirt's sanlock", ""));
+        assert!(doubt.contains("libvirt locks no disk of that kind"), "{doubt}");
+        assert!(on.starts_with("rbd"), "{on}");
+        assert_eq!(seen(&rbd, &[], Some("sanlock")).0, "rbd, locked by nobody");
+        assert!(seen(&own, &[], Some("sanlock")).0.ends_with("locked by libvirt's sanlock"));
         let gone = xml(&disk("<source dev='/dev/nowhere/at/all'/>"));
         assert!(seen(&gone, &[], None).0.contains("cannot be looked at"));
         for none in ["<source file='/x'/><readonly/>", ""] {
             assert_eq!(disks_seen(&xml(&disk(none)), "web1", &[], None), [], "{none}");
         }
         assert_eq!(disks_seen("no XML", "web1", &[], None), []);
+    }
+
+    #[test]
+    fn mapped_devices_are_named_by_what_they_are_or_by_whoever_made_them() {
+        for (uuid, one) in [
+            ("LVM-uVzT3m", true),
+            ("mpath-3600a0b80", true),
+            ("part12-mpath-3600a0b80", true),
+            ("CRYPT-LUKS2-0f", true),
+            ("CRYPT-PLAIN-disk", false),
+            ("part1-devnode_7:0_x", false),
+            ("mine", false),
+        ] {
+            assert_eq!(names_one(uuid), one, "{uuid}");
+        }
     }
 
     #[test]

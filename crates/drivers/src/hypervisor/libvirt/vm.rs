@@ -20,6 +20,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Place;
 use super::calls::{Change, Domain, Figures, State};
+use super::connections::LookedAfter;
 use super::definition::Definition;
 use super::files::Files;
 use super::incoming::Arriving;
@@ -96,6 +97,8 @@ pub(super) struct VmTask {
     /// As last read, with the text it was read from.
     pub(super) definition: Option<(String, Definition)>,
     pub(super) following: Following,
+    /// Connections of a copy from here.
+    pub(super) looked_after: Option<LookedAfter>,
     /// How the last copy of a move ended: the answer to whoever asks again.
     pub(super) settled: Option<(MoveId, HypervisorReport)>,
     pub(super) process: Option<Process>,
@@ -110,6 +113,8 @@ pub(super) struct VmTask {
     /// Present while the VM is adopted.
     pub(super) run_state: Option<RunState>,
     pub(super) problem: Option<String>,
+    /// Why what came with it is not kept here, as last said.
+    pub(super) not_kept: Option<String>,
     /// Its process ended, which was not told yet.
     pub(super) gone: bool,
     /// How its process ended, as libvirt said.
@@ -148,12 +153,13 @@ impl VmTask {
         let mut progress = interval(PROGRESS_EVERY);
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         VmTask {
-            files: Files::new(&place.config.dir, vm),
+            files: Files::new(&place.config.dir, &place.config.on_disk, vm),
             place,
             vm,
             domain: None,
             definition: None,
             following: Following::Nothing,
+            looked_after: None,
             settled: None,
             process: None,
             progress,
@@ -163,6 +169,7 @@ impl VmTask {
             doubted: false,
             run_state: None,
             problem: None,
+            not_kept: None,
             gone: false,
             ended: None,
             unasked: 0,
@@ -214,6 +221,7 @@ impl VmTask {
                 self.looks.store(false, Ordering::Relaxed);
                 self.mute = self.mute.saturating_sub(1);
                 self.domain = domain;
+                self.look_after_again();
                 self.look_at_domain().await;
                 return self.domain.is_none() && self.leave();
             }
