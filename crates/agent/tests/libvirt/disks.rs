@@ -228,6 +228,24 @@ fn a_firewall_before_the_port_for_disks_ends_the_move_and_not_the_guest() {
 }
 
 #[test]
+fn an_agent_that_is_killed_while_a_disks_connection_opens_breaks_it_off_when_it_is_back() {
+    let test = "disks::an_agent_that_is_killed_while_a_disks_connection_opens_breaks_it_off_when_it_is_back";
+    with_disks(test, CONSENTS, async |bed| {
+        bed.cluster.host(1).cut(Way::In, Cut::Tcp(DISKS_PORT))?;
+        let id = bed.send(0, 1).await?;
+        bed.until_phase(&id, "copying").await?;
+        bed.cluster.kill_agent(0)?;
+        bed.cluster.start_agent(0)?;
+        bed.cluster.settled().await?;
+        fails_and_the_guest_goes_on(bed, &id).await?;
+        bed.cluster.host(1).heal(Way::In)?;
+        bed.runs_only(0).await?;
+        bed.disks_end_up_on(0).await?;
+        bed.writes_to_its_disk(0, 2).await
+    });
+}
+
+#[test]
 fn a_target_that_is_cut_off_while_disks_are_copied_ends_the_move_and_not_the_guest() {
     let test =
         "disks::a_target_that_is_cut_off_while_disks_are_copied_ends_the_move_and_not_the_guest";
