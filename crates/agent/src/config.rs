@@ -204,8 +204,8 @@ impl Hypervisor {
     #[cfg(feature = "libvirt")]
     fn check(&self) -> Result<(), (&'static str, String, &'static str)> {
         if let Some(path) = self.shared_storage.iter().find(|path| !is_whole(path)) {
-            let wrong = format!("{} is no path from the root on", path.display());
-            let instead = "write it whole, such as \"/dev/drbd\"";
+            let wrong = format!("{} is no path from the root on without `..`", path.display());
+            let instead = "write it whole, such as \"/dev/drbd0\"";
             return Err(("hypervisor.shared_storage", wrong, instead));
         }
         let instead =
@@ -555,9 +555,12 @@ mod tests {
             assert_eq!(of("qemu:///system").unwrap().hypervisor.driver, Driver::Libvirt);
             let why = of("qemu+ssh://host2/system").unwrap_err();
             assert!(why.contains("hypervisor.uri") && why.contains("qemu:///system"), "{why}");
-            let shared = "driver = \"libvirt\"\nshared_storage = [\"/dev/drbd\", \"srv\"]\n";
+            let shared = "driver = \"libvirt\"\nshared_storage = [\"/dev/drbd0\", \"srv\"]\n";
             let why = read(&format!("{LEAST}[hypervisor]\n{shared}")).unwrap_err();
             assert!(why.contains("hypervisor.shared_storage") && why.contains("srv"), "{why}");
+            let back = shared.replace("\"srv\"", "\"/srv/../x\"");
+            let why = read(&format!("{LEAST}[hypervisor]\n{back}")).unwrap_err();
+            assert!(why.contains("/srv/../x") && why.contains("`..`"), "{why}");
         } else {
             let why = of("qemu:///system").unwrap_err();
             assert!(why.contains("built without the driver of libvirt"), "{why}");
