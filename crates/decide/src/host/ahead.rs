@@ -11,7 +11,6 @@ use crate::placement::admission::size_with_overhead;
 use crate::placement::pairs::Place;
 use crate::policy::hot::Crossed;
 use crate::units::{HostId, Mib, MilliCores, PacketsPerSec, Time, VmId};
-use crate::usage::HostUse;
 use crate::usage::load::Load;
 
 /// VMs that are taken to have left.
@@ -94,19 +93,7 @@ impl Host {
         }
         let hot = self.settings.hot_as_it_counts();
         let gone = self.ahead.0.values().fold(Load::default(), |sum, left| sum.plus(left.demand));
-        let left = self.vms.keys().filter(|vm| !self.ahead.has(**vm));
-        let vms = left.fold(Load::default(), |sum, vm| sum.plus(self.demand(now, *vm)));
-        let mut host: HostUse = *self.usage.host();
-        host.cpu = MilliCores(host.cpu.0.saturating_sub(gone.cpu.0));
-        host.memory = Mib(host.memory.0.saturating_sub(gone.memory.0));
-        let uplink = &mut host.uplink;
-        // Directions are not told apart in what VMs ask.
-        let each_way = gone.bits.0 / 2;
-        uplink.sent_bits = uplink.sent_bits.saturating_sub(each_way);
-        uplink.received_bits = uplink.received_bits.saturating_sub(each_way);
-        let each_way = gone.packets.0 / 2;
-        uplink.sent_packets = uplink.sent_packets.saturating_sub(each_way);
-        uplink.received_packets = uplink.received_packets.saturating_sub(each_way);
-        self.hot.still_hot(now, &hot, &host, vms, self.usage.capacity())
+        let seen = self.seen(now, |vm| !self.ahead.has(vm)).without(gone);
+        self.hot.still_hot(now, &hot, &seen, self.usage.capacity())
     }
 }

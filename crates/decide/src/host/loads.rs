@@ -6,6 +6,7 @@ use super::incoming::Incoming;
 use crate::negotiate::target::Stage;
 use crate::placement::admission::{room, size_with_overhead};
 use crate::planted::{Bug, planted};
+use crate::policy::hot::Seen;
 use crate::units::{Mib, MilliCores, MoveId, Time, VmId};
 use crate::usage::DEMAND_WINDOW;
 use crate::usage::load::Load;
@@ -43,6 +44,19 @@ impl Host {
     /// What all VMs here ask together, those leaving included.
     pub(super) fn demand_of_vms(&self, now: Time) -> Load {
         self.vms.keys().fold(Load::default(), |sum, vm| sum.plus(self.demand(now, *vm)))
+    }
+
+    /// What the thresholds of `[hot]` are held against, with these of its VMs.
+    pub(super) fn seen(&self, now: Time, counts: impl Fn(VmId) -> bool) -> Seen {
+        let mut seen =
+            Seen { host: *self.usage.host(), own: self.usage.own_cpu().0, ..Seen::default() };
+        for vm in self.vms.keys().copied().filter(|vm| counts(*vm)) {
+            let demand = self.demand(now, vm);
+            let next = self.usage.next_hour(vm).map(|next| next.mean);
+            seen.vms = seen.vms.plus(demand);
+            seen.next_hour = seen.next_hour.plus(next.unwrap_or(demand));
+        }
+        seen
     }
 
     /// What one VM asks of this host.

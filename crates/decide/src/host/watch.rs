@@ -17,9 +17,9 @@ impl Host {
             actions.push(Action::Keep(kept));
         }
         self.reckon_demands(now);
-        let load = self.demand_of_vms(now);
+        let seen = self.seen(now, |_| true);
         let hot = self.settings.hot_as_it_counts();
-        self.hot.observe(now, &hot, self.usage.host(), load, self.usage.capacity());
+        self.hot.observe(now, &hot, &seen, self.usage.capacity());
         self.observe_policy(now, actions);
         self.forget_expected(now);
         self.measure_arrivals(now, actions);

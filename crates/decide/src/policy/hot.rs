@@ -1,13 +1,16 @@
 //! When a host is hot: a threshold crossed without a break for as long as `[hot] for` says.
 //!
-//! **Invariant:** a blip never makes a host hot: every reading of the whole window was over the threshold.
+//! Processors are held against what is wanted, use and wait: a VM that waits looks idle. And what its VMs are expected to ask in
+//! the next hour counts as what they ask now, for processors, the card and packets: the rest is not foretold.
+//!
+//! **Invariant:** a blip never makes a host hot: every reading of the whole window was over the threshold, or every forecast.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use super::settings::Hot;
-use crate::units::{Share, Time};
+use crate::units::{MilliCores, Share, Time};
 use crate::usage::HostUse;
 use crate::usage::load::{Capacity, Load};
 
@@ -45,6 +48,51 @@ impl fmt::Display for Crossed {
     }
 }
 
+/// What thresholds are held against.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// The last reading.
+    pub host: HostUse,
+    /// Processor time of the host itself beside its VMs, at the least.
+    pub own: MilliCores,
+    /// What its VMs ask together: use and wait.
+    pub vms: Load,
+    /// What they are expected to ask in the next hour, on average.
+    pub next_hour: Load,
+}
+
+impl Seen {
+    /// As it would be if the VMs did now what is expected of them.
+    fn foreseen(&self) -> Seen {
+        let Seen { mut host, own, vms, next_hour } = *self;
+        host.cpu = MilliCores(0);
+        let uplink = &mut host.uplink;
+        // Directions are not told apart in what VMs ask.
+        let (more, less) = (next_hour.minus(vms), vms.minus(next_hour));
+        for way in [&mut uplink.sent_bits, &mut uplink.received_bits] {
+            *way = way.saturating_add(more.bits.0 / 2).saturating_sub(less.bits.0 / 2);
+        }
+        (uplink.sent_packets, uplink.received_packets) = (0, 0);
+        Seen { host, own, vms: next_hour, next_hour }
+    }
+
+    /// The same without VMs that ask so much.
+    pub fn without(&self, gone: Load) -> Seen {
+        let mut seen = *self;
+        let host = &mut seen.host;
+        host.cpu = host.cpu.minus(gone.cpu);
+        host.memory = host.memory.minus(gone.memory);
+        let uplink = &mut host.uplink;
+        for way in [&mut uplink.sent_bits, &mut uplink.received_bits] {
+            *way = way.saturating_sub(gone.bits.0 / 2);
+        }
+        for way in [&mut uplink.sent_packets, &mut uplink.received_packets] {
+            *way = way.saturating_sub(gone.packets.0 / 2);
+        }
+        seen
+    }
+}
+
 /// Watches the thresholds over time.
 #[derive(Clone, Debug, Default)]
 pub struct HotWatch {
@@ -55,9 +103,9 @@ pub struct HotWatch {
 }
 
 impl HotWatch {
-    /// Takes what was read last; `vms` is the demand of all guests together.
-    pub fn observe(&mut self, now: Time, hot: &Hot, host: &HostUse, vms: Load, capacity: Capacity) {
-        self.crossed = crossed(hot, host, vms, capacity);
+    /// Takes what was read last.
+    pub fn observe(&mut self, now: Time, hot: &Hot, seen: &Seen, capacity: Capacity) {
+        self.crossed = now_or_next_hour(hot, seen, capacity);
         let crossed = &self.crossed;
         self.since.retain(|threshold, _| {
             *threshold == Threshold::Policy || crossed.iter().any(|c| c.threshold == *threshold)
@@ -91,14 +139,13 @@ impl HotWatch {
         })
     }
 
-    /// The same if the host's use and its VMs' demand were these instead of what was read last: of the thresholds that have been
-    /// crossed for the whole window the first that still would be. Drops, pressure and `vm_policy.when` are none of them.
+    /// The same if this were instead of what was read last: of the thresholds that have been crossed for the whole window the
+    /// first that still would be. Drops, pressure and `vm_policy.when` are none of them.
     pub fn still_hot(
         &self,
         now: Time,
         hot: &Hot,
-        host: &HostUse,
-        vms: Load,
+        seen: &Seen,
         capacity: Capacity,
     ) -> Option<Crossed> {
         let lasted = |crossed: &Crossed| {
@@ -108,7 +155,7 @@ impl HotWatch {
         let foretold = |crossed: &Crossed| {
             !matches!(crossed.threshold, Threshold::Drops | Threshold::CpuPressure)
         };
-        crossed(hot, host, vms, capacity).into_iter().find(|it| foretold(it) && lasted(it))
+        now_or_next_hour(hot, seen, capacity).into_iter().find(|it| foretold(it) && lasted(it))
     }
 
     /// Thresholds crossed by the last reading, hot or not yet.
@@ -117,7 +164,25 @@ impl HotWatch {
     }
 }
 
-fn crossed(hot: &Hot, host: &HostUse, vms: Load, capacity: Capacity) -> Vec<Crossed> {
+/// What is crossed now, then what else would be in the next hour.
+fn now_or_next_hour(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
+    let mut found = crossed(hot, seen, capacity);
+    if seen.next_hour == seen.vms {
+        return found;
+    }
+    for Crossed { threshold, words } in crossed(hot, &seen.foreseen(), capacity) {
+        let foreseen = matches!(threshold, Threshold::Cpu | Threshold::Nic | Threshold::Packets);
+        if foreseen && found.iter().all(|it| it.threshold != threshold) {
+            let words = words + " (expected in the next hour)";
+            found.push(Crossed { threshold, words });
+        }
+    }
+    found.sort_by_key(|it| it.threshold);
+    found
+}
+
+fn crossed(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
+    let Seen { host, own, vms, .. } = seen;
     let uplink = &host.uplink;
     let packets = vms.packets.0.max(uplink.sent_packets.saturating_add(uplink.received_packets));
     let one_way = uplink.sent_bits.max(uplink.received_bits);
@@ -141,10 +206,20 @@ fn crossed(hot: &Hot, host: &HostUse, vms: Load, capacity: Capacity) -> Vec<Cros
     let drops = || format!("drops_per_second {dropped} over {allowed}");
     over(Threshold::Drops, dropped, allowed, &drops);
     // The kernel counts in ticks: a full second can read as a little more than the whole, and 100 % is to mean never.
-    let cpu = used(host.cpu.0, capacity.cpu.0).min(1000);
+    let of_all = |cpu: MilliCores| used(cpu.0, capacity.cpu.0).min(1000);
+    let (in_use, wanted) = (of_all(host.cpu), of_all(host.cpu.max(own.plus(vms.cpu))));
+    let allowed = u64::from(hot.cpu_used.0);
+    let waiting = || {
+        let wanted = words("cpu_used", wanted, hot.cpu_used);
+        // Of a forecast it is not known what will be had.
+        if in_use > allowed || in_use == 0 {
+            return wanted;
+        }
+        format!("{wanted}, {} of it had", share(in_use))
+    };
+    over(Threshold::Cpu, wanted, allowed, &waiting);
     let memory = used(host.memory.0, capacity.memory.0);
     for (threshold, key, read, allowed) in [
-        (Threshold::Cpu, "cpu_used", cpu, hot.cpu_used),
         (Threshold::CpuPressure, "cpu_pressure", cpu_pressure, hot.cpu_pressure),
         (Threshold::Memory, "memory_used", memory, hot.memory_used),
     ] {
@@ -159,7 +234,11 @@ pub fn used(load: u64, capacity: u64) -> u64 {
 }
 
 fn words(key: &str, read: u64, allowed: Share) -> String {
-    format!("{key} {} over {allowed}", Share(u32::try_from(read).unwrap_or(u32::MAX)))
+    format!("{key} {} over {allowed}", share(read))
+}
+
+fn share(thousandths: u64) -> Share {
+    Share(u32::try_from(thousandths).unwrap_or(u32::MAX))
 }
 
 #[expect(
@@ -176,7 +255,7 @@ pub(crate) fn per_mille(share: f64) -> u64 {
 mod tests {
     use super::*;
     use crate::policy::settings::Settings;
-    use crate::units::{MilliCores, PacketsPerSec};
+    use crate::units::PacketsPerSec;
 
     fn setting() -> Hot {
         Hot {
@@ -187,9 +266,10 @@ mod tests {
     }
 
     fn observe(watch: &mut HotWatch, second: u64, packets: u64) -> bool {
-        let load = Load { packets: PacketsPerSec(packets), ..Load::default() };
+        let vms = Load { packets: PacketsPerSec(packets), ..Load::default() };
         let now = Time(second * 1_000_000);
-        watch.observe(now, &setting(), &HostUse::default(), load, Capacity::default());
+        let seen = Seen { vms, next_hour: vms, ..Seen::default() };
+        watch.observe(now, &setting(), &seen, Capacity::default());
         watch.hot(now, &setting()).is_some()
     }
 
@@ -209,22 +289,66 @@ mod tests {
         }
     }
 
+    fn words_of(hot: &Hot, seen: Seen) -> Vec<String> {
+        let mut watch = HotWatch::default();
+        let capacity = Capacity { cpu: MilliCores(4000), ..Capacity::default() };
+        watch.observe(Time(1), hot, &seen, capacity);
+        watch.crossed().iter().map(ToString::to_string).collect()
+    }
+
+    fn cpu(cores: u64) -> Load {
+        Load { cpu: MilliCores(cores), ..Load::default() }
+    }
+
     #[test]
     fn the_words_name_key_figure_and_limit() {
-        let mut watch = HotWatch::default();
         let host = HostUse { cpu: MilliCores(3500), ..HostUse::default() };
+        assert_eq!(
+            words_of(&setting(), Seen { host, ..Seen::default() }),
+            ["cpu_used 87.5 % over 80 %"]
+        );
+    }
+
+    #[test]
+    fn what_waits_is_wanted_too() {
+        let host = HostUse { cpu: MilliCores(2800), ..HostUse::default() };
+        let (vms, next_hour) = (cpu(3200), cpu(3200));
+        let seen = Seen { host, own: MilliCores(300), vms, next_hour };
+        assert_eq!(words_of(&setting(), seen), ["cpu_used 87.5 % over 80 %, 70 % of it had"]);
+        let less = Seen { vms: cpu(2700), next_hour: cpu(2700), ..seen };
+        assert_eq!(words_of(&setting(), less), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_expected_in_the_next_hour_counts_and_says_so() {
+        let host = HostUse { cpu: MilliCores(1500), ..HostUse::default() };
+        let seen = Seen { host, own: MilliCores(200), vms: cpu(1300), next_hour: cpu(3240) };
+        assert_eq!(
+            words_of(&setting(), seen),
+            ["cpu_used 86 % over 80 % (expected in the next hour)"]
+        );
+        // What is so already is said as it is.
+        let host = HostUse { cpu: MilliCores(3400), ..HostUse::default() };
+        assert_eq!(words_of(&setting(), Seen { host, ..seen }), ["cpu_used 85 % over 80 %"]);
+    }
+
+    #[test]
+    fn without_the_vms_that_bring_it_the_next_hour_is_calm() {
+        let mut watch = HotWatch::default();
         let capacity = Capacity { cpu: MilliCores(4000), ..Capacity::default() };
-        watch.observe(Time(1), &setting(), &host, Load::default(), capacity);
-        assert_eq!(watch.crossed()[0].to_string(), "cpu_used 87.5 % over 80 %");
+        let seen = Seen { vms: cpu(2000), next_hour: cpu(3600), ..Seen::default() };
+        (1..9).for_each(|s| watch.observe(Time(s * 1_000_000), &setting(), &seen, capacity));
+        let now = Time(8_000_000);
+        assert!(watch.still_hot(now, &setting(), &seen, capacity).is_some());
+        let left = Seen { vms: cpu(1500), next_hour: cpu(1500), ..seen.without(cpu(500)) };
+        assert_eq!(watch.still_hot(now, &setting(), &left, capacity), None);
     }
 
     #[test]
     fn a_threshold_of_all_processors_is_never_crossed() {
-        let mut watch = HotWatch::default();
         let hot = Hot { cpu_used: Share(1000), ..setting() };
         let host = HostUse { cpu: MilliCores(4020), ..HostUse::default() };
-        let capacity = Capacity { cpu: MilliCores(4000), ..Capacity::default() };
-        watch.observe(Time(1), &hot, &host, Load::default(), capacity);
-        assert_eq!(watch.crossed(), []);
+        let seen = Seen { host, vms: cpu(6000), next_hour: cpu(7000), ..Seen::default() };
+        assert_eq!(words_of(&hot, seen), [""; 0]);
     }
 }

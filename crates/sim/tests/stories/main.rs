@@ -15,6 +15,7 @@ use sim::hypervisor::Memory;
 use sim::world::scene::{flooded, settings, vm_id};
 use sim::world::{Ordered, World, host_id};
 
+mod foresight;
 mod restarts;
 
 const fn secs(n: u64) -> Duration {
