@@ -356,7 +356,8 @@ async fn what_is_too_long_stays_with_its_sender() {
     };
     let epoch = Epoch { number: 1, owner: HostId(1) };
     let (unpaid, measured) = (0, false);
-    let confirmation = Confirmation { epoch, definition, copy, unpaid, measured };
+    let confirmation =
+        Confirmation { epoch, definition, copy, unpaid, measured, measured_after: Duration::ZERO };
     let confirmation = Body::Confirmation(Box::new(confirmation));
     source.net.send(called(at(11, 2)), message(1, confirmation));
     let (_, _, why) = source.hears_undelivered().await;

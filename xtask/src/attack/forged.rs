@@ -180,5 +180,6 @@ fn confirmation(bed: &Bed) -> Confirmation {
         },
         unpaid: 0,
         measured: false,
+        measured_after: Duration::ZERO,
     }
 }

@@ -200,8 +200,9 @@ impl Host {
             return Ok(());
         }
         let followers = out.followers.iter().map(|it| it.vm);
-        let asked = followers.clone().map(|vm| self.demand(now, vm)).fold(out.demand, Load::plus);
-        let lowest = self.lowest_load(now, Some(id));
+        let demand = |vm| self.demand_by(out.basis, now, vm);
+        let asked = followers.clone().map(demand).fold(out.demand, Load::plus);
+        let lowest = self.lowest_load_by(out.basis, now, Some(id));
         let relief = cost::relief(lowest, asked, self.usage.capacity());
         let all: BTreeSet<VmId> = followers.chain([out.vm]).collect();
         let copied = all.iter().fold(Mib(0), |sum, vm| sum.plus(self.copied(*vm)));

@@ -3,12 +3,14 @@
 //! Nothing moves while nothing asks for it: a host that is hot, or, where the trigger is `spread`, one whose use is above the
 //! mean of the cluster. Whatever keeps it from moving a VM is said once, in words.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 
+use super::loads::Basis;
 use super::others::MEAN_EVERY;
 use super::outgoing::Departure;
 use super::policies::Failures;
@@ -18,9 +20,10 @@ use crate::placement::admission::size_with_overhead;
 use crate::placement::candidates::{Candidate, Offer, ranked};
 use crate::placement::pairs::{self, Above, Place};
 use crate::policy::cost;
+use crate::policy::hot::Crossed;
 use crate::policy::settings::{Balance, Trigger};
 use crate::units::{Cost, HostId, Mib, MoveId, Share, Time, VmId};
-use crate::usage::load::Capacity;
+use crate::usage::load::{Capacity, Load};
 
 /// A VM's demand is not known before it has been watched for so long.
 const WATCHED_MIN: Duration = Duration::from_secs(3);
@@ -41,6 +44,8 @@ pub(super) struct Cause {
     pub(super) words: String,
     /// Relief beyond cost there and copy that a move must bring.
     pub(super) margin: Cost,
+    /// By what that relief is reckoned.
+    pub(super) basis: Basis,
 }
 
 /// A VM that should leave.
@@ -180,8 +185,10 @@ impl Host {
     }
 
     fn heat(&self, now: Time) -> Option<Cause> {
-        let (words, margin) = (self.still_hot(now)?.words, self.settings.worth_it.gain_min);
-        Some(Cause { trigger: Trigger::Hot, words, margin })
+        let Crossed { words, foreseen, .. } = self.still_hot(now)?;
+        let basis = if foreseen { Basis::NextHour } else { Basis::Now };
+        let margin = self.settings.worth_it.gain_min;
+        Some(Cause { trigger: Trigger::Hot, words, margin, basis })
     }
 
     fn above_the_mean(&self, now: Time) -> Option<Cause> {
@@ -199,7 +206,7 @@ impl Host {
                 share(above.mean),
                 spread.threshold
             );
-            Cause { trigger: Trigger::Spread, words, margin: spread.gain_min }
+            Cause { trigger: Trigger::Spread, words, margin: spread.gain_min, basis: Basis::Now }
         })
     }
 
@@ -217,7 +224,7 @@ impl Host {
                 "{} packets/s, {} at the next busiest card, {} in the mean of the cluster",
                 own.0, most.0, in_mean.0
             );
-            Cause { trigger: Trigger::Packets, words, margin }
+            Cause { trigger: Trigger::Packets, words, margin, basis: Basis::Now }
         })
     }
 
@@ -266,7 +273,7 @@ impl Host {
         chance: &mut Chance,
     ) -> Result<Leaves, String> {
         match cause.trigger {
-            Trigger::Hot => self.relieves_most(now, candidates, cause.margin, chance),
+            Trigger::Hot => self.relieves_most(now, candidates, cause, chance),
             Trigger::Spread => self.evens_most(now, candidates, cause.margin, chance),
             Trigger::Packets => self.busiest_at_the_card(now, candidates, cause.margin),
             Trigger::Consolidate => self.leaves_first(now, candidates),
@@ -362,14 +369,18 @@ impl Host {
         &self,
         now: Time,
         candidates: &[Candidate],
-        margin: Cost,
+        cause: &Cause,
         chance: &mut Chance,
     ) -> Result<Leaves, String> {
-        let ranked = ranked(candidates, self.lowest_load(now, None), self.usage.capacity(), margin);
+        let Cause { margin, basis, .. } = *cause;
+        let candidates = self.as_asked(basis, now, candidates);
+        let lowest = self.lowest_load_by(basis, now, None);
+        let ranked = ranked(&candidates, lowest, self.usage.capacity(), margin);
         let ranked = self.in_order(now, ranked, &mut chance.failures);
         // Nobody need be asked about a VM that would pay nowhere, by what others said; they may be asked if none would.
         let paying = ranked.iter().find(|offer| self.pays_somewhere(offer, margin));
-        let exchange = paying.is_none();
+        // What others would give in return is known by what it asks now.
+        let exchange = paying.is_none() && basis == Basis::Now;
         let offer = paying.or(ranked.first()).copied().ok_or_else(|| {
             format!("none of {} VMs that may leave would relieve it by more than {margin} beyond the copy", candidates.len())
         })?;
@@ -502,6 +513,24 @@ impl Host {
         }
     }
 
+    /// Candidates with what they ask now, or will.
+    fn as_asked<'a>(
+        &self,
+        basis: Basis,
+        now: Time,
+        candidates: &'a [Candidate],
+    ) -> Cow<'a, [Candidate]> {
+        if basis == Basis::Now {
+            return Cow::Borrowed(candidates);
+        }
+        let asks = |it: &Candidate| {
+            let group = self.group_of(it.vm);
+            let each = group.into_iter().map(|vm| self.demand_by(basis, now, vm));
+            Candidate { demand: each.fold(Load::default(), Load::plus), ..*it }
+        };
+        candidates.iter().map(asks).collect()
+    }
+
     pub(super) fn as_candidate(&self, now: Time, vm: VmId) -> Candidate {
         let memory = self.vms[&vm].definition.memory;
         let (demand, copied) = (self.demand(now, vm), self.copied(vm));
@@ -612,7 +641,7 @@ impl Host {
         let any_cost = cause.trigger == Trigger::Consolidate;
         let alone = followers.is_empty();
         let useful_max = (!any_cost).then(|| offer.useful_max(cause.margin));
-        let (why, margin) = (cause.words.clone() + more, cause.margin);
+        let (why, margin, basis) = (cause.words.clone() + more, cause.margin, cause.basis);
         let departure = Departure {
             asked,
             useful_max,
@@ -620,6 +649,7 @@ impl Host {
             empties: any_cost,
             followers,
             margin,
+            basis,
             exchange: exchange && alone,
             ..Departure::new(vm, why, policy)
         };

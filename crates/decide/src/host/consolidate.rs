@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 
 use super::Host;
 use super::balance::{ASKED, Cause, Leaves};
+use super::loads::Basis;
 use super::outgoing::may_take;
 use crate::membership::{Digest, View};
 use crate::placement::admission::size_with_overhead;
@@ -40,7 +41,8 @@ impl Host {
         let words = format!(
             "last by name of the hosts with VMs, which take {own} and {busy} mcores; those before it have {room} and {cpu} mcores to give"
         );
-        let cause = Cause { trigger: Trigger::Consolidate, words, margin: Cost(0) };
+        let cause =
+            Cause { trigger: Trigger::Consolidate, words, margin: Cost(0), basis: Basis::Now };
         (own <= room && busy <= cpu).then_some(cause)
     }
 

@@ -11,6 +11,16 @@ use crate::units::{Mib, MilliCores, MoveId, Time, VmId};
 use crate::usage::DEMAND_WINDOW;
 use crate::usage::load::Load;
 
+/// By which of what VMs ask the relief of a move is reckoned, at its source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// What they ask now.
+    #[default]
+    Now,
+    /// What they are expected to ask in the next hour, on average: that is what makes the host hot.
+    NextHour,
+}
+
 /// What VMs here ask at the instant of a reading: all that is made of it asks again and again.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Demands {
@@ -51,12 +61,17 @@ impl Host {
         let mut seen =
             Seen { host: *self.usage.host(), own: self.usage.own_cpu().0, ..Seen::default() };
         for vm in self.vms.keys().copied().filter(|vm| counts(*vm)) {
-            let demand = self.demand(now, vm);
-            let next = self.usage.next_hour(vm).map(|next| next.mean);
-            seen.vms = seen.vms.plus(demand);
-            seen.next_hour = seen.next_hour.plus(next.unwrap_or(demand));
+            seen.vms = seen.vms.plus(self.demand(now, vm));
+            seen.next_hour = seen.next_hour.plus(self.demand_by(Basis::NextHour, now, vm));
         }
         seen
+    }
+
+    /// What one VM asks of this host now, or will as far as that is foretold by more than a single jump.
+    pub(super) fn demand_by(&self, basis: Basis, now: Time, vm: VmId) -> Load {
+        let demand = self.demand(now, vm);
+        let next = self.usage.next_hour(vm).filter(|next| basis == Basis::NextHour && next.steady);
+        next.map_or(demand, |next| Load { memory: demand.memory, ..next.mean })
     }
 
     /// What one VM asks of this host.
@@ -84,6 +99,11 @@ impl Host {
 
     /// The least load that this host may come to have: every departure under way already gone (but `but`), no arrival counted.
     pub(super) fn lowest_load(&self, now: Time, but: Option<MoveId>) -> Load {
+        self.lowest_load_by(Basis::Now, now, but)
+    }
+
+    /// The same by what its VMs ask now, or will.
+    pub(super) fn lowest_load_by(&self, basis: Basis, now: Time, but: Option<MoveId>) -> Load {
         let outgoing = self
             .outgoing
             .iter()
@@ -92,7 +112,8 @@ impl Host {
         let promised = self.promised(but).map(|(vm, _)| vm).chain(self.following(but));
         let leaving: Vec<VmId> = outgoing.chain(promised).collect();
         let staying = self.vms.keys().filter(|vm| !leaving.contains(vm) && !self.ahead.has(**vm));
-        staying.fold(own_load(self.usage.own_cpu().0), |sum, vm| sum.plus(self.demand(now, *vm)))
+        let own = own_load(self.usage.own_cpu().0);
+        staying.fold(own, |sum, vm| sum.plus(self.demand_by(basis, now, *vm)))
     }
 
     /// The most load that this host may come to have: departures still here, every reservation and arrival in (but `but`),

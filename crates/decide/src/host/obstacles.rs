@@ -280,15 +280,17 @@ impl Host {
         let sum = |load: &dyn Fn(VmId) -> Load| {
             group.iter().map(|vm| load(*vm)).fold(Load::default(), Load::plus)
         };
-        let demand = sum(&|vm| self.demand(now, vm));
+        let cause = self.cause(now);
+        let basis = cause.as_ref().map(|cause| cause.basis).unwrap_or_default();
+        let demand = sum(&|vm| self.demand_by(basis, now, vm));
         let moving = self.outgoing.iter().find(|(_, out)| out.vm == vm).map(|(id, _)| *id);
-        let lowest = self.lowest_load(now, moving);
+        let lowest = self.lowest_load_by(basis, now, moving);
         let relief = cost::relief(lowest, demand, self.usage.capacity());
         let there = cost::of_arrival(place.load, sum(&|vm| self.expected(now, vm)), capacity);
         let copied = group.iter().map(|vm| self.copied(*vm)).fold(Mib(0), Mib::plus);
         let copy = cost::of_copy(copied);
         let gain_min = self.settings.worth_it.gain_min;
-        let margin = self.cause(now).map_or(gain_min, |cause| cause.margin);
+        let margin = cause.map_or(gain_min, |cause| cause.margin);
         let apart = self.apart(&group);
         let talk = if apart > Cost(0) {
             format!(", its traffic with VMs here {apart}")

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::Rng;
 
+use super::loads::Basis;
 use super::plan::Asked;
 use super::story::{Note, Step, Story};
 use super::{Action, Host, TimerKey};
@@ -50,8 +51,10 @@ impl Askable {
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
     pub(super) vm: VmId,
-    /// What the VM asks, frozen for this move.
+    /// What the VM asks, now or in the next hour as `basis` says, frozen for this move.
     pub(super) demand: Load,
+    /// By what its relief is reckoned.
+    pub(super) basis: Basis,
     /// What it was expected to ask when the move began: what targets judge.
     pub(super) expected: Load,
     pub(super) memory: Mib,
@@ -92,6 +95,7 @@ impl Outgoing {
         Outgoing {
             vm,
             demand,
+            basis: Basis::Now,
             expected: demand,
             memory,
             encrypted: BTreeSet::new(),
@@ -119,6 +123,14 @@ impl Outgoing {
         let exchanged = self.half_of.is_some() || self.returns.contains_key(&target);
         !self.by_hand && !self.by_rule && !exchanged && self.followers.is_empty()
     }
+
+    /// How long its VM must have been at its target, at the least, before what it asks there tells whether it paid.
+    fn pays_after(&self) -> Duration {
+        match self.basis {
+            Basis::Now => Duration::ZERO,
+            Basis::NextHour => Duration::from_hours(1),
+        }
+    }
 }
 
 /// That a VM should leave, and why.
@@ -139,6 +151,8 @@ pub(super) struct Departure {
     pub(super) empties: bool,
     /// Relief beyond cost there and copy that it must bring.
     pub(super) margin: Cost,
+    /// By what its relief is reckoned.
+    pub(super) basis: Basis,
     /// A VM of the target's may come in return.
     pub(super) exchange: bool,
     /// The move whose other half this is.
@@ -163,6 +177,7 @@ impl Departure {
             by_rule: false,
             empties: false,
             margin: Cost(0),
+            basis: Basis::Now,
             exchange: false,
             half_of: None,
             followers: Vec::new(),
@@ -189,6 +204,7 @@ impl Host {
             by_rule,
             empties,
             margin,
+            basis,
             exchange,
             half_of,
             followers,
@@ -202,7 +218,7 @@ impl Host {
         let asked = asked.unwrap_or_else(|| self.sample(now, vm));
         let negotiation = negotiate_source::Source::new(self.limits, useful_max, asked);
         let by_hand = useful_max.is_none() && !by_rule && half_of.is_none();
-        let (demand, expected) = (self.demand(now, vm), self.expected(now, vm));
+        let (demand, expected) = (self.demand_by(basis, now, vm), self.expected(now, vm));
         self.note_readings(now, move_id, vm, actions);
         actions.push(Action::Note(policy.of(move_id, vm)));
         let story = Story::new(move_id, vm, name, why, now);
@@ -210,7 +226,7 @@ impl Host {
         let out = Outgoing::new(vm, memory, demand);
         let negotiation = Some(negotiation);
         let out = Outgoing { expected, by_hand, by_rule, forced, margin, negotiation, ..out };
-        let out = Outgoing { empties, exchange, half_of, followers, ..out };
+        let out = Outgoing { empties, basis, exchange, half_of, followers, ..out };
         self.outgoing.insert(move_id, out);
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
@@ -393,6 +409,7 @@ impl Host {
             copy: self.copy_parameters(&here.rules, encrypted),
             unpaid: self.pay_backs.unpaid(vm),
             measured: self.outgoing[&id].is_to_pay(target),
+            measured_after: self.outgoing[&id].pays_after(),
         };
         let history = self.usage.history(vm).map(|history| history.aged(now)).unwrap_or_default();
         self.tales.tell(id, |story| (story.phase, story.to) = ("confirmed", Some(target)));

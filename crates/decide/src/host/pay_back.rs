@@ -9,6 +9,7 @@
 //!      ├── pay-back: whether it paid ────▶ its rest
 //! ```
 //!
+//! A move that was made for what the next hour was expected to bring is measured when that hour is over.
 //! The measured relief is what the source would have been rid of if the VM had asked then what it asks now. All else is taken as
 //! it was just before the copy: what other VMs have done since is neither to this move's credit nor to its blame.
 //!
@@ -30,6 +31,8 @@ const DOUBLINGS_MAX: u32 = 4;
 /// A target tells its figures so often at the most, and so long apart.
 const TOLD_MAX: u32 = 5;
 const TOLD_EVERY: Duration = Duration::from_mins(1);
+/// Whatever a source wishes, a VM is measured before so long has passed.
+const MEASURED_WITHIN: Duration = Duration::from_hours(2);
 /// Promises kept, each for no longer than this.
 const PROMISES_MAX: usize = 200;
 const PROMISED_FOR: Duration = Duration::from_hours(24);
@@ -101,7 +104,8 @@ impl Host {
     /// Keeps what is promised of a move, of which the copy is about to begin.
     pub(super) fn promise(&mut self, now: Time, id: MoveId, to: HostId) {
         let out = &self.outgoing[&id];
-        let (lowest, capacity) = (self.lowest_load(now, Some(id)), self.usage.capacity());
+        let lowest = self.lowest_load_by(out.basis, now, Some(id));
+        let capacity = self.usage.capacity();
         let relief = cost::relief(lowest, out.demand, capacity);
         let promise = Promise {
             vm: out.vm,
@@ -130,8 +134,9 @@ impl Host {
         let Some(here) = self.vms.get(&vm) else { return };
         let worth_it = &self.settings.worth_it;
         let rest = here.rules.rest.unwrap_or(worth_it.vm_rest);
-        let next = now.plus(worth_it.measure_after);
         if let Some(confirmation) = confirmation {
+            let after = worth_it.measure_after.max(confirmation.measured_after);
+            let next = now.plus(after.min(MEASURED_WITHIN));
             self.pay_backs.unpaid.insert(vm, confirmation.unpaid.min(DOUBLINGS_MAX));
             if confirmation.measured {
                 let due = Due { move_id, arrived: now, rest, next, told: 0 };

@@ -58,7 +58,7 @@ impl Host {
         match when.holds(&known) {
             Ok(true) => {
                 let words = format!("vm_policy.when {} ({})", quoted(when), when.figures(&known));
-                Some(Crossed { threshold: Threshold::Policy, words })
+                Some(Crossed { threshold: Threshold::Policy, words, foreseen: false })
             }
             Ok(false) => None,
             Err(failure) => {

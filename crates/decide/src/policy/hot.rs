@@ -40,6 +40,8 @@ pub struct Crossed {
     pub threshold: Threshold,
     /// `packets_per_second 2300 over 1500`
     pub words: String,
+    /// It is expected in the next hour, and not so now.
+    pub foreseen: bool,
 }
 
 impl fmt::Display for Crossed {
@@ -93,10 +95,15 @@ impl Seen {
     }
 }
 
+/// What is expected makes a host hot only if it has been so for this long: VMs have then been forecast three times, each time from
+/// other five minutes, so that a jump that comes back does not.
+const FORESEEN_FOR: Duration = Duration::from_mins(15);
+
 /// Watches the thresholds over time.
 #[derive(Clone, Debug, Default)]
 pub struct HotWatch {
-    since: BTreeMap<Threshold, Time>,
+    /// By threshold, and whether it is what is expected that crosses it.
+    since: BTreeMap<(Threshold, bool), Time>,
     crossed: Vec<Crossed>,
     /// How long `vm_policy.when` must hold.
     policy_window: Duration,
@@ -105,38 +112,49 @@ pub struct HotWatch {
 impl HotWatch {
     /// Takes what was read last.
     pub fn observe(&mut self, now: Time, hot: &Hot, seen: &Seen, capacity: Capacity) {
-        self.crossed = now_or_next_hour(hot, seen, capacity);
-        let crossed = &self.crossed;
-        self.since.retain(|threshold, _| {
-            *threshold == Threshold::Policy || crossed.iter().any(|c| c.threshold == *threshold)
-        });
-        for threshold in crossed.iter().map(|c| c.threshold) {
-            self.since.entry(threshold).or_insert(now);
+        let (at_once, next_hour) = (crossed(hot, seen, capacity), foreseen(hot, seen, capacity));
+        let keys = |it: &Crossed| (it.threshold, it.foreseen);
+        let all: Vec<(Threshold, bool)> = at_once.iter().chain(&next_hour).map(keys).collect();
+        self.since.retain(|key, _| key.0 == Threshold::Policy || all.contains(key));
+        for key in all {
+            self.since.entry(key).or_insert(now);
         }
+        self.crossed = each_once(at_once, next_hour);
     }
 
     /// Takes what `vm_policy.when` says of the same reading, after `observe`.
     pub fn observe_policy(&mut self, now: Time, holds: Option<Crossed>, window: Duration) {
         self.policy_window = window;
+        let key = (Threshold::Policy, false);
         if holds.is_some() {
-            self.since.entry(Threshold::Policy).or_insert(now);
+            self.since.entry(key).or_insert(now);
         } else {
-            self.since.remove(&Threshold::Policy);
+            self.since.remove(&key);
         }
         self.crossed.extend(holds);
     }
 
     /// How long what is crossed must be so.
     pub fn window(&self, crossed: &Crossed, hot: &Hot) -> Duration {
-        if crossed.threshold == Threshold::Policy { self.policy_window } else { hot.window }
+        match crossed {
+            Crossed { threshold: Threshold::Policy, .. } => self.policy_window,
+            Crossed { foreseen: true, .. } => hot.window.max(FORESEEN_FOR),
+            Crossed { foreseen: false, .. } => hot.window,
+        }
+    }
+
+    /// Whether it has been so for that long, or was expected for long enough before it came.
+    fn lasted(&self, now: Time, crossed: &Crossed, hot: &Hot) -> bool {
+        [crossed.foreseen, true].into_iter().any(|foreseen| {
+            let window = self.window(&Crossed { foreseen, ..crossed.clone() }, hot);
+            let since = self.since.get(&(crossed.threshold, foreseen));
+            since.is_some_and(|since| now.since(*since) >= window)
+        })
     }
 
     /// The first threshold that has been crossed for the whole window, if any: the host is hot.
     pub fn hot(&self, now: Time, hot: &Hot) -> Option<&Crossed> {
-        self.crossed.iter().find(|c| {
-            let window = self.window(c, hot);
-            self.since.get(&c.threshold).is_some_and(|since| now.since(*since) >= window)
-        })
+        self.crossed.iter().find(|crossed| self.lasted(now, crossed, hot))
     }
 
     /// The same if this were instead of what was read last: of the thresholds that have been crossed for the whole window the
@@ -148,14 +166,12 @@ impl HotWatch {
         seen: &Seen,
         capacity: Capacity,
     ) -> Option<Crossed> {
-        let lasted = |crossed: &Crossed| {
-            let since = self.since.get(&crossed.threshold);
-            since.is_some_and(|since| now.since(*since) >= hot.window)
-        };
         let foretold = |crossed: &Crossed| {
             !matches!(crossed.threshold, Threshold::Drops | Threshold::CpuPressure)
         };
-        now_or_next_hour(hot, seen, capacity).into_iter().find(|it| foretold(it) && lasted(it))
+        each_once(crossed(hot, seen, capacity), foreseen(hot, seen, capacity))
+            .into_iter()
+            .find(|crossed| foretold(crossed) && self.lasted(now, crossed, hot))
     }
 
     /// Thresholds crossed by the last reading, hot or not yet.
@@ -164,21 +180,25 @@ impl HotWatch {
     }
 }
 
-/// What is crossed now, then what else would be in the next hour.
-fn now_or_next_hour(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
-    let mut found = crossed(hot, seen, capacity);
-    if seen.next_hour == seen.vms {
-        return found;
-    }
-    for Crossed { threshold, words } in crossed(hot, &seen.foreseen(), capacity) {
-        let foreseen = matches!(threshold, Threshold::Cpu | Threshold::Nic | Threshold::Packets);
-        if foreseen && found.iter().all(|it| it.threshold != threshold) {
-            let words = words + " (expected in the next hour)";
-            found.push(Crossed { threshold, words });
-        }
-    }
-    found.sort_by_key(|it| it.threshold);
-    found
+/// What is so already is not told as expected too.
+fn each_once(mut at_once: Vec<Crossed>, next_hour: Vec<Crossed>) -> Vec<Crossed> {
+    let new = |it: &Crossed| at_once.iter().all(|other| other.threshold != it.threshold);
+    let new: Vec<Crossed> = next_hour.into_iter().filter(new).collect();
+    at_once.extend(new);
+    at_once
+}
+
+/// What would be crossed in the next hour.
+fn foreseen(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
+    let foretold =
+        |it: &Crossed| matches!(it.threshold, Threshold::Cpu | Threshold::Nic | Threshold::Packets);
+    let all = crossed(hot, &seen.foreseen(), capacity).into_iter().filter(foretold);
+    let told = all.map(|Crossed { threshold, words, .. }| Crossed {
+        threshold,
+        words: words + " (expected in the next hour)",
+        foreseen: true,
+    });
+    told.collect()
 }
 
 fn crossed(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
@@ -191,7 +211,7 @@ fn crossed(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
     // Words are made of what is crossed only: mostly nothing is.
     let mut over = |threshold, read: u64, allowed: u64, words: &dyn Fn() -> String| {
         if read > allowed {
-            found.push(Crossed { threshold, words: words() });
+            found.push(Crossed { threshold, words: words(), foreseen: false });
         }
     };
     if let Some(max) = hot.packets_per_second {
@@ -337,8 +357,10 @@ mod tests {
         let mut watch = HotWatch::default();
         let capacity = Capacity { cpu: MilliCores(4000), ..Capacity::default() };
         let seen = Seen { vms: cpu(2000), next_hour: cpu(3600), ..Seen::default() };
-        (1..9).for_each(|s| watch.observe(Time(s * 1_000_000), &setting(), &seen, capacity));
-        let now = Time(8_000_000);
+        let minute = |minute: u64| Time(minute * 60_000_000);
+        (1..=16).for_each(|m| watch.observe(minute(m), &setting(), &seen, capacity));
+        assert_eq!(watch.hot(minute(15), &setting()), None);
+        let now = minute(16);
         assert!(watch.still_hot(now, &setting(), &seen, capacity).is_some());
         let left = Seen { vms: cpu(1500), next_hour: cpu(1500), ..seen.without(cpu(500)) };
         assert_eq!(watch.still_hot(now, &setting(), &left, capacity), None);

@@ -64,6 +64,7 @@ impl From<&Body> for proto::message::Body {
                 copy: Some(it.copy.into()),
                 unpaid: it.unpaid,
                 measured: it.measured,
+                measured_after_us: micros(it.measured_after),
             }),
             Body::History(history) => Self::History(super::history::encode(history)),
             Body::Readiness { cost, endpoint, journal } => Self::Readiness(proto::Readiness {
@@ -128,6 +129,7 @@ impl TryFrom<proto::message::Body> for Body {
                 copy: need(it.copy, "confirmation.copy")?.try_into()?,
                 unpaid: it.unpaid,
                 measured: it.measured,
+                measured_after: Duration::from_micros(it.measured_after_us),
             })),
             Form::History(it) => Body::History(Box::new(super::history::decode(&it)?)),
             Form::Readiness(it) => {

@@ -188,6 +188,9 @@ pub struct Confirmation {
     /// Whether the source wishes to hear [`Body::Measured`].
     #[serde(default)]
     pub measured: bool,
+    /// How long the VM is to have been there before that, at the least.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub measured_after: Duration,
 }
 
 /// What has become of a VM at the target (DESIGN's lost answers).

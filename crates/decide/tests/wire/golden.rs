@@ -182,6 +182,18 @@ fn a_confirmation_that_asks_for_figures_is_read() {
 }
 
 #[test]
+fn a_confirmation_that_asks_for_the_figures_of_an_hour_is_read() {
+    let measured_after = Duration::from_hours(1);
+    let asking = Confirmation { measured: true, measured_after, ..confirmation() };
+    check(
+        Body::Confirmation(Box::new(asking)),
+        &expect![
+            "0a101111111111111111111111111111111112160a101111111111111111111111111111111110031807727b0a140805121011111111111111111111111111111111124d0a10aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa12047765623118800120022a1f0a0471656d75120d70632d6934343066782d372e321a037463672203627230320d746170203d202274617037220a1a0c0880cab5ee0110a08d06180128013080c8ceb40d"
+        ],
+    );
+}
+
+#[test]
 fn records_of_version_1_are_read() {
     let vm = expect![
         "01080610055a2a0a102222222222222222222222222222222212160a101111111111111111111111111111111110031807"

@@ -212,6 +212,7 @@ fn confirmation() -> impl Strategy<Value = Confirmation> {
                 },
                 unpaid: u32::from(multifd),
                 measured: !multifd,
+                measured_after: downtime_max,
             }
         },
     )

@@ -102,6 +102,7 @@ pub(crate) fn confirmation() -> Confirmation {
         },
         unpaid: 0,
         measured: false,
+        measured_after: Duration::ZERO,
     }
 }
 

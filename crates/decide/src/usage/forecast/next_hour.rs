@@ -11,6 +11,8 @@ use crate::usage::load::Load;
 /// Five minutes, and the quarter that three of them make.
 const SLOT: Duration = Duration::from_secs(300);
 const QUARTER_US: u64 = 900_000_000;
+/// Of so many quarters one may be high without their median.
+const STEADY: usize = 4;
 
 /// What a VM will ask of its host. Memory is left at zero: a guest is always counted at its full size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct NextHour {
     pub mean: Load,
     /// In its highest quarter, each resource for itself; nine of ten hours stay below.
     pub peak: Load,
+    /// So much is known that no single jump can bring it about.
+    pub steady: bool,
 }
 
 /// Forecasts each resource for itself. `None` before a quarter of an hour is known: until then what was measured last tells more.
@@ -37,7 +41,12 @@ pub fn next_hour(now: Time, history: &History) -> Option<NextHour> {
         packets: PacketsPerSec(whole(figure(&packets))),
         ..Load::default()
     };
-    Some(NextHour { mean: load(|forecast| forecast.mean), peak: load(|forecast| forecast.peak) })
+    let steady = history.quarters().iter().filter_map(|(_, quarter)| quarter).nth(STEADY - 1);
+    Some(NextHour {
+        mean: load(|forecast| forecast.mean),
+        peak: load(|forecast| forecast.peak),
+        steady: steady.is_some(),
+    })
 }
 
 /// The newest five minutes and those before: of each how many samples, and the sums of processors, bits and packets.
@@ -120,7 +129,7 @@ mod tests {
     #[test]
     fn what_comes_each_day_is_foreseen_from_a_history() {
         let (now, history) = lived(0);
-        let NextHour { mean, peak } = next_hour(now, &history).unwrap();
+        let NextHour { mean, peak, .. } = next_hour(now, &history).unwrap();
         assert!((1_500..3_500).contains(&mean.cpu.0), "{mean:?}");
         assert!((3_900..4_500).contains(&peak.cpu.0), "{peak:?}");
         assert!((390..450).contains(&peak.packets.0), "{peak:?}");
