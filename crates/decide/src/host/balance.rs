@@ -31,8 +31,6 @@ const WATCHED_MIN: Duration = Duration::from_secs(3);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Of the hosts that were looked at so many are asked, the best by what they said last.
 pub(super) const ASKED: usize = 8;
-/// A recommendation holds for so long, then it is made anew.
-pub(super) const RECOMMENDED_MAX: Duration = Duration::from_mins(10);
 /// What a person who has switched it off is told of it.
 const BALANCER_OFF: &str = "the balancer is off on this host (`evenkeel balancer on`)";
 
@@ -88,9 +86,8 @@ impl Host {
     pub(super) fn balance(&mut self, now: Time, actions: &mut Vec<Action>) -> String {
         self.note_heat(now, actions);
         self.recent.retain(|began| now.since(*began) < DAY);
-        self.recommended.retain(|_, since| now.since(*since) < RECOMMENDED_MAX);
         let Some(cause) = self.cause(now) else {
-            self.recommended.clear();
+            self.recommended.nothing_asks(now);
             return self.nothing_asks();
         };
         if let Some((until, why)) = &self.look_again
@@ -99,8 +96,11 @@ impl Host {
         {
             return cause.but(why);
         }
+        if let Some(vm) = self.stands_recommended(now, &cause) {
+            return self.recommends(&cause, vm);
+        }
         let mut chance = self.chance();
-        let verdict = self.by_itself().and_then(|()| self.leaves(now, &cause, &mut chance));
+        let verdict = self.by_itself().and_then(|()| self.leaves_now(now, &cause, &mut chance));
         self.keep(chance);
         let in_vain = verdict
             .as_ref()
@@ -127,7 +127,7 @@ impl Host {
             return;
         }
         self.balancer_off = !on;
-        self.recommended.clear();
+        self.recommended.forget_balancing();
         let words = if on {
             "the balancer is on again on this host"
         } else {
@@ -584,11 +584,8 @@ impl Host {
         actions: &mut Vec<Action>,
     ) -> String {
         let vm = leaves.offer.candidate.vm;
-        let (name, adjective) = (self.vm_name(vm), cause.adjective());
         if self.settings.mode.balance == Balance::Recommend {
-            let anew = !self.recommended.contains_key(&vm);
-            if anew {
-                self.recommended.insert(vm, now);
+            if self.recommended.balance(now, vm, cause.trigger) {
                 let words = format!(
                     "{}; balance is \"recommend\", so it stays until somebody moves it",
                     self.words(cause, &leaves)
@@ -596,10 +593,35 @@ impl Host {
                 let note = Note::new(Step::VmPolicy, words).about(vm).at(leaves.offer.relief);
                 actions.push(Action::Note(note));
             }
-            return format!("{adjective} ({}); recommended: move {name}", cause.words);
+            return self.recommends(cause, vm);
         }
         self.depart(now, cause, leaves, "", actions);
-        format!("{adjective} ({}); moving {name}", cause.words)
+        format!("{} ({}); moving {}", cause.adjective(), cause.words, self.vm_name(vm))
+    }
+
+    /// The VM of which a person has been told that it should leave, while that holds and it may.
+    fn stands_recommended(&self, now: Time, cause: &Cause) -> Option<VmId> {
+        let (vm, _) = self.recommended.standing(now, cause.trigger).filter(|(_, holds)| *holds)?;
+        let recommends = self.settings.mode.balance == Balance::Recommend;
+        let may = self.by_itself().is_ok() && self.may_balance(now).is_ok();
+        (recommends && may && self.led_by(now, vm).is_ok()).then_some(vm)
+    }
+
+    /// The verdict, which stays with what a person has been told before as long as that would pay.
+    fn leaves_now(&self, now: Time, cause: &Cause, chance: &mut Chance) -> Result<Leaves, String> {
+        if let Some((vm, _)) = self.recommended.standing(now, cause.trigger)
+            && self.may_balance(now).is_ok()
+            && let Ok(candidate) = self.led_by(now, vm)
+            && let Ok(leaves) = self.best(now, cause, &[candidate], chance)
+            && !leaves.exchange
+        {
+            return Ok(leaves);
+        }
+        self.leaves(now, cause, chance)
+    }
+
+    fn recommends(&self, cause: &Cause, vm: VmId) -> String {
+        format!("{} ({}); recommended: move {}", cause.adjective(), cause.words, self.vm_name(vm))
     }
 
     fn words(&self, cause: &Cause, leaves: &Leaves) -> String {

@@ -109,7 +109,7 @@ impl Host {
             Some(left) => format!("the drain of this host goes on: {} VMs have left", left.len()),
             None => "this host is drained no more".to_owned(),
         };
-        self.recommended.clear();
+        self.recommended.forget_balancing();
         self.drain = drain.map(|left| Drain { left, ..Drain::default() });
         actions.push(Action::Note(Note::new(Step::VmPolicy, words)));
     }

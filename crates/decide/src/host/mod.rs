@@ -57,6 +57,7 @@ mod pay_back;
 pub mod plan;
 mod policies;
 mod quorum;
+mod recommended;
 mod recovery;
 mod resolve;
 mod rules;
@@ -66,6 +67,8 @@ mod watch;
 
 use ahead::Ahead;
 use drain::Drain;
+use recommended::Recommended;
+
 pub use events::{Action, Ask, Event, Start};
 use exchange::Agreed;
 use foreign::Comings;
@@ -165,8 +168,7 @@ pub struct Host {
     drain: Option<Drain>,
     /// This host sees less than half of the cluster, in words.
     sees_few: Option<String>,
-    /// What was recommended, and since when.
-    recommended: BTreeMap<VmId, Time>,
+    recommended: Recommended,
     /// What needs a person; with the end of its move it is over.
     alarms: Vec<Note>,
     tales: Tales,
@@ -187,8 +189,6 @@ pub struct Host {
     local_times: Option<LocalTimes>,
     /// Where else VMs are of the groups of VMs here.
     members: Members,
-    /// VMs whose leaving was recommended because a rule is broken.
-    recommended_by_rule: BTreeMap<VmId, Time>,
     refused_to_join: Option<groups::RefusedToJoin>,
     /// What moves have brought.
     pay_backs: PayBacks,
@@ -248,7 +248,7 @@ impl Host {
             foreign: BTreeMap::new(),
             drain: None,
             sees_few: None,
-            recommended: BTreeMap::new(),
+            recommended: Recommended::default(),
             alarms: Vec::new(),
             tales: Tales::default(),
             doubted: start.doubt.is_some(),
@@ -260,7 +260,6 @@ impl Host {
             frozen: None,
             local_times: None,
             members: Members::default(),
-            recommended_by_rule: BTreeMap::new(),
             refused_to_join: None,
             pay_backs: PayBacks::default(),
             ahead: Ahead::default(),

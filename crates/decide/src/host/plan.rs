@@ -180,7 +180,7 @@ impl Host {
             copy_cost: copy,
             memory,
             foreseen: self.foreseen(vm),
-            recommended: self.recommended.get(&vm).copied(),
+            recommended: self.recommended.since(vm),
         }
     }
 
@@ -200,7 +200,7 @@ impl Host {
             copy_cost: cost::of_copy(self.copied(vm)),
             memory,
             foreseen: self.foreseen(vm),
-            recommended: self.recommended_by_rule.get(&vm).copied(),
+            recommended: self.recommended.since_by_rule(vm),
         };
         let held = by_itself("rules", self.settings.mode.rules).and_then(|()| self.switched_on());
         (planned, held.err())

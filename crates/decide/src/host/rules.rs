@@ -10,9 +10,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::balance::{ASKED, RECOMMENDED_MAX};
+use super::balance::ASKED;
 use super::outgoing::{Departure, may_take};
 use super::policies::Failures;
+use super::recommended::Recommended;
 use super::story::{Note, Step};
 use super::{Action, Host, Vm};
 use crate::membership::inventory::ListedState;
@@ -89,8 +90,7 @@ impl Host {
         self.lists_changed = true;
         // By other settings something else may be found, recommended, or said.
         (self.others, self.look_again) = (None, None);
-        self.recommended.clear();
-        self.recommended_by_rule.clear();
+        self.recommended = Recommended::default();
         self.failures_of_policy = Failures::default();
     }
 
@@ -335,9 +335,7 @@ impl Host {
     pub(super) fn enforce(&mut self, now: Time, actions: &mut Vec<Action>) -> Enforcing {
         let mode = self.settings.mode.rules;
         let broken = self.broken_ones();
-        self.recommended_by_rule.retain(|vm, since| {
-            now.since(*since) < RECOMMENDED_MAX && broken.iter().any(|broken| broken.vm == *vm)
-        });
+        self.recommended.forget_mended(now);
         if mode == Balance::Recommend {
             broken.iter().for_each(|broken| self.recommend_by_rule(now, broken, actions));
         }
@@ -416,8 +414,7 @@ impl Host {
 
     fn recommend_by_rule(&mut self, now: Time, broken: &Broken, actions: &mut Vec<Action>) {
         let Broken { vm, words, .. } = broken;
-        if !self.recommended_by_rule.contains_key(vm) {
-            self.recommended_by_rule.insert(*vm, now);
+        if self.recommended.by_rule(now, *vm) {
             let name = self.vm_name(*vm);
             let words = format!(
                 "{name} should leave: {words}; rules is \"recommend\", so it stays until somebody moves it"
