@@ -82,7 +82,8 @@ fn recommended(mut world: World) -> Vec<String> {
         world.run(secs(10));
     }
     let told = world.notes.iter().filter(|(.., note)| note.step == Step::VmPolicy);
-    told.map(|(_, at, note)| format!("host{at} {}", note.reason.split(':').next().unwrap())).collect()
+    told.map(|(_, at, note)| format!("host{at} {}", note.reason.split(':').next().unwrap()))
+        .collect()
 }
 
 #[test]

@@ -9,6 +9,7 @@ use decide::migrate::hypervisor::{RunState, Sighting};
 use decide::policy::file;
 use decide::policy::settings::Settings;
 use decide::units::Time;
+use decide::wire::message::Body;
 use sim::world::scene::{self, settings, vm_id};
 use sim::world::{World, host_id};
 
@@ -189,6 +190,17 @@ fn by_the_trigger_consolidate_hosts_empty_from_the_last_and_nobody_is_overfilled
     }
     world.run(secs(40_000));
     assert_eq!(world.checks.passed.len(), moves, "nothing moves any more");
+}
+
+#[test]
+fn a_host_that_empties_asks_others_where_the_first_never_answer() {
+    let text = "[mode]\nbalance = \"automatic\"\ntrigger = \"consolidate\"\n";
+    let mut world = World::of(1, 11, file::settings(text).unwrap());
+    (1..=11).for_each(|n| world.boot(n, u32::from(n), 4096, 900, 10));
+    world.filter = Some(Box::new(|_, to, m| to == 7 || !matches!(m.body, Body::Request(_))));
+    world.run(secs(600));
+    // By name host 9 is the last, and host 7 the ninth.
+    assert_eq!(world.runs_at(vm_id(9)).first(), Some(&7), "{}", world.story());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use decide::policy::rules::hours::LocalTimes;
 use decide::policy::rules::until::Until;
 use decide::policy::settings::{Balance, Settings};
 use decide::units::{Mib, MoveId};
+use decide::wire::message::Body;
 use sim::hypervisor::Memory;
 use sim::world::scene::{settings, vm_id};
 use sim::world::{World, host_id};
@@ -393,6 +394,36 @@ fn a_vm_that_is_not_where_it_is_pinned_goes_there() {
     assert_eq!(at(&world, 1), [1], "{}", world.story());
     let told = "vm1: pin: it may be at host9 only, but no host that answers may take it; this host is not hot";
     assert_eq!(doing(&world, 1), told);
+}
+
+#[test]
+fn where_a_vm_should_be_others_are_asked_in_turn() {
+    let hosts: Vec<String> = (1..=10).map(|n| format!("\"host{n}\"")).collect();
+    let should = pin(r#"["vm1"]"#, &format!("hosts = [{}]\nshould = true", hosts.join(", ")));
+    let mut world = World::of(1, 12, enforced(&should));
+    world.boot(12, 1, 512, 500, 10);
+    // More than are asked at once hear nothing of it.
+    world.filter = Some(Box::new(|_, to, m| to > 8 || !matches!(m.body, Body::Request(_))));
+    world.run(secs(120));
+    assert!([[9], [10]].contains(&at(&world, 1)[..].try_into().unwrap()), "{}", world.story());
+}
+
+/// With a VM that should be there host 3 is hot each second minute.
+#[test]
+fn where_a_vm_should_be_and_heat_do_not_send_it_to_and_fro() {
+    let should = pin(r#"["vm1"]"#, "hosts = [\"host3\"]\nshould = true");
+    let must = pin(r#"["vm2"]"#, "hosts = [\"host3\"]");
+    let mut settings = enforced(&(should + &must));
+    settings.mode.balance = Balance::Automatic;
+    settings.worth_it.vm_rest = secs(600);
+    let mut world = with(settings, &[(1, 1), (3, 2)]);
+    world.guests.get_mut(&vm_id(1)).unwrap().packets = 300;
+    for minute in 0..60 {
+        world.guests.get_mut(&vm_id(2)).unwrap().packets = [100, 900][minute % 2];
+        world.run(secs(60));
+    }
+    let moves = said(&world, Step::Done).len();
+    assert!((3..=6).contains(&moves), "{moves} moves: {}", world.story());
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 
 use super::Host;
-use super::balance::{ASKED, Cause, Leaves};
+use super::balance::{Cause, Leaves};
 use super::loads::Basis;
 use super::outgoing::may_take;
 use crate::membership::{Digest, View};
@@ -66,7 +66,8 @@ impl Host {
             let mut able: Vec<(&str, HostId)> =
                 able.map(|view| (&*view.peer.name, view.peer.host)).collect();
             able.sort_unstable();
-            let asked: Vec<HostId> = able.into_iter().map(|(_, host)| host).take(ASKED).collect();
+            let able = able.into_iter().map(|(_, host)| host).collect();
+            let asked = self.in_turn(candidate.vm, able);
             (!asked.is_empty()).then_some((*candidate, asked))
         });
         let (candidate, asked) = found.ok_or_else(|| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::Rng;
 
+use super::balance::ASKED;
 use super::loads::Basis;
 use super::plan::Asked;
 use super::story::{Note, Step, Story};
@@ -270,6 +271,13 @@ impl Host {
             return Asked::All(asked);
         }
         Asked::Drawn { hosts: SAMPLE, of: asked.len() }
+    }
+
+    /// Of hosts in their order as many as are asked at once: the first ones at first, and those after them where these took the VM not.
+    pub(super) fn in_turn(&self, vm: VmId, hosts: Vec<HostId>) -> Vec<HostId> {
+        let tried = self.vms.get(&vm).map_or(0, |vm| usize::try_from(vm.in_vain).unwrap_or(0));
+        let turns = hosts.len().div_ceil(ASKED).max(1);
+        hosts.into_iter().skip(tried % turns * ASKED).take(ASKED).collect()
     }
 
     pub(super) fn askable(&self, now: Time, vm: VmId) -> Askable {

@@ -10,7 +10,6 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::balance::ASKED;
 use super::outgoing::{Departure, may_take};
 use super::policies::Failures;
 use super::recommended::Recommended;
@@ -386,12 +385,17 @@ impl Host {
     /// Hosts to ask for a VM that had rather be elsewhere.
     pub(super) fn preferring(&self, broken: &Broken) -> Option<BTreeSet<HostId>> {
         let Broken { vm, preference, .. } = broken;
-        let preferred = self
-            .membership
-            .alive()
-            .filter(|view| self.preferred(*vm, view) && self.ruled_out(*vm, view).is_none());
-        let preferred = preferred.map(|view| view.peer.host).take(ASKED);
-        preference.then(|| preferred.collect())
+        preference.then(|| {
+            let preferred = self
+                .membership
+                .alive()
+                .filter(|view| self.preferred(*vm, view) && self.ruled_out(*vm, view).is_none());
+            // Those last that cannot take it by their own word.
+            let (able, unable): (Vec<&View>, Vec<&View>) =
+                preferred.partition(|view| self.could_take(*vm, view));
+            let hosts = able.into_iter().chain(unable).map(|view| view.peer.host);
+            self.in_turn(*vm, hosts.collect()).into_iter().collect()
+        })
     }
 
     /// Begins to ask about a VM that breaks a rule; `more` follows the reason.
@@ -426,6 +430,11 @@ impl Host {
     pub(super) fn may_leave_for_rule(&self, now: Time, broken: &Broken) -> Result<(), String> {
         self.may_go_for_rule(now, broken.vm)?;
         self.leaves_nobody(broken.vm)?;
+        // Where it had rather be may be where it was taken from because that host was hot: not to and fro.
+        let rest_until = self.vms[&broken.vm].rest_until;
+        if broken.preference && now < rest_until {
+            return Err(format!("it rests for {} s more", rest_until.since(now).as_secs() + 1));
+        }
         if self.may_go_somewhere(broken) {
             return Ok(());
         }
@@ -450,12 +459,16 @@ impl Host {
     }
 
     fn may_go_somewhere(&self, broken: &Broken) -> bool {
-        let size = size_with_overhead(self.vms[&broken.vm].definition.memory);
-        let able = |view: &View| view.digest.as_ref().is_some_and(|digest| may_take(digest, size));
         self.membership.alive().any(|view| {
-            let better = !broken.preference || (able(view) && self.preferred(broken.vm, view));
-            better && self.ruled_out(broken.vm, view).is_none()
+            let better = || self.could_take(broken.vm, view) && self.preferred(broken.vm, view);
+            (!broken.preference || better()) && self.ruled_out(broken.vm, view).is_none()
         })
+    }
+
+    /// Whether a host could take a VM, by what it said last.
+    fn could_take(&self, vm: VmId, view: &View) -> bool {
+        let size = size_with_overhead(self.vms[&vm].definition.memory);
+        view.digest.as_ref().is_some_and(|digest| may_take(digest, size))
     }
 
     /// The rules that VMs here break, those that only prefer last.
