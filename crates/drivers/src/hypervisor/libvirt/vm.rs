@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Seen, Sighting};
-use decide::units::{MoveId, VmId};
+use decide::units::{Epoch, MoveId, VmId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -27,6 +27,7 @@ use super::incoming::Arriving;
 use super::rpc::{Rpc, RpcError};
 use super::source::{Held, Leaving};
 use super::tags::Wanted;
+use super::witness::Witness;
 use crate::hypervisor::FromHypervisor;
 use crate::hypervisor::process::Process;
 use crate::monitor::Told;
@@ -49,6 +50,8 @@ pub(super) enum Mail {
     Told(Figures),
     /// Its tags are to be changed.
     Tags(Wanted),
+    /// Who its definition is to name as its owner.
+    Testify(Epoch),
 }
 
 /// The copy that is followed.
@@ -136,6 +139,7 @@ pub(super) struct VmTask {
     /// It does so no more, and the copy is to be stopped.
     pub(super) unheld: bool,
     pub(super) told: Told,
+    pub(super) witness: Witness,
     /// Looks before libvirt is asked again whether it would move it, which it would not; 0: it would.
     pub(super) ask_again: u32,
     /// The last move to here that was refused before anything of it was started.
@@ -181,6 +185,7 @@ impl VmTask {
             held: None,
             unheld: false,
             told: Told::default(),
+            witness: Witness::default(),
             never_begun: None,
             ask_again: 0,
         }
@@ -229,8 +234,18 @@ impl VmTask {
             Mail::Daemon(false) => {}
             Mail::Told(figures) => self.on_figures(&figures),
             Mail::Tags(wanted) => self.on_tags(wanted).await,
+            Mail::Testify(epoch) => self.on_testify(epoch).await,
         }
         false
+    }
+
+    /// Whether a move of it is under way here, or something of one is left: then its definition is on its way.
+    pub(super) fn is_in_move(&mut self) -> bool {
+        !matches!(self.following, Following::Nothing)
+            || self.held.is_some()
+            || self.unheld
+            || self.files.is_incoming()
+            || self.is_fenced()
     }
 
     /// Leaves the roster, unless there is more to do.
