@@ -6,12 +6,12 @@ use super::inventory::TWO_COPIES;
 use super::story::{Note, Step};
 use super::witness::{CONTRADICTED, beyond, credible};
 use super::{Action, Host, Writer};
-use crate::migrate::hypervisor::{HypervisorReport, RunState, Sighting, VmDefinition};
+use crate::migrate::hypervisor::{HypervisorReport, RunState, Sighting, VmDefinition, Witness};
 use crate::migrate::record::{Ownership, Record, VmRecord};
 use crate::migrate::target as migrate_target;
 use crate::negotiate::source as negotiate_source;
 use crate::policy::rules::{Rules, VmRules};
-use crate::units::{Epoch, Time, VmId};
+use crate::units::{Time, VmId};
 use crate::usage::history::Whose;
 use crate::usage::history::past::Past;
 use crate::usage::history::quarters::Quarters;
@@ -51,7 +51,7 @@ pub struct Vm {
     /// A rule that it breaks here is not mended by moving it before: a person, or others again and again, have moved it here.
     pub insisted_until: Time,
     /// Who owns it by its own definition: as read last, or as was told to be written since.
-    pub witness: Option<Epoch>,
+    pub witness: Option<Witness>,
 }
 
 impl Vm {
@@ -140,9 +140,9 @@ impl Host {
         let known = self.records.get(&vm).copied();
         let (mut record, why) = adopted(known);
         let mut words = format!("{} found here; {why}", definition.name);
-        let beyond = beyond(record, known, witness);
-        if let Some(witness) = beyond {
-            record.floor = witness.number + 1;
+        let beyond = beyond(record, known, witness.as_ref()).cloned();
+        if let Some(witness) = &beyond {
+            record.floor = witness.epoch.number + 1;
             record.ran = record.floor;
         }
         let (mut rest_until, mut insisted_until) = (now, Time::default());
@@ -160,7 +160,7 @@ impl Host {
         self.vms.insert(vm, Vm { recorded, rest_until, insisted_until, trouble, witness, ..new });
         actions.push(Action::Recall(Whose::Vm(vm)));
         if let Some(witness) = beyond {
-            self.note_beyond(vm, known.map_or(0, |known| known.floor), witness, actions);
+            self.note_beyond(vm, known.map_or(0, |known| known.floor), &witness, actions);
         }
         self.record_vms(actions);
         self.testify(vm, actions);

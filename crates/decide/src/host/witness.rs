@@ -13,9 +13,11 @@
 
 use super::story::{Note, Step};
 use super::{Action, Host, Vm};
+use crate::migrate::hypervisor::Witness;
 use crate::migrate::record::{Ownership, VmRecord};
 use crate::negotiate::source as negotiate_source;
 use crate::units::{Epoch, HostId, Time, VmId};
+use crate::wire::limits::{NAME_MAX, cut};
 
 /// How the alarm begins.
 pub(super) const CONTRADICTED: &str = "its definition names another owner than the journal";
@@ -24,25 +26,31 @@ pub(super) const CONTRADICTED: &str = "its definition names another owner than t
 const CREDIBLE_MAX: u64 = 1 << 48;
 
 /// Whether a witness can be one.
-pub(super) fn credible(witness: &Epoch) -> bool {
-    (1..=CREDIBLE_MAX).contains(&witness.number)
+pub(super) fn credible(witness: &Witness) -> bool {
+    (1..=CREDIBLE_MAX).contains(&witness.epoch.number)
 }
 
 /// The witness of a VM that was found, where it knows of a later epoch than the journal. While the move that released it is open, that decides.
 pub(super) fn beyond(
     adopted: VmRecord,
     known: Option<VmRecord>,
-    witness: Option<Epoch>,
-) -> Option<Epoch> {
+    witness: Option<&Witness>,
+) -> Option<&Witness> {
     let floor = known.map_or(0, |known| known.floor);
-    witness.filter(|it| adopted.ownership == Ownership::Owner && it.number > floor)
+    witness.filter(|it| adopted.ownership == Ownership::Owner && it.epoch.number > floor)
 }
 
 impl Vm {
+    fn epoch_told(&self) -> Option<Epoch> {
+        self.witness.as_ref().map(|witness| witness.epoch)
+    }
+
     /// Whether its definition names another host under the epoch that is this host's.
     pub(super) fn is_contradicted(&self, here: HostId) -> bool {
         self.record.ownership == Ownership::Owner
-            && self.witness.is_some_and(|it| it.number == self.record.floor && it.owner != here)
+            && self
+                .epoch_told()
+                .is_some_and(|it| it.number == self.record.floor && it.owner != here)
     }
 }
 
@@ -61,9 +69,10 @@ impl Host {
             return self.tell_contradiction(vm, actions);
         }
         let epoch = Epoch { number: here.record.floor, owner };
-        if here.witness != Some(epoch) {
-            here.witness = Some(epoch);
-            actions.push(Action::Testify(vm, epoch));
+        if here.epoch_told() != Some(epoch) {
+            let witness = Witness { epoch, name: self.name.clone() };
+            here.witness = Some(witness.clone());
+            actions.push(Action::Testify(vm, witness));
         }
         self.end_contradiction(vm);
     }
@@ -73,19 +82,19 @@ impl Host {
         &mut self,
         now: Time,
         vm: VmId,
-        witness: Option<Epoch>,
+        witness: Option<Witness>,
         actions: &mut Vec<Action>,
     ) {
         if self.is_in_move(vm) {
             return;
         }
         let Some(here) = self.vms.get_mut(&vm) else { return };
-        here.witness = witness;
+        here.witness = witness.clone();
         let known = here.record;
-        let Some(witness) = beyond(known, Some(known), witness) else {
+        let Some(witness) = beyond(known, Some(known), witness.as_ref()) else {
             return self.testify(vm, actions);
         };
-        here.record.floor = witness.number;
+        here.record.floor = witness.epoch.number;
         self.note_beyond(vm, known.floor, witness, actions);
         self.use_up_epoch(vm, actions);
         // What was asked for under the epoch before is not answered under this one.
@@ -105,17 +114,17 @@ impl Host {
         &self,
         vm: VmId,
         known: u64,
-        witness: Epoch,
+        witness: &Witness,
         actions: &mut Vec<Action>,
     ) {
-        let (name, number) = (self.vm_name(vm), witness.number);
+        let (name, Epoch { number, owner }) = (self.vm_name(vm), witness.epoch);
         let ours = if known == 0 {
             "this host's journal does not know it".to_owned()
         } else {
             format!("this host's journal has epoch {known}")
         };
-        let (host, next) = (self.name_of(witness.owner), number + 1);
-        let look = if witness.owner == self.id {
+        let (host, next) = (self.named(witness), number + 1);
+        let look = if owner == self.id {
             "the journal was lost or set back".to_owned()
         } else {
             format!(
@@ -126,18 +135,28 @@ impl Host {
             "{name}: its definition names {host} as its owner under epoch {number}, {ours}; it goes on here under epoch {next}; {look}"
         );
         let note = Note::new(Step::Adopted, words).about(vm);
-        actions.push(Action::Note(note.with(witness.owner)));
+        actions.push(Action::Note(note.with(owner)));
+    }
+
+    /// The host that a witness names, for people: the other hosts have mostly not been heard of when an agent finds its VMs.
+    fn named(&self, witness: &Witness) -> String {
+        let owner = witness.epoch.owner;
+        if owner == self.id || self.membership.view(owner).is_some() || witness.name.is_empty() {
+            return self.name_of(owner);
+        }
+        cut(&witness.name, NAME_MAX).to_owned()
     }
 
     fn tell_contradiction(&mut self, vm: VmId, actions: &mut Vec<Action>) {
-        let Some(witness) = self.vms.get(&vm).and_then(|here| here.witness) else { return };
-        let host = self.name_of(witness.owner);
+        let Some(witness) = self.vms.get(&vm).and_then(|here| here.witness.as_ref()) else {
+            return;
+        };
+        let (host, Epoch { number, owner }) = (self.named(witness), witness.epoch);
         let words = format!(
-            "{CONTRADICTED}: {host}, under epoch {}, which is this host's by its journal; the VM is watched but not moved. Look whether it runs at {host} too; if not, take what its definition says away: `virsh metadata {} --uri urn:evenkeel:owner --live --config --remove`",
-            witness.number,
+            "{CONTRADICTED}: {host}, under epoch {number}, which is this host's by its journal; the VM is watched but not moved. Look whether it runs at {host} too; if not, take what its definition says away: `virsh metadata {} --uri urn:evenkeel:owner --live --config --remove`",
             self.vm_name(vm)
         );
-        self.alarm_once(Note::new(Step::Alarm, words).about(vm).with(witness.owner), actions);
+        self.alarm_once(Note::new(Step::Alarm, words).about(vm).with(owner), actions);
     }
 
     /// It is over where the definition says something else, or the VM is not here any more.

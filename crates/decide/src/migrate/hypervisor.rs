@@ -35,7 +35,16 @@ pub struct VmDefinition {
     /// Who owns it, by what stands in its own definition, where its driver has a place for that: a witness, read when a VM is found. It never
     /// goes to another host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub witness: Option<Epoch>,
+    pub witness: Option<Witness>,
+}
+
+/// Who owns a VM, as its own definition says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Witness {
+    /// The owner, and since which hand-over.
+    pub epoch: Epoch,
+    /// The owner's name, for people: it may be one that no other host has heard of.
+    pub name: String,
 }
 
 fn is_nothing(size: &Mib) -> bool {

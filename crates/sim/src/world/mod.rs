@@ -405,9 +405,10 @@ impl World {
                 // What an agent keeps of a drain a test tells it again.
                 Action::KeepLeft(..) => {}
                 // It goes wherever the VM goes, as where somebody else moves a domain of libvirt's.
-                Action::Testify(vm, epoch) => {
-                    let guest = self.guests.get_mut(&vm);
-                    guest.into_iter().for_each(|guest| guest.definition.witness = Some(epoch));
+                Action::Testify(vm, witness) => {
+                    if let Some(guest) = self.guests.get_mut(&vm) {
+                        guest.definition.witness = Some(witness);
+                    }
                 }
                 Action::Note(note) => {
                     crate::checks::noted(self, at, &note);

@@ -198,7 +198,7 @@ impl VmTask {
         }
         let kept = rpc.kept(domain).await?;
         let says = kept.as_deref().map(witness::of_text);
-        let judged = self.witness.read(definition.witness, says);
+        let judged = self.testimony.read(definition.witness.clone(), says);
         let kept = self.or_came_with(kept);
         self.put_autostart_back().await;
         self.autostart = rpc.autostart(domain).await?;
@@ -244,7 +244,7 @@ impl VmTask {
             return Ok(changed.then_some(Sighting::RunStateChanged(self.vm, run)));
         }
         let mut found = vm_definition(self.vm, &definition, text, local_disks);
-        found.witness = self.witness.tell();
+        found.witness = self.testimony.tell();
         Ok(Some(Sighting::Found(Box::new(found), run)))
     }
 
@@ -323,7 +323,7 @@ impl VmTask {
         if let Some(entry) = self.place.roster().get_mut(&self.vm) {
             (entry.watched, entry.asked) = (None, None);
         }
-        (self.told, self.witness) = Default::default();
+        (self.told, self.testimony) = Default::default();
         self.run_state.take().is_some()
     }
 

@@ -12,8 +12,9 @@
 
 use std::collections::BTreeMap;
 
+use decide::migrate::hypervisor::Witness;
 use decide::policy::rules::unreadable;
-use decide::units::{Epoch, Mib};
+use decide::units::Mib;
 use decide::wire::limits::{START_MAX, TAG_MAX, TAGS_MAX};
 use roxmltree::{Document, Node};
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,7 @@ pub(super) struct Definition {
     /// Sorted, none twice.
     pub(super) tags: Vec<String>,
     /// Who owns it, as it says.
-    pub(super) witness: Option<Epoch>,
+    pub(super) witness: Option<Witness>,
 }
 
 /// The definition cannot be used, and why.

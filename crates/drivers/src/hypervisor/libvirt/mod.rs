@@ -56,8 +56,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use decide::migrate::hypervisor::{HypervisorCommand, Sighting};
-use decide::units::{Epoch, MoveId, VmId};
+use decide::migrate::hypervisor::{HypervisorCommand, Sighting, Witness};
+use decide::units::{MoveId, VmId};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -234,10 +234,10 @@ impl Hypervisor for Libvirt {
         told
     }
 
-    fn testify(&self, vm: VmId, epoch: Epoch) {
+    fn testify(&self, vm: VmId, witness: Witness) {
         let mut roster = self.place.roster();
         let entry = Arc::clone(&self.place).entry(&mut roster, vm);
-        if let Err(error) = entry.mailbox.try_send(Mail::Testify(epoch)) {
+        if let Err(error) = entry.mailbox.try_send(Mail::Testify(witness)) {
             tracing::warn!(%vm, %error, "its definition will not name its owner: the VM does not keep up");
         }
     }

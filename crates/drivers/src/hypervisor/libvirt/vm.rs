@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Seen, Sighting};
-use decide::units::{Epoch, MoveId, VmId};
+use decide::migrate::hypervisor::{
+    HypervisorCommand, HypervisorReport, RunState, Seen, Sighting, Witness,
+};
+use decide::units::{MoveId, VmId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -27,7 +29,7 @@ use super::incoming::Arriving;
 use super::rpc::{Rpc, RpcError};
 use super::source::{Held, Leaving};
 use super::tags::Wanted;
-use super::witness::Witness;
+use super::witness::Testimony;
 use crate::hypervisor::FromHypervisor;
 use crate::hypervisor::process::Process;
 use crate::monitor::Told;
@@ -51,7 +53,7 @@ pub(super) enum Mail {
     /// Its tags are to be changed.
     Tags(Wanted),
     /// Who its definition is to name as its owner.
-    Testify(Epoch),
+    Testify(Witness),
 }
 
 /// The copy that is followed.
@@ -139,7 +141,7 @@ pub(super) struct VmTask {
     /// It does so no more, and the copy is to be stopped.
     pub(super) unheld: bool,
     pub(super) told: Told,
-    pub(super) witness: Witness,
+    pub(super) testimony: Testimony,
     /// Looks before libvirt is asked again whether it would move it, which it would not; 0: it would.
     pub(super) ask_again: u32,
     /// The last move to here that was refused before anything of it was started.
@@ -185,7 +187,7 @@ impl VmTask {
             held: None,
             unheld: false,
             told: Told::default(),
-            witness: Witness::default(),
+            testimony: Testimony::default(),
             never_begun: None,
             ask_again: 0,
         }
@@ -234,7 +236,7 @@ impl VmTask {
             Mail::Daemon(false) => {}
             Mail::Told(figures) => self.on_figures(&figures),
             Mail::Tags(wanted) => self.on_tags(wanted).await,
-            Mail::Testify(epoch) => self.on_testify(epoch).await,
+            Mail::Testify(witness) => self.on_testify(witness).await,
         }
         false
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   <metadata>
-//!     <evenkeel-owner:owner xmlns:evenkeel-owner="urn:evenkeel:owner" host="2f6c…" epoch="7"/>
+//!     <evenkeel-owner:owner xmlns:evenkeel-owner="urn:evenkeel:owner" host="2f6c…" name="host2" epoch="7"/>
 //!   </metadata>
 //! ```
 //!
@@ -13,12 +13,14 @@
 
 use std::sync::Arc;
 
+use decide::migrate::hypervisor::Witness;
 use decide::units::Epoch;
 use roxmltree::{Document, Node};
 
 use super::adopt::ANOTHER_JOB;
 use super::calls::Domain;
 use super::definition::child;
+use super::rpc::RpcError;
 use super::vm::VmTask;
 
 /// The namespace of what this file writes.
@@ -30,106 +32,114 @@ const AGAIN_LOOKS: u32 = 5;
 
 /// What a domain's definitions say of who owns it, and what they are to say.
 #[derive(Debug, Default)]
-pub(super) struct Witness {
+pub(super) struct Testimony {
     /// Absent until the agent has said so, and after somebody else has written what it must judge.
-    wanted: Option<Epoch>,
+    wanted: Option<Witness>,
     /// By the definition of the domain that runs, as read last or written since.
-    live: Option<Epoch>,
+    live: Option<Witness>,
     /// By that for its next start, where libvirt keeps one.
-    kept: Option<Option<Epoch>>,
+    kept: Option<Option<Witness>>,
     /// As the agent was told last.
-    told: Option<Epoch>,
+    told: Option<Witness>,
     /// Looks before it is tried again.
     wait: u32,
     /// Why it could not be written, as last logged.
     failed: Option<String>,
 }
 
-impl Witness {
+fn epoch(of: Option<&Witness>) -> Option<Epoch> {
+    of.map(|witness| witness.epoch)
+}
+
+impl Testimony {
     /// Takes what was read; whether the agent is to judge it. What is lower than what it wants, or is missing, is written over instead.
-    pub(super) fn read(&mut self, live: Option<Epoch>, kept: Option<Option<Epoch>>) -> bool {
+    pub(super) fn read(&mut self, live: Option<Witness>, kept: Option<Option<Witness>>) -> bool {
         (self.live, self.kept) = (live, kept);
-        let said = self.said();
-        if let Some(wanted) = self.wanted {
+        let said = epoch(self.said());
+        if let Some(wanted) = epoch(self.wanted.as_ref()) {
             if said.is_none_or(|said| said == wanted || said.number < wanted.number) {
                 return false;
             }
             self.wanted = None;
         }
-        self.told != said
+        said != epoch(self.told.as_ref())
     }
 
     /// What goes to the agent.
-    pub(super) fn tell(&mut self) -> Option<Epoch> {
-        self.told = self.said();
-        self.told
+    pub(super) fn tell(&mut self) -> Option<Witness> {
+        self.told = self.said().cloned();
+        self.told.clone()
     }
 
     /// The highest that either definition says.
-    fn said(&self) -> Option<Epoch> {
-        let all = [self.kept.flatten(), self.live];
-        all.into_iter().flatten().max_by_key(|epoch| epoch.number)
+    fn said(&self) -> Option<&Witness> {
+        let all = [self.kept.as_ref().and_then(Option::as_ref), self.live.as_ref()];
+        all.into_iter().flatten().max_by_key(|witness| witness.epoch.number)
     }
 
-    fn lacks(&self) -> bool {
-        self.wanted.is_some()
-            && (self.live != self.wanted || self.kept.is_some_and(|kept| kept != self.wanted))
+    /// What is to be written.
+    fn lacks(&self) -> Option<&Witness> {
+        let says = |it: &Option<Witness>| epoch(it.as_ref()) == epoch(self.wanted.as_ref());
+        let stands = says(&self.live) && self.kept.as_ref().is_none_or(says);
+        self.wanted.as_ref().filter(|_| !stands)
     }
 
     fn is_written(&mut self) {
-        (self.live, self.told) = (self.wanted, self.wanted);
-        self.kept = self.kept.map(|_before| self.wanted);
+        self.live.clone_from(&self.wanted);
+        self.told.clone_from(&self.wanted);
+        self.kept = self.kept.take().map(|_before| self.wanted.clone());
         (self.wait, self.failed) = (0, None);
     }
 }
 
 impl VmTask {
-    pub(super) async fn on_testify(&mut self, epoch: Epoch) {
-        (self.witness.wanted, self.witness.wait) = (Some(epoch), 0);
+    pub(super) async fn on_testify(&mut self, witness: Witness) {
+        (self.testimony.wanted, self.testimony.wait) = (Some(witness), 0);
         self.write_witness().await;
     }
 
     /// Writes what is wanted, unless that stands there. What fails is tried again at a later look.
     pub(super) async fn write_witness(&mut self) {
         let adopted = self.run_state.is_some() && self.mute == 0;
-        if !adopted || !self.witness.lacks() || self.is_in_move() {
+        if !adopted || self.is_in_move() {
             return;
         }
-        if self.witness.wait > 0 {
-            self.witness.wait -= 1;
-            return;
-        }
-        let (Some(domain), Some(wanted)) = (self.domain.clone(), self.witness.wanted) else {
+        let (Some(domain), Some(witness)) = (self.domain.clone(), self.testimony.lacks()) else {
             return;
         };
-        match self.try_write(&domain, wanted).await {
-            Ok(()) => self.witness.is_written(),
+        if self.testimony.wait > 0 {
+            self.testimony.wait -= 1;
+            return;
+        }
+        let element = element(witness);
+        match self.try_write(&domain, &element).await {
+            Ok(()) => self.testimony.is_written(),
             Err(why) => {
-                self.witness.wait = AGAIN_LOOKS;
-                if self.witness.failed.as_ref() != Some(&why) {
+                self.testimony.wait = AGAIN_LOOKS;
+                if self.testimony.failed.as_ref() != Some(&why) {
                     tracing::warn!(vm = %self.vm, why, "its definition does not name its owner yet: it is tried again");
-                    self.witness.failed = Some(why);
+                    self.testimony.failed = Some(why);
                 }
             }
         }
     }
 
-    async fn try_write(&mut self, domain: &Domain, wanted: Epoch) -> Result<(), String> {
+    async fn try_write(&self, domain: &Domain, element: &str) -> Result<(), String> {
         let place = Arc::clone(&self.place);
-        let text = |error: super::rpc::RpcError| error.to_string();
+        let text = |error: RpcError| error.to_string();
         let (rpc, _turn) = place.question(self.doubted).await.map_err(text)?;
         // It would have this wait for its end.
         if rpc.job(domain, false).await.map_err(text)?.active {
             return Err(ANOTHER_JOB.to_owned());
         }
         let kept = rpc.kept(domain).await.map_err(text)?.is_some();
-        let element = element(wanted);
-        rpc.set_metadata(domain, (PREFIX, NAMESPACE), Some(&element), kept).await.map_err(text)
+        rpc.set_metadata(domain, (PREFIX, NAMESPACE), Some(element), kept).await.map_err(text)
     }
 }
 
-fn element(Epoch { number, owner }: Epoch) -> String {
-    format!("<owner host=\"{owner}\" epoch=\"{number}\"/>")
+fn element(Witness { epoch: Epoch { number, owner }, name }: &Witness) -> String {
+    let name = name.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    format!("<owner host=\"{owner}\" name=\"{name}\" epoch=\"{number}\"/>")
 }
 
 fn found<'a, 'b>(domain: Node<'a, 'b>) -> Option<(Node<'a, 'b>, Node<'a, 'b>)> {
@@ -139,14 +149,15 @@ fn found<'a, 'b>(domain: Node<'a, 'b>) -> Option<(Node<'a, 'b>, Node<'a, 'b>)> {
 }
 
 /// Who owns a domain, as its definition says. What cannot be read says nothing: it is written anew.
-pub(super) fn of(domain: Node<'_, '_>) -> Option<Epoch> {
+pub(super) fn of(domain: Node<'_, '_>) -> Option<Witness> {
     let (_, ours) = found(domain)?;
     let owner = ours.attribute("host")?.parse().ok()?;
-    Some(Epoch { number: ours.attribute("epoch")?.parse().ok()?, owner })
+    let epoch = Epoch { number: ours.attribute("epoch")?.parse().ok()?, owner };
+    Some(Witness { epoch, name: ours.attribute("name").unwrap_or_default().to_owned() })
 }
 
 /// The same of a definition's text.
-pub(super) fn of_text(xml: &str) -> Option<Epoch> {
+pub(super) fn of_text(xml: &str) -> Option<Witness> {
     of(Document::parse(xml).ok()?.root_element())
 }
 
@@ -175,8 +186,9 @@ mod tests {
     const THEIRS: &str = "<t:it xmlns:t=\"urn:theirs\" host=\"h\" epoch=\"9\"/>";
     const TAGS: &str = "<evenkeel:vm xmlns:evenkeel=\"urn:evenkeel:vm\"><evenkeel:tag>a</evenkeel:tag></evenkeel:vm>";
 
-    fn epoch(number: u64, owner: u128) -> Epoch {
-        Epoch { number, owner: HostId(owner) }
+    fn witness(number: u64, owner: u128) -> Witness {
+        let epoch = Epoch { number, owner: HostId(owner) };
+        Witness { epoch, name: format!("<host> & \"{owner}\"") }
     }
 
     /// As libvirt writes these elements.
@@ -186,31 +198,31 @@ mod tests {
         BARE.replace("</uuid>", &metadata)
     }
 
-    fn ours(of: Epoch) -> String {
+    fn ours(of: &Witness) -> String {
         let named = format!("<{PREFIX}:owner xmlns:{PREFIX}=\"{NAMESPACE}\"");
         element(of).replace("<owner", &named)
     }
 
     #[test]
     fn what_is_written_is_read_again_and_taken_out_and_nothing_else_is() {
-        let it = epoch(7, 0x2f6c);
+        let it = witness(7, 0x2f6c);
         for others in [&[][..], &[THEIRS], &[TAGS, THEIRS]] {
             let before = if others.is_empty() { BARE.to_owned() } else { with(others) };
-            let ours = ours(it);
+            let ours = ours(&it);
             let after = with(&[others, &[&ours]].concat());
-            assert_eq!(of_text(&after), Some(it));
+            assert_eq!(of_text(&after), Some(it.clone()));
             assert_eq!(without(after), before);
             assert_eq!((of_text(&before), without(before.clone())), (None, before));
         }
-        let first = with(&[&ours(it), THEIRS]);
+        let first = with(&[&ours(&it), THEIRS]);
         assert_eq!(without(first), with(&[THEIRS]));
     }
 
     #[test]
     fn what_cannot_be_read_says_nothing_and_is_taken_out_too() {
         for (from, to) in [("epoch=\"7\"", ""), ("\"7\"", "\"-7\""), ("00002f6c", "2f6c")] {
-            let odd = ours(epoch(7, 0x2f6c)).replace(from, to);
-            assert_ne!(odd, ours(epoch(7, 0x2f6c)));
+            let odd = ours(&witness(7, 0x2f6c)).replace(from, to);
+            assert_ne!(odd, ours(&witness(7, 0x2f6c)));
             assert_eq!(of_text(&with(&[&odd])), None, "{odd}");
             assert_eq!(without(with(&[&odd])), BARE);
         }
@@ -220,30 +232,31 @@ mod tests {
     #[test]
     fn what_is_lower_or_missing_is_written_over_and_what_is_not_the_agent_judges() {
         let (we, they) = (1, 2);
-        let mut witness = Witness::default();
-        assert!(!witness.read(None, None) && !witness.lacks(), "nobody has said anything");
-        witness.wanted = Some(epoch(3, we));
-        assert!(witness.lacks());
-        witness.is_written();
+        let mut here = Testimony::default();
+        assert!(!here.read(None, None) && here.lacks().is_none(), "nobody has said anything");
+        here.wanted = Some(witness(3, we));
+        assert!(here.lacks().is_some());
+        here.is_written();
         for (live, kept, news, lacks) in [
-            (Some(epoch(3, we)), None, false, false),
+            (Some(witness(3, we)), None, false, false),
             // Kept from now on, by a definition from before.
-            (Some(epoch(3, we)), Some(None), false, true),
-            (Some(epoch(3, we)), Some(Some(epoch(3, we))), false, false),
-            (Some(epoch(2, they)), Some(Some(epoch(3, we))), false, true),
+            (Some(witness(3, we)), Some(None), false, true),
+            (Some(witness(3, we)), Some(Some(witness(3, we))), false, false),
+            (Some(witness(2, they)), Some(Some(witness(3, we))), false, true),
             (None, None, false, true),
             // From here on nothing is wanted, until the agent says so.
-            (Some(epoch(3, we)), Some(Some(epoch(4, they))), true, false),
-            (Some(epoch(3, we)), Some(Some(epoch(4, they))), false, false),
+            (Some(witness(3, we)), Some(Some(witness(4, they))), true, false),
+            (Some(witness(3, we)), Some(Some(witness(4, they))), false, false),
             (None, None, true, false),
-            (Some(epoch(3, they)), None, true, false),
+            (Some(witness(3, they)), None, true, false),
         ] {
             let what = format!("{live:?} {kept:?}");
-            assert_eq!((witness.read(live, kept), witness.lacks()), (news, lacks), "{what}");
+            assert_eq!(here.read(live.clone(), kept.clone()), news, "{what}");
+            assert_eq!(here.lacks().is_some(), lacks, "{what}");
             // Until it was told it is news.
-            assert_eq!(witness.read(live, kept), news, "{what}");
+            assert_eq!(here.read(live, kept), news, "{what}");
             if news {
-                witness.tell();
+                here.tell();
             }
         }
     }
