@@ -63,7 +63,7 @@ mod rules;
 pub mod story;
 mod vms;
 mod watch;
-mod witness;
+pub mod witness;
 
 use ahead::Ahead;
 use drain::Drain;

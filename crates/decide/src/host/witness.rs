@@ -19,6 +19,8 @@ use crate::negotiate::source as negotiate_source;
 use crate::units::{Epoch, HostId, Time, VmId};
 use crate::wire::limits::{NAME_MAX, cut};
 
+/// In each note of what a definition says.
+pub const DEFINITION_NAMES: &str = "its definition names";
 /// How the alarm begins.
 pub(super) const CONTRADICTED: &str = "its definition names another owner than the journal";
 
@@ -132,7 +134,7 @@ impl Host {
             )
         };
         let words = format!(
-            "{name}: its definition names {host} as its owner under epoch {number}, {ours}; it goes on here under epoch {next}; {look}"
+            "{name}: {DEFINITION_NAMES} {host} as its owner under epoch {number}, {ours}; it goes on here under epoch {next}; {look}"
         );
         let note = Note::new(Step::Adopted, words).about(vm);
         actions.push(Action::Note(note.with(owner)));
