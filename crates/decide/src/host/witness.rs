@@ -91,13 +91,13 @@ impl Host {
             return;
         }
         let Some(here) = self.vms.get_mut(&vm) else { return };
-        here.witness = witness.clone();
+        here.witness = witness;
         let known = here.record;
-        let Some(witness) = beyond(known, Some(known), witness.as_ref()) else {
+        let Some(witness) = beyond(known, Some(known), here.witness.as_ref()).cloned() else {
             return self.testify(vm, actions);
         };
         here.record.floor = witness.epoch.number;
-        self.note_beyond(vm, known.floor, witness, actions);
+        self.note_beyond(vm, known.floor, &witness, actions);
         self.use_up_epoch(vm, actions);
         // What was asked for under the epoch before is not answered under this one.
         let asking = self.outgoing.iter().find(|(_, out)| out.vm == vm).map(|(id, _)| *id);
