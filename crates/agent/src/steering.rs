@@ -323,6 +323,7 @@ impl Steering {
                     tracing::debug!(%move_id, %vm, ?command, "ordered");
                     self.hypervisor.order(move_id, vm, command);
                 }
+                Action::Testify(vm, witness) => self.hypervisor.testify(vm, witness),
                 Action::Keep(kept) => self.history.send(Order::Keep(kept)),
                 Action::Recall(whose) => self.history.send(Order::Recall(whose)),
                 Action::DropHistory(vm) => self.history.send(Order::Unstage(vm)),

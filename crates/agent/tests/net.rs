@@ -345,6 +345,7 @@ async fn what_is_too_long_stays_with_its_sender() {
         start: "s".repeat(70_000),
         tags: Vec::new(),
         local_disks: Mib(0),
+        witness: None,
     };
     let copy = CopyParameters {
         bandwidth: BitsPerSec(1),

@@ -43,6 +43,7 @@ fn definition() -> VmDefinition {
         start,
         tags: Vec::new(),
         local_disks: Mib(0),
+        witness: None,
     }
 }
 

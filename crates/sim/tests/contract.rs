@@ -109,6 +109,7 @@ fn definition(vm: VmId) -> VmDefinition {
         start: String::new(),
         tags: Vec::new(),
         local_disks: Mib(0),
+        witness: None,
     }
 }
 

@@ -90,7 +90,7 @@ fn a_host_that_is_gone_keeps_its_vms_in_the_views_of_others() {
 fn two_running_copies_are_told_everywhere_and_nothing_is_done_about_them() {
     let mut world = calm(settings());
     world.run(secs(20));
-    // By hand, past everything that would have kept it.
+    // By hand, past everything that would have kept it, from a definition that names host 1: host 3 goes on above that.
     world.checks.doubled.insert(vm_id(1));
     let guest = world.guests[&vm_id(1)].definition.clone();
     world.fleet.start(world.now, 3, vm_id(1), Seen::Running);
@@ -101,7 +101,7 @@ fn two_running_copies_are_told_everywhere_and_nothing_is_done_about_them() {
         |world: &World, at: u16| world.sites[&at].host.as_ref().unwrap().alarms()[0].reason.clone();
     assert_eq!(
         words(&world, 1),
-        "two copies run at once: at host1 under epoch 1, and at host3 under epoch 1; both hosts were asked more than once. End one of them by hand, and look at its disk: Evenkeel touches neither"
+        "two copies run at once: at host1 under epoch 1, and at host3 under epoch 2; both hosts were asked more than once. End one of them by hand, and look at its disk: Evenkeel touches neither"
     );
     let refused = world.ask(1, Ask::Move { vm: vm_id(1), to: None }).unwrap_err();
     assert!(refused.starts_with(TWO_COPIES), "{refused}");

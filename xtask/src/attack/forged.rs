@@ -166,6 +166,7 @@ fn confirmation(bed: &Bed) -> Confirmation {
         start: "tap = \"tap7\"\n".to_owned(),
         tags: Vec::new(),
         local_disks: Mib(0),
+        witness: None,
     };
     Confirmation {
         epoch: Epoch { number: 1000, owner: HostId(1) },

@@ -12,6 +12,7 @@ mod meanwhile;
 #[path = "../real/stalling.rs"]
 mod stalling;
 mod stalls;
+mod witness;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use crate::log::form;
 use crate::membership::Peer;
 use crate::membership::inventory::Inventory;
 use crate::migrate::Resolution;
-use crate::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting};
+use crate::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting, Witness};
 use crate::migrate::record::{MoveRecord, Record, VmRecord};
 use crate::placement::admission::Offered;
 use crate::policy::rules::Excluded;
@@ -159,6 +159,9 @@ pub enum Action {
     DropHistory(VmId),
     /// Ask the hypervisor.
     Hypervisor(MoveId, VmId, HypervisorCommand),
+    /// Have that VM's own definition say that this host owns it under this epoch, which the journal has: where the driver has a place for that.
+    /// Nothing waits for it, and nothing follows.
+    Testify(VmId, Witness),
     /// That VM has left this host, which is being drained: keep it, to be told at the next start.
     KeepLeft(VmId, Left),
     /// Note what was decided or seen, for people.

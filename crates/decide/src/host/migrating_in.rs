@@ -182,6 +182,7 @@ impl Host {
                 self.tales.end(now, id, "done", "the VM runs here");
                 self.arrive(now, id, incoming, actions);
                 actions.push(note(Step::Running, "the VM runs here".to_owned()));
+                self.testify(vm, actions);
                 if let Some(how) = process_gone {
                     self.gone(now, vm, &how, actions);
                 }

@@ -214,6 +214,7 @@ impl Host {
                 if let Some(left) = self.vms.remove(&out.vm) {
                     self.left_in_drain(&left, peer, actions);
                 }
+                self.end_contradiction(out.vm);
                 self.usage.forget(out.vm);
                 self.failures = 0;
                 self.vms.values_mut().for_each(|vm| vm.in_vain = 0);
@@ -237,6 +238,7 @@ impl Host {
                 if !out.by_hand && out.half_of.is_none() {
                     self.back_off_from_copy(now, out.vm, &why, out.by_rule);
                 }
+                self.testify(out.vm, actions);
                 if let Some(how) = out.process_gone {
                     self.gone(now, out.vm, &how, actions);
                 }

@@ -64,6 +64,7 @@ mod rules;
 pub mod story;
 mod vms;
 mod watch;
+pub mod witness;
 
 use ahead::Ahead;
 use drain::Drain;
@@ -447,7 +448,7 @@ impl Host {
             }
             // If it cannot be written now, it is found again at the next start.
             (Writer::Leftover(_), _) => {}
-            (Writer::Adoption(vm), Ok(_)) => self.adoption_stored(vm),
+            (Writer::Adoption(vm), Ok(_)) => self.adoption_stored(vm, actions),
             (Writer::Adoption(vm), Err(why)) => self.adoption_failed(vm, &why, actions),
         }
     }

@@ -9,7 +9,7 @@ use super::balance::ASKED;
 use super::loads::Basis;
 use super::plan::Asked;
 use super::story::{Note, Step, Story};
-use super::{Action, Host, TimerKey};
+use super::{Action, Host, TimerKey, Writer};
 use crate::membership::{Digest, View};
 use crate::migrate::hypervisor::CopyParameters;
 use crate::migrate::source as migrate_source;
@@ -526,6 +526,8 @@ impl Host {
         here.record.floor += 1;
         here.record.ran = here.record.floor;
         here.recorded = false;
+        // One that is being written is older.
+        self.writers.retain(|_, writer| *writer != Writer::Adoption(vm));
         self.record_vms(actions);
     }
 

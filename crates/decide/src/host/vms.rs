@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::inventory::TWO_COPIES;
 use super::story::{Note, Step};
+use super::witness::{CONTRADICTED, beyond, credible};
 use super::{Action, Host, Writer};
-use crate::migrate::hypervisor::{HypervisorReport, RunState, Sighting, VmDefinition};
+use crate::migrate::hypervisor::{HypervisorReport, RunState, Sighting, VmDefinition, Witness};
 use crate::migrate::record::{Ownership, Record, VmRecord};
 use crate::migrate::target as migrate_target;
 use crate::negotiate::source as negotiate_source;
@@ -49,6 +50,8 @@ pub struct Vm {
     pub in_vain: u32,
     /// A rule that it breaks here is not mended by moving it before: a person, or others again and again, have moved it here.
     pub insisted_until: Time,
+    /// Who owns it by its own definition: as read last, or as was told to be written since.
+    pub witness: Option<Witness>,
 }
 
 impl Vm {
@@ -74,6 +77,7 @@ impl Vm {
             refused_until,
             in_vain,
             insisted_until,
+            witness: None,
         }
     }
 }
@@ -100,18 +104,20 @@ impl Host {
     }
 
     /// Whether a copy of the VM to elsewhere is, or is about to be, under way: then what its process does is the move's.
-    fn copies(&self, vm: VmId) -> bool {
+    pub(super) fn copies(&self, vm: VmId) -> bool {
         self.outgoing.values().any(|out| out.vm == vm && out.migrate.is_some())
     }
 
     fn found(
         &mut self,
         now: Time,
-        definition: VmDefinition,
+        mut definition: VmDefinition,
         run: RunState,
         actions: &mut Vec<Action>,
     ) {
         let vm = definition.vm;
+        // It is evidence for this host alone, of now.
+        let witness = definition.witness.take().filter(credible);
         if self.incoming.values().any(|incoming| incoming.vm == vm && !incoming.ended) {
             return;
         }
@@ -128,12 +134,17 @@ impl Host {
             if !copying {
                 here.run = run;
             }
-            return;
+            return self.confront(now, vm, witness, actions);
         }
         let here_before = now.since(self.started) <= SETTLING;
         let known = self.records.get(&vm).copied();
-        let (record, why) = adopted(known);
+        let (mut record, why) = adopted(known);
         let mut words = format!("{} found here; {why}", definition.name);
+        let beyond = beyond(record, known, witness.as_ref()).cloned();
+        if let Some(witness) = &beyond {
+            record.floor = witness.epoch.number + 1;
+            record.ran = record.floor;
+        }
         let (mut rest_until, mut insisted_until) = (now, Time::default());
         if !here_before {
             let told;
@@ -146,9 +157,13 @@ impl Host {
         let doubtful = self.doubted && run == RunState::Paused;
         let trouble = doubtful.then(|| DOUBTFUL.to_owned());
         let new = Vm::new(definition, run, record, &self.settings.rules);
-        self.vms.insert(vm, Vm { recorded, rest_until, insisted_until, trouble, ..new });
+        self.vms.insert(vm, Vm { recorded, rest_until, insisted_until, trouble, witness, ..new });
         actions.push(Action::Recall(Whose::Vm(vm)));
+        if let Some(witness) = beyond {
+            self.note_beyond(vm, known.map_or(0, |known| known.floor), &witness, actions);
+        }
         self.record_vms(actions);
+        self.testify(vm, actions);
     }
 
     /// What was stored of a history goes on where it was.
@@ -201,6 +216,7 @@ impl Host {
         }
         let Some(here) = self.vms.remove(&vm) else { return };
         self.usage.forget(vm);
+        self.end_contradiction(vm);
         let words = format!(
             "{} ended: {how}; its definition is kept, nothing is started elsewhere",
             here.definition.name
@@ -208,11 +224,12 @@ impl Host {
         actions.push(Action::Note(Note::new(Step::VmDown, words).about(vm)));
     }
 
-    pub(super) fn adoption_stored(&mut self, vm: VmId) {
+    pub(super) fn adoption_stored(&mut self, vm: VmId, actions: &mut Vec<Action>) {
         if let Some(here) = self.vms.get_mut(&vm) {
             here.recorded = true;
             here.trouble = here.trouble.take().filter(|why| !why.starts_with(NOT_WRITTEN));
         }
+        self.testify(vm, actions);
     }
 
     pub(super) fn adoption_failed(&mut self, vm: VmId, why: &str, actions: &mut Vec<Action>) {
@@ -270,6 +287,9 @@ impl Host {
         Host::tags_fit(here)?;
         if self.runs_twice(vm) {
             return Err(format!("{TWO_COPIES}, by what two hosts say: see the alarm"));
+        }
+        if here.is_contradicted(self.id) {
+            return Err(format!("{CONTRADICTED}: see the alarm"));
         }
         Ok(())
     }

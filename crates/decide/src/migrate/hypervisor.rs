@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{BitsPerSec, Bytes, Mib, VmId};
+use crate::units::{BitsPerSec, Bytes, Epoch, Mib, VmId};
 
 /// What a VM is to its hypervisor; travels with the confirmation and is enough to start the incoming side.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,6 +32,19 @@ pub struct VmDefinition {
     /// What its disks take on storage that may be its host's alone. Copied along only where the VM consents, and its target has them not.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub local_disks: Mib,
+    /// Who owns it, by what stands in its own definition, where its driver has a place for that: a witness, read when a VM is found. It never
+    /// goes to another host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<Witness>,
+}
+
+/// Who owns a VM, as its own definition says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Witness {
+    /// The owner, and since which hand-over.
+    pub epoch: Epoch,
+    /// The owner's name, for people: it may be one that no other host has heard of.
+    pub name: String,
 }
 
 fn is_nothing(size: &Mib) -> bool {
@@ -47,8 +60,10 @@ impl VmDefinition {
 
 impl fmt::Debug for VmDefinition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let VmDefinition { vm, name, memory, vcpus, needs, start, tags, local_disks } = self;
-        f.debug_struct("VmDefinition")
+        let VmDefinition { vm, name, memory, vcpus, needs, start, tags, local_disks, witness } =
+            self;
+        let mut shown = f.debug_struct("VmDefinition");
+        shown
             .field("vm", vm)
             .field("name", name)
             .field("memory", memory)
@@ -56,8 +71,12 @@ impl fmt::Debug for VmDefinition {
             .field("needs", needs)
             .field("start", &format_args!("{} bytes", start.len()))
             .field("tags", tags)
-            .field("local_disks", local_disks)
-            .finish()
+            .field("local_disks", local_disks);
+        // Else digests in logs of versions that had none would differ.
+        if let Some(witness) = witness {
+            shown.field("witness", witness);
+        }
+        shown.finish()
     }
 }
 

@@ -378,6 +378,8 @@ impl TryFrom<proto::VmDefinition> for VmDefinition {
             start: it.start,
             tags: it.tags,
             local_disks: Mib(it.local_disks_mib),
+            // What another host's definition says of who owns it is no evidence here.
+            witness: None,
         })
     }
 }

@@ -10,7 +10,8 @@ use decide::host::{Ask, Event, Start};
 use decide::log::{Begin, FORM, Gave, Line};
 use decide::migrate::Resolution;
 use decide::migrate::hypervisor::{
-    CopyFigures, CopyProgress, Endpoint, HypervisorReport as Report, Seen, Sighting,
+    CopyFigures, CopyProgress, Endpoint, HypervisorReport as Report, Seen, Sighting, VmDefinition,
+    Witness,
 };
 use decide::migrate::record::VmRecord;
 use decide::placement::admission::Offered;
@@ -18,7 +19,9 @@ use decide::policy::rules::hours::{Hours, LocalTimes};
 use decide::policy::rules::until::Until;
 use decide::policy::rules::{Exclude, Excluded, Group, Kind, Own, Pin, Rules};
 use decide::policy::settings::{Balance, Settings};
-use decide::units::{BitsPerSec, Bytes, Cost, Mib, MibPerSec, PacketsPerSec, Share, Time, VmId};
+use decide::units::{
+    BitsPerSec, Bytes, Cost, Epoch, Mib, MibPerSec, PacketsPerSec, Share, Time, VmId,
+};
 use decide::usage::history::{History, Whose};
 use decide::usage::reading::{
     DiskCounters, End, Flow, FrameCounters, LinkCounters, Pressure, Reading, VcpuCounters,
@@ -192,8 +195,15 @@ fn reading() -> impl Strategy<Value = Reading> {
 
 fn sighting() -> impl Strategy<Value = Sighting> {
     prop_oneof![
-        (definition(), run())
-            .prop_map(|(definition, run)| Sighting::Found(Box::new(definition), run)),
+        (definition(), run(), proptest::option::of((any::<u64>(), host(), words()))).prop_map(
+            |(definition, run, witness)| {
+                let witness = witness.map(|(number, owner, name)| {
+                    let epoch = Epoch { number, owner };
+                    Witness { epoch, name }
+                });
+                Sighting::Found(Box::new(VmDefinition { witness, ..definition }), run)
+            }
+        ),
         (proptest::option::of(vm()), words()).prop_map(|(vm, why)| Sighting::Unusable(vm, why)),
         (vm(), words()).prop_map(|(vm, how)| Sighting::Gone(vm, how)),
         (vm(), run()).prop_map(|(vm, run)| Sighting::RunStateChanged(vm, run)),

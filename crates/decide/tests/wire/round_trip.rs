@@ -112,6 +112,7 @@ pub(crate) fn definition() -> impl Strategy<Value = VmDefinition> {
             start,
             tags,
             local_disks: Mib(local_disks),
+            witness: None,
         },
     )
 }

@@ -46,6 +46,7 @@ pub(crate) fn definition() -> VmDefinition {
         start: "tap = \"tap7\"\n".to_owned(),
         tags: Vec::new(),
         local_disks: Mib(0),
+        witness: None,
     }
 }
 

@@ -21,7 +21,9 @@ mod tap;
 
 use std::fmt;
 
-use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, Sighting, VmShare};
+use decide::migrate::hypervisor::{
+    HypervisorCommand, HypervisorReport, Sighting, VmShare, Witness,
+};
 use decide::units::{MoveId, VmId};
 
 use tokio::sync::oneshot;
@@ -42,6 +44,10 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
     ///
     /// Drivers whose definitions are an operator's own files say where they are.
     fn change_tags(&self, vm: VmId, change: TagChange) -> oneshot::Receiver<ChangedTags>;
+
+    /// Has a VM's own definition say who owns it and under which epoch, so that it is found there again, where the driver has a place for that.
+    /// What fails is logged and tried again; nobody waits for it. While the VM is in a move nothing is written.
+    fn testify(&self, _vm: VmId, _witness: Witness) {}
 
     /// VMs that are defined on this host and not adopted, in the order of their ids. Of drivers that cannot tell: none.
     fn others(&self) -> Vec<Other> {

@@ -12,3 +12,4 @@ mod hosts;
 mod meanwhile;
 mod moves;
 mod tags;
+mod witness;

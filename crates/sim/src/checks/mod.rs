@@ -71,7 +71,7 @@ properties! {
     HotSpotsDissolve = "hot-spots-dissolve",
     /// Once healed, all agents say the same of who has what.
     AgentsAgree = "agents-agree",
-    /// Nobody is told that two copies run unless two do.
+    /// Nobody is told that two copies run unless two do; nor, where no journal is lost, that a definition names what the journal does not.
     NoFalseAlarm = "no-false-alarm",
     /// No assertion of the production code fails.
     NoAssertionFails = "no-assertion-fails",

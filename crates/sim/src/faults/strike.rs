@@ -90,6 +90,7 @@ impl World {
             | Action::Recall(_)
             | Action::DropHistory(_)
             | Action::KeepLeft(..)
+            | Action::Testify(..)
             | Action::Fetch { .. }
             | Action::Note(_)
             | Action::Reply { .. } => {

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use decide::host::story::{Note, Step};
+use decide::host::witness::DEFINITION_NAMES;
 use decide::units::{MoveId, Time};
 
 use super::{rules, scenario};
@@ -138,6 +139,17 @@ fn heal(world: &mut World, options: &Options) {
         }
     }
     checks::judge(world);
+    no_witness_knows_better(world);
+}
+
+/// Nobody loses journals here, or moves a VM past its agents.
+fn no_witness_knows_better(world: &mut World) {
+    let mut notes = world.notes.iter();
+    let told = notes.find(|(.., note)| note.reason.contains(DEFINITION_NAMES));
+    if let Some((when, at, note)) = told.cloned() {
+        let what = format!("host{at}: {}", note.reason);
+        world.checks.fails(Property::NoFalseAlarm, when, note.vm, what);
+    }
 }
 
 fn steady(world: &mut World) {

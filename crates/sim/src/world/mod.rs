@@ -404,6 +404,12 @@ impl World {
                 Action::Recall(_) | Action::DropHistory(_) => {}
                 // What an agent keeps of a drain a test tells it again.
                 Action::KeepLeft(..) => {}
+                // It goes wherever the VM goes, as where somebody else moves a domain of libvirt's.
+                Action::Testify(vm, witness) => {
+                    if let Some(guest) = self.guests.get_mut(&vm) {
+                        guest.definition.witness = Some(witness);
+                    }
+                }
                 Action::Note(note) => {
                     crate::checks::noted(self, at, &note);
                     self.notes.push((self.now, at, note));

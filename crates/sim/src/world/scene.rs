@@ -174,6 +174,7 @@ impl World {
             start,
             tags: Vec::new(),
             local_disks: Mib(0),
+            witness: None,
         };
         let guest = Guest { definition: Box::new(definition.clone()), cpu, packets, has_tap: true };
         self.guests.insert(vm, guest);

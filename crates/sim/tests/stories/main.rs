@@ -17,6 +17,7 @@ use sim::world::{Ordered, World, host_id};
 
 mod foresight;
 mod restarts;
+mod witness;
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)

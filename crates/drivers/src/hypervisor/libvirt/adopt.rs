@@ -12,6 +12,7 @@ use super::files;
 use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
 use super::vm::{Following, VmTask};
+use super::witness;
 use crate::hypervisor::Watched;
 
 /// How often an incoming side, or a fenced copy, that no move speaks of is looked at before it is reported.
@@ -136,6 +137,7 @@ impl VmTask {
                 Err(Some(why)) => self.say_problem(format!("domain {}: {why}", domain.name)).await,
             },
         }
+        self.write_witness().await;
     }
 
     /// Adopts the domain if it is not, or says what has changed in it. An error says why not and what to do; none if libvirt was
@@ -194,7 +196,10 @@ impl VmTask {
         {
             return Err(Unread::Why("libvirt says that it runs, but its QEMU is not in /proc: run the agent where libvirt runs".to_owned()));
         }
-        let kept = self.kept(rpc, domain).await?;
+        let kept = rpc.kept(domain).await?;
+        let says = kept.as_deref().map(witness::of_text);
+        let judged = self.testimony.read(definition.witness.clone(), says);
+        let kept = self.or_came_with(kept);
         self.put_autostart_back().await;
         self.autostart = rpc.autostart(domain).await?;
         let autostart = self.autostart || self.came_with().is_some_and(|came| came.autostart);
@@ -214,7 +219,7 @@ impl VmTask {
         };
         let (live, cookie, local, refused) = match begun {
             Ok((live, cookie, local)) => (live, cookie, local, None),
-            Err(why) => (live, String::new(), Vec::new(), Some(why)),
+            Err(why) => (witness::without(live), String::new(), Vec::new(), Some(why)),
         };
         // Of what stands in the way there is no event when it is gone.
         self.ask_again = match (&refused, job.active) {
@@ -227,6 +232,7 @@ impl VmTask {
         let start = Start { live, cookie, kept, autostart, qemu, disks, local, processor, refused };
         let text = start.format().map_err(Unread::why)?;
         let same = self.run_state.is_some()
+            && !judged
             && self.problem.is_none()
             && self.told_again == 0
             && self.definition.as_ref().is_some_and(|(before, _)| *before == text);
@@ -237,7 +243,8 @@ impl VmTask {
             let changed = before != Some(run);
             return Ok(changed.then_some(Sighting::RunStateChanged(self.vm, run)));
         }
-        let found = vm_definition(self.vm, &definition, text, local_disks);
+        let mut found = vm_definition(self.vm, &definition, text, local_disks);
+        found.witness = self.testimony.tell();
         Ok(Some(Sighting::Found(Box::new(found), run)))
     }
 
@@ -247,8 +254,11 @@ impl VmTask {
         rpc: &Rpc,
         domain: &Domain,
     ) -> Result<Option<String>, RpcError> {
-        let kept = rpc.kept(domain).await?;
-        Ok(kept.or_else(|| self.came_with()?.kept))
+        Ok(self.or_came_with(rpc.kept(domain).await?))
+    }
+
+    fn or_came_with(&self, kept: Option<String>) -> Option<String> {
+        kept.or_else(|| self.came_with()?.kept).map(witness::without)
     }
 
     /// What libvirt's first step of a move says, of a move that takes these disks along if it can: the definition, the cookie, and the
@@ -278,7 +288,7 @@ impl VmTask {
             Ok((cookie, live)) => {
                 let cookie = String::from_utf8_lossy(&cookie).into_owned();
                 let local = disks::with_sizes(alone, &cookie);
-                Ok(Ok((live, cookie, local)))
+                Ok(Ok((witness::without(live), cookie, local)))
             }
             Err(RpcError::Refused { message, .. }) => {
                 tracing::debug!(vm = %self.vm, message, "libvirt would not move it");
@@ -313,7 +323,7 @@ impl VmTask {
         if let Some(entry) = self.place.roster().get_mut(&self.vm) {
             (entry.watched, entry.asked) = (None, None);
         }
-        self.told = crate::monitor::Told::default();
+        (self.told, self.testimony) = Default::default();
         self.run_state.take().is_some()
     }
 
@@ -369,5 +379,6 @@ fn vm_definition(
         start,
         tags: definition.tags.clone(),
         local_disks,
+        witness: None,
     }
 }

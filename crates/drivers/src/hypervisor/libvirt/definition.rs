@@ -1,6 +1,6 @@
 //! What a domain's definition (libvirt's XML) says of it, and the form in which it goes to a target.
 //!
-//! Our own words in it stand in `<metadata>`, in a namespace of ours; those of others are not touched:
+//! Our own words in it stand in `<metadata>`, in a namespace of ours (who owns it in another: `witness`); those of others are not touched:
 //!
 //! ```text
 //!   <metadata>
@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 
+use decide::migrate::hypervisor::Witness;
 use decide::policy::rules::unreadable;
 use decide::units::Mib;
 use decide::wire::limits::{START_MAX, TAG_MAX, TAGS_MAX};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::tap::Link;
 use super::disks::LocalDisk;
+use super::witness;
 
 /// The namespace of our words.
 pub(super) const NAMESPACE: &str = "urn:evenkeel:vm";
@@ -41,6 +43,8 @@ pub(super) struct Definition {
     pub(super) links: Vec<Link>,
     /// Sorted, none twice.
     pub(super) tags: Vec<String>,
+    /// Who owns it, as it says.
+    pub(super) witness: Option<Witness>,
 }
 
 /// The definition cannot be used, and why.
@@ -87,6 +91,7 @@ impl Definition {
             machine: machine.to_owned(),
             links: links(domain),
             tags: tags(domain)?,
+            witness: witness::of(domain),
         })
     }
 }
@@ -147,11 +152,11 @@ fn tags(domain: Node<'_, '_>) -> Result<Vec<String>, Garbled> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Start {
-    /// The live definition, as libvirt's first step of a move gives it.
+    /// The live definition, as libvirt's first step of a move gives it, without the witness.
     pub(super) live: String,
     /// What that step says beside it, for the target's libvirt.
     pub(super) cookie: String,
-    /// The definition for the next start; absent if it is transient.
+    /// The definition for the next start, likewise; absent if it is transient.
     pub(super) kept: Option<String>,
     /// Whether it is started with its host.
     pub(super) autostart: bool,

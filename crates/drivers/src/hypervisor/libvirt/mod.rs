@@ -45,6 +45,7 @@ mod source;
 mod storage;
 mod tags;
 mod vm;
+mod witness;
 mod xdr;
 
 use std::collections::BTreeMap;
@@ -55,7 +56,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use decide::migrate::hypervisor::{HypervisorCommand, Sighting};
+use decide::migrate::hypervisor::{HypervisorCommand, Sighting, Witness};
 use decide::units::{MoveId, VmId};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
@@ -231,6 +232,14 @@ impl Hypervisor for Libvirt {
         // Where it does not fit, `tell` is dropped.
         drop(entry.mailbox.try_send(Mail::Tags(Wanted { change, tell })));
         told
+    }
+
+    fn testify(&self, vm: VmId, witness: Witness) {
+        let mut roster = self.place.roster();
+        let entry = Arc::clone(&self.place).entry(&mut roster, vm);
+        if let Err(error) = entry.mailbox.try_send(Mail::Testify(witness)) {
+            tracing::warn!(%vm, %error, "its definition will not name its owner: the VM does not keep up");
+        }
     }
 
     fn watched(&self) -> Vec<Watched> {

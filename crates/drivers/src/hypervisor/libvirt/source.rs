@@ -30,6 +30,7 @@ use super::files;
 use super::fit::Wants;
 use super::rpc::{Rpc, RpcError};
 use super::vm::{Call, Following, VmTask};
+use super::witness;
 use super::xdr::Value;
 
 /// A copy to elsewhere that is followed.
@@ -196,7 +197,7 @@ impl VmTask {
         // Says why not, where libvirt would not move it.
         let (_, live) = rpc.begin(&domain, &named, flags).await.map_err(text)?;
         let kept = self.kept(&rpc, &domain).await.map_err(text)?;
-        self.is_as_told(&live, kept.as_deref())?;
+        self.is_as_told(&witness::without(live), kept.as_deref())?;
         rpc.set_downtime(&domain, copy.downtime_max).await.map_err(text)?;
         // libvirt counts in MiB/s.
         let bandwidth = i128::from((copy.bandwidth.0 / 8 / (1 << 20)).max(1));

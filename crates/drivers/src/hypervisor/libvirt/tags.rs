@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::definition::{Definition, NAMESPACE};
 use super::rpc::RpcError;
-use super::vm::{Following, VmTask};
+use super::vm::VmTask;
 use crate::hypervisor::{ChangedTags, TagChange, TagsError};
 
 /// What our namespace is called in a definition that we write.
@@ -35,12 +35,7 @@ impl VmTask {
     }
 
     async fn change_tags(&mut self, change: TagChange) -> ChangedTags {
-        let moves = !matches!(self.following, Following::Nothing)
-            || self.held.is_some()
-            || self.unheld
-            || self.files.is_incoming()
-            || self.is_fenced();
-        if moves {
+        if self.is_in_move() {
             let why = "it is in a move: its definition is on its way. Ask again when that is over";
             return Err(TagsError::Refused(why.to_owned()));
         }

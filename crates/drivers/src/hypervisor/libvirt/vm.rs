@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use decide::migrate::hypervisor::{HypervisorCommand, HypervisorReport, RunState, Seen, Sighting};
+use decide::migrate::hypervisor::{
+    HypervisorCommand, HypervisorReport, RunState, Seen, Sighting, Witness,
+};
 use decide::units::{MoveId, VmId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -27,6 +29,7 @@ use super::incoming::Arriving;
 use super::rpc::{Rpc, RpcError};
 use super::source::{Held, Leaving};
 use super::tags::Wanted;
+use super::witness::Testimony;
 use crate::hypervisor::FromHypervisor;
 use crate::hypervisor::process::Process;
 use crate::monitor::Told;
@@ -49,6 +52,8 @@ pub(super) enum Mail {
     Told(Figures),
     /// Its tags are to be changed.
     Tags(Wanted),
+    /// Who its definition is to name as its owner.
+    Testify(Witness),
 }
 
 /// The copy that is followed.
@@ -136,6 +141,7 @@ pub(super) struct VmTask {
     /// It does so no more, and the copy is to be stopped.
     pub(super) unheld: bool,
     pub(super) told: Told,
+    pub(super) testimony: Testimony,
     /// Looks before libvirt is asked again whether it would move it, which it would not; 0: it would.
     pub(super) ask_again: u32,
     /// The last move to here that was refused before anything of it was started.
@@ -181,6 +187,7 @@ impl VmTask {
             held: None,
             unheld: false,
             told: Told::default(),
+            testimony: Testimony::default(),
             never_begun: None,
             ask_again: 0,
         }
@@ -229,8 +236,18 @@ impl VmTask {
             Mail::Daemon(false) => {}
             Mail::Told(figures) => self.on_figures(&figures),
             Mail::Tags(wanted) => self.on_tags(wanted).await,
+            Mail::Testify(witness) => self.on_testify(witness).await,
         }
         false
+    }
+
+    /// Whether a move of it is under way here, or something of one is left: then its definition is on its way.
+    pub(super) fn is_in_move(&mut self) -> bool {
+        !matches!(self.following, Following::Nothing)
+            || self.held.is_some()
+            || self.unheld
+            || self.files.is_incoming()
+            || self.is_fenced()
     }
 
     /// Leaves the roster, unless there is more to do.

@@ -226,5 +226,6 @@ fn vm_definition(vm: VmId, definition: &Definition, needs: Needs) -> VmDefinitio
         start: definition.text.clone(),
         tags: definition.tags.clone(),
         local_disks: Mib(0),
+        witness: None,
     }
 }

@@ -665,5 +665,6 @@ fn definition() -> VmDefinition {
         start: String::new(),
         tags: Vec::new(),
         local_disks: Mib(0),
+        witness: None,
     }
 }
