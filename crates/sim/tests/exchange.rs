@@ -105,6 +105,8 @@ fn where_no_single_move_pays_hosts_swap_vms_and_both_are_better_off() {
         337.340 host1 Running [host2]: it was seen running there
         337.340 host1 orders Discard
         337.343 host1 Done [host2]: the VM runs at host2
+        940.014 host1 PayBack [host2]: promised 10.17 % less, measured 10.15 %: it paid
+        940.015 host2 PayBack [host1]: the move to here paid
         5.000 host2 Adopted: vm5 found here; adopted
         338.014 host2 Monitoring: no threshold crossed; 40 packets/s at the taps here, 10 of them at the tap of this VM; it uses 200 mcores
         338.014 host2 VmPolicy: it goes to host1 in return, as agreed
@@ -121,6 +123,38 @@ fn where_no_single_move_pays_hosts_swap_vms_and_both_are_better_off() {
         338.219 host2 Readiness [host1]: it has read the history, the VM may come
         338.221
     "#]].assert_eq(&story);
+}
+
+fn paid(world: &World) -> Vec<&str> {
+    let told = world.notes.iter().filter(|(.., note)| note.step == Step::PayBack);
+    told.map(|(.., note)| &*note.reason).collect()
+}
+
+#[test]
+fn an_exchange_is_measured_as_a_whole() {
+    let mut world = half_way();
+    world.run(secs(1200));
+    expect![[r#"
+        [
+            "promised 10.17 % less, measured 10.15 %: it paid",
+            "the move to here paid",
+        ]
+    "#]].assert_debug_eq(&paid(&world));
+    // What comes in return turns out to ask as much as what left, so both rest longer.
+    let mut world = half_way();
+    world.guests.get_mut(&vm_id(5)).unwrap().cpu = 2500;
+    world.run(secs(1200));
+    expect![[r#"
+        [
+            "promised 10.17 % less, measured -0.02 %: it did not pay, less than half of it came",
+            "the move to here did not pay, 1 in a row: the VM rests for 43200 s in all, 42597 s more",
+        ]
+    "#]].assert_debug_eq(&paid(&world));
+    let rests = |at: u16, vm: u32| {
+        let host = world.sites[&at].host.as_ref().unwrap();
+        host.vms()[&vm_id(vm)].rest_until.since(world.now).as_secs() / 3600
+    };
+    assert_eq!((rests(2, 1), rests(1, 5)), (11, 11), "twice six hours, of which some have passed");
 }
 
 #[test]

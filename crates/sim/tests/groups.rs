@@ -9,6 +9,7 @@ use decide::host::{Ask, Event};
 use decide::policy::file;
 use decide::policy::rules::Excluded;
 use decide::policy::settings::{Balance, Settings};
+use expect_test::expect;
 use proptest::prelude::*;
 use sim::checks::Half;
 use sim::world::scene::{restless, settings, vm_id};
@@ -71,6 +72,20 @@ fn a_group_leaves_as_one_and_goes_to_one_host() {
     world.run(secs(400));
     assert_eq!(world.checks.passed.len(), 3, "and there they stay: {}", world.story());
     assert_eq!(world.settled(), Ok(()));
+}
+
+#[test]
+fn a_group_is_measured_as_a_whole_once_all_of_it_has_come() {
+    let mut world = hot(three(), 512);
+    world.run(secs(700));
+    let told = world.notes.iter().filter(|(.., note)| note.step == Step::PayBack);
+    let told: Vec<&str> = told.map(|(.., note)| &*note.reason).collect();
+    expect![[r#"
+        [
+            "promised 184.50 % less, measured 184.50 %: it paid",
+            "the move to here paid",
+        ]
+    "#]].assert_debug_eq(&told);
 }
 
 #[test]

@@ -62,6 +62,13 @@ struct Owed {
     again: Time,
 }
 
+impl Agreed {
+    /// Whether something that was agreed in this move is still to come, or to go.
+    pub(super) fn is_open(&self, first: MoveId) -> bool {
+        self.owed.keys().chain(self.due.keys()).any(|(id, _)| *id == first)
+    }
+}
+
 /// What a target answers to a request for which it would give a VM back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Swap {

@@ -216,7 +216,8 @@ impl Host {
         if let Some(definition) = record.definition.clone() {
             let new = Vm::new(definition, record.run, migrate.vm_record(), &self.settings.rules);
             self.vms.insert(vm, new);
-            self.rest_of_arrival(now, move_id, vm, confirmation.as_ref());
+            let group = followers.iter().map(|it| it.vm).collect();
+            self.rest_of_arrival(now, move_id, (vm, group), confirmation.as_ref());
             if forced && let Some(here) = self.vms.get_mut(&vm) {
                 here.insisted_until = here.rest_until;
             }

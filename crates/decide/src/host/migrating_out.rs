@@ -42,7 +42,7 @@ impl Host {
         if balances && !out.by_hand && out.half_of.is_none() {
             self.recent.push(now);
         }
-        let promised = out.is_to_pay(target);
+        let promised = out.is_to_pay();
         let to = (endpoint, copy);
         out.migrate = Some(Source::new(id, record, vm.record, to, copy_max, pause_max));
         self.agree(id, target);

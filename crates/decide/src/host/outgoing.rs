@@ -119,10 +119,9 @@ impl Outgoing {
 }
 
 impl Outgoing {
-    /// Whether it would be made to that host for what this VM alone relieves, so that it may fail to pay.
-    pub(super) fn is_to_pay(&self, target: HostId) -> bool {
-        let exchanged = self.half_of.is_some() || self.returns.contains_key(&target);
-        !self.by_hand && !self.by_rule && !exchanged && self.followers.is_empty()
+    /// Whether it is made for what it relieves, so that it may fail to pay. What follows, or comes in return, counts with the first.
+    pub(super) fn is_to_pay(&self) -> bool {
+        !self.by_hand && !self.by_rule && self.half_of.is_none()
     }
 
     /// How long its VM must have been at its target, at the least, before what it asks there tells whether it paid.
@@ -416,7 +415,7 @@ impl Host {
             definition: here.definition.clone(),
             copy: self.copy_parameters(&here.rules, encrypted),
             unpaid: self.pay_backs.unpaid(vm),
-            measured: self.outgoing[&id].is_to_pay(target),
+            measured: self.outgoing[&id].is_to_pay(),
             measured_after: self.outgoing[&id].pays_after(),
         };
         let history = self.usage.history(vm).map(|history| history.aged(now)).unwrap_or_default();

@@ -10,6 +10,8 @@
 //! ```
 //!
 //! A move that was made for what the next hour was expected to bring is measured when that hour is over.
+//! An affinity group is measured as a whole, once all of it has arrived; an exchange once the other half is over. What came in return the source
+//! measures itself.
 //! The measured relief is what the source would have been rid of if the VM had asked then what it asks now. All else is taken as
 //! it was just before the copy: what other VMs have done since is neither to this move's credit nor to its blame.
 //!
@@ -22,7 +24,7 @@ use std::time::Duration;
 use super::story::{Note, Step};
 use super::{Action, Host};
 use crate::policy::cost;
-use crate::units::{Cost, HostId, MoveId, Time, VmId};
+use crate::units::{Cost, HostId, Mib, MoveId, Time, VmId};
 use crate::usage::load::{Capacity, Load};
 use crate::wire::message::{Body, Confirmation};
 
@@ -55,8 +57,10 @@ struct Promise {
     to: HostId,
     since: Time,
     relief: Cost,
-    /// This host's lowest load without the VM.
+    /// This host's lowest load without the VM and its group.
     without: Load,
+    /// What was to come in return, and what it was expected to ask.
+    back: Option<(VmId, Load)>,
     capacity: Capacity,
     /// This host was hot when it was promised.
     hot: bool,
@@ -72,8 +76,8 @@ struct Promise {
 struct Due {
     move_id: MoveId,
     arrived: Time,
-    /// How long its rest is before any doubling.
-    rest: Duration,
+    /// The others of its affinity group, which follow it.
+    group: Vec<VmId>,
     next: Time,
     told: u32,
 }
@@ -106,13 +110,18 @@ impl Host {
         let out = &self.outgoing[&id];
         let lowest = self.lowest_load_by(out.basis, now, Some(id));
         let capacity = self.usage.capacity();
-        let relief = cost::relief(lowest, out.demand, capacity);
+        let followers = out.followers.iter().map(|it| self.demand_by(out.basis, now, it.vm));
+        let asked = followers.fold(out.demand, Load::plus);
+        let without = lowest.minus(asked);
+        let back = out.back.as_ref().map(|back| (back.vm, back.demand));
+        let relief = relief(without, asked, back.map(|(_, demand)| demand), capacity);
         let promise = Promise {
             vm: out.vm,
             to,
             since: now,
             relief,
-            without: lowest.minus(out.demand),
+            without,
+            back,
             capacity,
             hot: self.hot(now).is_some(),
             left: false,
@@ -128,7 +137,7 @@ impl Host {
         &mut self,
         now: Time,
         move_id: MoveId,
-        vm: VmId,
+        (vm, group): (VmId, Vec<VmId>),
         confirmation: Option<&Confirmation>,
     ) {
         let Some(here) = self.vms.get(&vm) else { return };
@@ -139,7 +148,7 @@ impl Host {
             let next = now.plus(after.min(MEASURED_WITHIN));
             self.pay_backs.unpaid.insert(vm, confirmation.unpaid.min(DOUBLINGS_MAX));
             if confirmation.measured {
-                let due = Due { move_id, arrived: now, rest, next, told: 0 };
+                let due = Due { move_id, arrived: now, group, next, told: 0 };
                 self.pay_backs.due.insert(vm, due);
             }
         }
@@ -164,21 +173,38 @@ impl Host {
         }
         let here: BTreeSet<VmId> = self.vms.keys().copied().collect();
         self.pay_backs.unpaid.retain(|vm, _| here.contains(vm));
-        self.pay_backs.due.retain(|vm, due| here.contains(vm) && due.told < TOLD_MAX);
-        let ready = self.pay_backs.due.iter_mut().filter(|(_, due)| due.next <= now);
-        let ready: Vec<(VmId, MoveId, Duration)> = ready
+        self.pay_backs.due.retain(|vm, due| {
+            let awaited = now.since(due.arrived) < PROMISED_FOR;
+            here.contains(vm) && due.told < TOLD_MAX && awaited
+        });
+        let later = now.plus(self.settings.worth_it.measure_after);
+        for due in self.pay_backs.due.values_mut().filter(|due| self.agreed.is_open(due.move_id)) {
+            due.next = due.next.max(later);
+        }
+        let ready = self
+            .pay_backs
+            .due
+            .iter_mut()
+            .filter(|(_, due)| due.next <= now && due.group.iter().all(|vm| here.contains(vm)));
+        let ready: Vec<(VmId, Due)> = ready
             .map(|(vm, due)| {
                 (due.told, due.next) = (due.told + 1, now.plus(TOLD_EVERY));
-                (*vm, due.move_id, now.since(due.arrived))
+                (*vm, due.clone())
             })
             .collect();
-        for (vm, move_id, here) in ready {
-            // What its history brought along was asked elsewhere.
-            let memory = self.vms[&vm].definition.memory;
-            let mean = self.usage.history(vm).and_then(|history| history.mean(now, here, memory));
-            let load = mean.unwrap_or(Load { memory, ..Load::default() });
+        for (vm, Due { move_id, arrived, group, .. }) in ready {
+            let since = now.since(arrived);
+            let all = group.iter().chain([&vm]).map(|vm| self.asked_for(now, *vm, since));
+            let load = all.fold(Load::default(), Load::plus);
             self.send(move_id.host, move_id, Body::Measured { vm, load }, actions);
         }
+    }
+
+    /// What a VM here has asked for so long: what its history brought along was asked elsewhere.
+    fn asked_for(&self, now: Time, vm: VmId, since: Duration) -> Load {
+        let memory = self.vms.get(&vm).map_or(Mib(0), |vm| vm.definition.memory);
+        let mean = self.usage.history(vm).and_then(|history| history.mean(now, since, memory));
+        mean.unwrap_or(Load { memory, ..Load::default() })
     }
 
     /// The target says what the VM asks there. Said again, it is answered as before.
@@ -192,6 +218,10 @@ impl Host {
         actions: &mut Vec<Action>,
     ) {
         let hot_now = self.hot(now).map(|crossed| crossed.words.clone());
+        let back = self.pay_backs.promises.get(&id).and_then(|promise| promise.back);
+        // It counts only if it came, and has not left since.
+        let back = back.map(|(vm, _)| vm).filter(|vm| self.vms.contains_key(vm));
+        let came = back.map(|vm| self.demand(now, vm));
         let Some(promise) = self.pay_backs.promises.get_mut(&id) else { return };
         if promise.to != from || promise.vm != vm || !promise.left {
             return;
@@ -199,7 +229,8 @@ impl Host {
         if let Some(paid) = promise.verdict {
             return self.send(from, id, Body::PayBack { vm, paid }, actions);
         }
-        let relief = cost::relief(promise.without.plus(load), load, promise.capacity);
+        let relief = relief(promise.without, load, came, promise.capacity);
+        let since = promise.since;
         let promised = promise.relief;
         let again = hot_now.filter(|_| promise.hot);
         let enough = relief.0.saturating_mul(2) >= promised.0;
@@ -219,6 +250,19 @@ impl Host {
         let note = Note::new(Step::PayBack, words).of(id, vm).with(from).at(relief);
         actions.push(Action::Note(note));
         self.send(from, id, Body::PayBack { vm, paid }, actions);
+        if let Some(back) = back {
+            self.rest_as_it_paid(since, back, paid);
+        }
+    }
+
+    /// A VM that arrived then rests longer if its move did not pay, and no longer than others if it did; gives how many in a row did not,
+    /// and its rest.
+    fn rest_as_it_paid(&mut self, arrived: Time, vm: VmId, paid: bool) -> (u32, Duration) {
+        let count = if paid { 0 } else { (self.pay_backs.unpaid(vm) + 1).min(DOUBLINGS_MAX) };
+        self.pay_backs.unpaid.insert(vm, count);
+        let own = self.vms.get(&vm).and_then(|vm| vm.rules.rest);
+        let rest = own.unwrap_or(self.settings.worth_it.vm_rest);
+        (count, self.rest_after(arrived, vm, rest))
     }
 
     /// The source says whether a move to here paid: if not, the VM rests longer each time; if so, no longer than others.
@@ -234,9 +278,10 @@ impl Host {
             return;
         }
         let Some(due) = self.pay_backs.due.remove(&vm) else { return };
-        let count = if paid { 0 } else { (self.pay_backs.unpaid(vm) + 1).min(DOUBLINGS_MAX) };
-        self.pay_backs.unpaid.insert(vm, count);
-        let rest = self.rest_after(due.arrived, vm, due.rest);
+        for follower in &due.group {
+            self.rest_as_it_paid(due.arrived, *follower, paid);
+        }
+        let (count, rest) = self.rest_as_it_paid(due.arrived, vm, paid);
         self.tales.tell(id, |story| story.paid = Some(paid));
         let words = match count {
             0 => "the move to here paid".to_owned(),
@@ -249,4 +294,10 @@ impl Host {
         let note = Note::new(Step::PayBack, words).of(id, vm).with(id.host);
         actions.push(Action::Note(note));
     }
+}
+
+/// What a host with so much to do is rid of without VMs that ask `goes`, where another that asks `comes` is there in return.
+fn relief(without: Load, goes: Load, comes: Option<Load>, capacity: Capacity) -> Cost {
+    let after = without.plus(comes.unwrap_or_default());
+    cost::of_load(without.plus(goes), capacity).minus(cost::of_load(after, capacity))
 }
