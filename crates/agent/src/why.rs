@@ -91,7 +91,7 @@ fn nothing_in_particular(at_work: &Steering) -> Ground {
             "the balancer is off on this host; `evenkeel balancer on` lets it go on".to_owned(),
         );
     }
-    because.extend(host.crossed().iter().map(|crossed| format!("over its threshold: {crossed}")));
+    because.extend(host.crossed().map(|crossed| format!("over its threshold: {crossed}")));
     because.extend(kept(at_work));
     because.extend(
         host.alarms().iter().rev().map(|alarm| format!("alarm: {}", views::in_words(host, alarm))),

@@ -139,7 +139,8 @@ fn an_exchange_is_measured_as_a_whole() {
             "promised 10.17 % less, measured 10.15 %: it paid",
             "the move to here paid",
         ]
-    "#]].assert_debug_eq(&paid(&world));
+    "#]]
+    .assert_debug_eq(&paid(&world));
     // What comes in return turns out to ask as much as what left, so both rest longer.
     let mut world = half_way();
     world.guests.get_mut(&vm_id(5)).unwrap().cpu = 2500;

@@ -85,7 +85,8 @@ fn a_group_is_measured_as_a_whole_once_all_of_it_has_come() {
             "promised 184.50 % less, measured 184.50 %: it paid",
             "the move to here paid",
         ]
-    "#]].assert_debug_eq(&told);
+    "#]]
+    .assert_debug_eq(&told);
 }
 
 #[test]

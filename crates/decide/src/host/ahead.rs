@@ -24,6 +24,8 @@ pub(super) struct Left {
     pub(super) to: Option<HostId>,
     /// What it asks.
     pub(super) demand: Load,
+    /// What it would ask there.
+    pub(super) expected: Load,
     /// Its memory.
     pub(super) memory: Mib,
     /// It counts by `limits.moves_per_day`.
@@ -73,7 +75,7 @@ impl Host {
         let place = place(view)?;
         let size = self.ahead.size_at(place.host);
         let load =
-            self.ahead.at(place.host).fold(place.load, |sum, (_, left)| sum.plus(left.demand));
+            self.ahead.at(place.host).fold(place.load, |sum, (_, left)| sum.plus(left.expected));
         Some(Place { load, room: Mib(place.room.0.saturating_sub(size.0)), ..place })
     }
 

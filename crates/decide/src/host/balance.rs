@@ -54,6 +54,8 @@ pub(super) struct Leaves {
     pub(super) asked: Option<Vec<HostId>>,
     /// Why this one.
     pub(super) words: String,
+    /// It seems to pay somewhere, by what others said of themselves last.
+    pub(super) pays: bool,
     /// It pays nowhere alone: one of the target's may come in return.
     pub(super) exchange: bool,
 }
@@ -152,7 +154,7 @@ impl Host {
     }
 
     pub(super) fn nothing_asks(&self) -> String {
-        match self.hot.crossed().first() {
+        match self.hot.crossed().next() {
             Some(crossed) => {
                 let window = self.hot.window(crossed, &self.settings.hot);
                 format!("{crossed}, not for {} s yet", window.as_secs())
@@ -247,7 +249,7 @@ impl Host {
         let mut none = Err("no VM here may leave".to_owned());
         for candidates in priorities.into_values() {
             match self.best(now, cause, &candidates, chance) {
-                Ok(leaves) if !leaves.exchange => return Ok(leaves),
+                Ok(leaves) if leaves.pays => return Ok(leaves),
                 // It seems to pay nowhere alone: another of more priority may.
                 Ok(leaves) => none = none.or(Ok(leaves)),
                 Err(why) => none = none.or(Err(why)),
@@ -379,13 +381,14 @@ impl Host {
         let ranked = self.in_order(now, ranked, &mut chance.failures);
         // Nobody need be asked about a VM that would pay nowhere, by what others said; they may be asked if none would.
         let paying = ranked.iter().find(|offer| self.pays_somewhere(offer, margin));
+        let pays = paying.is_some();
         // What others would give in return is known by what it asks now.
-        let exchange = paying.is_none() && basis == Basis::Now;
+        let exchange = !pays && basis == Basis::Now;
         let offer = paying.or(ranked.first()).copied().ok_or_else(|| {
             format!("none of {} VMs that may leave would relieve it by more than {margin} beyond the copy", candidates.len())
         })?;
         let words = self.first_of(now, &offer, &ranked, self.first_by());
-        Ok(Leaves { offer, asked: None, words, exchange })
+        Ok(Leaves { offer, asked: None, words, pays, exchange })
     }
 
     /// Of the VMs here whose move would pay, the one that sends and receives most.
@@ -405,7 +408,7 @@ impl Host {
         })?;
         let words = "busiest at the card of those whose move pays";
         let words = self.first_of(now, &offer, &ranked, words);
-        Ok(Leaves { offer, asked: None, words, exchange: false })
+        Ok(Leaves { offer, asked: None, words, pays: true, exchange: false })
     }
 
     /// Whether some host could take the VM and it would cost little enough there, by what that host said of itself last.
@@ -458,7 +461,7 @@ impl Host {
         let by = self.first_of(now, &pair.offer, &offers, by);
         let words = format!("{by}, {} at best", pair.gain.plus(margin));
         let asked = pair.hosts.into_iter().take(ASKED).collect();
-        Ok(Leaves { offer: pair.offer, asked: Some(asked), words, exchange: false })
+        Ok(Leaves { offer: pair.offer, asked: Some(asked), words, pays: true, exchange: false })
     }
 
     /// The VM by whose exchange for another most might be gained, where no VM would gain anything by going alone.
@@ -483,7 +486,7 @@ impl Host {
         let (offer, hosts) = by_trials.values().find_map(best)?;
         let asked = Some(hosts.into_iter().take(ASKED).collect());
         let words = "for one in return that does less for as much memory".to_owned();
-        Some(Leaves { offer, asked, words, exchange: true })
+        Some(Leaves { offer, asked, words, pays: false, exchange: true })
     }
 
     /// Offers as the policy orders them, those that were asked about in vain less often before the others.
@@ -608,12 +611,17 @@ impl Host {
     }
 
     /// The verdict, which stays with what a person has been told before as long as that would pay.
-    fn leaves_now(&self, now: Time, cause: &Cause, chance: &mut Chance) -> Result<Leaves, String> {
+    pub(super) fn leaves_now(
+        &self,
+        now: Time,
+        cause: &Cause,
+        chance: &mut Chance,
+    ) -> Result<Leaves, String> {
         if let Some((vm, _)) = self.recommended.standing(now, cause.trigger)
             && self.may_balance(now).is_ok()
             && let Ok(candidate) = self.led_by(now, vm)
             && let Ok(leaves) = self.best(now, cause, &[candidate], chance)
-            && !leaves.exchange
+            && leaves.pays
         {
             return Ok(leaves);
         }

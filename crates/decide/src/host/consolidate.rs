@@ -76,7 +76,7 @@ impl Host {
         let (capacity, lowest) = (self.usage.capacity(), self.load_of_vms(now));
         let offer = Offer::of(candidate, lowest, capacity);
         let words = "the largest, to the first by name that takes it".to_owned();
-        Ok(Leaves { offer, asked: Some(asked), words, exchange: false })
+        Ok(Leaves { offer, asked: Some(asked), words, pays: true, exchange: false })
     }
 
     /// A host's place in the order in which a VM that is to empty this one prefers them: the first by name.

@@ -70,7 +70,10 @@ impl Host {
     /// What one VM asks of this host now, or will as far as that is foretold by more than a single jump.
     pub(super) fn demand_by(&self, basis: Basis, now: Time, vm: VmId) -> Load {
         let demand = self.demand(now, vm);
-        let next = self.usage.next_hour(vm).filter(|next| basis == Basis::NextHour && next.steady);
+        if basis == Basis::Now || !self.usage.is_measured(now, vm) {
+            return demand;
+        }
+        let next = self.usage.next_hour(vm).filter(|next| next.steady);
         next.map_or(demand, |next| Load { memory: demand.memory, ..next.mean })
     }
 

@@ -4,7 +4,7 @@
 //! **Invariant:** an action that depends on a record is given out only by the `handle` that hears that it is stored.
 //! **Invariant:** every queue, reservation, retry and wait has a limit; early, late or repeated ticks do no harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -170,6 +170,8 @@ pub struct Host {
     /// This host sees less than half of the cluster, in words.
     sees_few: Option<String>,
     recommended: Recommended,
+    /// VMs whose record is not on disk as it is here.
+    unwritten: BTreeSet<VmId>,
     /// What needs a person; with the end of its move it is over.
     alarms: Vec<Note>,
     tales: Tales,
@@ -250,6 +252,7 @@ impl Host {
             drain: None,
             sees_few: None,
             recommended: Recommended::default(),
+            unwritten: BTreeSet::new(),
             alarms: Vec::new(),
             tales: Tales::default(),
             doubted: start.doubt.is_some(),
@@ -510,7 +513,7 @@ impl Host {
     }
 
     /// The thresholds that the last reading crossed, hot or not yet.
-    pub fn crossed(&self) -> &[Crossed] {
+    pub fn crossed(&self) -> impl Iterator<Item = &Crossed> {
         self.hot.crossed()
     }
 

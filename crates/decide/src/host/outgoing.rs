@@ -125,7 +125,7 @@ impl Outgoing {
     }
 
     /// How long its VM must have been at its target, at the least, before what it asks there tells whether it paid.
-    fn pays_after(&self) -> Duration {
+    pub(super) fn pays_after(&self) -> Duration {
         match self.basis {
             Basis::Now => Duration::ZERO,
             Basis::NextHour => Duration::from_hours(1),
@@ -235,7 +235,7 @@ impl Host {
     /// What the monitor had read when the move began.
     fn note_readings(&self, now: Time, id: MoveId, vm: VmId, actions: &mut Vec<Action>) {
         let (all, own) = (self.demand_of_vms(now), self.demand(now, vm));
-        let crossed: Vec<&str> = self.crossed().iter().map(|crossed| &*crossed.words).collect();
+        let crossed: Vec<&str> = self.crossed().map(|crossed| &*crossed.words).collect();
         let over =
             if crossed.is_empty() { "no threshold crossed".to_owned() } else { crossed.join(", ") };
         let words = format!(

@@ -62,6 +62,8 @@ struct Promise {
     /// What was to come in return, and what it was expected to ask.
     back: Option<(VmId, Load)>,
     capacity: Capacity,
+    /// It is not judged before it has left for so long.
+    after: Duration,
     /// This host was hot when it was promised.
     hot: bool,
     /// The VM has left.
@@ -123,6 +125,7 @@ impl Host {
             without,
             back,
             capacity,
+            after: out.pays_after(),
             hot: self.hot(now).is_some(),
             left: false,
             cooled: false,
@@ -193,17 +196,16 @@ impl Host {
             })
             .collect();
         for (vm, Due { move_id, arrived, group, .. }) in ready {
-            let since = now.since(arrived);
-            let all = group.iter().chain([&vm]).map(|vm| self.asked_for(now, *vm, since));
+            let all = group.iter().chain([&vm]).map(|vm| self.asked_since(now, *vm, arrived));
             let load = all.fold(Load::default(), Load::plus);
             self.send(move_id.host, move_id, Body::Measured { vm, load }, actions);
         }
     }
 
-    /// What a VM here has asked for so long: what its history brought along was asked elsewhere.
-    fn asked_for(&self, now: Time, vm: VmId, since: Duration) -> Load {
+    /// What a VM here has asked since then: what its history brought along was asked elsewhere.
+    fn asked_since(&self, now: Time, vm: VmId, since: Time) -> Load {
         let memory = self.vms.get(&vm).map_or(Mib(0), |vm| vm.definition.memory);
-        let mean = self.usage.history(vm).and_then(|history| history.mean(now, since, memory));
+        let mean = self.usage.asked_since(now, vm, since, memory);
         mean.unwrap_or(Load { memory, ..Load::default() })
     }
 
@@ -224,6 +226,10 @@ impl Host {
         let came = back.map(|vm| self.demand(now, vm));
         let Some(promise) = self.pay_backs.promises.get_mut(&id) else { return };
         if promise.to != from || promise.vm != vm || !promise.left {
+            return;
+        }
+        // A host of the version before does not know that it is to wait. The VM arrived there a moment before it was known here.
+        if now.since(promise.since) + TOLD_EVERY < promise.after {
             return;
         }
         if let Some(paid) = promise.verdict {

@@ -123,7 +123,8 @@ impl Host {
         for vm in group {
             let (demand, memory) = (self.demand(now, vm), self.vms[&vm].definition.memory);
             let balances = planned.relief.is_some() && vm == planned.vm;
-            self.ahead.add(vm, Left { to, demand, memory, balances });
+            let expected = self.expected(now, vm);
+            self.ahead.add(vm, Left { to, demand, expected, memory, balances });
         }
     }
 
@@ -144,7 +145,12 @@ impl Host {
             why.push(self.nothing_asks_ahead());
             return Err(why.join("; "));
         };
-        match self.leaves(now, &cause, chance) {
+        // What a person has been told of comes first, as it would.
+        let leaves = match self.ahead.is_empty() {
+            true => self.leaves_now(now, &cause, chance),
+            false => self.leaves(now, &cause, chance),
+        };
+        match leaves {
             Ok(leaves) => {
                 let mode = by_itself("balance", self.settings.mode.balance);
                 let held = mode.and_then(|()| self.by_itself()).err();
@@ -165,7 +171,7 @@ impl Host {
     }
 
     fn planned(&self, now: Time, cause: &Cause, leaves: Leaves) -> Planned {
-        let Leaves { offer, asked, words, exchange } = leaves;
+        let Leaves { offer, asked, words, exchange, .. } = leaves;
         let Offer { candidate, relief, copy } = offer;
         let (vm, memory) = (candidate.vm, candidate.memory);
         let asked = asked.map_or_else(|| self.would_ask(now, vm), Asked::Best);

@@ -32,6 +32,8 @@ struct ByRule {
     since: Time,
     /// When the rule was seen to be broken last.
     seen: Time,
+    /// It only says where the VM should be.
+    preference: bool,
 }
 
 impl Recommended {
@@ -60,11 +62,12 @@ impl Recommended {
         self.balancing = None;
     }
 
-    /// Recommends to move a VM that breaks a rule; whether that is new.
-    pub(super) fn by_rule(&mut self, now: Time, vm: VmId) -> bool {
-        let new = !self.by_rule.contains_key(&vm);
-        self.by_rule.entry(vm).or_insert(ByRule { since: now, seen: now }).seen = now;
-        new
+    /// Recommends to move a VM that breaks a rule; whether that is new. One that must be kept is news after one that should.
+    pub(super) fn by_rule(&mut self, now: Time, vm: VmId, preference: bool) -> bool {
+        let same = self.by_rule.get(&vm).filter(|it| preference || !it.preference).copied();
+        let told = same.unwrap_or(ByRule { since: now, seen: now, preference });
+        self.by_rule.insert(vm, ByRule { seen: now, ..told });
+        same.is_none()
     }
 
     /// Forgets VMs that have broken no rule for a while.

@@ -417,8 +417,8 @@ impl Host {
     }
 
     fn recommend_by_rule(&mut self, now: Time, broken: &Broken, actions: &mut Vec<Action>) {
-        let Broken { vm, words, .. } = broken;
-        if self.recommended.by_rule(now, *vm) {
+        let Broken { vm, words, preference } = broken;
+        if self.recommended.by_rule(now, *vm, *preference) {
             let name = self.vm_name(*vm);
             let words = format!(
                 "{name} should leave: {words}; rules is \"recommend\", so it stays until somebody moves it"

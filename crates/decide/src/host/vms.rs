@@ -153,7 +153,11 @@ impl Host {
             words += &format!("; {told}");
         }
         actions.push(Action::Note(Note::new(Step::Adopted, words).about(vm)));
-        let recorded = known == Some(record);
+        let recorded = known == Some(record) && !self.unwritten.contains(&vm);
+        if !recorded {
+            // One that is being written is older.
+            self.writers.retain(|_, writer| *writer != Writer::Adoption(vm));
+        }
         let doubtful = self.doubted && run == RunState::Paused;
         let trouble = doubtful.then(|| DOUBTFUL.to_owned());
         let new = Vm::new(definition, run, record, &self.settings.rules);
@@ -189,6 +193,7 @@ impl Host {
         let lacking: Vec<(VmId, VmRecord)> = lacking.map(|(vm, here)| (*vm, here.record)).collect();
         for (vm, record) in lacking {
             self.records.insert(vm, record);
+            self.unwritten.insert(vm);
             if !self.writers.values().any(|writer| *writer == Writer::Adoption(vm)) {
                 self.persist(Writer::Adoption(vm), vec![Record::Vm(vm, record)], actions);
             }
@@ -225,6 +230,7 @@ impl Host {
     }
 
     pub(super) fn adoption_stored(&mut self, vm: VmId, actions: &mut Vec<Action>) {
+        self.unwritten.remove(&vm);
         if let Some(here) = self.vms.get_mut(&vm) {
             here.recorded = true;
             here.trouble = here.trouble.take().filter(|why| !why.starts_with(NOT_WRITTEN));

@@ -11,6 +11,7 @@
 //! **Invariant:** the journal decides: no witness lowers an epoch, or has a guest resumed or ended.
 //! **Invariant:** what the definition is told to say is on disk before.
 
+use super::outgoing::Outgoing;
 use super::story::{Note, Step};
 use super::{Action, Host, Vm};
 use crate::migrate::hypervisor::Witness;
@@ -66,6 +67,10 @@ impl Host {
         if here.record.ownership != Ownership::Owner {
             return;
         }
+        let known = here.record;
+        if let Some(witness) = beyond(known, Some(known), here.witness.as_ref()).cloned() {
+            return self.rise_above(vm, &witness, actions);
+        }
         if here.is_contradicted(owner) {
             // What a person is to look at stays as it is.
             return self.tell_contradiction(vm, actions);
@@ -79,7 +84,7 @@ impl Host {
         self.end_contradiction(vm);
     }
 
-    /// A VM that is known here was found again: what its definition says now.
+    /// A VM that is known here was found again: what its definition says now. In a move that is judged when the move is over.
     pub(super) fn confront(
         &mut self,
         now: Time,
@@ -87,24 +92,31 @@ impl Host {
         witness: Option<Witness>,
         actions: &mut Vec<Action>,
     ) {
-        if self.is_in_move(vm) {
-            return;
-        }
         let Some(here) = self.vms.get_mut(&vm) else { return };
+        let before = here.record.floor;
         here.witness = witness;
-        let known = here.record;
-        let Some(witness) = beyond(known, Some(known), here.witness.as_ref()).cloned() else {
-            return self.testify(vm, actions);
+        self.testify(vm, actions);
+        let here = &self.vms[&vm];
+        let why = if here.record.floor > before {
+            "its definition knows of a later epoch: it takes one above"
+        } else if here.is_contradicted(self.id) {
+            CONTRADICTED
+        } else {
+            return;
         };
-        here.record.floor = witness.epoch.number;
-        self.note_beyond(vm, known.floor, &witness, actions);
-        self.use_up_epoch(vm, actions);
-        // What was asked for under the epoch before is not answered under this one.
-        let asking = self.outgoing.iter().find(|(_, out)| out.vm == vm).map(|(id, _)| *id);
+        let asking = |out: &Outgoing| out.vm == vm && out.migrate.is_none();
+        let asking = self.outgoing.iter().find(|(_, out)| asking(out)).map(|(id, _)| *id);
         if let Some(id) = asking {
-            let why = "its definition knows of a later epoch: it takes one above".to_owned();
-            self.asking(now, id, negotiate_source::Event::Cancel(why), actions);
+            self.asking(now, id, negotiate_source::Event::Cancel(why.to_owned()), actions);
         }
+    }
+
+    /// Goes on above an epoch that the journal does not know.
+    fn rise_above(&mut self, vm: VmId, witness: &Witness, actions: &mut Vec<Action>) {
+        let Some(here) = self.vms.get_mut(&vm) else { return };
+        let known = std::mem::replace(&mut here.record.floor, witness.epoch.number);
+        self.note_beyond(vm, known, witness, actions);
+        self.use_up_epoch(vm, actions);
     }
 
     /// Whether its copy to elsewhere, or its arrival, is not over.

@@ -66,8 +66,11 @@ pub struct Seen {
 impl Seen {
     /// As it would be if the VMs did now what is expected of them.
     fn foreseen(&self) -> Seen {
-        let Seen { mut host, own, vms, next_hour } = *self;
-        host.cpu = MilliCores(0);
+        let Seen { mut host, own, vms, next_hour, .. } = *self;
+        // As much of it as now will be had.
+        let had = host.cpu.minus(own).0.min(vms.cpu.0);
+        let will = next_hour.cpu.0.saturating_mul(had).checked_div(vms.cpu.0);
+        host.cpu = own.plus(MilliCores(will.unwrap_or(next_hour.cpu.0)));
         let uplink = &mut host.uplink;
         // Directions are not told apart in what VMs ask.
         let (more, less) = (next_hour.minus(vms), vms.minus(next_hour));
@@ -76,6 +79,14 @@ impl Seen {
         }
         (uplink.sent_packets, uplink.received_packets) = (0, 0);
         Seen { host, own, vms: next_hour, next_hour }
+    }
+
+    /// Processor time that is used, or waited for and not had. What waits counts for half of what is idle at the most: where much is, VMs wait
+    /// for limits of their own (a quota, a set of processors), which no other host would lift.
+    fn wanted(&self, all: MilliCores) -> MilliCores {
+        let used = self.host.cpu;
+        let waits = self.own.plus(self.vms.cpu).minus(used);
+        used.plus(MilliCores(waits.0.min(all.minus(used).0 / 2)))
     }
 
     /// The same without VMs that ask so much.
@@ -98,12 +109,16 @@ impl Seen {
 /// What is expected makes a host hot only if it has been so for this long: VMs have then been forecast three times, each time from
 /// other five minutes, so that a jump that comes back does not.
 const FORESEEN_FOR: Duration = Duration::from_mins(15);
+/// After a host was hot for what was so, nothing is foreseen for so long: forecasts lag behind a load that has gone.
+const LAGS_FOR: Duration = Duration::from_hours(1);
 
 /// Watches the thresholds over time.
 #[derive(Clone, Debug, Default)]
 pub struct HotWatch {
     /// By threshold, and whether it is what is expected that crosses it.
     since: BTreeMap<(Threshold, bool), Time>,
+    /// When a threshold was last found to have been crossed for the whole window, not by what is expected.
+    lasted: BTreeMap<Threshold, Time>,
     crossed: Vec<Crossed>,
     /// How long `vm_policy.when` must hold.
     policy_window: Duration,
@@ -112,14 +127,27 @@ pub struct HotWatch {
 impl HotWatch {
     /// Takes what was read last.
     pub fn observe(&mut self, now: Time, hot: &Hot, seen: &Seen, capacity: Capacity) {
-        let (at_once, next_hour) = (crossed(hot, seen, capacity), foreseen(hot, seen, capacity));
-        let keys = |it: &Crossed| (it.threshold, it.foreseen);
-        let all: Vec<(Threshold, bool)> = at_once.iter().chain(&next_hour).map(keys).collect();
-        self.since.retain(|key, _| key.0 == Threshold::Policy || all.contains(key));
-        for key in all {
-            self.since.entry(key).or_insert(now);
+        let all = self.all(now, hot, seen, capacity);
+        let key = |it: &Crossed| (it.threshold, it.foreseen);
+        self.since
+            .retain(|kept, _| kept.0 == Threshold::Policy || all.iter().any(|it| key(it) == *kept));
+        for it in &all {
+            self.since.entry(key(it)).or_insert(now);
         }
-        self.crossed = each_once(at_once, next_hour);
+        let lasted = |it: &&Crossed| !it.foreseen && self.has_lasted(now, it, hot);
+        let lasted: Vec<Threshold> = all.iter().filter(lasted).map(|it| it.threshold).collect();
+        self.lasted.extend(lasted.into_iter().map(|threshold| (threshold, now)));
+        self.crossed = all;
+    }
+
+    /// What is crossed, then what would be in the next hour.
+    fn all(&self, now: Time, hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
+        let lags = |it: &Crossed| {
+            let lasted = self.lasted.get(&it.threshold);
+            lasted.is_some_and(|at| now.since(*at) < LAGS_FOR)
+        };
+        let next_hour = foreseen(hot, seen, capacity).into_iter().filter(|it| !lags(it));
+        crossed(hot, seen, capacity).into_iter().chain(next_hour).collect()
     }
 
     /// Takes what `vm_policy.when` says of the same reading, after `observe`.
@@ -143,18 +171,14 @@ impl HotWatch {
         }
     }
 
-    /// Whether it has been so for that long, or was expected for long enough before it came.
-    fn lasted(&self, now: Time, crossed: &Crossed, hot: &Hot) -> bool {
-        [crossed.foreseen, true].into_iter().any(|foreseen| {
-            let window = self.window(&Crossed { foreseen, ..crossed.clone() }, hot);
-            let since = self.since.get(&(crossed.threshold, foreseen));
-            since.is_some_and(|since| now.since(*since) >= window)
-        })
+    fn has_lasted(&self, now: Time, crossed: &Crossed, hot: &Hot) -> bool {
+        let since = self.since.get(&(crossed.threshold, crossed.foreseen));
+        since.is_some_and(|since| now.since(*since) >= self.window(crossed, hot))
     }
 
     /// The first threshold that has been crossed for the whole window, if any: the host is hot.
     pub fn hot(&self, now: Time, hot: &Hot) -> Option<&Crossed> {
-        self.crossed.iter().find(|crossed| self.lasted(now, crossed, hot))
+        self.crossed.iter().find(|crossed| self.has_lasted(now, crossed, hot))
     }
 
     /// The same if this were instead of what was read last: of the thresholds that have been crossed for the whole window the
@@ -169,23 +193,16 @@ impl HotWatch {
         let foretold = |crossed: &Crossed| {
             !matches!(crossed.threshold, Threshold::Drops | Threshold::CpuPressure)
         };
-        each_once(crossed(hot, seen, capacity), foreseen(hot, seen, capacity))
-            .into_iter()
-            .find(|crossed| foretold(crossed) && self.lasted(now, crossed, hot))
+        let mut all = self.all(now, hot, seen, capacity).into_iter();
+        all.find(|crossed| foretold(crossed) && self.has_lasted(now, crossed, hot))
     }
 
-    /// Thresholds crossed by the last reading, hot or not yet.
-    pub fn crossed(&self) -> &[Crossed] {
-        &self.crossed
+    /// Thresholds crossed by the last reading, hot or not yet; what is so already is not told as expected too.
+    pub fn crossed(&self) -> impl Iterator<Item = &Crossed> {
+        let at_once =
+            |threshold| self.crossed.iter().any(|it| it.threshold == threshold && !it.foreseen);
+        self.crossed.iter().filter(move |it| !it.foreseen || !at_once(it.threshold))
     }
-}
-
-/// What is so already is not told as expected too.
-fn each_once(mut at_once: Vec<Crossed>, next_hour: Vec<Crossed>) -> Vec<Crossed> {
-    let new = |it: &Crossed| at_once.iter().all(|other| other.threshold != it.threshold);
-    let new: Vec<Crossed> = next_hour.into_iter().filter(new).collect();
-    at_once.extend(new);
-    at_once
 }
 
 /// What would be crossed in the next hour.
@@ -202,7 +219,7 @@ fn foreseen(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
 }
 
 fn crossed(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
-    let Seen { host, own, vms, .. } = seen;
+    let Seen { host, vms, .. } = seen;
     let uplink = &host.uplink;
     let packets = vms.packets.0.max(uplink.sent_packets.saturating_add(uplink.received_packets));
     let one_way = uplink.sent_bits.max(uplink.received_bits);
@@ -227,15 +244,11 @@ fn crossed(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
     over(Threshold::Drops, dropped, allowed, &drops);
     // The kernel counts in ticks: a full second can read as a little more than the whole, and 100 % is to mean never.
     let of_all = |cpu: MilliCores| used(cpu.0, capacity.cpu.0).min(1000);
-    let (in_use, wanted) = (of_all(host.cpu), of_all(host.cpu.max(own.plus(vms.cpu))));
+    let (in_use, wanted) = (of_all(host.cpu), of_all(seen.wanted(capacity.cpu)));
     let allowed = u64::from(hot.cpu_used.0);
     let waiting = || {
         let wanted = words("cpu_used", wanted, hot.cpu_used);
-        // Of a forecast it is not known what will be had.
-        if in_use > allowed || in_use == 0 {
-            return wanted;
-        }
-        format!("{wanted}, {} of it had", share(in_use))
+        if in_use > allowed { wanted } else { format!("{wanted}, {} of it had", share(in_use)) }
     };
     over(Threshold::Cpu, wanted, allowed, &waiting);
     let memory = used(host.memory.0, capacity.memory.0);
@@ -313,7 +326,7 @@ mod tests {
         let mut watch = HotWatch::default();
         let capacity = Capacity { cpu: MilliCores(4000), ..Capacity::default() };
         watch.observe(Time(1), hot, &seen, capacity);
-        watch.crossed().iter().map(ToString::to_string).collect()
+        watch.crossed().map(ToString::to_string).collect()
     }
 
     fn cpu(cores: u64) -> Load {
@@ -334,7 +347,7 @@ mod tests {
         let host = HostUse { cpu: MilliCores(2800), ..HostUse::default() };
         let (vms, next_hour) = (cpu(3200), cpu(3200));
         let seen = Seen { host, own: MilliCores(300), vms, next_hour };
-        assert_eq!(words_of(&setting(), seen), ["cpu_used 87.5 % over 80 %, 70 % of it had"]);
+        assert_eq!(words_of(&setting(), seen), ["cpu_used 85 % over 80 %, 70 % of it had"]);
         let less = Seen { vms: cpu(2700), next_hour: cpu(2700), ..seen };
         assert_eq!(words_of(&setting(), less), [""; 0]);
     }
@@ -353,17 +366,56 @@ mod tests {
     }
 
     #[test]
+    fn where_much_is_idle_what_waits_waits_for_a_limit_of_its_own() {
+        let host = HostUse { cpu: MilliCores(1800), ..HostUse::default() };
+        let seen = Seen { host, vms: cpu(8000), next_hour: cpu(8000), ..Seen::default() };
+        assert_eq!(words_of(&setting(), seen), [""; 0]);
+    }
+
+    fn minute(minute: u64) -> Time {
+        Time(minute * 60_000_000)
+    }
+
+    const FOUR: Capacity =
+        Capacity { cpu: MilliCores(4000), memory: crate::units::Mib(0), bits: None, packets: None };
+
+    fn used(used: u64, next_hour: u64) -> Seen {
+        let host = HostUse { cpu: MilliCores(used), ..HostUse::default() };
+        Seen { host, vms: cpu(used), next_hour: cpu(next_hour), ..Seen::default() }
+    }
+
+    #[test]
+    fn a_load_that_has_gone_is_not_expected_though_forecasts_lag_behind() {
+        let mut watch = HotWatch::default();
+        let mut hot_at = |m: u64, seen: Seen| {
+            watch.observe(minute(m), &setting(), &seen, FOUR);
+            watch.hot(minute(m), &setting()).is_some()
+        };
+        let busy: Vec<bool> = (1..=30).map(|m| hot_at(m, used(3600, 3600))).collect();
+        assert!(!busy[0] && busy[1..].iter().all(|hot| *hot), "{busy:?}");
+        assert!((31..=75).all(|m| !hot_at(m, used(400, 3600))));
+    }
+
+    #[test]
+    fn a_blip_does_not_change_what_a_host_is_hot_by() {
+        let mut watch = HotWatch::default();
+        (1..=20).for_each(|m| watch.observe(minute(m), &setting(), &used(2000, 3600), FOUR));
+        watch.observe(minute(21), &setting(), &used(3900, 3600), FOUR);
+        assert!(watch.hot(minute(21), &setting()).is_some_and(|crossed| crossed.foreseen));
+        let told: Vec<bool> = watch.crossed().map(|crossed| crossed.foreseen).collect();
+        assert_eq!(told, [false], "what is so is not told as expected too");
+    }
+
+    #[test]
     fn without_the_vms_that_bring_it_the_next_hour_is_calm() {
         let mut watch = HotWatch::default();
-        let capacity = Capacity { cpu: MilliCores(4000), ..Capacity::default() };
-        let seen = Seen { vms: cpu(2000), next_hour: cpu(3600), ..Seen::default() };
-        let minute = |minute: u64| Time(minute * 60_000_000);
-        (1..=16).for_each(|m| watch.observe(minute(m), &setting(), &seen, capacity));
+        let seen = used(2000, 3600);
+        (1..=16).for_each(|m| watch.observe(minute(m), &setting(), &seen, FOUR));
         assert_eq!(watch.hot(minute(15), &setting()), None);
         let now = minute(16);
-        assert!(watch.still_hot(now, &setting(), &seen, capacity).is_some());
+        assert!(watch.still_hot(now, &setting(), &seen, FOUR).is_some());
         let left = Seen { vms: cpu(1500), next_hour: cpu(1500), ..seen.without(cpu(500)) };
-        assert_eq!(watch.still_hot(now, &setting(), &left, capacity), None);
+        assert_eq!(watch.still_hot(now, &setting(), &left, FOUR), None);
     }
 
     #[test]

@@ -38,6 +38,17 @@ impl Load {
         }
     }
 
+    /// One of `n` equal parts.
+    pub fn divided(self, n: u64) -> Load {
+        let n = n.max(1);
+        Load {
+            cpu: MilliCores(self.cpu.0 / n),
+            memory: Mib(self.memory.0 / n),
+            bits: BitsPerSec(self.bits.0 / n),
+            packets: PacketsPerSec(self.packets.0 / n),
+        }
+    }
+
     /// The higher of the two, resource by resource.
     pub fn highest(self, other: Load) -> Load {
         Load {

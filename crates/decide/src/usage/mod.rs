@@ -30,6 +30,10 @@ pub const DEMAND_WINDOW: Duration = Duration::from_secs(10);
 const DEMAND_WINDOW_MIN: Duration = Duration::from_secs(3);
 /// A forecast serves for so long: then the five minutes that it began with have passed.
 const FORECAST_EVERY: u64 = 300_000_000;
+/// A VM of which no sample came for so long is not foretold.
+const MEASURED_WITHIN: Duration = Duration::from_mins(5);
+/// Samples reach back so far.
+const SECONDS_KEPT: Duration = Duration::from_mins(10);
 
 /// One VM's meters and history.
 #[derive(Clone, Debug, Default)]
@@ -265,6 +269,29 @@ impl Usage {
     /// What the VM will ask in the next hour, as last forecast; `None` where less than a quarter of an hour is known of it.
     pub fn next_hour(&self, vm: VmId) -> Option<NextHour> {
         self.vms.get(&vm)?.next_hour
+    }
+
+    /// Whether the VM has been measured of late: of one that ended, or cannot be seen, nothing is foretold anew.
+    pub fn is_measured(&self, now: Time, vm: VmId) -> bool {
+        let newest = self.history(vm).and_then(|history| history.seconds().next_back());
+        newest.is_some_and(|(at, _)| now.since(at) <= MEASURED_WITHIN)
+    }
+
+    /// What the VM has asked on average since then, `memory` being its full size: by its seconds, or where they do not reach back so
+    /// far by its quarters of an hour.
+    pub fn asked_since(&self, now: Time, vm: VmId, since: Time, memory: Mib) -> Option<Load> {
+        let history = self.history(vm)?;
+        if now.since(since) <= SECONDS_KEPT {
+            return history.mean(now, now.since(since), memory);
+        }
+        let rows = history.quarters().iter().filter(|(from, _)| *from >= since);
+        let (n, sum) = rows
+            .filter_map(|(_, row)| row)
+            .fold((0, Load::default()), |(n, sum), row| (n + 1, sum.plus(row.mean.load())));
+        if n == 0 {
+            return history.mean(now, SECONDS_KEPT, memory);
+        }
+        Some(Load { memory, ..sum.divided(n) })
     }
 
     /// The VM's history, if any reading or import has come.

@@ -140,7 +140,7 @@ pub fn agreed(world: &World) -> Result<(), NotYet> {
 pub fn cool(world: &World) -> Result<(), NotYet> {
     for (n, site) in &world.sites {
         let Some(host) = &site.host else { continue };
-        if !host.crossed().is_empty() && some_move_pays(world, *n) {
+        if host.crossed().next().is_some() && some_move_pays(world, *n) {
             return Err(format!("host{n} is hot: {}", host.doing()).into());
         }
     }

@@ -106,6 +106,31 @@ fn a_copy_that_was_cancelled_leaves_the_definition_with_the_epoch_that_its_owner
 }
 
 #[test]
+fn a_later_epoch_that_is_seen_during_a_move_is_not_forgotten_after_it() {
+    let (mut world, id) = moving(1, "StartCopy");
+    let_say(&mut world, epoch(9, 2));
+    found_again(&mut world, 1);
+    assert_eq!(says(&world), epoch(9, 2), "while the move is open it stands");
+    world.ask(1, Ask::Cancel(id)).unwrap();
+    ends_at(&mut world, 1);
+    assert!(record(&world, 1).floor > 9, "{}", world.story());
+    assert_eq!(says(&world), epoch(record(&world, 1).floor, 1));
+    let told = noted(&mut world, 1);
+    assert!(told.iter().any(|it| it.contains("as its owner under epoch 9")), "{told:?}");
+}
+
+#[test]
+fn a_vm_of_which_another_owner_is_named_is_not_asked_about_any_more() {
+    let mut world = world_of(settings());
+    move_by_hand(&mut world, Some(2));
+    let_say(&mut world, epoch(1, 3));
+    world.retag(1, vm_id(1), &[]);
+    ends_at(&mut world, 1);
+    assert!(!world.noted(Step::Copy), "{}", world.story());
+    assert_eq!(alarms(&world, 1).len(), 1, "{}", world.story());
+}
+
+#[test]
 fn an_agent_that_finds_what_its_journal_says_or_less_says_nothing_of_it() {
     for (left, why) in [
         (epoch(3, 1), "it agrees"),
