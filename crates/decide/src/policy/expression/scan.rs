@@ -4,6 +4,8 @@
 //!
 //! **Invariant:** what passes holds only what `cel` takes for the same: a sign or an escape that its lexer does not know makes it
 //! go on behind that, perhaps inside of what is a text here, and find brackets that were not counted.
+//! **Invariant:** in what passes values and operators take turns: a parser that mends what is missing may take brackets beside each other
+//! for brackets in each other.
 //! **Invariant:** what passes has at most [`DEPTH_MAX`] brackets in each other and [`CHAIN_MAX`] operators on the way to any
 //! place, which bounds the stack that parsing takes.
 
@@ -23,9 +25,25 @@ struct Level {
     choices: usize,
 }
 
+/// What stands before a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// The beginning, an open bracket or a comma.
+    Open,
+    /// What a value must follow.
+    Operator,
+    /// A dot, which a name follows.
+    Dot,
+    /// A word, of which a bracket may make a call.
+    Word,
+    /// Another value, or one that ends in a bracket.
+    Value,
+}
+
 struct Scan<'a> {
     text: &'a str,
     at: usize,
+    before: Before,
     levels: Vec<Level>,
     /// Dots since the last word that followed no dot: `vm.name` has one.
     dots: usize,
@@ -36,7 +54,8 @@ pub(super) fn scan(text: &str) -> Result<(), Fault> {
         let wrong = format!("{} bytes long, {TEXT_MAX} are allowed", text.len());
         return Err(Fault::new(0, wrong, "say it in fewer words"));
     }
-    let mut scan = Scan { text, at: 0, levels: vec![Level::default()], dots: 0 };
+    let mut scan =
+        Scan { text, at: 0, before: Before::Open, levels: vec![Level::default()], dots: 0 };
     let mut empty = true;
     while let Some(next) = scan.rest().chars().next() {
         if !next.is_ascii_whitespace() && !scan.rest().starts_with("//") {
@@ -72,13 +91,21 @@ impl Scan<'_> {
             self.at += rest.find('\n').unwrap_or(rest.len());
             return Ok(());
         }
+        let at = self.at;
         match next {
-            '"' | '\'' => return self.quoted(next, false),
+            '"' | '\'' => {
+                self.value(at, Before::Value)?;
+                return self.quoted(next, false);
+            }
             '(' | '[' | '{' => return self.open(next),
             ')' | ']' | '}' => return self.close(next),
-            '0'..='9' => return self.number(),
+            '0'..='9' => {
+                self.value(at, Before::Value)?;
+                return self.number();
+            }
             _ if next.is_ascii_alphabetic() || next == '_' => return self.word(),
             '.' => {
+                self.before = Before::Dot;
                 self.at += 1;
                 self.dots += 1;
                 return if self.dots > 2 { self.chain() } else { Ok(()) };
@@ -89,8 +116,42 @@ impl Scan<'_> {
         self.operator(next)
     }
 
+    /// A value begins there.
+    fn value(&mut self, at: usize, kind: Before) -> Result<(), Fault> {
+        if matches!(self.before, Before::Word | Before::Value) {
+            let wrong = "an operator is missing here";
+            return Err(Fault::new(
+                at,
+                wrong,
+                "join conditions with && or ||, and put texts in quotes",
+            ));
+        }
+        self.before = kind;
+        Ok(())
+    }
+
+    /// What needs a value before it stands there.
+    fn after_value(&mut self, at: usize, then: Before) -> Result<(), Fault> {
+        if !matches!(self.before, Before::Word | Before::Value) {
+            return Err(Fault::new(at, "a value is missing here", "write it"));
+        }
+        self.before = then;
+        Ok(())
+    }
+
     fn operator(&mut self, next: char) -> Result<(), Fault> {
         let (at, rest) = (self.at, self.rest());
+        let unary = next == '!' && !rest.starts_with("!=")
+            || next == '-' && !matches!(self.before, Before::Word | Before::Value);
+        match next {
+            _ if unary => self.value(at, Before::Operator)?,
+            ',' => self.after_value(at, Before::Open)?,
+            '&' | '|' | '=' | '<' | '>' | '!' | '+' | '-' | '*' | '/' | '?' | ':' => {
+                self.after_value(at, Before::Operator)?;
+            }
+            _ => {}
+        }
+        let rest = self.rest();
         if let Some(two) = ["&&", "||"].into_iter().find(|two| rest.starts_with(two)) {
             self.at += two.len();
             self.here().chain = 0;
@@ -159,6 +220,10 @@ impl Scan<'_> {
             _ => '}',
         };
         let at = self.at;
+        match (self.before, open) {
+            (Before::Word, _) | (Before::Value, '[') => self.before = Before::Open,
+            _ => self.value(at, Before::Open)?,
+        }
         self.at += 1;
         self.dots = 0;
         self.here().chain += 1;
@@ -168,6 +233,11 @@ impl Scan<'_> {
 
     fn close(&mut self, close: char) -> Result<(), Fault> {
         let at = self.at;
+        if self.before == Before::Open {
+            self.before = Before::Value;
+        } else {
+            self.after_value(at, Before::Value)?;
+        }
         self.at += 1;
         match self.here().bracket {
             Some((expected, _)) if expected == close => {
@@ -190,10 +260,12 @@ impl Scan<'_> {
         if let Some(quote @ ('"' | '\'')) = self.rest().chars().next() {
             let prefixes = ["r", "R", "b", "B", "br", "bR", "Br", "BR"];
             if prefixes.contains(&word.as_str()) {
+                self.value(at, Before::Value)?;
                 return self.quoted(quote, word.contains(['r', 'R']));
             }
         }
         if self.dots > 0 && self.text[..at].ends_with('.') {
+            self.before = Before::Word;
             return Ok(());
         }
         self.dots = 0;
@@ -201,8 +273,11 @@ impl Scan<'_> {
             "and" => Err(Fault::new(at, "and is no word here", "write &&")),
             "or" => Err(Fault::new(at, "or is no word here", "write ||")),
             "not" => Err(Fault::new(at, "not is no word here", "write !")),
-            "in" => self.chain(),
-            _ => Ok(()),
+            "in" => {
+                self.after_value(at, Before::Operator)?;
+                self.chain()
+            }
+            _ => self.value(at, Before::Word),
         }
     }
 

@@ -204,9 +204,9 @@ fn each_kind_of_mistake_is_told_with_its_place_and_a_hint() {
             vm.cpu >
                 9: it ends too soon; write what is to follow, or take the last sign away
             vm.cpu > 1 vm.cpu
-                12: vm is not expected here; join conditions with && or ||, and put texts in quotes
+                12: an operator is missing here; join conditions with && or ||, and put texts in quotes
             vm.cpu > > 1
-                10: > is not expected here; join conditions with && or ||, and put texts in quotes
+                10: a value is missing here; write it
             vm.name == "db
                 12: the quote " is not closed; write " where the text ends
             vm.name == 'db && true

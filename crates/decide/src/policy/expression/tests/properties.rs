@@ -274,3 +274,9 @@ fn the_deepest_texts_need_little_stack() {
         in_half_a_megabyte(format!("0 < {}", vec!["vm.cpu"; n].join("*")));
     }
 }
+
+/// What the parser would mend to calls within each other.
+#[test]
+fn what_lacks_values_between_brackets_needs_not_much_stack() {
+    in_half_a_megabyte("has(&& !vm.tags-)".repeat(66));
+}
