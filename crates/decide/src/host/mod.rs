@@ -35,6 +35,7 @@ mod answers;
 mod balance;
 pub mod best;
 mod by_hand;
+mod choose;
 mod consolidate;
 pub mod drain;
 pub mod encryption;
