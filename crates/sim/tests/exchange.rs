@@ -147,7 +147,7 @@ fn an_exchange_is_measured_as_a_whole() {
     world.run(secs(1200));
     expect![[r#"
         [
-            "promised 10.17 % less, measured -0.02 %: it did not pay, less than half of it came",
+            "promised 10.17 % less, measured 0.00 %: it did not pay, less than half of it came",
             "the move to here did not pay, 1 in a row: the VM rests for 43200 s in all, 42597 s more",
         ]
     "#]].assert_debug_eq(&paid(&world));

@@ -59,8 +59,8 @@ struct Promise {
     relief: Cost,
     /// This host's lowest load without the VM and its group.
     without: Load,
-    /// What was to come in return, and what it was expected to ask.
-    back: Option<(VmId, Load)>,
+    /// What was to come in return.
+    back: Option<VmId>,
     capacity: Capacity,
     /// It is not judged before it has left for so long.
     after: Duration,
@@ -80,6 +80,8 @@ struct Due {
     arrived: Time,
     /// The others of its affinity group, which follow it.
     group: Vec<VmId>,
+    /// Since when nothing is to come or to go that was agreed in its move: what each has asked since was asked here.
+    whole: Time,
     next: Time,
     told: u32,
 }
@@ -115,15 +117,15 @@ impl Host {
         let followers = out.followers.iter().map(|it| self.demand_by(out.basis, now, it.vm));
         let asked = followers.fold(out.demand, Load::plus);
         let without = lowest.minus(asked);
-        let back = out.back.as_ref().map(|back| (back.vm, back.demand));
-        let relief = relief(without, asked, back.map(|(_, demand)| demand), capacity);
+        let back = out.back.as_ref();
+        let relief = relief(without, asked, back.map(|back| back.demand), capacity);
         let promise = Promise {
             vm: out.vm,
             to,
             since: now,
             relief,
             without,
-            back,
+            back: back.map(|back| back.vm),
             capacity,
             after: out.pays_after(),
             hot: self.hot(now).is_some(),
@@ -151,7 +153,7 @@ impl Host {
             let next = now.plus(after.min(MEASURED_WITHIN));
             self.pay_backs.unpaid.insert(vm, confirmation.unpaid.min(DOUBLINGS_MAX));
             if confirmation.measured {
-                let due = Due { move_id, arrived: now, group, next, told: 0 };
+                let due = Due { move_id, arrived: now, group, whole: now, next, told: 0 };
                 self.pay_backs.due.insert(vm, due);
             }
         }
@@ -182,7 +184,7 @@ impl Host {
         });
         let later = now.plus(self.settings.worth_it.measure_after);
         for due in self.pay_backs.due.values_mut().filter(|due| self.agreed.is_open(due.move_id)) {
-            due.next = due.next.max(later);
+            (due.whole, due.next) = (now, due.next.max(later));
         }
         let ready = self
             .pay_backs
@@ -195,8 +197,8 @@ impl Host {
                 (*vm, due.clone())
             })
             .collect();
-        for (vm, Due { move_id, arrived, group, .. }) in ready {
-            let all = group.iter().chain([&vm]).map(|vm| self.asked_since(now, *vm, arrived));
+        for (vm, Due { move_id, group, whole, .. }) in ready {
+            let all = group.iter().chain([&vm]).map(|vm| self.asked_since(now, *vm, whole));
             let load = all.fold(Load::default(), Load::plus);
             self.send(move_id.host, move_id, Body::Measured { vm, load }, actions);
         }
@@ -221,9 +223,10 @@ impl Host {
     ) {
         let hot_now = self.hot(now).map(|crossed| crossed.words.clone());
         let back = self.pay_backs.promises.get(&id).and_then(|promise| promise.back);
-        // It counts only if it came, and has not left since.
-        let back = back.map(|(vm, _)| vm).filter(|vm| self.vms.contains_key(vm));
-        let came = back.map(|vm| self.demand(now, vm));
+        // It counts only if it came, and has not left since. The target has waited for so long since its half was over.
+        let back = back.filter(|vm| self.vms.contains_key(vm));
+        let over = now.minus(self.settings.worth_it.measure_after);
+        let came = back.map(|vm| self.asked_since(now, vm, over));
         let Some(promise) = self.pay_backs.promises.get_mut(&id) else { return };
         if promise.to != from || promise.vm != vm || !promise.left {
             return;

@@ -18,7 +18,7 @@ use crate::placement::candidates::{Candidate, Offer};
 use crate::policy::cost;
 use crate::policy::settings::Balance;
 use crate::units::{Cost, HostId, Mib, MoveId, Time, VmId};
-use crate::usage::load::Capacity;
+use crate::usage::load::{Capacity, Load};
 
 /// What a move that a person has applied is marked with.
 const APPLIED: &str = ", applied by hand";
@@ -146,9 +146,10 @@ impl Host {
             return Err(why.join("; "));
         };
         // What a person has been told of comes first, as it would.
-        let leaves = match self.ahead.is_empty() {
-            true => self.leaves_now(now, &cause, chance),
-            false => self.leaves(now, &cause, chance),
+        let leaves = if self.ahead.is_empty() {
+            self.leaves_now(now, &cause, chance)
+        } else {
+            self.leaves(now, &cause, chance)
         };
         match leaves {
             Ok(leaves) => {
@@ -175,11 +176,14 @@ impl Host {
         let Offer { candidate, relief, copy } = offer;
         let (vm, memory) = (candidate.vm, candidate.memory);
         let asked = asked.map_or_else(|| self.would_ask(now, vm), Asked::Best);
+        // What they judge by.
+        let each = self.group_of(vm).into_iter().map(|vm| self.expected(now, vm));
+        let expected = Candidate { demand: each.fold(Load::default(), Load::plus), ..candidate };
         Planned {
             vm,
             reason: format!("{} ({})", cause.adjective(), cause.words),
             choice: Some(words),
-            likely: self.likely(now, &candidate, &asked, exchange),
+            likely: self.likely(now, &expected, &asked, exchange),
             asked,
             exchange,
             relief: Some(relief),

@@ -40,7 +40,7 @@ pub struct Crossed {
     pub threshold: Threshold,
     /// `packets_per_second 2300 over 1500`
     pub words: String,
-    /// It is expected in the next hour, and not so now.
+    /// It is what is expected in the next hour.
     pub foreseen: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct Seen {
 impl Seen {
     /// As it would be if the VMs did now what is expected of them.
     fn foreseen(&self) -> Seen {
-        let Seen { mut host, own, vms, next_hour, .. } = *self;
+        let Seen { mut host, own, vms, next_hour } = *self;
         // As much of it as now will be had.
         let had = host.cpu.minus(own).0.min(vms.cpu.0);
         let will = next_hour.cpu.0.saturating_mul(had).checked_div(vms.cpu.0);
