@@ -18,7 +18,6 @@ use decide::migrate::Resolution;
 use decide::migrate::hypervisor::RunState;
 use decide::migrate::record::Ownership;
 use decide::policy::rules::unreadable;
-use decide::policy::settings::Balance;
 use decide::units::{Cost, Mib, MilliCores, MoveId, Share, Time, VmId};
 use decide::usage::reading::End;
 use decide::usage::traffic::FlowRate;
@@ -38,7 +37,7 @@ pub(crate) fn status(at_work: &Steering) -> Status {
         cluster: at_work.cluster.clone(),
         host: host.name().to_owned(),
         host_id: host.id().to_string(),
-        balance: balance(host.settings().mode.balance).to_owned(),
+        balance: host.settings().mode.balance.name().to_owned(),
         balancer_on: host.balancer_on(),
         request: at_work.request.to_owned(),
         hosts_alive: count(alive + 1),
@@ -98,20 +97,12 @@ pub(crate) fn in_words(host: &Host, alarm: &Note) -> String {
     }
 }
 
-fn balance(balance: Balance) -> &'static str {
-    match balance {
-        Balance::Off => "off",
-        Balance::Recommend => "recommend",
-        Balance::Automatic => "automatic",
-    }
-}
-
 pub(crate) fn balancer(at_work: &Steering) -> Balancer {
     let host = &at_work.host;
     Balancer {
         host: host.name().to_owned(),
         on: host.balancer_on(),
-        balance: balance(host.settings().mode.balance).to_owned(),
+        balance: host.settings().mode.balance.name().to_owned(),
     }
 }
 

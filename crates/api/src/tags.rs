@@ -33,8 +33,8 @@ pub struct VmTagsRequest {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct VmTag {
-    /// `affinity`, `anti-affinity`, `pin`, `pin-label`, `prefer`, `prefer-label`, `exclude`, `priority`, `downtime`, `auto-converge`, `copy-disks`, `rest`
-    /// or `hours`.
+    /// `affinity`, `anti-affinity`, `pin`, `pin-label`, `prefer`, `prefer-label`, `exclude`, `priority`, `downtime`, `auto-converge`, `copy-disks`, `rest`,
+    /// `hours`, `balance` or `rules`.
     pub key: String,
     /// Replaces all that the VM has of this key; none takes them away. An empty one is for keys that need none, `exclude`.
     pub values: Vec<String>,

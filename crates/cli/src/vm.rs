@@ -13,13 +13,15 @@ Written into the VM's own definition, for now and its next start: with libvirt i
 touched. They are read at once and go with the VM. With the driver qemu its file is yours: the answer names it.
 
 Keys, as in tags (evenkeel:KEY=VALUE): affinity, anti-affinity, pin, pin-label, prefer, prefer-label (names, several with commas),
-exclude, exclude=2026-12-24T18:00Z, priority=N, downtime=200ms, auto-converge=yes, copy-disks=yes, rest=12h, hours='Mon-Fri 20:00-06:00 UTC'. A key
-replaces all that the VM has of it; KEY= takes it away. Words of ProxLB (plb_…) and tags of others stay.
+exclude, exclude=2026-12-24T18:00Z, priority=N, downtime=200ms, auto-converge=yes, copy-disks=yes, rest=12h, hours='Mon-Fri 20:00-06:00 UTC',
+balance=MODE, rules=MODE (off, recommend or automatic, in place of [mode] where that is not off). A key replaces all that the VM has of it;
+KEY= takes it away. Words of ProxLB (plb_…) and tags of others stay.
 
 Examples:
   evenkeel vm set web pin=host1,host2 priority=5
   evenkeel vm set web pin=
-  evenkeel vm set db exclude";
+  evenkeel vm set db exclude
+  evenkeel vm set web balance=automatic";
 
 const VM_SHOW_HELP: &str = "\
 Its tags, one a line, as they stand in its definition; `evenkeel vms VM` tells the rules that they make with those of the configuration.

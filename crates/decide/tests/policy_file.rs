@@ -132,7 +132,7 @@ host = { labels = ["rack-a"], maintenance = true }
 rules.group = [{ name = "web", kind = "anti-affinity", vms = ["web*"] }]
 rules.pin = [{ vms = ["db"], hosts = ["host1"], labels = ["fast"], should = true }]
 rules.exclude = [{ vms = ["old"], until = "2026-12-24T18:00Z" }]
-rules.vm = [{ vms = ["db"], priority = 5, downtime = "50ms", auto_converge = true, copy_disks = true, rest = "1d", hours = "any" }]
+rules.vm = [{ vms = ["db"], priority = 5, downtime = "50ms", auto_converge = true, copy_disks = true, rest = "1d", hours = "any", balance = "off", rules = "automatic" }]
 "#;
     expect![[r#"
         Settings {
@@ -305,6 +305,12 @@ rules.vm = [{ vms = ["db"], priority = 5, downtime = "50ms", auto_converge = tru
                         ),
                         hours: Some(
                             Any,
+                        ),
+                        balance: Some(
+                            Off,
+                        ),
+                        rules: Some(
+                            Automatic,
                         ),
                     },
                 ],

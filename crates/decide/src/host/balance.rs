@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::loads::Basis;
 use super::others::MEAN_EVERY;
 use super::outgoing::Departure;
+use super::plan::marked;
 use super::policies::Failures;
 use super::story::{Note, Step};
 use super::{Action, Host};
@@ -62,6 +63,12 @@ pub(super) struct Chance {
     pub(super) failures: Failures,
 }
 
+impl Leaves {
+    pub(super) fn vm(&self) -> VmId {
+        self.offer.candidate.vm
+    }
+}
+
 impl Cause {
     pub(super) fn adjective(&self) -> &'static str {
         match self.trigger {
@@ -93,20 +100,25 @@ impl Host {
         {
             return cause.but(why);
         }
-        if let Some(vm) = self.stands_recommended(now, &cause) {
+        let told = self.stands_recommended(now, &cause);
+        if let Some(vm) = told
+            && self.vms.keys().all(|vm| self.balances(*vm).is_err())
+        {
             return self.recommends(&cause, vm);
         }
         let mut chance = self.chance();
-        let verdict = self.by_itself().and_then(|()| self.leaves_now(now, &cause, &mut chance));
+        let verdict = self.by_itself().and_then(|()| self.leaves(now, &cause, &mut chance));
         self.keep(chance);
         let in_vain = verdict
             .as_ref()
             .err()
             .filter(|_| cause.trigger != Trigger::Hot && self.may_balance(now).is_ok());
         self.look_again = in_vain.map(|why| (now.plus(MEAN_EVERY), why.clone()));
-        match verdict {
-            Err(why) => cause.but(&why),
-            Ok(leaves) => self.speak(now, &cause, leaves, actions),
+        let first = |leaves: &Leaves| leaves.pays && self.balances(leaves.vm()).is_ok();
+        match (verdict, told) {
+            (Err(why), _) => cause.but(&why),
+            (Ok(leaves), Some(vm)) if !first(&leaves) => self.recommends(&cause, vm),
+            (Ok(leaves), _) => self.speak(now, &cause, leaves, actions),
         }
     }
 
@@ -225,7 +237,8 @@ impl Host {
         })
     }
 
-    /// The VM policy's verdict: the VM to ask about, or why none.
+    /// The VM policy's verdict: the VM to ask about, or why none. One that waits for a person only where none that does not would
+    /// help; then what a person has been told before as long as that would pay.
     pub(super) fn leaves(
         &self,
         now: Time,
@@ -233,14 +246,35 @@ impl Host {
         chance: &mut Chance,
     ) -> Result<Leaves, String> {
         self.may_balance(now)?;
-        let candidates: Vec<Candidate> =
-            self.vms.keys().filter_map(|vm| self.led_by(now, *vm).ok()).collect();
+        let candidates = self.vms.keys().filter_map(|vm| self.led_by(now, *vm).ok());
+        let (by_itself, waiting): (Vec<Candidate>, Vec<Candidate>) =
+            candidates.partition(|candidate| self.balances(candidate.vm).is_ok());
+        let goes = self.first_by_priority(now, cause, by_itself, chance);
+        if waiting.is_empty() || goes.as_ref().is_ok_and(|leaves| leaves.pays) {
+            return goes;
+        }
+        if let Some(leaves) = self.still_pays(now, cause, chance) {
+            return Ok(leaves);
+        }
+        match self.first_by_priority(now, cause, waiting, chance) {
+            Ok(leaves) if leaves.pays => Ok(leaves),
+            waits => goes.or(waits),
+        }
+    }
+
+    /// Of these VMs the one to ask about, or why none: who has more priority only where nobody with less would help.
+    fn first_by_priority(
+        &self,
+        now: Time,
+        cause: &Cause,
+        candidates: Vec<Candidate>,
+        chance: &mut Chance,
+    ) -> Result<Leaves, String> {
         let priority = |candidate: &Candidate| self.vms[&candidate.vm].rules.priority;
         let mut priorities: BTreeMap<i32, Vec<Candidate>> = BTreeMap::new();
-        for candidate in &candidates {
-            priorities.entry(priority(candidate)).or_default().push(*candidate);
+        for candidate in candidates {
+            priorities.entry(priority(&candidate)).or_default().push(candidate);
         }
-        // Who has more is asked only where nobody with less would help.
         let mut none = Err("no VM here may leave".to_owned());
         for candidates in priorities.into_values() {
             match self.best(now, cause, &candidates, chance) {
@@ -384,6 +418,7 @@ impl Host {
     pub(super) fn may_be_balanced_with_its_group(&self, now: Time, vm: VmId) -> Result<(), String> {
         self.movable(vm)?;
         let here = &self.vms[&vm];
+        self.is_balanced(vm)?;
         self.may_leave_with_its_group(here)?;
         let seconds = |until: Time| until.since(now).as_secs() + 1;
         if now < here.rest_until {
@@ -413,46 +448,35 @@ impl Host {
         leaves: Leaves,
         actions: &mut Vec<Action>,
     ) -> String {
-        let vm = leaves.offer.candidate.vm;
-        if self.settings.mode.balance == Balance::Recommend {
+        let vm = leaves.vm();
+        if let Err(mode) = self.balances(vm) {
             if self.recommended.balance(now, vm, cause.trigger) {
-                let words = format!(
-                    "{}; balance is \"recommend\", so it stays until somebody moves it",
-                    self.words(cause, &leaves)
-                );
+                let words = self.words(cause, &leaves);
+                let words = format!("{words}; {mode}, so it stays until somebody moves it");
                 let note = Note::new(Step::VmPolicy, words).about(vm).at(leaves.offer.relief);
                 actions.push(Action::Note(note));
             }
             return self.recommends(cause, vm);
         }
-        self.depart(now, cause, leaves, "", actions);
+        self.depart(now, cause, leaves, false, actions);
         format!("{} ({}); moving {}", cause.adjective(), cause.words, self.vm_name(vm))
     }
 
     /// The VM of which a person has been told that it should leave, while that holds and it may.
     fn stands_recommended(&self, now: Time, cause: &Cause) -> Option<VmId> {
         let (vm, _) = self.recommended.standing(now, cause.trigger).filter(|(_, holds)| *holds)?;
-        let recommends = self.settings.mode.balance == Balance::Recommend;
         let may = self.by_itself().is_ok() && self.may_balance(now).is_ok();
-        (recommends && may && self.led_by(now, vm).is_ok()).then_some(vm)
+        (may && self.balances(vm).is_err() && self.led_by(now, vm).is_ok()).then_some(vm)
     }
 
-    /// The verdict, which stays with what a person has been told before as long as that would pay.
-    pub(super) fn leaves_now(
-        &self,
-        now: Time,
-        cause: &Cause,
-        chance: &mut Chance,
-    ) -> Result<Leaves, String> {
-        if let Some((vm, _)) = self.recommended.standing(now, cause.trigger)
-            && self.may_balance(now).is_ok()
-            && let Ok(candidate) = self.led_by(now, vm)
-            && let Ok(leaves) = self.best(now, cause, &[candidate], chance)
-            && leaves.pays
-        {
-            return Ok(leaves);
+    /// What a person has been told before, if it would pay still. A plan comes to it once.
+    fn still_pays(&self, now: Time, cause: &Cause, chance: &mut Chance) -> Option<Leaves> {
+        let (vm, _) = self.recommended.standing(now, cause.trigger)?;
+        if !self.ahead.is_empty() || self.balances(vm).is_ok() {
+            return None;
         }
-        self.leaves(now, cause, chance)
+        let candidate = self.led_by(now, vm).ok()?;
+        self.best(now, cause, &[candidate], chance).ok().filter(|leaves| leaves.pays)
     }
 
     fn recommends(&self, cause: &Cause, vm: VmId) -> String {
@@ -480,17 +504,18 @@ impl Host {
         )
     }
 
-    /// Begins to ask about a VM that should leave; `more` follows the reason.
+    /// Begins to ask about a VM that should leave; `applied`: at a person's word.
     pub(super) fn depart(
         &mut self,
         now: Time,
         cause: &Cause,
         leaves: Leaves,
-        more: &str,
+        applied: bool,
         actions: &mut Vec<Action>,
     ) -> MoveId {
+        let more = marked(applied);
         let words = self.words(cause, &leaves) + more;
-        let followers = self.followers(now, leaves.offer.candidate.vm);
+        let followers = self.followers(now, leaves.vm());
         let Leaves { offer, asked, exchange, .. } = leaves;
         let (vm, asked) = (offer.candidate.vm, asked.map(|hosts| hosts.into_iter().collect()));
         let policy = Note::new(Step::VmPolicy, words).at(offer.relief);
@@ -508,6 +533,7 @@ impl Host {
             margin,
             basis,
             exchange: exchange && alone,
+            applied,
             ..Departure::new(vm, why, policy)
         };
         self.begin_move(now, departure, actions)

@@ -82,9 +82,9 @@ pub(super) struct Swap {
 
 impl Host {
     /// What a target must know to choose a VM to give back for this one.
-    pub(super) fn exchange_for(&self, now: Time, id: MoveId, vm: VmId) -> Exchange {
-        let room = self.target.free().plus(size_with_overhead(self.vms[&vm].definition.memory));
-        Exchange { side: self.side(now, Some(id)), room }
+    pub(super) fn exchange_for(&self, now: Time, id: MoveId, out: &Outgoing) -> Exchange {
+        let room = self.target.free().plus(size_with_overhead(out.memory));
+        Exchange { side: self.side(now, Some(id)), room, applied: out.applied }
     }
 
     pub(super) fn side(&self, now: Time, but: Option<MoveId>) -> Side {
@@ -101,6 +101,7 @@ impl Host {
             let memory = self.vms[vm].definition.memory;
             size_with_overhead(memory) <= wish.room
                 && self.copied(*vm) == memory
+                && self.gives_back(*vm, wish.applied)
                 && self.may_be_balanced(now, *vm).is_ok()
                 && self.ruled_out(*vm, source).is_none()
         };

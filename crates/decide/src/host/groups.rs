@@ -139,7 +139,8 @@ impl Host {
         let lead = self.group_of(*lead).first().copied()?;
         let view = self.membership.view(refused.at)?;
         self.switched_on().and_then(|()| self.may_begin(now)).ok()?;
-        self.may_go_together(now, lead, |vm| self.may_go_for_rule(now, vm)).ok()?;
+        let may = |vm| self.enforces(vm).and_then(|()| self.may_go_for_rule(now, vm));
+        self.may_go_together(now, lead, may).ok()?;
         if !self.all_allowed(lead, view) {
             return None;
         }

@@ -51,6 +51,7 @@ mod judging;
 mod loads;
 mod migrating_in;
 mod migrating_out;
+mod modes;
 pub mod obstacles;
 mod others;
 mod outgoing;

@@ -62,7 +62,7 @@ impl Host {
         self.rules_between(vm, view, &mut found);
         self.ability_there(vm, view, &mut found);
         self.room_there(now, vm, view, &mut found);
-        self.limits_here(now, &mut found);
+        self.limits_here(now, vm, &mut found);
         self.rests(now, vm, &mut found);
         self.worth(now, vm, view, &mut found);
         // What no word of a person passes over comes first.
@@ -207,16 +207,13 @@ impl Host {
         Some((place, capacity))
     }
 
-    fn limits_here(&self, now: Time, found: &mut Found) {
-        match self.settings.mode.balance {
-            Balance::Off => {
-                found.by_itself("mode.balance is \"off\"", "set it to \"automatic\" here")
-            }
-            Balance::Recommend => found.by_itself(
-                "mode.balance is \"recommend\"",
-                "`evenkeel apply` where it is planned, or set it to \"automatic\" here",
-            ),
-            Balance::Automatic => {}
+    fn limits_here(&self, now: Time, vm: VmId, found: &mut Found) {
+        if let Err(mode) = self.balances(vm) {
+            let applied = match self.balance_of(vm) {
+                Balance::Recommend => "`evenkeel apply` where it is planned, or ",
+                Balance::Off | Balance::Automatic => "",
+            };
+            found.by_itself(mode, format!("{applied}set it to \"automatic\" here"));
         }
         if let Err(why) = self.switched_on() {
             found.by_itself(why, "`evenkeel balancer on`");

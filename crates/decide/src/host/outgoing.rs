@@ -75,6 +75,8 @@ pub(super) struct Outgoing {
     pub(super) margin: Cost,
     /// A VM of the target's may come in return.
     pub(super) exchange: bool,
+    /// A person has applied what the policy would do.
+    pub(super) applied: bool,
     /// What those that accepted would give in return.
     pub(super) returns: BTreeMap<HostId, Companion>,
     /// What the chosen target gives in return.
@@ -107,6 +109,7 @@ impl Outgoing {
             forced: false,
             margin: Cost(0),
             exchange: false,
+            applied: false,
             returns: BTreeMap::new(),
             back: None,
             half_of: None,
@@ -155,6 +158,8 @@ pub(super) struct Departure {
     pub(super) basis: Basis,
     /// A VM of the target's may come in return.
     pub(super) exchange: bool,
+    /// A person has applied what the policy would do.
+    pub(super) applied: bool,
     /// The move whose other half this is.
     pub(super) half_of: Option<MoveId>,
     /// The others of its affinity group, which follow it.
@@ -179,6 +184,7 @@ impl Departure {
             margin: Cost(0),
             basis: Basis::Now,
             exchange: false,
+            applied: false,
             half_of: None,
             followers: Vec::new(),
             forced: false,
@@ -206,6 +212,7 @@ impl Host {
             margin,
             basis,
             exchange,
+            applied,
             half_of,
             followers,
             forced,
@@ -226,7 +233,7 @@ impl Host {
         let out = Outgoing::new(vm, memory, demand);
         let negotiation = Some(negotiation);
         let out = Outgoing { expected, by_hand, by_rule, forced, margin, negotiation, ..out };
-        let out = Outgoing { empties, basis, exchange, half_of, followers, ..out };
+        let out = Outgoing { empties, basis, exchange, applied, half_of, followers, ..out };
         self.outgoing.insert(move_id, out);
         self.asking(now, move_id, negotiate_source::Event::Begin, actions);
         move_id
@@ -370,7 +377,7 @@ impl Host {
             answer_within: self.limits.answer_within,
             epoch: self.vms[&out.vm].record.floor,
             tags: of_places(&definition.tags),
-            exchange: out.exchange.then(|| self.exchange_for(now, id, out.vm)),
+            exchange: out.exchange.then(|| self.exchange_for(now, id, out)),
             half_of: out.half_of,
             followers: out.followers.clone(),
             forced: out.forced,

@@ -16,12 +16,8 @@ use crate::migrate::precopy::{self, Foreseen};
 use crate::placement::admission::{fits, size_with_overhead};
 use crate::placement::candidates::{Candidate, Offer};
 use crate::policy::cost;
-use crate::policy::settings::Balance;
 use crate::units::{Cost, HostId, Mib, MoveId, Time, VmId};
 use crate::usage::load::{Capacity, Load};
-
-/// What a move that a person has applied is marked with.
-const APPLIED: &str = ", applied by hand";
 
 /// Moves in a plan at the most: the further it looks ahead, the less of it will hold.
 pub const PLANNED_MAX: usize = 32;
@@ -145,16 +141,9 @@ impl Host {
             why.push(self.nothing_asks_ahead());
             return Err(why.join("; "));
         };
-        // What a person has been told of comes first, as it would.
-        let leaves = if self.ahead.is_empty() {
-            self.leaves_now(now, &cause, chance)
-        } else {
-            self.leaves(now, &cause, chance)
-        };
-        match leaves {
+        match self.leaves(now, &cause, chance) {
             Ok(leaves) => {
-                let mode = by_itself("balance", self.settings.mode.balance);
-                let held = mode.and_then(|()| self.by_itself()).err();
+                let held = self.balances(leaves.vm()).and_then(|()| self.by_itself()).err();
                 Ok((self.planned(now, &cause, leaves), held))
             }
             Err(words) => {
@@ -212,7 +201,7 @@ impl Host {
             foreseen: self.foreseen(vm),
             recommended: self.recommended.since_by_rule(vm),
         };
-        let held = by_itself("rules", self.settings.mode.rules).and_then(|()| self.switched_on());
+        let held = self.enforces(vm).and_then(|()| self.switched_on());
         (planned, held.err())
     }
 
@@ -283,7 +272,7 @@ impl Host {
         if let Some(broken) = self.broken_ones().into_iter().find(|broken| broken.vm == vm) {
             self.may_apply()?;
             self.may_leave_for_rule(now, &broken)?;
-            return Ok(self.depart_for_rule(now, &broken, APPLIED, actions));
+            return Ok(self.depart_for_rule(now, &broken, true, actions));
         }
         self.movable(vm)?;
         let cause = self.cause(now).ok_or_else(|| self.nothing_asks())?;
@@ -293,15 +282,11 @@ impl Host {
         let mut chance = self.chance();
         let leaves = self.best(now, &cause, &[candidate], &mut chance);
         self.keep(chance);
-        Ok(self.depart(now, &cause, leaves?, APPLIED, actions))
+        Ok(self.depart(now, &cause, leaves?, true, actions))
     }
 }
 
-/// Whether what the setting of this name is about is done without a person.
-fn by_itself(name: &str, mode: Balance) -> Result<(), String> {
-    match mode {
-        Balance::Off => Err(format!("{name} is \"off\"")),
-        Balance::Recommend => Err(format!("{name} is \"recommend\"")),
-        Balance::Automatic => Ok(()),
-    }
+/// What follows the reason of a move, if a person has applied it.
+pub(super) fn marked(applied: bool) -> &'static str {
+    if applied { ", applied by hand" } else { "" }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::outgoing::{Departure, may_take};
+use super::plan::marked;
 use super::policies::Failures;
 use super::recommended::Recommended;
 use super::story::{Note, Step};
@@ -332,17 +333,16 @@ impl Host {
 
     /// Does what `[mode] rules` says about rules that are broken.
     pub(super) fn enforce(&mut self, now: Time, actions: &mut Vec<Action>) -> Enforcing {
-        let mode = self.settings.mode.rules;
-        let broken = self.broken_ones();
         self.recommended.forget_mended(now);
-        if mode == Balance::Recommend {
-            broken.iter().for_each(|broken| self.recommend_by_rule(now, broken, actions));
-        }
-        let refused = self.refused_to_join.take().filter(|_| mode == Balance::Automatic);
+        let broken = self.broken_ones().into_iter();
+        let (broken, waiting): (Vec<Broken>, Vec<Broken>) =
+            broken.partition(|broken| self.enforces(broken.vm).is_ok());
+        waiting.iter().for_each(|broken| self.recommend_by_rule(now, broken, actions));
+        let refused = self.refused_to_join.take();
         if let Some(doing) = refused.and_then(|refused| self.go_to(now, &refused, actions)) {
             return Enforcing::Moves(doing);
         }
-        let Some(first) = broken.first().filter(|_| mode == Balance::Automatic) else {
+        let Some(first) = broken.first() else {
             return Enforcing::Nothing;
         };
         if let Err(why) = self.switched_on() {
@@ -354,7 +354,7 @@ impl Host {
             Some(Ok(broken)) => broken,
         };
         let doing = format!("{}; moving it", self.told(broken));
-        self.depart_for_rule(now, broken, "", actions);
+        self.depart_for_rule(now, broken, false, actions);
         Enforcing::Moves(doing)
     }
 
@@ -364,7 +364,12 @@ impl Host {
 
     /// The rules that are broken, unless nothing shall be done about any.
     pub(super) fn broken_ones(&self) -> Vec<Broken> {
-        if self.settings.mode.rules == Balance::Off { Vec::new() } else { self.broken() }
+        if self.settings.mode.rules == Balance::Off {
+            return Vec::new();
+        }
+        let mut broken = self.broken();
+        broken.retain(|broken| self.enforcing_of(broken.vm) != Balance::Off);
+        broken
     }
 
     /// Of the rules that are broken the one to be mended now, or what keeps all of them so; absent: none is.
@@ -398,17 +403,17 @@ impl Host {
         })
     }
 
-    /// Begins to ask about a VM that breaks a rule; `more` follows the reason.
+    /// Begins to ask about a VM that breaks a rule; `applied`: at a person's word.
     pub(super) fn depart_for_rule(
         &mut self,
         now: Time,
         broken: &Broken,
-        more: &str,
+        applied: bool,
         actions: &mut Vec<Action>,
     ) -> MoveId {
         let asked = self.preferring(broken);
         let Broken { vm, words, .. } = broken;
-        let words = format!("{words}{more}");
+        let words = format!("{words}{}", marked(applied));
         let policy =
             Note::new(Step::VmPolicy, format!("{} should leave: {words}", self.vm_name(*vm)));
         let any = Departure::new(*vm, words, policy);
@@ -418,10 +423,11 @@ impl Host {
 
     fn recommend_by_rule(&mut self, now: Time, broken: &Broken, actions: &mut Vec<Action>) {
         let Broken { vm, words, preference } = broken;
+        let Err(mode) = self.enforces(*vm) else { return };
         if self.recommended.by_rule(now, *vm, *preference) {
             let name = self.vm_name(*vm);
             let words = format!(
-                "{name} should leave: {words}; rules is \"recommend\", so it stays until somebody moves it"
+                "{name} should leave: {words}; {mode}, so it stays until somebody moves it"
             );
             actions.push(Action::Note(Note::new(Step::VmPolicy, words).about(*vm)));
         }
@@ -482,8 +488,8 @@ impl Host {
             !here.rules.is_empty() && here.record.ownership == Ownership::Owner && stays(vm)
         });
         let mut all: Vec<(&VmId, &Vm)> = owned.collect();
-        // Of VMs that keep each other away, one stays: one that may not leave, else the lowest.
-        all.sort_by_key(|(id, vm)| (self.may_leave(vm).is_ok(), **id));
+        // Of VMs that keep each other away, one stays: one that may not leave, one that would not by itself, else the lowest.
+        all.sort_by_key(|(id, vm)| (self.may_leave(vm).is_ok(), self.enforcing_of(**id), **id));
         let mut first: BTreeMap<&str, &str> = BTreeMap::new();
         let mut broken: Vec<Broken> = Vec::new();
         for (id, vm) in all {

@@ -48,8 +48,8 @@ pub struct Settings {
     pub host: Here,
 }
 
-/// What is done about a hot host, or about a rule that is broken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What is done about a hot host, or about a rule that is broken; the more is done without a person, the greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Balance {
     /// Nothing: it is watched, and that is all.
@@ -59,6 +59,17 @@ pub enum Balance {
     Recommend,
     /// The move is made.
     Automatic,
+}
+
+impl Balance {
+    /// As the file has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Balance::Off => "off",
+            Balance::Recommend => "recommend",
+            Balance::Automatic => "automatic",
+        }
+    }
 }
 
 /// What makes a VM leave its host.
@@ -82,13 +93,15 @@ pub enum Trigger {
 #[serde(default, deny_unknown_fields)]
 pub struct Mode {
     /// `off`, `recommend` or `automatic`. Recommending costs an operator's time, acting costs trust: begin with
-    /// `recommend`, and go on to `automatic` once its proposals are those you would have made.
+    /// `recommend`, and go on to `automatic` once its proposals are those you would have made. Where it is not `off` a VM may
+    /// have its own, in `[[rules.vm]]` or by its tag.
     pub balance: Balance,
     /// `hot` or `spread`. `hot` moves little and only where something is short; `spread` also evens out hosts that are
     /// not short of anything, which takes many moves at first and leaves room everywhere for what comes.
     pub trigger: Trigger,
     /// `off`, `recommend` or `automatic`: what is done where a rule is broken already. Rules are kept by every move, whatever
-    /// is set here; this is about VMs that were started, or rules that were written, so that one does not hold.
+    /// is set here; this is about VMs that were started, or rules that were written, so that one does not hold. A VM may have its
+    /// own, as for `balance`.
     pub rules: Balance,
 }
 

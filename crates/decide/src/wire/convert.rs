@@ -249,6 +249,7 @@ impl From<Exchange> for proto::Exchange {
                 packets_per_second: capacity.packets.map(|packets| packets.0),
             }),
             room_mib: it.room.0,
+            applied: it.applied,
         }
     }
 }
@@ -266,7 +267,8 @@ impl TryFrom<proto::Exchange> for Exchange {
         };
         let lowest = need(it.lowest, "exchange.lowest")?.into();
         let highest = need(it.highest, "exchange.highest")?.into();
-        Ok(Exchange { side: Side { lowest, highest, capacity }, room: Mib(it.room_mib) })
+        let side = Side { lowest, highest, capacity };
+        Ok(Exchange { side, room: Mib(it.room_mib), applied: it.applied })
     }
 }
 

@@ -156,6 +156,9 @@ pub struct Exchange {
     pub side: Side,
     /// Memory that it may give to a guest once that VM is gone, the hypervisor's overhead included.
     pub room: Mib,
+    /// A person has applied the move: a VM may be given back for it that waits for a person.
+    #[serde(default)]
+    pub applied: bool,
 }
 
 /// A VM that would come in return for another, or that follows it.

@@ -29,7 +29,7 @@ fn messages() -> Vec<Message> {
     let side = Side { lowest: load, highest: load, capacity };
     let full = Request {
         tags: vec!["plb_pin_host1".to_owned()],
-        exchange: Some(Exchange { side, room: Mib(7) }),
+        exchange: Some(Exchange { side, room: Mib(7), applied: true }),
         half_of: Some(MOVE),
         followers: vec![companion(), companion()],
         joins: true,

@@ -71,12 +71,13 @@ fn rules(n: u32) -> Rules {
     let downtime = (n % 3 == 1).then(|| Duration::from_micros(u64::from(n) + 1));
     let auto_converge = (n % 4 > 1).then_some(n % 4 == 3);
     let copy_disks = (n % 5 > 2).then_some(n % 5 == 3);
+    let balance = (n % 7 > 3).then_some(Balance::Off);
     let (priority, hours) = (Some(3), Some(Hours::Any));
     Rules {
         group: vec![Group { name: "web".to_owned(), kind, vms: vms.clone() }],
         pin: vec![Pin { vms: vms.clone(), hosts, labels, should: n.is_multiple_of(5) }],
         exclude: vec![Exclude { vms: vms.clone(), until }],
-        vm: vec![Own { vms, priority, downtime, auto_converge, copy_disks, rest: None, hours }],
+        vm: vec![Own { vms, priority, downtime, auto_converge, copy_disks, hours, balance, ..Own::default() }],
     }
 }
 

@@ -186,7 +186,8 @@ fn exchange() -> impl Strategy<Value = Exchange> {
             bits: bits.map(BitsPerSec),
             packets: packets.map(PacketsPerSec),
         };
-        Exchange { side: Side { lowest, highest, capacity }, room: Mib(room) }
+        let applied = room % 2 == 1;
+        Exchange { side: Side { lowest, highest, capacity }, room: Mib(room), applied }
     })
 }
 

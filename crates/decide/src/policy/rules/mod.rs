@@ -13,6 +13,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::quantity;
+use super::settings::Balance;
 use crate::units::VmId;
 use crate::wire::limits::{TAG_MAX, TAGS_MAX};
 
@@ -140,6 +141,12 @@ pub struct Own {
     /// When it may be moved by itself.
     #[serde(default)]
     pub hours: Option<Hours>,
+    /// Who moves it to balance load, in place of `mode.balance` where that is not `off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<Balance>,
+    /// Who moves it where a rule is broken, in place of `mode.rules` where that is not `off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Balance>,
 }
 
 /// Hosts of one pin: a VM is right at any of them.
@@ -176,6 +183,10 @@ pub struct VmRules {
     pub rest: Option<Duration>,
     /// It is moved by itself only when all of these say so.
     pub hours: Vec<Hours>,
+    /// See [`Own::balance`].
+    pub balance: Option<Balance>,
+    /// See [`Own::rules`].
+    pub rules: Option<Balance>,
 }
 
 /// How long a VM is left where it is.
@@ -212,6 +223,8 @@ impl Rules {
             all.copy_disks = own.copy_disks.unwrap_or(all.copy_disks);
             all.rest = own.rest.or(all.rest);
             all.hours.extend(own.hours.clone());
+            all.balance = own.balance.or(all.balance);
+            all.rules = own.rules.or(all.rules);
         }
         all
     }
@@ -257,11 +270,15 @@ impl VmRules {
             auto_converge,
             copy_disks,
             rest,
+            balance,
+            rules,
         } = self;
         let places = affinity.is_empty() && anti_affinity.is_empty();
         let places = places && must.is_empty() && should.is_empty();
         let times = excluded.is_empty() && hours.is_empty() && rest.is_none();
-        places && times && *priority == 0 && downtime.is_none() && !auto_converge && !copy_disks
+        let modes = balance.is_none() && rules.is_none();
+        let copies = downtime.is_none() && !auto_converge && !copy_disks;
+        places && times && modes && *priority == 0 && copies
     }
 
     /// The groups of one kind.

@@ -72,6 +72,8 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
         downtime = "50ms"
         auto_converge = true
         copy_disks = true
+        balance  = "automatic"
+        rules    = "recommend"
         [[rules.vm]]
         vms      = ["web1"]
         priority = 5
@@ -79,6 +81,7 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
         copy_disks = false
         rest     = "1h"
         hours    = "Sun 00:00-24:00 UTC"
+        balance  = "off"
         "#,
     );
     let all = rules.of(VM, "web1", &[]);
@@ -98,6 +101,8 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
             copy_disks: false,
             rest: Some(Duration::from_hours(1)),
             hours: vec![Hours::parse("Sun 00:00-24:00 UTC").unwrap()],
+            balance: Some(Balance::Off),
+            rules: Some(Balance::Recommend),
         }
     );
     let other = rules.of(VmId(2), "web2", &[]);
@@ -110,6 +115,8 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
             downtime: all.downtime,
             auto_converge: true,
             copy_disks: true,
+            balance: Some(Balance::Automatic),
+            rules: Some(Balance::Recommend),
             ..VmRules::default()
         }
     );
@@ -151,6 +158,8 @@ fn our_own_words_are_understood_and_those_that_cannot_be_read_are_told() {
         "evenkeel:copy-disks=yes",
         "evenkeel:rest=2d",
         "evenkeel:hours=22:00-05:00 UTC",
+        "evenkeel:balance=recommend",
+        "evenkeel:rules=automatic",
     ]);
     assert_eq!((all.affinity, all.anti_affinity), (names(&["shop"]), names(&["web"])));
     assert_eq!(all.must, [Places { hosts: names(&["host1"]), labels: names(&["rack-a"]) }]);
@@ -160,6 +169,7 @@ fn our_own_words_are_understood_and_those_that_cannot_be_read_are_told() {
     assert!(all.copy_disks && !of_tags(&["evenkeel:copy-disks=no"]).copy_disks);
     assert!(all.auto_converge && !of_tags(&["evenkeel:auto-converge=no"]).auto_converge);
     assert_eq!((all.rest, all.hours.len()), (Some(Duration::from_hours(48)), 1));
+    assert_eq!((all.balance, all.rules), (Some(Balance::Recommend), Some(Balance::Automatic)));
     let bad = tags(&[
         "evenkeel:priorty=1",
         "evenkeel:pin=",
@@ -167,15 +177,20 @@ fn our_own_words_are_understood_and_those_that_cannot_be_read_are_told() {
         "evenkeel:auto-converge=maybe",
         "evenkeel:priority=500",
         "evenkeel:hours=night",
+        "evenkeel:balance=manual",
         "plb_x",
         "x",
     ]);
     let told = unreadable(&bad);
-    assert_eq!(told.len(), 6, "{told:?}");
+    assert_eq!(told.len(), 7, "{told:?}");
     assert_eq!(told[0], "tag \"evenkeel:priorty=1\": this word is not known");
     assert_eq!(told[1], "tag \"evenkeel:pin=\": write it as evenkeel:pin=NAME");
     assert_eq!(told[2], "tag \"evenkeel:auto-converge\": write it as evenkeel:auto-converge=yes");
     assert_eq!(told[3], "tag \"evenkeel:auto-converge=maybe\": it takes yes or no");
+    assert_eq!(
+        told[6],
+        "tag \"evenkeel:balance=manual\": it takes off, recommend or automatic"
+    );
     assert_eq!(Rules::default().of(VM, "web1", &bad), VmRules::default());
 }
 

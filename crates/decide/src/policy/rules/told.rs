@@ -20,6 +20,8 @@ impl VmRules {
         let disks = self.copy_disks.then(|| "copy-disks".to_owned());
         let rest = self.rest.map(|time| format!("rest {}", duration_text(time)));
         let hours = self.hours.iter().map(|hours| format!("hours {hours}"));
+        let balance = self.balance.map(|mode| format!("balance {}", mode.name()));
+        let rules = self.rules.map(|mode| format!("rules {}", mode.name()));
         let places = affinity.chain(apart).chain(must).chain(should).chain(excluded);
         places
             .chain(priority)
@@ -28,6 +30,8 @@ impl VmRules {
             .chain(disks)
             .chain(rest)
             .chain(hours)
+            .chain(balance)
+            .chain(rules)
             .collect()
     }
 }
@@ -52,6 +56,8 @@ mod tests {
             "evenkeel:copy-disks=yes",
             "evenkeel:rest=12h",
             "evenkeel:hours=Sun 00:00-24:00 UTC",
+            "evenkeel:balance=automatic",
+            "evenkeel:rules=off",
         ];
         let told = |tags: &[&str]| {
             let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
@@ -71,6 +77,8 @@ mod tests {
                 "copy-disks",
                 "rest 12h",
                 "hours Sun 00:00-24:00 UTC",
+                "balance automatic",
+                "rules off",
             ]
         );
         assert_eq!(told(&["plb_ignore_this"]), ["exclude"]);

@@ -7,7 +7,7 @@
 //! | `plb_pin_HOST`, `evenkeel:pin=HOST`, `evenkeel:pin-label=LABEL` | must be there; several: at one of them |
 //! | `evenkeel:prefer=HOST`, `evenkeel:prefer-label=LABEL` | should be there; several: at one of them |
 //! | `plb_ignore_…`, `evenkeel:exclude`, `evenkeel:exclude=2026-12-24T00:00Z` | left where it is |
-//! | `evenkeel:priority=N`, `evenkeel:downtime=200ms`, `evenkeel:rest=12h`, `evenkeel:hours=…`, `evenkeel:auto-converge=yes`, `evenkeel:copy-disks=yes` | as in `[[rules.vm]]` |
+//! | `evenkeel:priority=N`, `evenkeel:downtime=200ms`, `evenkeel:rest=12h`, `evenkeel:hours=…`, `evenkeel:auto-converge=yes`, `evenkeel:copy-disks=yes`, `evenkeel:balance=MODE`, `evenkeel:rules=MODE` | as in `[[rules.vm]]` |
 //!
 //! Other tags are somebody else's. One of ours that cannot be read is passed over here, and [`unreadable`] tells it.
 
@@ -15,6 +15,7 @@ use super::hours::Hours;
 use super::until::Until;
 use super::{Excluded, Kind, Places, VmRules};
 use crate::policy::quantity::parse_duration;
+use crate::policy::settings::Balance;
 
 /// What one tag says.
 enum Word {
@@ -34,6 +35,8 @@ enum Word {
     CopyDisks(bool),
     Rest(std::time::Duration),
     Hours(Hours),
+    Balance(Balance),
+    Rules(Balance),
     /// Somebody else's.
     Other,
 }
@@ -56,6 +59,8 @@ pub(super) fn read(tags: &[String]) -> VmRules {
             Word::CopyDisks(consents) => all.copy_disks = consents,
             Word::Rest(rest) => all.rest = Some(rest),
             Word::Hours(hours) => all.hours.push(hours),
+            Word::Balance(mode) => all.balance = Some(mode),
+            Word::Rules(mode) => all.rules = Some(mode),
             Word::Other => {}
         }
     }
@@ -123,6 +128,8 @@ fn word(tag: &str) -> Result<Word, String> {
             let hours = text("Mon-Fri 20:00-06:00 UTC")?;
             Word::Hours(Hours::parse(hours).map_err(|e| e.to_string())?)
         }
+        "balance" => Word::Balance(mode(text("recommend")?)?),
+        "rules" => Word::Rules(mode(text("recommend")?)?),
         _ => return Err("this word is not known".to_owned()),
     })
 }
@@ -133,6 +140,12 @@ fn consents(answer: &str) -> Result<bool, String> {
         "no" => Ok(false),
         _ => Err("it takes yes or no".to_owned()),
     }
+}
+
+fn mode(name: &str) -> Result<Balance, String> {
+    let modes = [Balance::Off, Balance::Recommend, Balance::Automatic];
+    let named = modes.into_iter().find(|mode| mode.name() == name);
+    named.ok_or_else(|| "it takes off, recommend or automatic".to_owned())
 }
 
 /// ProxLB has no word that cannot be read: what it does not know it passes over.

@@ -1,0 +1,215 @@
+//! Modes of single VMs beside those of the cluster: who goes by itself, who waits for a person, who stays.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::time::Duration;
+
+use decide::host::story::Step;
+use decide::host::{Ask, Event};
+use decide::policy::file;
+use decide::policy::settings::{Balance, Settings, Trigger};
+use decide::units::{Cost, Share};
+use sim::world::scene::{flooded, settings, vm_id};
+use sim::world::{World, host_id};
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// The usual settings in this mode, with these rules.
+fn with(balance: Balance, rules: &str) -> Settings {
+    let mut all = settings();
+    all.rules = file::settings(rules).unwrap().rules;
+    all.mode.balance = balance;
+    all
+}
+
+fn own(vm: &str, mode: &str) -> String {
+    format!("[[rules.vm]]\nvms = [\"{vm}\"]\n{mode}\n")
+}
+
+fn group(kind: &str, vms: &str) -> String {
+    format!("[[rules.group]]\nname = \"web\"\nkind = \"{kind}\"\nvms = {vms}\n")
+}
+
+fn at(world: &World, vm: u32) -> Vec<u16> {
+    world.runs_at(vm_id(vm)).into_iter().collect()
+}
+
+/// What hosts recommended.
+fn recommended(world: &World) -> Vec<String> {
+    let told = world.notes.iter().filter(|(.., note)| note.step == Step::VmPolicy);
+    let told = told.map(|(.., note)| &note.reason);
+    let told = told.filter(|why| why.ends_with("so it stays until somebody moves it"));
+    let ends = |why: &String| {
+        let (first, last) = (why.split(':').next().unwrap(), why.rsplit("; ").next().unwrap());
+        format!("{first}: {last}")
+    };
+    told.map(ends).collect()
+}
+
+fn plan(world: &mut World, at: u16) -> decide::host::plan::Plan {
+    let site = world.sites.get_mut(&at).unwrap();
+    let now = site.clock.shown(world.now);
+    site.host.as_mut().unwrap().plan(now)
+}
+
+#[test]
+fn a_vm_that_goes_by_itself_goes_before_one_that_waits_for_a_person() {
+    // vm1 would bring most.
+    let mut world = flooded(with(Balance::Automatic, &own("vm1", "balance = \"recommend\"")));
+    world.run(secs(120));
+    assert_eq!((at(&world, 1), at(&world, 2).contains(&1)), (vec![1], false), "{}", world.story());
+    assert_eq!(recommended(&world), [""; 0], "it is hot no more: {}", world.story());
+}
+
+#[test]
+fn where_only_one_that_waits_would_help_it_is_recommended_once_and_goes_when_it_is_applied() {
+    let mut world = flooded(with(Balance::Automatic, &own("vm1", "balance = \"recommend\"")));
+    world.retag(1, vm_id(2), &["evenkeel:exclude"]);
+    world.run(secs(1800));
+    let once = "vm1 should leave: balance is \"recommend\" for it, so it stays until somebody moves it";
+    assert_eq!((recommended(&world), at(&world, 1)), (vec![once.to_owned()], vec![1]));
+    let found = plan(&mut world, 1);
+    assert_eq!(found.held.as_deref(), Some("balance is \"recommend\" for it"));
+    assert_eq!(found.moves[0].vm, vm_id(1));
+    world.ask(1, Ask::Apply { vm: vm_id(1) }).unwrap();
+    world.run(secs(60));
+    assert_eq!(at(&world, 1), [3], "{}", world.story());
+}
+
+#[test]
+fn while_one_waits_for_a_person_another_that_begins_to_help_goes_by_itself() {
+    let mut world = flooded(with(Balance::Automatic, &own("vm1", "balance = \"recommend\"")));
+    world.retag(1, vm_id(2), &["evenkeel:exclude"]);
+    world.run(secs(120));
+    assert_eq!(recommended(&world).len(), 1);
+    world.retag(1, vm_id(2), &[]);
+    world.run(secs(120));
+    assert_eq!((at(&world, 1), at(&world, 2).contains(&1)), (vec![1], false), "{}", world.story());
+}
+
+#[test]
+fn one_vm_may_go_by_itself_where_all_others_wait() {
+    let mut world = flooded(with(Balance::Recommend, ""));
+    world.retag(1, vm_id(1), &["evenkeel:balance=automatic"]);
+    world.run(secs(120));
+    assert_eq!((at(&world, 1), at(&world, 2)), (vec![3], vec![1]), "{}", world.story());
+    assert_eq!(recommended(&world), [""; 0]);
+}
+
+#[test]
+fn off_in_the_cluster_is_off_for_every_vm() {
+    let rules = own("*", "balance = \"automatic\"\nrules = \"automatic\"");
+    let mut off = with(Balance::Off, &(rules + &group("anti-affinity", "[\"vm1\", \"vm2\"]")));
+    off.mode.rules = Balance::Off;
+    let mut world = flooded(off);
+    world.run(secs(300));
+    assert!(!world.noted(Step::Request), "{}", world.story());
+    assert_eq!(plan(&mut world, 1).held.as_deref(), Some("balance is \"off\""));
+}
+
+#[test]
+fn a_vm_whose_balance_is_off_is_neither_planned_nor_moved_but_by_hand_and_for_rules() {
+    let mut world = flooded(with(Balance::Automatic, &own("vm*", "balance = \"off\"")));
+    world.run(secs(300));
+    assert!(!world.noted(Step::Request), "{}", world.story());
+    assert_eq!(plan(&mut world, 1).moves, []);
+    let why = world.ask(1, Ask::Apply { vm: vm_id(1) }).unwrap_err();
+    assert_eq!(why, "balance is \"off\" for it");
+    let host = world.sites[&1].host.as_ref().unwrap();
+    let obstacles = host.obstacles(world.sites[&1].clock.shown(world.now), vm_id(1), host_id(3));
+    let told: Vec<&str> = obstacles.iter().map(|it| &*it.words).collect();
+    assert_eq!(told, ["balance is \"off\" for it"]);
+    world.ask(1, Ask::Move { vm: vm_id(1), to: Some(host_id(3)) }).unwrap();
+    world.run(secs(60));
+    assert_eq!(at(&world, 1), [3], "{}", world.story());
+    let rules = own("vm*", "balance = \"off\"") + &group("anti-affinity", "[\"vm1\", \"vm2\"]");
+    let mut enforced = with(Balance::Automatic, &rules);
+    enforced.mode.rules = Balance::Automatic;
+    let mut world = flooded(enforced);
+    world.run(secs(120));
+    assert_ne!(at(&world, 1), at(&world, 2), "{}", world.story());
+}
+
+#[test]
+fn a_group_goes_as_the_most_cautious_of_its_vms() {
+    let rules = group("affinity", "[\"vm1\", \"vm2\"]");
+    let cautious = rules.clone() + &own("vm2", "balance = \"recommend\"");
+    let mut world = flooded(with(Balance::Automatic, &cautious));
+    world.run(secs(300));
+    let whose = "vm1 and 1 more of its affinity group should leave: balance is \"recommend\" for vm2, which goes with it, so it stays until somebody moves it";
+    assert_eq!(recommended(&world), [whose], "{}", world.story());
+    let mut world = flooded(with(Balance::Automatic, &(rules + &own("vm2", "balance = \"off\""))));
+    world.run(secs(300));
+    assert_eq!((recommended(&world), world.noted(Step::Request)), (vec![], false));
+}
+
+#[test]
+fn of_vms_that_break_a_rule_together_the_one_that_goes_by_itself_leaves() {
+    let apart = group("anti-affinity", "[\"vm1\", \"vm2\"]");
+    let world = |mode: Balance, own: &str| {
+        let mut settings = with(Balance::Off, &(apart.clone() + own));
+        settings.mode.rules = mode;
+        let mut world = flooded(settings);
+        world.run(secs(120));
+        world
+    };
+    for (cluster, mode) in [
+        (Balance::Automatic, own("vm2", "rules = \"off\"")),
+        (Balance::Automatic, own("vm2", "rules = \"recommend\"")),
+        (Balance::Recommend, own("vm1", "rules = \"automatic\"")),
+    ] {
+        let world = world(cluster, &mode);
+        let left = (at(&world, 1).contains(&1), at(&world, 2), recommended(&world));
+        assert_eq!(left, (false, vec![1], vec![]), "{mode}: {}", world.story());
+    }
+    let waits = world(Balance::Automatic, &own("vm*", "rules = \"recommend\""));
+    let told =
+        "vm2 should leave: rules is \"recommend\" for it, so it stays until somebody moves it";
+    assert_eq!((recommended(&waits), at(&waits, 2)), (vec![told.to_owned()], vec![1]));
+    let stays = world(Balance::Automatic, &own("vm*", "rules = \"off\""));
+    assert_eq!((recommended(&stays), at(&stays, 2)), (vec![], vec![1]));
+}
+
+/// Two hosts with room for one guest more each, where only an exchange helps: host 1 has much to do. Host 2 is in this mode.
+fn tight(first: Balance, second: Balance) -> World {
+    let evening = |balance| {
+        let mut settings = with(balance, "");
+        settings.mode.trigger = Trigger::Spread;
+        settings.target.memory_used_max = Share(960);
+        settings.spread.gain_min = Cost::percent(1);
+        settings
+    };
+    let mut world = World::of_size(1, 2, evening(first), 98_304);
+    for n in 1..=4 {
+        world.boot(1, n, 18_000, 2500, 10);
+        world.boot(2, 4 + n, 18_000, 200, 10);
+    }
+    world.handle(2, Event::Settings(Box::new(evening(second))));
+    world
+}
+
+#[test]
+fn nothing_is_given_in_return_but_by_itself_or_at_a_persons_word() {
+    let exchanges = |world: &World| {
+        world.notes.iter().any(|(.., note)| note.reason.contains(" would go in return"))
+    };
+    for (second, gives) in
+        [(Balance::Automatic, true), (Balance::Recommend, false), (Balance::Off, false)]
+    {
+        let mut world = tight(Balance::Automatic, second);
+        world.run(secs(900));
+        assert_eq!(exchanges(&world), gives, "{second:?}: {}", world.story());
+    }
+    let mut switched_off = tight(Balance::Automatic, Balance::Automatic);
+    switched_off.handle(2, Event::Balancer { on: false });
+    switched_off.run(secs(900));
+    assert!(!exchanges(&switched_off), "{}", switched_off.story());
+    for (second, gives) in [(Balance::Recommend, true), (Balance::Off, false)] {
+        let mut applied = tight(Balance::Recommend, second);
+        applied.run(secs(60));
+        applied.ask(1, Ask::Apply { vm: vm_id(1) }).unwrap();
+        applied.run(secs(900));
+        assert_eq!(exchanges(&applied), gives, "{second:?}: {}", applied.story());
+    }
+}
