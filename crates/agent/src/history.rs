@@ -1,4 +1,4 @@
-//! The histories' thread: writes what has closed, once a minute, and reads what is asked for.
+//! The histories' thread: writes what has closed, once a minute, and reads what is asked for; and writes what of rests is to last.
 //!
 //! **Invariant:** whatever becomes of the disk, the agent goes on: what cannot be written is left out, which is said once.
 //! **Invariant:** no more than [`ORDERS_MAX`] orders wait, also while a disk hangs.
@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use anyhow::Context;
 use decide::host::Event;
+use decide::host::rests::Rests;
 use decide::units::{Time, VmId};
 use decide::usage::history::aged::AgedLevel;
 use decide::usage::history::levels::{Closed, Level};
@@ -20,6 +21,8 @@ use tokio::sync::{mpsc as ears, oneshot};
 
 use crate::config;
 use crate::journal::chain;
+use crate::kept::Kept as File;
+use crate::steering::Steering;
 
 /// What is kept in mind between two writes at the most: a minute of a thousand VMs.
 const WAITING_MAX: usize = 10_000;
@@ -31,6 +34,8 @@ const ORDERS_MAX: usize = 256;
 pub(crate) enum Order {
     /// Keep this.
     Keep(Vec<Kept>),
+    /// Keep these, in place of those before.
+    KeepRests(Rests),
     /// Give back what a host must know to go on.
     Recall(Whose),
     /// Give what is stored of a history, to be sent at that time.
@@ -82,17 +87,32 @@ pub(crate) struct Thread {
     pub(crate) thread: JoinHandle<()>,
 }
 
+/// How long VMs rest, over restarts. It is not a history, and is kept where none are.
+fn rests(folder: &Path) -> File<Rests> {
+    File::within(folder, "rests.json")
+}
+
+/// Tells the loop how long VMs rest; where that cannot be read, they do not.
+pub(crate) fn resume_rests(folder: &Path, steering: &mut Steering) {
+    match rests(folder).read() {
+        Ok(rests) => steering.handle(Event::Rests(rests)),
+        Err(error) => tracing::warn!("how long VMs rest is not known: {error:#}"),
+    }
+}
+
 /// Starts the thread. It ends when nothing can be sent to it any more, and what was sent is written.
 pub(crate) fn start(folder: &Path, config: &config::History) -> anyhow::Result<Thread> {
     let (sender, received) = mpsc::sync_channel(ORDERS_MAX);
     let orders = Orders { sender, full: Cell::new(false) };
     let (said, heard) = ears::unbounded_channel();
+    let rests = rests(folder);
     let folder = config.keep.then(|| folder.to_owned());
     let spans = config.spans();
     let thread = std::thread::Builder::new()
         .name("history".to_owned())
         .spawn(move || {
-            let mut shelf = Shelf { histories: None, waiting: Vec::new(), failing: false, said };
+            let (histories, waiting) = (None, Vec::new());
+            let mut shelf = Shelf { histories, waiting, failing: false, rests, said };
             if let Some(folder) = folder {
                 shelf.open(Histories::open(&folder, spans));
             }
@@ -108,6 +128,7 @@ struct Shelf {
     waiting: Vec<Kept>,
     /// The last write failed, and that was said.
     failing: bool,
+    rests: File<Rests>,
     said: ears::UnboundedSender<Event>,
 }
 
@@ -128,6 +149,7 @@ impl Shelf {
         while let Ok(order) = orders.recv() {
             match order {
                 Order::Keep(kept) => self.keep(kept),
+                Order::KeepRests(rests) => self.keep_rests(&rests),
                 Order::Recall(whose) => self.recall(whose),
                 Order::Gather(whose, now, reply) => {
                     // Nobody waits any more only if that took too long.
@@ -158,6 +180,12 @@ impl Shelf {
         }
         if due {
             self.write();
+        }
+    }
+
+    fn keep_rests(&self, rests: &Rests) {
+        if let Err(error) = self.rests.put(rests) {
+            self.say(format!("a restart would forget how long VMs rest: {error:#}"));
         }
     }
 
@@ -224,7 +252,24 @@ impl Shelf {
 
 #[cfg(test)]
 mod tests {
+    use decide::host::rests::Rest;
+
     use super::*;
+
+    #[test]
+    fn rests_are_kept_where_no_history_is_and_the_last_ones_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config::History { keep: false, ..config::History::default() };
+        let Thread { orders, thread, .. } = start(folder.path(), &config).unwrap();
+        let told = |unpaid| {
+            let rest = Rest { until: Time(u64::MAX), insisted_until: Time(3), unpaid };
+            Rests { made: vec![Time(7)], vms: [(VmId(u128::MAX), rest)].into() }
+        };
+        (1..=3).for_each(|unpaid| orders.send(Order::KeepRests(told(unpaid))));
+        drop(orders);
+        thread.join().unwrap();
+        assert_eq!(rests(folder.path()).read().unwrap(), told(3));
+    }
 
     #[test]
     fn a_disk_that_hangs_holds_up_nobody_and_what_waits_has_a_limit() {

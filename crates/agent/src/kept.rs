@@ -1,4 +1,4 @@
-//! What a person has said of this host, kept over restarts of the agent and of the machine: one small document a file.
+//! What a person has said of this host, and how long VMs rest, kept over restarts of the agent and of the machine: one small document a file.
 //!
 //! **Invariant:** a file is replaced as a whole, and is on disk, its folder too, before what it says counts.
 
@@ -64,9 +64,17 @@ impl<T: Serialize + DeserializeOwned + Default> Kept<T> {
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> anyhow::Result<R> {
         let mut kept = self.read()?;
         let given = change(&mut kept);
+        self.put(&kept).map(|()| given)
+    }
+
+    /// Keeps this, whatever was kept before.
+    ///
+    /// # Errors
+    /// It may be kept or not.
+    pub(crate) fn put(&self, kept: &T) -> anyhow::Result<()> {
         let (file, half) =
             (self.folder.join(self.name), self.folder.join(format!("{}.new", self.name)));
-        let text = serde_json::to_vec_pretty(&kept).context("writing JSON")?;
+        let text = serde_json::to_vec_pretty(kept).context("writing JSON")?;
         let write = |text: &[u8]| {
             if half.exists() {
                 // One that was left over may have another mode.
@@ -80,8 +88,7 @@ impl<T: Serialize + DeserializeOwned + Default> Kept<T> {
             fs::rename(&half, &file)?;
             File::open(&self.folder)?.sync_all()
         };
-        write(&text).with_context(|| format!("writing {}", file.display()))?;
-        Ok(given)
+        write(&text).with_context(|| format!("writing {}", file.display()))
     }
 }
 

@@ -261,7 +261,6 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
     let (mut recording, recorder) = Recording::start(&config.record, now, &start);
     let host = Host::new(start, now, &mut actions);
     recording.gave(&actions, host.deadline());
-    let hold = Hold::from_environment();
     let (told, noted) = (Arc::clone(&events), Arc::clone(&events));
     let said = Said::within(&config.host.state);
     let drain = Arc::clone(&said.drain);
@@ -275,12 +274,13 @@ async fn assemble(config: Config, keys: Option<Arc<Keys>>) -> anyhow::Result<Age
         events: told,
         newest,
         recording,
-        hold,
+        hold: Hold::from_environment(),
         drain,
         totals,
     };
     let mut steering = Steering::new(host, clock, config.cluster.name.clone(), request, hands);
     steering.carry_out(actions);
+    history::resume_rests(&config.host.state, &mut steering);
     said.resume(&mut steering).await?;
     config.seeds()?.into_iter().for_each(|seed| steering.handle(Event::Join(seed)));
 

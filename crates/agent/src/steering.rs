@@ -252,7 +252,13 @@ impl Steering {
     fn lend(&mut self, actions: Vec<Action>) -> Vec<Action> {
         let Some(lent) = &mut self.lent else { return actions };
         let (own, others) = actions.into_iter().partition(|action| {
-            matches!(action, Action::Keep(_) | Action::KeepLeft(..) | Action::Reply { .. })
+            matches!(
+                action,
+                Action::Keep(_)
+                    | Action::KeepLeft(..)
+                    | Action::KeepRests(_)
+                    | Action::Reply { .. }
+            )
         });
         lent.extend::<Vec<Action>>(others);
         own
@@ -328,6 +334,7 @@ impl Steering {
                 Action::Recall(whose) => self.history.send(Order::Recall(whose)),
                 Action::DropHistory(vm) => self.history.send(Order::Unstage(vm)),
                 Action::KeepLeft(vm, left) => draining::keep_left(&self.drain, vm, left),
+                Action::KeepRests(rests) => self.history.send(Order::KeepRests(rests)),
                 Action::Note(note) => notes.push(note),
                 Action::Reply { number, answer } => {
                     // Nobody waits any more only if the client went away.

@@ -67,7 +67,8 @@ fn where_only_one_that_waits_would_help_it_is_recommended_once_and_goes_when_it_
     let mut world = flooded(with(Balance::Automatic, &own("vm1", "balance = \"recommend\"")));
     world.retag(1, vm_id(2), &["evenkeel:exclude"]);
     world.run(secs(1800));
-    let once = "vm1 should leave: balance is \"recommend\" for it, so it stays until somebody moves it";
+    let once =
+        "vm1 should leave: balance is \"recommend\" for it, so it stays until somebody moves it";
     assert_eq!((recommended(&world), at(&world, 1)), (vec![once.to_owned()], vec![1]));
     let found = plan(&mut world, 1);
     assert_eq!(found.held.as_deref(), Some("balance is \"recommend\" for it"));

@@ -175,6 +175,75 @@ fn a_source_that_was_started_anew_says_nothing_and_the_rest_is_as_it_was() {
     assert_eq!(world.settled(), Ok(()), "{}", world.story());
 }
 
+/// The agent of that host, and its journal, go on as after an upgrade.
+fn anew(world: &mut World, at: u16) {
+    world.crash(at);
+    world.restart(at);
+    world.run(secs(5));
+}
+
+#[test]
+fn a_target_that_was_started_anew_lets_the_vm_rest_on_and_counts_on() {
+    let mut world = flooded();
+    moved(&mut world, 1);
+    asks(&mut world, 1, 10);
+    tells(&mut world, secs(60), "1 in a row: the VM rests for 240 s in all");
+    let before = rests(&world);
+    anew(&mut world, 3);
+    assert!((before - 6..before).contains(&rests(&world)), "{before}, {}", rests(&world));
+    flood_where_it_is(&mut world);
+    moved(&mut world, 2);
+    asks(&mut world, 1, 10);
+    tells(&mut world, secs(60), "2 in a row: the VM rests for 480 s in all");
+}
+
+#[test]
+fn a_vm_that_a_person_has_forced_somewhere_stays_there_over_a_restart() {
+    let pin = "[[rules.pin]]\nvms = [\"vm1\"]\nhosts = [\"host1\"]\n";
+    let mut settings = quick();
+    settings.rules = decide::policy::file::settings(pin).unwrap().rules;
+    settings.mode.rules = decide::policy::settings::Balance::Automatic;
+    let mut world = World::of(1, 3, settings);
+    world.boot(1, 1, 512, 100, 1);
+    world.run(secs(5));
+    world.ask(1, Ask::Force { vm: vm_id(1), to: Some(host_id(2)) }).unwrap();
+    moved(&mut world, 1);
+    anew(&mut world, 2);
+    world.run(secs(60));
+    assert_eq!(at(&world, 1), 2, "it stays as long as it rests: {}", world.story());
+    moved(&mut world, 2);
+    assert_eq!(at(&world, 1), 1, "{}", world.story());
+}
+
+#[test]
+fn the_moves_of_the_day_are_counted_over_restarts() {
+    let mut settings = quick();
+    settings.limits.moves_per_day = 1;
+    let mut world = scene::flooded(settings);
+    moved(&mut world, 1);
+    anew(&mut world, 1);
+    asks(&mut world, 2, 1100);
+    world.run(secs(60));
+    assert_eq!(at(&world, 2), 1, "{}", world.story());
+    let doing = world.sites[&1].host.as_ref().unwrap().doing();
+    assert!(doing.contains("moves_per_day: 1 were made"), "{doing}");
+}
+
+#[test]
+fn a_clock_that_was_ahead_makes_no_rest_longer_than_any_may_be() {
+    use decide::host::Event;
+    use decide::host::rests::{Rest, Rests};
+    use decide::units::Time;
+    let mut world = flooded();
+    let ahead = Time(u64::MAX);
+    let rest = Rest { until: ahead, insisted_until: ahead, unpaid: u32::MAX };
+    let rests_of = Rests { made: vec![ahead], vms: [(vm_id(1), rest)].into() };
+    world.handle(1, Event::Rests(rests_of));
+    assert!((120 * 16 - 1..=120 * 16).contains(&rests(&world)), "{}", rests(&world));
+    world.run(Duration::from_hours(25));
+    moved(&mut world, 1);
+}
+
 #[test]
 fn a_word_about_a_move_that_nobody_promised_changes_nothing() {
     use decide::host::Event;

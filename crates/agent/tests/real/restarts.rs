@@ -167,6 +167,13 @@ fn a_source_agent_killed_during_the_copy_settles_it() {
             cluster.settled().await?;
             moved(cluster, "web1", 0, 1).await?;
             runs_only(cluster, web1, 1).await?;
+
+            // It has just moved: it rests where it is, whatever becomes of the agent.
+            cluster.stop_agent(1)?;
+            cluster.start_agent(1)?;
+            settled(cluster, "web1", 1).await?;
+            let why = cluster.api(1).why(Some("web1")).await?;
+            ensure!(why.verdict.starts_with("web1 rests for "), "{why:?}");
             never_rebooted(cluster, web1)
         },
     );

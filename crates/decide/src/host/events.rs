@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::drain::Left;
+use super::rests::Rests;
 use super::story::Note;
 use crate::log::form;
 use crate::membership::Peer;
@@ -113,6 +114,8 @@ pub enum Event {
     Excluded { vm: VmId, excluded: Option<Excluded> },
     /// A person has this host drained, of which these had left before; or not any more.
     Drain(Option<BTreeMap<VmId, Left>>),
+    /// Rests and counts that were kept before the agent started.
+    Rests(Rests),
     /// New settings.
     Settings(#[serde(with = "form::settings")] Box<Settings>),
     /// What the calendar says now; told about once a minute.
@@ -164,6 +167,8 @@ pub enum Action {
     Testify(VmId, Witness),
     /// That VM has left this host, which is being drained: keep it, to be told at the next start.
     KeepLeft(VmId, Left),
+    /// Keep these as a whole, sooner or later, to be told at the next start.
+    KeepRests(Rests),
     /// Note what was decided or seen, for people.
     Note(Note),
     /// Answer to `Asked` of this number: the move, or why not.

@@ -41,6 +41,7 @@ impl Host {
         let balances = !out.by_rule || out.empties;
         if balances && !out.by_hand && out.half_of.is_none() {
             self.recent.push(now);
+            self.lasting.changed = true;
         }
         let promised = out.is_to_pay();
         let to = (endpoint, copy);

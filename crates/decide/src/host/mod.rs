@@ -62,6 +62,7 @@ mod quorum;
 mod recommended;
 mod recovery;
 mod resolve;
+pub mod rests;
 mod rules;
 pub mod story;
 mod vms;
@@ -71,6 +72,7 @@ pub mod witness;
 use ahead::Ahead;
 use drain::Drain;
 use recommended::Recommended;
+use rests::Lasting;
 
 pub use events::{Action, Ask, Event, Start};
 use exchange::Agreed;
@@ -199,6 +201,7 @@ pub struct Host {
     pay_backs: PayBacks,
     /// What a plan takes for made.
     ahead: Ahead,
+    lasting: Lasting,
 }
 
 /// Alarms kept for display.
@@ -269,6 +272,7 @@ impl Host {
             refused_to_join: None,
             pay_backs: PayBacks::default(),
             ahead: Ahead::default(),
+            lasting: Lasting::default(),
         };
         actions.push(Action::Recall(Whose::Host));
         host.recover(now, start.moves, start.doubt.as_deref(), actions);
@@ -306,12 +310,14 @@ impl Host {
             Event::Balancer { on } => self.switch_balancer(on, actions),
             Event::Excluded { vm, excluded } => self.exclude(vm, excluded, actions),
             Event::Drain(drain) => self.set_drain(drain, actions),
+            Event::Rests(rests) => self.recall_rests(now, rests),
             Event::Settings(settings) => self.set(*settings, actions),
             Event::LocalTimes(times) => {
                 self.local_times = Some(times);
                 self.end_exclusions(actions);
             }
         }
+        self.keep_rests(now, actions);
     }
 
     /// When to call `handle` with `Tick` at the latest.

@@ -87,7 +87,9 @@ impl Host {
         };
         match it.mode {
             Balance::Automatic => Ok(()),
-            mode => Err(format!("{key} is \"{}\"{whose}", mode.name())),
+            mode @ (Balance::Off | Balance::Recommend) => {
+                Err(format!("{key} is \"{}\"{whose}", mode.name()))
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::usage::load::{Capacity, Load};
 use crate::wire::message::{Body, Confirmation};
 
 /// A rest is doubled at the most so often: 16 times as long.
-const DOUBLINGS_MAX: u32 = 4;
+pub(super) const DOUBLINGS_MAX: u32 = 4;
 /// A target tells its figures so often at the most, and so long apart.
 const TOLD_MAX: u32 = 5;
 const TOLD_EVERY: Duration = Duration::from_mins(1);
@@ -98,6 +98,11 @@ impl PayBacks {
         }
     }
 
+    /// So many moves of a VM here in a row did not pay.
+    pub(super) fn count_unpaid(&mut self, vm: VmId, count: u32) {
+        self.unpaid.insert(vm, count);
+    }
+
     fn promise(&mut self, id: MoveId, promise: Promise) {
         if self.promises.len() >= PROMISES_MAX {
             let oldest = self.promises.iter().min_by_key(|(_, promise)| promise.since);
@@ -151,7 +156,7 @@ impl Host {
         if let Some(confirmation) = confirmation {
             let after = worth_it.measure_after.max(confirmation.measured_after);
             let next = now.plus(after.min(MEASURED_WITHIN));
-            self.pay_backs.unpaid.insert(vm, confirmation.unpaid.min(DOUBLINGS_MAX));
+            self.pay_backs.count_unpaid(vm, confirmation.unpaid.min(DOUBLINGS_MAX));
             if confirmation.measured {
                 let due = Due { move_id, arrived: now, group, whole: now, next, told: 0 };
                 self.pay_backs.due.insert(vm, due);
@@ -166,6 +171,7 @@ impl Host {
         if let Some(here) = self.vms.get_mut(&vm) {
             here.rest_until = arrived.plus(rest);
         }
+        self.lasting.changed = true;
         rest
     }
 
@@ -268,7 +274,7 @@ impl Host {
     /// and its rest.
     fn rest_as_it_paid(&mut self, arrived: Time, vm: VmId, paid: bool) -> (u32, Duration) {
         let count = if paid { 0 } else { (self.pay_backs.unpaid(vm) + 1).min(DOUBLINGS_MAX) };
-        self.pay_backs.unpaid.insert(vm, count);
+        self.pay_backs.count_unpaid(vm, count);
         let own = self.vms.get(&vm).and_then(|vm| vm.rules.rest);
         let rest = own.unwrap_or(self.settings.worth_it.vm_rest);
         (count, self.rest_after(arrived, vm, rest))

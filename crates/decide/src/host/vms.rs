@@ -162,6 +162,8 @@ impl Host {
         let trouble = doubtful.then(|| DOUBTFUL.to_owned());
         let new = Vm::new(definition, run, record, &self.settings.rules);
         self.vms.insert(vm, Vm { recorded, rest_until, insisted_until, trouble, witness, ..new });
+        self.lasting.changed |= rest_until > now;
+        self.rest_as_before(now, vm);
         actions.push(Action::Recall(Whose::Vm(vm)));
         if let Some(witness) = beyond {
             self.note_beyond(vm, known.map_or(0, |known| known.floor), &witness, actions);

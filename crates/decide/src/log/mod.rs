@@ -20,7 +20,7 @@ use crate::units::Time;
 pub(crate) mod form;
 
 /// The form of the lines. Raised when an older log can no longer be read, or a newer one not by older versions.
-pub const FORM: u32 = 7;
+pub const FORM: u32 = 8;
 
 /// One line of a log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use decide::host::drain::Left;
+use decide::host::rests::{Rest, Rests};
 use decide::host::{Ask, Event, Start};
 use decide::log::{Begin, FORM, Gave, Line};
 use decide::migrate::Resolution;
@@ -77,7 +78,16 @@ fn rules(n: u32) -> Rules {
         group: vec![Group { name: "web".to_owned(), kind, vms: vms.clone() }],
         pin: vec![Pin { vms: vms.clone(), hosts, labels, should: n.is_multiple_of(5) }],
         exclude: vec![Exclude { vms: vms.clone(), until }],
-        vm: vec![Own { vms, priority, downtime, auto_converge, copy_disks, hours, balance, ..Own::default() }],
+        vm: vec![Own {
+            vms,
+            priority,
+            downtime,
+            auto_converge,
+            copy_disks,
+            hours,
+            balance,
+            ..Own::default()
+        }],
     }
 }
 
@@ -266,6 +276,14 @@ fn left() -> impl Strategy<Value = Left> {
     (words(), host()).prop_map(|(name, to)| Left { name, to })
 }
 
+fn rest() -> impl Strategy<Value = Rest> {
+    any::<(u64, u64, u32)>().prop_map(|(until, insisted, unpaid)| Rest {
+        until: Time(until),
+        insisted_until: Time(insisted),
+        unpaid,
+    })
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let ask = prop_oneof![
         (vm(), proptest::option::of(host())).prop_map(|(vm, to)| Ask::Move { vm, to }),
@@ -311,6 +329,8 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Excluded { vm, excluded }
         }),
         proptest::option::of(btree_map(vm(), left(), 0..3)).prop_map(Event::Drain),
+        (vec(any::<u64>().prop_map(Time), 0..3), btree_map(vm(), rest(), 0..3))
+            .prop_map(|(made, vms)| Event::Rests(Rests { made, vms })),
         settings().prop_map(|settings| Event::Settings(Box::new(settings))),
         (any::<u64>(), btree_map(words(), any::<u16>(), 0..3))
             .prop_map(|(unix, zones)| Event::LocalTimes(LocalTimes { unix, zones })),
@@ -349,9 +369,10 @@ fn kind(event: &Event) -> usize {
         Event::Balancer { .. } => 17,
         Event::Excluded { .. } => 18,
         Event::Drain(_) => 19,
+        Event::Rests(_) => 20,
     }
 }
-const KINDS: usize = 20;
+const KINDS: usize = 21;
 
 fn start() -> impl Strategy<Value = Start> {
     let record = (any::<(u64, u64)>(), ownership())
@@ -473,7 +494,7 @@ fn the_form_of_lines_stays() {
         seed: 9,
     };
     let begin = Begin { form: FORM, version: "0.1.0".to_owned(), unix_us: 1, now: Time(2), start };
-    expect![[r#"{"begin":{"form":7,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3,"opened":2,"life":8},"doubt":null,"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300,"opened":0,"life":0},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n","tags":[]},"doubtful":false}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[],"encrypts":false},"settings":{"mode":{"balance":"recommend","trigger":"hot","rules":"recommend"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"spread":{"threshold":5,"gain_min":50000},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"traffic_apart":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0},"measure_after":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20,"moves_per_cluster":null,"hours":"any"},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000},"downtime_max":{"secs":0,"nanos":500000000},"multifd":false},"migration":{"encryption":null},"share":{"cpu":false,"network":false,"headroom":500,"floor":50},"vm_policy":{"when":null,"window":null,"order":null},"admission":{"accept":null},"migration_policy":{"order":null,"reject":null},"rules":{"group":[],"pin":[],"exclude":[],"vm":[]},"host":{"labels":[],"maintenance":false}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
+    expect![[r#"{"begin":{"form":8,"version":"0.1.0","unix_us":1,"now":2,"start":{"id":"11111111-1111-1111-1111-111111111111","name":"host1","address":["198.18.0.1",7946,0,0],"journal":{"id":"00000000-0000-0000-0000-000000000007","generation":3,"opened":2,"life":8},"doubt":null,"incarnation":5,"first_incarnation":4,"vms":{"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa":{"floor":6,"ran":5,"ownership":{"Released":["22222222-2222-2222-2222-222222222222","11111111-1111-1111-1111-111111111111.3.7"]}}},"moves":{"11111111-1111-1111-1111-111111111111.3.7":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","peer":"22222222-2222-2222-2222-222222222222","epoch":5,"run":"Paused","journal":{"id":"00000000-0000-0000-0000-000000000077","generation":300,"opened":0,"life":0},"stage":"HandingOver","definition":{"vm":"aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa","name":"web1","memory":128,"vcpus":2,"needs":{"driver":"qemu","machine":"pc-i440fx-7.2","accelerator":"tcg","bridge":"br0"},"start":"tap = \"tap7\"\n","tags":[]},"doubtful":false}},"offered":{"driver":"","machines":[],"accelerators":[],"bridges":[],"encrypts":false},"settings":{"mode":{"balance":"recommend","trigger":"hot","rules":"recommend"},"hot":{"window":{"secs":120,"nanos":0},"cpu_used":800,"cpu_pressure":200,"memory_used":900,"nic_used":800,"drops_per_second":100,"packets_per_second":null},"spread":{"threshold":5,"gain_min":50000},"target":{"cpu_used_max":700,"memory_used_max":850,"memory_reserve":4096},"worth_it":{"gain_min":10000000,"traffic_apart":10000000,"vm_rest":{"secs":21600,"nanos":0},"host_rest":{"secs":300,"nanos":0},"measure_after":{"secs":300,"nanos":0}},"limits":{"moves_per_host":1,"moves_per_day":20,"moves_per_cluster":null,"hours":"any"},"copy":{"bandwidth":500,"downtime":{"secs":0,"nanos":100000000},"downtime_max":{"secs":0,"nanos":500000000},"multifd":false},"migration":{"encryption":null},"share":{"cpu":false,"network":false,"headroom":500,"floor":50},"vm_policy":{"when":null,"window":null,"order":null},"admission":{"accept":null},"migration_policy":{"order":null,"reject":null},"rules":{"group":[],"pin":[],"exclude":[],"vm":[]},"host":{"labels":[],"maintenance":false}},"seed":9}}}"#]].assert_eq(&written(&Line::Begin(Box::new(begin))));
     let event = Event::Gossip { from: "[fe80::1%3]:7946".parse().unwrap(), bytes: vec![1, 0xab] };
     expect![[
         r#"{"event":{"now":3,"event":{"Gossip":{"from":["fe80::1",7946,0,3],"bytes":"01ab"}}}}"#

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use decide::membership::HostState;
 use decide::migrate::hypervisor::{CopyParameters, Seen};
 use decide::migrate::record::Ownership;
-use decide::placement::admission::{room, size_with_overhead};
+use decide::placement::admission::{fits, room, size_with_overhead};
 use decide::policy::cost;
-use decide::policy::settings::Copy;
+use decide::policy::settings::{Copy, Settings};
 use decide::units::{BitsPerSec, Cost, Mib, VmId};
 use decide::usage::load::{Capacity, Load};
 
@@ -149,7 +149,7 @@ pub fn cool(world: &World) -> Result<(), NotYet> {
 
 /// Whether the policy would want some VM to leave this host, by the loads as they are: a host that is hardly over its threshold
 /// stays so where no departure is worth a move, of VMs that do not rest, whose copies would end, and which no rule keeps, to a
-/// host that has room and that no rule forbids.
+/// host that has room, that it would bring beyond no limit, and that no rule forbids.
 fn some_move_pays(world: &World, from: u16) -> bool {
     /// What loads as hosts measure them may be off, in percent of pressure.
     const MEASURED: Cost = Cost::percent(1);
@@ -191,7 +191,14 @@ fn some_move_pays(world: &World, from: u16) -> bool {
         let vm = world.guests[&id].load();
         let rid = cost::relief(own, vm, capacity(from)).minus(cost::of_copy(vm.memory));
         let size = size_with_overhead(vm.memory);
-        let there = others.iter().filter(|(n, .., free)| size <= *free && takes(id, *n));
+        let bears = |load: Load, capacity: Capacity| {
+            let Settings { target, hot, .. } = &world.settings;
+            // What hosts measure may be a little more.
+            fits(vm, load.plus(load.divided(100)), capacity, target, hot).is_ok()
+        };
+        let there = others.iter().filter(|(n, load, capacity, free)| {
+            size <= *free && bears(*load, *capacity) && takes(id, *n)
+        });
         let there = there.map(|(_, load, capacity, _)| cost::of_arrival(*load, vm, *capacity));
         there.min().is_some_and(|there| rid.minus(there) > needed)
     })

@@ -90,6 +90,7 @@ impl World {
             | Action::Recall(_)
             | Action::DropHistory(_)
             | Action::KeepLeft(..)
+            | Action::KeepRests(_)
             | Action::Testify(..)
             | Action::Fetch { .. }
             | Action::Note(_)

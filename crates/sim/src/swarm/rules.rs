@@ -116,9 +116,15 @@ fn pin(world: &mut World, vm: VmId, should: bool) -> BTreeSet<u16> {
     right
 }
 
+/// Nobody applies anything here: modes that wait for a person keep a VM where it is too.
 fn exclude(world: &mut World, vm: VmId) {
     if world.draw(2) == 0 {
-        tags(world, vm).push("evenkeel:exclude".to_owned());
+        let words: &[&str] = match vm.0 % 3 {
+            0 => &["evenkeel:exclude"],
+            1 => &["evenkeel:balance=off", "evenkeel:rules=recommend"],
+            _ => &["evenkeel:balance=recommend", "evenkeel:rules=off"],
+        };
+        tags(world, vm).extend(words.iter().map(|word| (*word).to_owned()));
     } else {
         let vms = vec![world.guests[&vm].definition.name.clone()];
         world.settings.rules.exclude.push(Exclude { vms, until: None });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use decide::host::rests::Rests;
 use decide::host::{Event, Host, Start};
 use decide::log::{Begin, FORM, Gave, Line};
 use decide::membership::{HostState, Peer, Told, View};
@@ -183,6 +184,10 @@ impl World {
             logs.insert(at, vec![Line::Begin(Box::new(begin)), Line::Gave(gave)]);
         }
         self.perform(at, &mut actions);
+        let rests = self.sites[&at].rests.clone();
+        if rests != Rests::default() {
+            self.handle(at, Event::Rests(rests));
+        }
         for vm in self.sites[&at].excluded.clone() {
             self.handle(at, Event::Excluded { vm, excluded: Some(Excluded::Always) });
         }

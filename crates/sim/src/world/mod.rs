@@ -21,6 +21,7 @@ use std::hash::{Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use decide::host::rests::Rests;
 use decide::host::story::{Note, Step};
 use decide::host::{Action, Ask, Event, Host};
 use decide::log::{Gave, Line};
@@ -60,6 +61,8 @@ pub struct Site {
     pub encryption: Option<Encryption>,
     /// VMs that a person has its agent leave here.
     pub excluded: BTreeSet<VmId>,
+    /// What its agents had kept of rests and counts.
+    pub rests: Rests,
     /// What its disk has.
     pub journal: Journal,
     /// How long a write takes.
@@ -404,6 +407,7 @@ impl World {
                 Action::Recall(_) | Action::DropHistory(_) => {}
                 // What an agent keeps of a drain a test tells it again.
                 Action::KeepLeft(..) => {}
+                Action::KeepRests(rests) => self.site(at).rests = rests,
                 // It goes wherever the VM goes, as where somebody else moves a domain of libvirt's.
                 Action::Testify(vm, witness) => {
                     if let Some(guest) = self.guests.get_mut(&vm) {

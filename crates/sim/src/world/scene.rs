@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use decide::host::Event;
+use decide::host::rests::Rests;
 use decide::migrate::hypervisor::{Needs, RunState, Seen, Sighting, VmDefinition};
 use decide::policy::settings::{Balance, Settings};
 use decide::units::{BitsPerSec, Bytes, Cost, Mib, MilliCores, PacketsPerSec, VmId};
@@ -142,6 +143,7 @@ impl World {
             keyed: false,
             encryption: None,
             excluded: BTreeSet::new(),
+            rests: Rests::default(),
             journal: Journal::default(),
             write_takes: Duration::from_millis(2),
             written: self.now,

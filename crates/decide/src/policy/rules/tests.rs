@@ -72,8 +72,6 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
         downtime = "50ms"
         auto_converge = true
         copy_disks = true
-        balance  = "automatic"
-        rules    = "recommend"
         [[rules.vm]]
         vms      = ["web1"]
         priority = 5
@@ -81,7 +79,6 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
         copy_disks = false
         rest     = "1h"
         hours    = "Sun 00:00-24:00 UTC"
-        balance  = "off"
         "#,
     );
     let all = rules.of(VM, "web1", &[]);
@@ -101,8 +98,7 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
             copy_disks: false,
             rest: Some(Duration::from_hours(1)),
             hours: vec![Hours::parse("Sun 00:00-24:00 UTC").unwrap()],
-            balance: Some(Balance::Off),
-            rules: Some(Balance::Recommend),
+            ..VmRules::default()
         }
     );
     let other = rules.of(VmId(2), "web2", &[]);
@@ -115,11 +111,29 @@ fn a_vm_has_the_rules_of_all_tables_that_name_it() {
             downtime: all.downtime,
             auto_converge: true,
             copy_disks: true,
-            balance: Some(Balance::Automatic),
-            rules: Some(Balance::Recommend),
             ..VmRules::default()
         }
     );
+}
+
+#[test]
+fn of_several_modes_of_a_vm_the_last_counts_and_the_file_before_its_tags() {
+    let rules = rules(
+        r#"
+        [[rules.vm]]
+        vms     = ["*"]
+        balance = "automatic"
+        rules   = "recommend"
+        [[rules.vm]]
+        vms     = ["web1"]
+        balance = "off"
+        "#,
+    );
+    let own = tags(&["evenkeel:balance=recommend", "evenkeel:rules=off"]);
+    let all = rules.of(VM, "web1", &own);
+    assert_eq!((all.balance, all.rules), (Some(Balance::Off), Some(Balance::Recommend)));
+    let all = Rules::default().of(VM, "web1", &own);
+    assert_eq!((all.balance, all.rules), (Some(Balance::Recommend), Some(Balance::Off)));
 }
 
 #[test]
@@ -187,10 +201,7 @@ fn our_own_words_are_understood_and_those_that_cannot_be_read_are_told() {
     assert_eq!(told[1], "tag \"evenkeel:pin=\": write it as evenkeel:pin=NAME");
     assert_eq!(told[2], "tag \"evenkeel:auto-converge\": write it as evenkeel:auto-converge=yes");
     assert_eq!(told[3], "tag \"evenkeel:auto-converge=maybe\": it takes yes or no");
-    assert_eq!(
-        told[6],
-        "tag \"evenkeel:balance=manual\": it takes off, recommend or automatic"
-    );
+    assert_eq!(told[6], "tag \"evenkeel:balance=manual\": it takes off, recommend or automatic");
     assert_eq!(Rules::default().of(VM, "web1", &bad), VmRules::default());
 }
 
