@@ -380,6 +380,7 @@ pub(crate) fn one_move(at_work: &Steering, story: &Story) -> MoveView {
         overridden: story.overridden.clone(),
         began: at_work.clock.wall(story.began),
         ended: story.ended.is_some(),
+        others_to_come: host.awaits_others(story.move_id),
         outcome: story.outcome.clone(),
         acceptances: story.acceptances,
         refusals: story.refusals,

@@ -316,6 +316,9 @@ pub struct MoveView {
     pub began: String,
     /// Whether it has ended.
     pub ended: bool,
+    /// Something that was agreed in it is still to come or to go: others of its affinity group, or a VM in return.
+    #[serde(default)]
+    pub others_to_come: bool,
     /// How it ended.
     pub outcome: Option<String>,
     /// Acceptances so far.

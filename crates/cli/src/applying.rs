@@ -8,7 +8,7 @@ use api::client::Client;
 use api::{ApplyRequest, MoveView};
 use serde::Serialize;
 
-use crate::moving::{until_ended, was_made};
+use crate::moving::{until_whole, was_made};
 use crate::screen::Screen;
 use crate::{REFUSED, show};
 
@@ -62,7 +62,7 @@ pub(crate) async fn run(
         let applied = client.apply(&ApplyRequest { vms: vec![vm] }).await?;
         for one in applied.vms {
             let ended = match &one.move_id {
-                Some(id) => Some(until_ended(client, id).await?),
+                Some(id) => Some(until_whole(client, id).await?),
                 None => None,
             };
             carried.vms.push(CarriedVm { vm: one.vm, skipped: one.refused, ended });

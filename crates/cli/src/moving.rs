@@ -129,6 +129,25 @@ pub(crate) async fn until_ended(client: &Client, id: &str) -> anyhow::Result<Mov
     }
 }
 
+/// The same, and until what was agreed in it is over too: else the host is not free for another.
+pub(crate) async fn until_whole(client: &Client, id: &str) -> anyhow::Result<MoveView> {
+    let ended = until_ended(client, id).await?;
+    let mut view = ended.clone();
+    if view.others_to_come {
+        // As with progress: nobody need see it.
+        let _ =
+            writeln!(io::stderr(), "what was agreed with it is under way: see `evenkeel moves`");
+    }
+    while view.others_to_come {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let lost = || {
+            format!("waiting for what was agreed in move {id}, which goes on without this command")
+        };
+        view = client.one_move(id).await.with_context(lost)?;
+    }
+    Ok(ended)
+}
+
 /// Hidden where standard error is no terminal.
 fn bar() -> ProgressBar {
     let style =

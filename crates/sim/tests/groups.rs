@@ -75,6 +75,22 @@ fn a_group_leaves_as_one_and_goes_to_one_host() {
 }
 
 #[test]
+fn a_move_awaits_the_others_until_the_host_is_free_for_another() {
+    let mut world = hot(three(), 1024);
+    assert!(world.until(secs(200), |w| w.noted(Step::Done)), "{}", world.story());
+    let first = world.checks.passed.first().expect("it has left").id;
+    let awaits =
+        |world: &World| world.sites[&1].host.as_ref().is_some_and(|host| host.awaits_others(first));
+    let by_hand = |world: &mut World| world.ask(1, Ask::Move { vm: vm_id(5), to: None });
+    assert!(awaits(&world));
+    let refused = by_hand(&mut world).unwrap_err();
+    assert_eq!(refused, "moves_per_host: 2 under way here, 1 allowed");
+    assert!(world.until(secs(200), |w| !awaits(w)), "{}", world.story());
+    assert_eq!(places(&world, 1..=3), [3].into(), "{}", world.story());
+    by_hand(&mut world).expect("nothing is under way");
+}
+
+#[test]
 fn a_group_is_measured_as_a_whole_once_all_of_it_has_come() {
     let mut world = hot(three(), 512);
     world.run(secs(700));

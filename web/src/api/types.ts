@@ -533,6 +533,10 @@ began: string,
  */
 ended: boolean,
 /**
+ * Something that was agreed in it is still to come or to go: others of its affinity group, or a VM in return.
+ */
+others_to_come: boolean,
+/**
  * How it ended.
  */
 outcome: string | null,

@@ -242,6 +242,7 @@ pub(crate) fn one_move() -> MoveView {
         overridden: vec![],
         began: "2026-03-01T17:12:00Z".to_owned(),
         ended: false,
+        others_to_come: false,
         outcome: None,
         acceptances: 2,
         refusals: 1,

@@ -159,6 +159,7 @@ fn moves() -> Vec<MoveView> {
         overridden: vec![],
         began: "2026-03-01T17:12:03.250Z".to_owned(),
         ended: true,
+        others_to_come: false,
         outcome: Some("relief 31 %".to_owned()),
         acceptances: 2,
         refusals: 1,

@@ -263,14 +263,18 @@ fn plan() -> Plan {
     Plan { host: "host1".to_owned(), moves: vec![web, flooded], held, end }
 }
 
-/// Refuses the VM of this name; nothing is planned.
+/// Refuses the VM of this name, and any while others are to follow the last; nothing is planned.
 async fn apply(
     State(script): State<Arc<Script>>,
     Json(request): Json<ApplyRequest>,
 ) -> Json<Applied> {
     script.asked.lock().unwrap().extend(request.vms.clone());
+    let looks = script.looks.lock().unwrap();
+    let busy = looks.front().is_some_and(|look| look.others_to_come);
     let applied = |vm: String| {
-        let refused = (vm == "nobody").then(|| "no VM or move \"nobody\" on this host".to_owned());
+        let nobody = (vm == "nobody").then_some("no VM or move \"nobody\" on this host");
+        let refused = nobody.or(busy.then_some("moves_per_host: 1 under way here, 1 allowed"));
+        let refused = refused.map(str::to_owned);
         AppliedVm { move_id: refused.is_none().then(|| MOVE.to_owned()), vm, refused }
     };
     let nothing = request.vms.is_empty().then(|| "this host is not hot".to_owned());
@@ -604,6 +608,7 @@ pub(crate) fn copying() -> MoveView {
         overridden: vec![],
         began: "2026-03-01T17:12:00Z".to_owned(),
         ended: false,
+        others_to_come: false,
         outcome: None,
         acceptances: 2,
         refusals: 0,

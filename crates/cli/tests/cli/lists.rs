@@ -1,6 +1,6 @@
 //! What can be looked at, in each form.
 
-use api::{Event, Plan, Status, Step, VmView};
+use api::{Event, MoveView, Plan, Status, Step, VmView};
 use expect_test::{Expect, expect};
 
 use crate::agent::{Agent, abandoned, copying, done, event, status, vm};
@@ -57,6 +57,12 @@ async fn what_is_applied_is_carried_out_one_after_another_and_what_does_not_hold
     let ran = agent.run(&["apply"]).await;
     assert_eq!(agent.asked(), [web, db], "all that is planned");
     assert_eq!((ran.code, ran.out), (Some(0), format!("{moved}{moved}")));
+    // Others of its group follow: the next begins once they have.
+    let agreed = MoveView { others_to_come: true, ..done() };
+    let agent = Agent::start(vec![copying(), agreed.clone(), agreed, done()]);
+    let ran = agent.run(&["apply"]).await;
+    assert_eq!((ran.code, ran.out), (Some(0), format!("{moved}{moved}")));
+    assert!(ran.err.contains("what was agreed with it is under way"), "{}", ran.err);
     let ran = Agent::start(vec![abandoned()]).run(&["apply", "1"]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
 }

@@ -81,6 +81,14 @@ pub(super) struct Swap {
 }
 
 impl Host {
+    /// Whether something that was agreed in a move is still to come or to go: others of its affinity group, or a VM in return.
+    pub fn awaits_others(&self, first: MoveId) -> bool {
+        let going = self.outgoing.values().any(|out| out.half_of == Some(first));
+        let mut incoming = self.incoming.iter();
+        let coming = incoming.any(|(id, it)| it.half_of == Some(first) && self.holds(id));
+        going || coming || self.agreed.is_open(first)
+    }
+
     /// What a target must know to choose a VM to give back for this one.
     pub(super) fn exchange_for(&self, now: Time, id: MoveId, out: &Outgoing) -> Exchange {
         let room = self.target.free().plus(size_with_overhead(out.memory));
