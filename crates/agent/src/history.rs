@@ -112,7 +112,7 @@ pub(crate) fn start(folder: &Path, config: &config::History) -> anyhow::Result<T
         .name("history".to_owned())
         .spawn(move || {
             let (histories, waiting) = (None, Vec::new());
-            let mut shelf = Shelf { histories, waiting, failing: false, rests, said };
+            let mut shelf = Shelf { histories, waiting, failing: false, rests, unkept: None, said };
             if let Some(folder) = folder {
                 shelf.open(Histories::open(&folder, spans));
             }
@@ -129,6 +129,8 @@ struct Shelf {
     /// The last write failed, and that was said.
     failing: bool,
     rests: File<Rests>,
+    /// Those that could not be written.
+    unkept: Option<Rests>,
     said: ears::UnboundedSender<Event>,
 }
 
@@ -149,7 +151,7 @@ impl Shelf {
         while let Ok(order) = orders.recv() {
             match order {
                 Order::Keep(kept) => self.keep(kept),
-                Order::KeepRests(rests) => self.keep_rests(&rests),
+                Order::KeepRests(rests) => self.keep_rests(rests),
                 Order::Recall(whose) => self.recall(whose),
                 Order::Gather(whose, now, reply) => {
                     // Nobody waits any more only if that took too long.
@@ -180,12 +182,21 @@ impl Shelf {
         }
         if due {
             self.write();
+            if let Some(rests) = self.unkept.clone() {
+                self.keep_rests(rests);
+            }
         }
     }
 
-    fn keep_rests(&self, rests: &Rests) {
-        if let Err(error) = self.rests.put(rests) {
-            self.say(format!("a restart would forget how long VMs rest: {error:#}"));
+    /// What cannot be written is tried again with the next minute; that is said once.
+    fn keep_rests(&mut self, rests: Rests) {
+        match self.rests.put(&rests) {
+            Ok(()) => self.unkept = None,
+            Err(error) => {
+                if self.unkept.replace(rests).is_none() {
+                    self.say(format!("a restart would forget how long VMs rest: {error:#}"));
+                }
+            }
         }
     }
 

@@ -121,7 +121,7 @@ fn what_persons_and_limits_hold_back_is_told_all_at_once() {
         3,
         expect![[r#"
             it does not answer; bring its agent back
-            (not by hand) balance is "recommend"; `evenkeel apply` where it is planned, or set it to "automatic" here
+            (not by hand) balance is "recommend"; `evenkeel apply` where it is planned, or set mode.balance to "automatic" here
             (not by hand) the balancer is off on this host (`evenkeel balancer on`); `evenkeel balancer on`
             (not by hand) nothing asks for a move: this host is not hot; none is needed; by hand: `evenkeel move VM --to HOST`
             (not by hand) exclude: it is left where it is; end the exclusion

@@ -193,6 +193,26 @@ fn by_the_trigger_consolidate_hosts_empty_from_the_last_and_nobody_is_overfilled
 }
 
 #[test]
+fn a_host_with_a_vm_that_stays_takes_others_and_keeps_none_from_emptying() {
+    for words in ["evenkeel:exclude", "evenkeel:balance=off", "evenkeel:pin=host4"] {
+        let mut world = scattered();
+        world.run(secs(5));
+        world.retag(4, vm_id(9), &[words]);
+        world.run(secs(80_000));
+        let at: Vec<u16> = (1..=9).map(|n| *world.runs_at(vm_id(n)).first().unwrap()).collect();
+        assert_eq!(at, [4; 9], "{words}: {}", world.story());
+        let moves = world.checks.passed.len();
+        assert_eq!(moves, 7, "{words}: vm8 and vm9 are where all go: {}", world.story());
+        let doing = world.sites[&4].host.as_ref().unwrap().doing();
+        assert!(doing.starts_with("this host is not hot, and is not emptied: vm9: "), "{doing}");
+        for n in 1..=3 {
+            let doing = world.sites[&n].host.as_ref().unwrap().doing();
+            assert_eq!(doing, "this host has no VM: it could sleep");
+        }
+    }
+}
+
+#[test]
 fn a_host_that_empties_asks_others_where_the_first_never_answer() {
     let text = "[mode]\nbalance = \"automatic\"\ntrigger = \"consolidate\"\n";
     let mut world = World::of(1, 11, file::settings(text).unwrap());

@@ -102,7 +102,7 @@ impl Host {
         }
         let told = self.stands_recommended(now, &cause);
         if let Some(vm) = told
-            && self.vms.keys().all(|vm| self.balances(*vm).is_err())
+            && !(self.some_go_by_themselves() && self.recommended.look_again(now))
         {
             return self.recommends(&cause, vm);
         }
@@ -114,10 +114,11 @@ impl Host {
             .err()
             .filter(|_| cause.trigger != Trigger::Hot && self.may_balance(now).is_ok());
         self.look_again = in_vain.map(|why| (now.plus(MEAN_EVERY), why.clone()));
-        let first = |leaves: &Leaves| leaves.pays && self.balances(leaves.vm()).is_ok();
         match (verdict, told) {
             (Err(why), _) => cause.but(&why),
-            (Ok(leaves), Some(vm)) if !first(&leaves) => self.recommends(&cause, vm),
+            (Ok(leaves), Some(vm)) if self.balances(leaves.vm()).is_err() => {
+                self.recommends(&cause, vm)
+            }
             (Ok(leaves), _) => self.speak(now, &cause, leaves, actions),
         }
     }
@@ -173,7 +174,10 @@ impl Host {
                 Trigger::Consolidate if self.vms.is_empty() => {
                     "this host has no VM: it could sleep".to_owned()
                 }
-                Trigger::Consolidate => "this host is not hot, nor to be emptied now".to_owned(),
+                Trigger::Consolidate => match self.stays_awake() {
+                    Some(why) => format!("this host is not hot, and is not emptied: {why}"),
+                    None => "this host is not hot, nor to be emptied now".to_owned(),
+                },
             },
         }
     }
@@ -248,17 +252,14 @@ impl Host {
         self.may_balance(now)?;
         let candidates = self.vms.keys().filter_map(|vm| self.led_by(now, *vm).ok());
         let (by_itself, waiting): (Vec<Candidate>, Vec<Candidate>) =
-            candidates.partition(|candidate| self.balances(candidate.vm).is_ok());
+            candidates.partition(|it| self.balance_of(it.vm) == Balance::Automatic);
         let goes = self.first_by_priority(now, cause, by_itself, chance);
-        if waiting.is_empty() || goes.as_ref().is_ok_and(|leaves| leaves.pays) {
+        if waiting.is_empty() || goes.is_ok() {
             return goes;
         }
-        if let Some(leaves) = self.still_pays(now, cause, chance) {
-            return Ok(leaves);
-        }
-        match self.first_by_priority(now, cause, waiting, chance) {
-            Ok(leaves) if leaves.pays => Ok(leaves),
-            waits => goes.or(waits),
+        match self.still_pays(now, cause, chance) {
+            Some(leaves) => Ok(leaves),
+            None => self.first_by_priority(now, cause, waiting, chance),
         }
     }
 
@@ -287,12 +288,12 @@ impl Host {
         none
     }
 
-    /// What keeps a VM here that others of this host may leave: absent where nothing asks for a move, or nothing of its own
-    /// keeps it.
+    /// What keeps a VM here that others of this host may leave, that a person is waited for included: absent where nothing asks for
+    /// a move, or nothing of its own keeps it.
     pub fn keeps(&self, now: Time, vm: VmId) -> Option<String> {
         self.by_itself().ok()?;
         self.cause(now)?;
-        self.led_by(now, vm).err()
+        self.led_by(now, vm).and_then(|_| self.balances(vm)).err()
     }
 
     /// Of these VMs the one to ask about, or why none.

@@ -1,25 +1,30 @@
 //! Consolidation: hosts empty in the order of their names, the last first, so that they could sleep. None is ever switched off.
 //!
 //! It wants the opposite of evening out and no cost is convex in it, so what ends it is the order: a VM goes only to a host
-//! earlier in it that has VMs already, and no host begins before all later ones are empty.
+//! earlier in it that has VMs already, and no host begins before all later ones are empty. Hosts that have a VM which stays
+//! come before all others, whatever their names: they are awake anyhow, and keep nobody from emptying.
 
 use std::cmp::Reverse;
 
-use super::Host;
 use super::balance::{Cause, Leaves};
 use super::loads::Basis;
 use super::outgoing::may_take;
+use super::{Host, Vm};
 use crate::membership::{Digest, View};
 use crate::placement::admission::size_with_overhead;
 use crate::placement::candidates::{Candidate, Offer};
 use crate::policy::settings::Trigger;
-use crate::units::{Cost, HostId, Mib, MoveId, Rank, Time};
+use crate::units::{Cost, HostId, Mib, MoveId, Rank, Time, VmId};
+
+/// Whether it may be emptied, its name, and itself.
+type Place<'a> = (bool, &'a String, HostId);
 
 impl Host {
     /// This host is the last of those that have VMs, and what it has fits at the others of them, by what they said last.
     pub(super) fn empties(&self, now: Time) -> Option<Cause> {
-        let last = || self.membership.alive().all(|view| self.is_before(view) || !has_vms(view));
-        if self.vms.keys().all(|vm| self.ahead.has(*vm)) || !last() {
+        let here = self.own_place();
+        let last = || self.membership.alive().all(|view| place(view) < here || !has_vms(view));
+        if !here.0 || self.vms.keys().all(|vm| self.ahead.has(*vm)) || !last() {
             return None;
         }
         let own = self
@@ -63,10 +68,9 @@ impl Host {
                 digest.is_some_and(|digest| may_take(digest, size))
                     && self.may_even_out(candidate.vm, view.peer.host)
             });
-            let mut able: Vec<(&str, HostId)> =
-                able.map(|view| (&*view.peer.name, view.peer.host)).collect();
+            let mut able: Vec<Place> = able.map(place).collect();
             able.sort_unstable();
-            let able = able.into_iter().map(|(_, host)| host).collect();
+            let able = able.into_iter().map(|(.., host)| host).collect();
             let asked = self.in_turn(candidate.vm, able);
             (!asked.is_empty()).then_some((*candidate, asked))
         });
@@ -79,22 +83,50 @@ impl Host {
         Ok(Leaves { offer, asked: Some(asked), words, pays: true, exchange: false })
     }
 
-    /// A host's place in the order in which a VM that is to empty this one prefers them: the first by name.
-    pub(super) fn place_by_name(&self, id: MoveId, host: HostId) -> Rank {
+    /// A host's place in the order in which a VM that is to empty this one prefers them.
+    pub(super) fn place_in_order(&self, id: MoveId, host: HostId) -> Rank {
         let asked = self.outgoing.get(&id).and_then(|out| out.negotiation.as_ref());
         let asked = asked.into_iter().flat_map(|negotiation| negotiation.asked());
-        let named = |host: HostId| (self.name_of(host), host);
-        let before = asked.filter(|other| named(**other) < named(host)).count();
+        let at = |host: HostId| self.membership.view(host).map(place);
+        let before = asked.filter(|other| at(**other) < at(host)).count();
         Rank::by_cost(Cost(i64::try_from(before).unwrap_or(i64::MAX)))
     }
 
     /// Hosts before this one that have VMs.
     fn stays(&self) -> impl Iterator<Item = &View> {
-        self.membership.alive().filter(|view| self.is_before(view) && has_vms(view))
+        let here = self.own_place();
+        self.membership.alive().filter(move |view| place(view) < here && has_vms(view))
     }
 
-    fn is_before(&self, view: &View) -> bool {
-        (&view.peer.name, view.peer.host) < (&self.name, self.id)
+    fn own_place(&self) -> Place<'_> {
+        (self.stays_awake().is_none(), &self.name, self.id)
+    }
+
+    /// Why this host is not emptied: the first VM here that does not leave by itself for long, if hosts are emptied at all.
+    pub(super) fn stays_awake(&self) -> Option<String> {
+        if self.settings.mode.trigger != Trigger::Consolidate {
+            return None;
+        }
+        let kept = |(vm, here): (&VmId, &Vm)| {
+            let why = self.leaves_in_the_end(*vm, here).err()?;
+            Some(format!("{}: {why}", here.definition.name))
+        };
+        self.vms.iter().find_map(kept)
+    }
+
+    /// Whether nothing keeps a VM here for long.
+    fn leaves_in_the_end(&self, id: VmId, vm: &Vm) -> Result<(), String> {
+        self.is_excluded(id)?;
+        vm.trouble.clone().map_or(Ok(()), Err)?;
+        if self.balance_of(id) < self.settings.mode.balance {
+            self.balances(id)?;
+        }
+        let allowed = |view| vm.rules.allows(self.as_told(view)).is_ok();
+        if vm.rules.must.is_empty() || self.membership.alive().any(allowed) {
+            return Ok(());
+        }
+        let places: Vec<String> = vm.rules.must.iter().map(ToString::to_string).collect();
+        Err(format!("pin: it must be at {}", places.join(" and ")))
     }
 
     /// Memory and processors that a host may still give to VMs, in thousandths of a core.
@@ -103,6 +135,12 @@ impl Host {
         let max = headroom.cpu.0 / 1000 * u64::from(self.settings.target.cpu_used_max.0);
         (headroom.room, max.saturating_sub(headroom.cpu_asked.0))
     }
+}
+
+/// A host's place in the order: those that stay awake first, then by name.
+fn place(view: &View) -> Place<'_> {
+    let stays = view.digest.as_ref().and_then(|digest| digest.headroom).is_some_and(|it| it.stays);
+    (!stays, &view.peer.name, view.peer.host)
 }
 
 fn has_vms(view: &View) -> bool {

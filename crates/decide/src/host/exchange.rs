@@ -55,11 +55,19 @@ pub(super) struct Due {
 struct Owed {
     to: HostId,
     vm: VmId,
-    /// It follows another of its affinity group; else it goes in return.
-    follows: bool,
+    why: Why,
     until: Time,
     tried: u32,
     again: Time,
+}
+
+/// Why a VM is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It follows another of its affinity group.
+    Follows,
+    /// It goes in return for another, whose move a person may have applied.
+    Returns { applied: bool },
 }
 
 impl Agreed {
@@ -146,6 +154,9 @@ impl Host {
         (back, wish): (VmId, Exchange),
     ) -> Result<(Cost, Cost), String> {
         self.free_to_move(back)?;
+        if !self.gives_back(back, wish.applied) {
+            return Err(format!("{} is not given in return any more", self.vm_name(back)));
+        }
         let (demand, expected) = (self.demand(now, back), self.expected(now, back));
         self.fits_without(now, id, comes, expected)?;
         let here = self.side(now, Some(id)).cost(comes, demand);
@@ -231,14 +242,14 @@ impl Host {
     }
 
     /// The first move is over, where another VM is to go.
-    pub(super) fn owe(&mut self, now: Time, first: MoveId, vm: VmId, to: HostId, follows: bool) {
+    pub(super) fn owe(&mut self, now: Time, first: MoveId, vm: VmId, to: HostId, why: Why) {
         let until = now.plus(OTHER_HALF_WITHIN);
         let wrong = planted(Bug::ReturnNotJudged).then(|| {
             let mut others = self.vms.keys().filter(|other| **other != vm);
             others.find(|other| self.free_to_move(**other).is_ok()).copied()
         });
         let vm = wrong.flatten().unwrap_or(vm);
-        let owed = Owed { to, vm, follows, until, tried: 0, again: now };
+        let owed = Owed { to, vm, why, until, tried: 0, again: now };
         self.agreed.owed.insert((first, vm), owed);
     }
 
@@ -323,12 +334,15 @@ impl Host {
             let note = Note::new(Step::Abandoned, why).of(first, vm).with(owed.to);
             return actions.push(Action::Note(note));
         }
-        // A rule, or a person, may keep it here since it was promised.
-        let stays = self.free_to_move(vm).and_then(|()| match owed.follows {
-            true => self.may_leave_with_its_group(&self.vms[&vm]),
-            false => self.may_leave(&self.vms[&vm]),
-        });
-        if now < owed.again || stays.is_err() {
+        // A rule, a mode, or a person, may keep it here since it was promised.
+        let goes = self.free_to_move(vm).is_ok()
+            && match owed.why {
+                Why::Follows => self.may_leave_with_its_group(&self.vms[&vm]).is_ok(),
+                Why::Returns { applied } => {
+                    self.gives_back(vm, applied) && self.may_leave(&self.vms[&vm]).is_ok()
+                }
+            };
+        if now < owed.again || !goes {
             return;
         }
         if let Some(owed) = self.agreed.owed.get_mut(&key) {
@@ -336,10 +350,9 @@ impl Host {
             owed.tried += 1;
         }
         let to = self.name_of(owed.to);
-        let why = if owed.follows {
-            format!("it follows its affinity group to {to}")
-        } else {
-            format!("it goes to {to} in return, as agreed")
+        let why = match owed.why {
+            Why::Follows => format!("it follows its affinity group to {to}"),
+            Why::Returns { .. } => format!("it goes to {to} in return, as agreed"),
         };
         let departure = Departure {
             asked: Some(BTreeSet::from([owed.to])),

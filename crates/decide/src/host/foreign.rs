@@ -19,7 +19,7 @@ use crate::units::{Time, VmId};
 /// So often in a row is no accident.
 const DUEL: u32 = 3;
 /// Doublings of the rest at the most: of 6 h up to 8 days.
-const DOUBLINGS_MAX: u32 = 5;
+pub(super) const DOUBLINGS_MAX: u32 = 5;
 /// A VM that came so is remembered for so long at least.
 const REMEMBERED: Duration = Duration::from_hours(24);
 /// VMs that are remembered.

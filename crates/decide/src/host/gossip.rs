@@ -95,6 +95,7 @@ impl Host {
             tcg: works("tcg"),
             program: self.program,
             doubt: self.doubted,
+            stays: self.stays_awake().is_some(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::exchange::Why;
 use super::incoming::Incoming;
 use super::story::{Note, Step, Story};
 use super::{Action, Host, TimerKey, Vm, Writer};
@@ -212,6 +213,7 @@ impl Host {
         let Incoming { back, half_of, followers, .. } = incoming;
         let Some(migrate) = migrate else { return };
         self.arrived.insert(vm, (demand, now));
+        self.lasting.forget(vm);
         let record = migrate.record();
         if let Some(definition) = record.definition.clone() {
             let new = Vm::new(definition, record.run, migrate.vm_record(), &self.settings.rules);
@@ -230,8 +232,9 @@ impl Host {
         actions.push(Action::Keep(self.usage.take_kept()));
         actions.push(Action::Recall(Whose::Vm(vm)));
         self.rest(now, "a VM has just arrived");
-        if let Some((back, _)) = back {
-            self.owe(now, move_id, back, move_id.host, false);
+        if let Some((back, wish)) = back {
+            let applied = wish.applied;
+            self.owe(now, move_id, back, move_id.host, Why::Returns { applied });
         }
         if let Some(first) = half_of {
             self.other_came(now, first, vm);

@@ -1,5 +1,6 @@
 //! Moves from here, from readiness to the end.
 
+use super::exchange::Why;
 use super::story::{Note, Step};
 use super::{Action, Host, TimerKey, Vm, Writer};
 use crate::migrate::hypervisor::{Endpoint, HypervisorCommand, HypervisorReport};
@@ -220,6 +221,7 @@ impl Host {
                 self.failures = 0;
                 self.vms.values_mut().for_each(|vm| vm.in_vain = 0);
                 self.pay_backs.departed(id, now);
+                self.lasting.changed = true;
                 self.rest(now, "a VM has just left");
                 if let Some(back) = &out.back {
                     self.await_other(now, id, peer, back);
@@ -227,7 +229,7 @@ impl Host {
                 if let Some(first) = out.half_of {
                     self.other_went(now, first, out.vm);
                 }
-                out.followers.iter().for_each(|it| self.owe(now, id, it.vm, peer, true));
+                out.followers.iter().for_each(|it| self.owe(now, id, it.vm, peer, Why::Follows));
                 let words = format!("the VM runs at {}", self.name_of(peer));
                 self.tales.end(now, id, "done", &words);
                 actions.push(Action::Note(note(Step::Done, words)));

@@ -45,7 +45,7 @@ impl Host {
     /// Whether balancing may have a VM leave as far as its own mode goes.
     pub(super) fn is_balanced(&self, vm: VmId) -> Result<(), String> {
         if self.vms[&vm].rules.balance == Some(Balance::Off) {
-            return Err("balance is \"off\" for it".to_owned());
+            return Err(format!("balance is \"off\" for {}", self.vm_name(vm)));
         }
         Ok(())
     }
@@ -60,8 +60,28 @@ impl Host {
         asked && self.switched_on().is_ok()
     }
 
+    /// Whether any VM here may go by itself so that load is balanced.
+    pub(super) fn some_go_by_themselves(&self) -> bool {
+        self.vms.keys().any(|vm| self.balance_of(*vm) == Balance::Automatic)
+    }
+
+    /// What to change so that this host balances a VM by itself.
+    pub(super) fn to_have_balanced(&self, vm: VmId) -> String {
+        match self.to_balance(vm).own {
+            None => "set mode.balance to \"automatic\" here".to_owned(),
+            Some(own) => {
+                let name = self.vm_name(own);
+                format!("`evenkeel vm set {name} balance=automatic`, or its [[rules.vm]]")
+            }
+        }
+    }
+
     fn to_balance(&self, vm: VmId) -> Mode {
         let mode = self.settings.mode.balance;
+        // What is asked of every VM at every look.
+        if self.vms.get(&vm).is_none_or(|here| here.rules.affinity.is_empty()) {
+            return self.own_or(mode, vm, |rules| rules.balance);
+        }
         let group = self.group_of(vm).into_iter();
         let modes = group.map(|vm| self.own_or(mode, vm, |rules| rules.balance));
         modes.min_by_key(|it| it.mode).unwrap_or(Mode { mode, own: None })
@@ -82,7 +102,7 @@ impl Host {
     fn by_mode(&self, key: &str, vm: VmId, it: &Mode) -> Result<(), String> {
         let whose = match it.own {
             None => String::new(),
-            Some(own) if own == vm => " for it".to_owned(),
+            Some(own) if own == vm => format!(" for {}", self.vm_name(vm)),
             Some(own) => format!(" for {}, which goes with it", self.vm_name(own)),
         };
         match it.mode {

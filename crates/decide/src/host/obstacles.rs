@@ -213,7 +213,7 @@ impl Host {
                 Balance::Recommend => "`evenkeel apply` where it is planned, or ",
                 Balance::Off | Balance::Automatic => "",
             };
-            found.by_itself(mode, format!("{applied}set it to \"automatic\" here"));
+            found.by_itself(mode, applied.to_owned() + &self.to_have_balanced(vm));
         }
         if let Err(why) = self.switched_on() {
             found.by_itself(why, "`evenkeel balancer on`");
@@ -255,7 +255,10 @@ impl Host {
             found.by_itself(format!("nobody took it; it is asked about again in {wait} s"), "wait");
         }
         for other in self.group_of(vm).into_iter().filter(|other| *other != vm) {
-            if let Err(why) = self.may_be_balanced_with_its_group(now, other) {
+            // That one is off was told of the group.
+            let why = self.is_balanced(other).is_ok();
+            let why = why.then(|| self.may_be_balanced_with_its_group(now, other));
+            if let Some(Err(why)) = why {
                 let name = self.vm_name(other);
                 found.by_itself(
                     format!("{name}, which goes with it: {why}"),

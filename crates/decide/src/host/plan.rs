@@ -27,7 +27,7 @@ pub const PLANNED_MAX: usize = 32;
 pub struct Plan {
     /// What would be moved, one after another: each is judged as if those before it had been made.
     pub moves: Vec<Planned>,
-    /// Why nothing is moved, or not without a person; absent: the first is about to be moved.
+    /// Why nothing is moved, or the first not without a person; absent: that one is about to be moved.
     pub held: Option<String>,
     /// Why no more follow.
     pub end: String,
@@ -84,7 +84,7 @@ impl Host {
             let why = "this host is being drained (`evenkeel drain`)".to_owned();
             return Plan { moves: Vec::new(), held: Some(why.clone()), end: why };
         }
-        let (mut moves, mut held) = (Vec::<Planned>::new(), Vec::<String>::new());
+        let (mut moves, mut held) = (Vec::<Planned>::new(), None);
         let mut chance = self.chance();
         let end = loop {
             if moves.len() == PLANNED_MAX {
@@ -95,7 +95,7 @@ impl Host {
             }
             match self.next_planned(now, &mut chance) {
                 Ok((planned, why)) => {
-                    held.extend(why.filter(|why| !held.contains(why)));
+                    held = if moves.is_empty() { why } else { held };
                     self.take_for_made(now, &planned);
                     moves.push(planned);
                 }
@@ -104,9 +104,8 @@ impl Host {
         };
         self.ahead = Ahead::default();
         if moves.is_empty() {
-            held.push(end.clone());
+            held = Some(end.clone());
         }
-        let held = (!held.is_empty()).then(|| held.join("; "));
         Plan { moves, held, end }
     }
 
@@ -130,27 +129,33 @@ impl Host {
         now: Time,
         chance: &mut Chance,
     ) -> Result<(Planned, Option<String>), String> {
-        let broken = self.broken_ones();
+        let (broken, waiting) = self.broken_by_mode();
         let mut why = Vec::new();
         match self.mended(now, &broken) {
             Some(Ok(broken)) => return Ok(self.planned_for_rule(now, broken)),
             Some(Err(words)) => why.push(words),
             None => {}
         }
-        let Some(cause) = self.cause(now) else {
-            why.push(self.nothing_asks_ahead());
-            return Err(why.join("; "));
-        };
-        match self.leaves(now, &cause, chance) {
-            Ok(leaves) => {
-                let held = self.balances(leaves.vm()).and_then(|()| self.by_itself()).err();
-                Ok((self.planned(now, &cause, leaves), held))
-            }
-            Err(words) => {
-                why.push(cause.but(&words));
-                Err(why.join("; "))
-            }
+        let cause = self.cause(now);
+        let leaves = cause.as_ref().map(|cause| self.leaves(now, cause, chance));
+        // What waits for a person comes after what does not, and rules before balancing.
+        let goes = leaves.as_ref().is_some_and(|leaves| {
+            leaves.as_ref().is_ok_and(|leaves| self.balances(leaves.vm()).is_ok())
+        });
+        match self.mended(now, &waiting).filter(|_| !goes) {
+            Some(Ok(broken)) => return Ok(self.planned_for_rule(now, broken)),
+            Some(Err(words)) => why.push(words),
+            None => {}
         }
+        match cause.zip(leaves) {
+            Some((cause, Ok(leaves))) => {
+                let held = self.balances(leaves.vm()).and_then(|()| self.by_itself()).err();
+                return Ok((self.planned(now, &cause, leaves), held));
+            }
+            Some((cause, Err(words))) => why.push(cause.but(&words)),
+            None => why.push(self.nothing_asks_ahead()),
+        }
+        Err(why.join("; "))
     }
 
     fn nothing_asks_ahead(&self) -> String {

@@ -148,7 +148,7 @@ impl Host {
         cost: Cost,
     ) -> Result<(Rank, String), String> {
         let out = &self.outgoing[&id];
-        let rank = if out.empties { self.place_by_name(id, from) } else { Rank::by_cost(cost) };
+        let rank = if out.empties { self.place_in_order(id, from) } else { Rank::by_cost(cost) };
         let by_default = (rank, String::new());
         let Some(negotiation) = &out.negotiation else { return Ok(by_default) };
         match negotiation.answers().get(&from) {

@@ -11,12 +11,15 @@ use crate::units::{Time, VmId};
 
 /// A recommendation holds for so long, then it is judged anew: if it still would pay it goes on, untold.
 const GOOD_FOR: Duration = Duration::from_mins(10);
+/// While it stands, others that need no person are looked at so often.
+const LOOKS_EVERY: Duration = Duration::from_secs(30);
 
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recommended {
     balancing: Option<Balancing>,
     by_rule: BTreeMap<VmId, ByRule>,
+    looks_again: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +44,15 @@ impl Recommended {
     pub(super) fn standing(&self, now: Time, trigger: Trigger) -> Option<(VmId, bool)> {
         let balancing = self.balancing.filter(|it| it.trigger == trigger)?;
         Some((balancing.vm, now < balancing.until))
+    }
+
+    /// While one stands: whether it is time to look whether another VM would go by itself by now.
+    pub(super) fn look_again(&mut self, now: Time) -> bool {
+        let due = now >= self.looks_again;
+        if due {
+            self.looks_again = now.plus(LOOKS_EVERY);
+        }
+        due
     }
 
     /// Recommends to move a VM so that load is balanced; whether that is new.

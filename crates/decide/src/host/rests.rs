@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::foreign;
 use super::pay_back::DOUBLINGS_MAX;
 use super::{Action, Host};
+use crate::migrate::record::Ownership;
 use crate::units::{Time, VmId};
 
 /// All of it.
@@ -39,6 +41,13 @@ pub(super) struct Lasting {
     pub(super) changed: bool,
 }
 
+impl Lasting {
+    /// A VM has come by a move: what was before is over.
+    pub(super) fn forget(&mut self, vm: VmId) {
+        self.before.remove(&vm);
+    }
+}
+
 impl Host {
     /// What was kept before the agent started. It may have been by a clock that was ahead of this one.
     pub(super) fn recall_rests(&mut self, now: Time, rests: Rests) {
@@ -55,7 +64,8 @@ impl Host {
         self.pay_backs.count_unpaid(vm, unpaid);
         let usual = self.settings.worth_it.vm_rest;
         if let Some(here) = self.vms.get_mut(&vm) {
-            let longest = here.rules.rest.unwrap_or(usual).saturating_mul(2_u32.pow(DOUBLINGS_MAX));
+            let doubled = 2_u32.pow(DOUBLINGS_MAX.max(foreign::DOUBLINGS_MAX));
+            let longest = here.rules.rest.unwrap_or(usual).saturating_mul(doubled);
             let within = |until: Time| until.min(now.plus(longest));
             here.rest_until = here.rest_until.max(within(rest.until));
             here.insisted_until = here.insisted_until.max(within(rest.insisted_until));
@@ -72,8 +82,13 @@ impl Host {
             let (until, insisted_until) = (here.rest_until, here.insisted_until);
             (*vm, Rest { until, insisted_until, unpaid })
         });
-        // Those that were not found yet may be still.
-        let all = self.lasting.before.iter().map(|(vm, rest)| (*vm, *rest)).chain(here);
+        // Those that were not found yet may be still, where this host owns them.
+        let owned = |vm: &VmId| {
+            let of = self.records.get(vm).map(|record| record.ownership);
+            matches!(of, Some(Ownership::Owner | Ownership::Down))
+        };
+        let before = self.lasting.before.iter().filter(|(vm, _)| owned(vm));
+        let all = before.map(|(vm, rest)| (*vm, *rest)).chain(here);
         let lasts = |rest: &Rest| {
             rest.unpaid > 0 || rest.until.max(rest.insisted_until).since(now) > Duration::ZERO
         };

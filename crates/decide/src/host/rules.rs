@@ -334,9 +334,7 @@ impl Host {
     /// Does what `[mode] rules` says about rules that are broken.
     pub(super) fn enforce(&mut self, now: Time, actions: &mut Vec<Action>) -> Enforcing {
         self.recommended.forget_mended(now);
-        let broken = self.broken_ones().into_iter();
-        let (broken, waiting): (Vec<Broken>, Vec<Broken>) =
-            broken.partition(|broken| self.enforces(broken.vm).is_ok());
+        let (broken, waiting) = self.broken_by_mode();
         waiting.iter().for_each(|broken| self.recommend_by_rule(now, broken, actions));
         let refused = self.refused_to_join.take();
         if let Some(doing) = refused.and_then(|refused| self.go_to(now, &refused, actions)) {
@@ -370,6 +368,12 @@ impl Host {
         let mut broken = self.broken();
         broken.retain(|broken| self.enforcing_of(broken.vm) != Balance::Off);
         broken
+    }
+
+    /// The same: of VMs that are moved for it, and of those that wait for a person.
+    pub(super) fn broken_by_mode(&self) -> (Vec<Broken>, Vec<Broken>) {
+        let goes = |broken: &Broken| self.enforcing_of(broken.vm) == Balance::Automatic;
+        self.broken_ones().into_iter().partition(goes)
     }
 
     /// Of the rules that are broken the one to be mended now, or what keeps all of them so; absent: none is.

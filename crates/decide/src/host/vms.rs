@@ -222,6 +222,7 @@ impl Host {
             self.asking(now, id, negotiate_source::Event::Cancel(why), actions);
         }
         let Some(here) = self.vms.remove(&vm) else { return };
+        self.lasting.changed = true;
         self.usage.forget(vm);
         self.end_contradiction(vm);
         let words = format!(

@@ -18,9 +18,9 @@ use crate::wire::message::JournalMark;
 /// The longest that an encoded digest may be, in any version.
 pub const DIGEST_BYTES_MAX: usize = 256;
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 const HOT: u8 = 1;
-const ABILITIES: u8 = 0b1111;
+const ABILITIES: u8 = 0b1_1111;
 
 /// One host in figures, as its agent said at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub struct Headroom {
     pub program: bool,
     /// Whether its journal is in doubt: what it had open waits for a person.
     pub doubt: bool,
+    /// Whether hosts are being emptied and it is not, since it has a VM that stays.
+    pub stays: bool,
 }
 
 /// The hypervisor's driver, as far as digests tell it.
@@ -203,8 +205,8 @@ fn put_headroom(bytes: &mut Vec<u8>, headroom: &Headroom) {
         Driver::Qemu => 1,
         Driver::Libvirt => 2,
     });
-    let Headroom { kvm, tcg, program, doubt, .. } = *headroom;
-    let able = [kvm, tcg, program, doubt].into_iter().rev();
+    let Headroom { kvm, tcg, program, doubt, stays, .. } = *headroom;
+    let able = [kvm, tcg, program, doubt, stays].into_iter().rev();
     bytes.put_u8(able.fold(0, |bits, able| bits << 1 | u8::from(able)));
     bytes.put_u32(cut(headroom.memory.0));
 }
@@ -268,6 +270,7 @@ fn get_headroom(version: u8, bytes: &mut &[u8]) -> Result<(Headroom, u8), TryGet
         tcg: able(1),
         program: able(2),
         doubt: able(3),
+        stays: able(4),
     };
     Ok((headroom, abilities))
 }

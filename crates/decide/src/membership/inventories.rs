@@ -209,6 +209,7 @@ mod tests {
             tcg: true,
             program: false,
             doubt: false,
+            stays: false,
         };
         let digest = Digest {
             cpu_used: Share(0),

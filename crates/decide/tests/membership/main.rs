@@ -454,7 +454,7 @@ proptest! {
         bytes.push(0);
         let long = matches!(Digest::try_from(&bytes[..]), Err(BadDigest::Long { .. }));
         prop_assert!(long);
-        bytes[0] = 5;
+        bytes[0] = 6;
         prop_assert_eq!(Digest::try_from(&bytes[..]), Ok(digest.clone()), "a later version may append");
         bytes.truncate(bytes.len() - 33);
         bytes[0] = 2;
@@ -476,8 +476,14 @@ proptest! {
 
 fn headroom() -> impl Strategy<Value = Headroom> {
     let driver = prop_oneof![Just(Driver::Other), Just(Driver::Qemu), Just(Driver::Libvirt)];
-    (any::<[u32; 4]>(), any::<u64>(), any::<[u16; 3]>(), driver, any::<[bool; 4]>()).prop_map(
-        |([room, cpu_asked, cpu, memory], nic, pressure, driver, [kvm, tcg, program, doubt])| {
+    (any::<[u32; 4]>(), any::<u64>(), any::<[u16; 3]>(), driver, any::<[bool; 5]>()).prop_map(
+        |(
+            [room, cpu_asked, cpu, memory],
+            nic,
+            pressure,
+            driver,
+            [kvm, tcg, program, doubt, stays],
+        )| {
             Headroom {
                 room: Mib(room.into()),
                 cpu_asked: MilliCores(cpu_asked.into()),
@@ -490,6 +496,7 @@ fn headroom() -> impl Strategy<Value = Headroom> {
                 tcg,
                 program,
                 doubt,
+                stays,
             }
         },
     )
@@ -503,15 +510,17 @@ fn digests_of_all_versions_are_read() {
         let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
         pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
     };
-    let four = digest(4);
-    let headroom = four.headroom.map(|headroom| Headroom { memory: Mib(0), ..headroom });
-    let three = Digest { headroom, ..four.clone() };
-    let two = Digest { headroom: None, ..four.clone() };
+    let five = digest(4);
+    let headroom = five.headroom.map(|headroom| Headroom { memory: Mib(0), ..headroom });
+    let three = Digest { headroom, ..five.clone() };
+    let two = Digest { headroom: None, ..five.clone() };
     let golden = expect![
-        "040000007b000004b0000000000000c35000000000ee6b28000000000c0100000001000000000000feed000000000000beef0000000000000000000000000000000700000000000000040000000000000000000000000000000000001388000009c400003e8000000004a817c80000010014012c010500010000"
+        "050000007b000004b0000000000000c35000000000ee6b28000000000c0100000001000000000000feed000000000000beef0000000000000000000000000000000700000000000000040000000000000000000000000000000000001388000009c400003e8000000004a817c80000010014012c010500010000"
     ];
-    golden.assert_eq(&hex(&four.to_bytes()));
-    assert_eq!(Digest::try_from(&unhex(golden.data())[..]), Ok(four));
+    golden.assert_eq(&hex(&five.to_bytes()));
+    assert_eq!(Digest::try_from(&unhex(golden.data())[..]), Ok(five.clone()));
+    let bytes = format!("04{}", &golden.data()[2..]);
+    assert_eq!(Digest::try_from(&unhex(&bytes)[..]), Ok(five), "it only lacks a flag");
     let bytes = format!("03{}", &golden.data()[2..golden.data().len() - 8]);
     assert_eq!(Digest::try_from(&unhex(&bytes)[..]), Ok(three));
     let golden = expect![

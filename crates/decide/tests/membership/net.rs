@@ -42,6 +42,7 @@ pub(crate) fn headroom() -> Headroom {
         tcg: false,
         program: true,
         doubt: false,
+        stays: false,
     }
 }
 

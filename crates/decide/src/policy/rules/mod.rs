@@ -256,7 +256,7 @@ impl Rules {
 }
 
 impl VmRules {
-    /// Whether nothing at all is demanded: what is asked of every VM and host at every look.
+    /// Whether nothing at all is demanded but modes: what is asked of every VM and host at every look.
     pub fn is_empty(&self) -> bool {
         let VmRules {
             affinity,
@@ -270,15 +270,14 @@ impl VmRules {
             auto_converge,
             copy_disks,
             rest,
-            balance,
-            rules,
+            // They say nothing of places.
+            balance: _,
+            rules: _,
         } = self;
         let places = affinity.is_empty() && anti_affinity.is_empty();
         let places = places && must.is_empty() && should.is_empty();
         let times = excluded.is_empty() && hours.is_empty() && rest.is_none();
-        let modes = balance.is_none() && rules.is_none();
-        let copies = downtime.is_none() && !auto_converge && !copy_disks;
-        places && times && modes && *priority == 0 && copies
+        places && times && *priority == 0 && downtime.is_none() && !auto_converge && !copy_disks
     }
 
     /// The groups of one kind.
