@@ -112,6 +112,10 @@ const FORESEEN_FOR: Duration = Duration::from_mins(15);
 /// After a host was hot for what was so, nothing is foreseen for so long: forecasts lag behind a load that has gone.
 const LAGS_FOR: Duration = Duration::from_hours(1);
 
+/// What VMs ask is expected to change only if by more than this part of it: of loads that go on as they are a forecast is off by a little, and a
+/// host that is just below a threshold would be hot by that.
+const CHANGE: u64 = 50;
+
 /// Watches the thresholds over time.
 #[derive(Clone, Debug, Default)]
 pub struct HotWatch {
@@ -207,8 +211,14 @@ impl HotWatch {
 
 /// What would be crossed in the next hour.
 fn foreseen(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
-    let foretold =
-        |it: &Crossed| matches!(it.threshold, Threshold::Cpu | Threshold::Nic | Threshold::Packets);
+    let Seen { vms, next_hour, .. } = seen;
+    let differs = |next: u64, now: u64| next.abs_diff(now) > now / CHANGE;
+    let foretold = |it: &Crossed| match it.threshold {
+        Threshold::Cpu => differs(next_hour.cpu.0, vms.cpu.0),
+        Threshold::Nic => differs(next_hour.bits.0, vms.bits.0),
+        Threshold::Packets => differs(next_hour.packets.0, vms.packets.0),
+        Threshold::Drops | Threshold::CpuPressure | Threshold::Memory | Threshold::Policy => false,
+    };
     let all = crossed(hot, &seen.foreseen(), capacity).into_iter().filter(foretold);
     let told = all.map(|Crossed { threshold, words, .. }| Crossed {
         threshold,
@@ -340,6 +350,18 @@ mod tests {
             words_of(&setting(), Seen { host, ..Seen::default() }),
             ["cpu_used 87.5 % over 80 %"]
         );
+    }
+
+    #[test]
+    fn what_hardly_changes_is_not_expected() {
+        let host = HostUse { cpu: MilliCores(3200), ..HostUse::default() };
+        let words = |next: u64| {
+            let seen = Seen { host, vms: cpu(3200), next_hour: cpu(next), ..Seen::default() };
+            words_of(&setting(), seen)
+        };
+        assert_eq!(words(3208), [""; 0], "80 % now, and 80.2 % by a forecast");
+        assert_eq!(words(3264), [""; 0]);
+        assert_eq!(words(3265), ["cpu_used 81.6 % over 80 % (expected in the next hour)"]);
     }
 
     #[test]
