@@ -241,8 +241,8 @@ impl Host {
         })
     }
 
-    /// The VM policy's verdict: the VM to ask about, or why none. One that waits for a person only where none that does not would
-    /// help; then what a person has been told before as long as that would pay.
+    /// The VM policy's verdict: the VM to ask about, or why none. One that waits for a person only where no other may be asked about;
+    /// then the one of which that person has been told before, as long as its move would pay.
     pub(super) fn leaves(
         &self,
         now: Time,
