@@ -156,6 +156,21 @@ fn complaint_2_unequal_hosts_come_out_level_and_small_ones_are_not_driven_to_the
 }
 
 #[test]
+fn complaint_2_a_target_is_not_brought_over_its_limit_though_all_would_be_better_off() {
+    let mut world = World::of(1, 2, settings());
+    (1..=5).for_each(|vm| world.boot(1, vm, 1024, 3000, 10));
+    world.boot(2, 6, 1024, 9500, 10);
+    world.run(secs(300));
+    // Host 1 would be at 75 % in place of 94 %, host 2 at 78 % in place of 59 %.
+    assert_eq!(world.checks.passed.len(), 0, "{}", world.story());
+    let why = "cpu_used_max: would reach 78.1 %, allowed 70 %";
+    assert!(world.notes.iter().any(|(.., note)| note.reason == why), "{}", world.story());
+    world.guests.get_mut(&vm_id(6)).unwrap().cpu = 7000;
+    let moved = world.until(secs(1500), |w| w.checks.passed.len() == 1);
+    assert!(moved, "there is room now: {}", world.story());
+}
+
+#[test]
 fn complaint_2_memory_is_not_compared_with_processors() {
     // All memory but little processor time in use here, the other way round there: each host gives away what it has most of.
     let mut cluster = cluster(&[(16, 12), (16, 12), (16, 0)], 0.1);
