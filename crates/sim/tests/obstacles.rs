@@ -54,7 +54,7 @@ fn where_nothing_asks_a_person_may_still_move_it() {
         3,
         expect![[r#"
             (not by hand) nothing asks for a move: this host is not hot; none is needed; by hand: `evenkeel move VM --to HOST`
-            (not by hand) it would cost 3.44 % there by what that host said last, useful is 0.00 % at the most: 3.45 % less here, copy 0.03 %, gain_min 5.00 %; relieve that host first: all hosts together would be 0.01 % worse off
+            (not by hand) it would cost 3.44 % there by what that host said last, useful is 0.00 % at the most: 3.45 % less here, copy 0.03 %, gain_min 5.00 %; relieve that host first: all hosts together would be 0.02 % worse off
         "#]],
     );
     assert!(obstacles(&world, 3).iter().all(|obstacle| !obstacle.by_hand));
@@ -125,7 +125,7 @@ fn what_persons_and_limits_hold_back_is_told_all_at_once() {
             (not by hand) the balancer is off on this host (`evenkeel balancer on`); `evenkeel balancer on`
             (not by hand) nothing asks for a move: this host is not hot; none is needed; by hand: `evenkeel move VM --to HOST`
             (not by hand) exclude: it is left where it is; end the exclusion
-            (not by hand) it would cost 3.44 % there by what that host said last, useful is 0.00 % at the most: 3.45 % less here, copy 0.03 %, gain_min 5.00 %; relieve that host first: all hosts together would be 0.01 % worse off
+            (not by hand) it would cost 3.44 % there by what that host said last, useful is 0.00 % at the most: 3.45 % less here, copy 0.03 %, gain_min 5.00 %; relieve that host first: all hosts together would be 0.02 % worse off
         "#]],
     );
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 
 use super::loads::Basis;
-use super::others::MEAN_EVERY;
 use super::outgoing::Departure;
 use super::plan::marked;
 use super::policies::Failures;
 use super::story::{Note, Step};
+use super::waits::{Doing, InVain};
 use super::{Action, Host};
 use crate::placement::candidates::{Candidate, Offer};
 use crate::placement::pairs::Above;
@@ -87,40 +87,62 @@ impl Cause {
 
 impl Host {
     /// Lets the VM policy speak; gives why nothing is being done, or what is.
-    pub(super) fn balance(&mut self, now: Time, actions: &mut Vec<Action>) -> String {
+    pub(super) fn balance(&mut self, now: Time, actions: &mut Vec<Action>) -> Doing {
         self.note_heat(now, actions);
         self.recent.retain(|began| now.since(*began) < DAY);
         let Some(cause) = self.cause(now) else {
             self.recommended.nothing_asks(now);
-            return self.nothing_asks();
+            return Doing::calm(self.nothing_asks(), self.membership.told_times());
         };
-        if let Some((until, why)) = &self.look_again
+        if let Some(in_vain) = &self.looked_in_vain
+            && let Some(why) = in_vain.holds(now)
             && cause.trigger != Trigger::Hot
-            && now < *until
         {
-            return cause.but(why);
+            return Doing::until(in_vain.until, cause.but(why));
         }
         let told = self.stands_recommended(now, &cause);
         if let Some(vm) = told
             && !(self.some_go_by_themselves() && self.recommended.look_again(now))
         {
-            return self.recommends(&cause, vm);
+            return Doing::now(self.recommends(&cause, vm));
+        }
+        if let Err(why) = self.by_itself() {
+            return Doing::now(cause.but(&why));
         }
         let mut chance = self.chance();
-        let verdict = self.by_itself().and_then(|()| self.leaves(now, &cause, &mut chance));
+        let verdict = self.leaves(now, &cause, &mut chance);
         self.keep(chance);
-        let in_vain = verdict
-            .as_ref()
-            .err()
-            .filter(|_| cause.trigger != Trigger::Hot && self.may_balance(now).is_ok());
-        self.look_again = in_vain.map(|why| (now.plus(MEAN_EVERY), why.clone()));
-        match (verdict, told) {
-            (Err(why), _) => cause.but(&why),
-            (Ok(leaves), Some(vm)) if self.balances(leaves.vm()).is_err() => {
-                self.recommends(&cause, vm)
-            }
-            (Ok(leaves), _) => self.speak(now, &cause, leaves, actions),
+        if verdict.is_ok() {
+            self.looked_in_vain = None;
         }
+        match (verdict, told) {
+            (Err(why), _) => self.found_none(now, &cause, why),
+            (Ok(leaves), Some(vm)) if self.balances(leaves.vm()).is_err() => {
+                Doing::now(self.recommends(&cause, vm))
+            }
+            (Ok(leaves), _) => Doing::now(self.speak(now, &cause, leaves, actions)),
+        }
+    }
+
+    /// No VM is to leave, for this reason: until this host has rested, or until it looks again.
+    fn found_none(&mut self, now: Time, cause: &Cause, why: String) -> Doing {
+        let words = cause.but(&why);
+        if now < self.rest_until {
+            return Doing::until(self.rest_until, words);
+        }
+        if cause.trigger == Trigger::Hot || self.may_balance(now).is_err() {
+            return Doing::now(words);
+        }
+        let before = self.looked_in_vain.take();
+        if self.hot(now).is_some() {
+            // It is relieved by what does not even out, if anything does, from the next reading on.
+            self.looked_in_vain = Some(InVain::first(now, why));
+            return Doing::now(words);
+        }
+        let in_vain = InVain::again(before, now, why);
+        let until = in_vain.until;
+        self.looked_in_vain = Some(in_vain);
+        Doing::until(until, words)
     }
 
     pub(super) fn chance(&self) -> Chance {
@@ -158,6 +180,8 @@ impl Host {
             let words = format!("{crossed} for {window} s: this host is hot");
             actions.push(Action::Note(Note::new(Step::Monitoring, words)));
             self.noted_hot = Some(crossed.words.clone());
+            // What was not worth it before may be now.
+            self.looked_in_vain = None;
         }
     }
 
@@ -188,8 +212,8 @@ impl Host {
             Trigger::Hot => self.heat(now),
             // Evening out relieves a hot host as well, by smaller steps; where it found nothing, heat is reason enough to ask.
             Trigger::Spread => {
-                let in_vain = self.look_again.as_ref().is_some_and(|(until, _)| now < *until);
-                let heat = self.heat(now).filter(|_| in_vain);
+                let in_vain = self.looked_in_vain.as_ref().and_then(|in_vain| in_vain.holds(now));
+                let heat = self.heat(now).filter(|_| in_vain.is_some());
                 heat.or_else(|| self.above_the_mean(now)).or_else(|| self.heat(now))
             }
             Trigger::Packets => self.heat(now).or_else(|| self.busiest_card(now)),

@@ -122,6 +122,16 @@ pub enum Event {
     LocalTimes(LocalTimes),
 }
 
+impl Event {
+    /// Whether a VM may leave by it that could not, or was not there: persons speak of this host, or its VMs are not as they were.
+    pub(super) fn frees(&self) -> bool {
+        matches!(
+            self,
+            Event::Sighting(_) | Event::Balancer { .. } | Event::Excluded { .. } | Event::Drain(_)
+        )
+    }
+}
+
 /// What a person asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the words of the variant say what its fields are")]

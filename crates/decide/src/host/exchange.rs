@@ -71,6 +71,10 @@ pub(super) enum Why {
 }
 
 impl Agreed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.owed.is_empty() && self.due.is_empty()
+    }
+
     /// Whether something that was agreed in this move is still to come, or to go.
     pub(super) fn is_open(&self, first: MoveId) -> bool {
         self.owed.keys().chain(self.due.keys()).any(|(id, _)| *id == first)

@@ -10,7 +10,7 @@ use crate::membership::journals::Loss;
 use crate::membership::news::is_news;
 use crate::membership::{Digest, Driver, Headroom, HostState, Output, View};
 use crate::negotiate::source as negotiate_source;
-use crate::policy::hot::{per_mille, used};
+use crate::policy::hot::{committed, per_mille, used};
 use crate::units::{HostId, Mib, MoveId, Share, Time};
 use crate::usage::load::{Capacity, Load};
 use crate::wire::message::JournalMark;
@@ -66,7 +66,7 @@ impl Host {
         let (load, capacity) = (self.load_of_vms(now), self.usage.capacity());
         Digest {
             cpu_used: share(used(self.usage.host().cpu.0, capacity.cpu.0)),
-            memory_committed: share(used(load.memory.0, capacity.memory.0)),
+            memory_committed: share(committed(load.memory.0, capacity.memory.0)),
             packets: load.packets,
             bits: load.bits,
             vms: u32::try_from(self.vms.len()).unwrap_or(u32::MAX),

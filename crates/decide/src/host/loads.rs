@@ -3,6 +3,7 @@
 use super::Host;
 use super::groups::demand_of;
 use super::incoming::Incoming;
+use super::outgoing::Outgoing;
 use crate::negotiate::target::Stage;
 use crate::placement::admission::{room, size_with_overhead};
 use crate::planted::{Bug, planted};
@@ -94,10 +95,10 @@ impl Host {
         self.usage.demand(now, vm, memory, self.settings.hot.window)
     }
 
-    /// What one VM is expected to ask of its host: what it asks now, or on average in the next hour if that is more.
+    /// What one VM is expected to ask of its host: what it asks now, or on average in the next hour if that is notably more.
     pub(super) fn expected(&self, now: Time, vm: VmId) -> Load {
         let demand = self.demand(now, vm);
-        self.usage.next_hour(vm).map_or(demand, |next| demand.highest(next.mean))
+        self.usage.next_hour(vm).map_or(demand, |next| demand.at_least(next.mean))
     }
 
     /// The least load that this host may come to have: every departure under way already gone (but `but`), no arrival counted.
@@ -194,6 +195,13 @@ impl Host {
             .iter()
             .filter(|(id, incoming)| confirmed(id) || incoming.open() || half(id, incoming));
         self.outgoing.len() + coming.count() + self.agreed_elsewhere()
+    }
+
+    /// The same without those from here of which hosts are only asked yet.
+    pub fn moves_agreed(&self) -> usize {
+        let asking = |out: &&Outgoing| !out.confirmed && out.half_of.is_none();
+        let asking = self.outgoing.values().filter(asking).count();
+        self.moves_under_way() - asking
     }
 }
 

@@ -280,6 +280,8 @@ impl Host {
     pub(super) fn rest_at_least(&mut self, until: Time, why: String) {
         if until > self.rest_until {
             (self.rest_until, self.rest_reason) = (until, why);
+            // Something has happened here: what was looked for in vain may be there now.
+            self.looked_in_vain = None;
         }
     }
 }

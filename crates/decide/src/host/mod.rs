@@ -66,6 +66,7 @@ pub mod rests;
 mod rules;
 pub mod story;
 mod vms;
+mod waits;
 mod watch;
 pub mod witness;
 
@@ -85,6 +86,7 @@ use pay_back::PayBacks;
 use rules::Members;
 use story::{Note, Story, Tales};
 pub use vms::Vm;
+use waits::{Doing, InVain};
 
 /// Whose timer, or whose record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,8 +153,8 @@ pub struct Host {
     failures: u32,
     /// When the copies of balancing moves began, of the last day.
     recent: Vec<Time>,
-    /// What was last said of why nothing is done, so that it is said once.
-    doing: String,
+    /// What it does by itself, or why nothing, as of the last reading.
+    doing: Doing,
     /// The digest that was said last, and until when it need not be said again.
     said: Option<(Time, Digest)>,
     /// The program at the taps counted something in the last reading.
@@ -160,8 +162,8 @@ pub struct Host {
     noted_hot: Option<String>,
     /// What the other hosts are like, as last reckoned.
     others: Option<Others>,
-    /// No VM is looked for before that would even out hosts, and why none was found.
-    look_again: Option<(Time, String)>,
+    /// The last look for a VM that would even out hosts, if none was found.
+    looked_in_vain: Option<InVain>,
     failures_of_policy: policies::Failures,
     /// Begins no balancing move: a person has said so, of this host alone.
     balancer_off: bool,
@@ -244,12 +246,12 @@ impl Host {
             rest_reason: String::new(),
             failures: 0,
             recent: Vec::new(),
-            doing: String::new(),
+            doing: Doing::default(),
             said: None,
             program: false,
             noted_hot: None,
             others: None,
-            look_again: None,
+            looked_in_vain: None,
             failures_of_policy: policies::Failures::default(),
             balancer_off: false,
             excluded: BTreeMap::new(),
@@ -282,6 +284,10 @@ impl Host {
     /// Takes one event at `now`; what is to be done is added to `actions`.
     pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         self.demands.forget();
+        self.doing.may_change();
+        if event.frees() {
+            self.looked_in_vain = None;
+        }
         self.expire(now, actions);
         match event {
             Event::Tick => {}
@@ -567,7 +573,7 @@ impl Host {
 
     /// Why nothing is being done, or what is.
     pub fn doing(&self) -> &str {
-        &self.doing
+        &self.doing.words
     }
 
     /// The reservations for VMs from elsewhere.

@@ -32,12 +32,14 @@ pub(super) struct Others {
     /// Those that were alive and had said enough.
     hosts: Vec<HostId>,
     reckoned: Time,
+    /// How often they had been told from outside.
+    told: u64,
 }
 
 impl Others {
-    fn hold(&self, now: Time) -> bool {
+    fn hold_until(&self) -> Time {
         let hosts = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
-        now.since(self.reckoned) < MEAN_EVERY_HOST.saturating_mul(hosts).max(MEAN_EVERY)
+        self.reckoned.plus(MEAN_EVERY_HOST.saturating_mul(hosts).max(MEAN_EVERY))
     }
 }
 
@@ -45,7 +47,7 @@ impl Host {
     /// Goes through the others, if it is time to.
     pub(super) fn reckon_others(&mut self, now: Time) {
         let wanted = self.settings.mode.trigger != Trigger::Hot;
-        if !wanted || self.others.as_ref().is_some_and(|others| others.hold(now)) {
+        if !wanted || self.others.as_ref().is_some_and(|others| now < others.hold_until()) {
             return;
         }
         let mut hosts = Vec::new();
@@ -55,7 +57,21 @@ impl Host {
         });
         let own = (self.load_of_vms(now), self.usage.capacity());
         let mean = Mean::of(places, own);
-        self.others = (!hosts.is_empty()).then_some(Others { mean, hosts, reckoned: now });
+        let told = self.membership.told_times();
+        self.others = (!hosts.is_empty()).then_some(Others { mean, hosts, reckoned: now, told });
+    }
+
+    /// Until when going through the others again gives what it gave before.
+    pub(super) fn others_hold_until(&self) -> Time {
+        const FOR_EVER: Time = Time(u64::MAX);
+        if self.settings.mode.trigger == Trigger::Hot {
+            return FOR_EVER;
+        }
+        let Some(others) = &self.others else { return Time::default() };
+        // This host is one of all of which that is the mean.
+        let as_it_was = others.reckoned >= self.usage.settled();
+        let same = as_it_was && others.told == self.membership.told_times();
+        if same { FOR_EVER } else { others.hold_until() }
     }
 
     /// Hosts that could take a VM by what they said last, a few of many.

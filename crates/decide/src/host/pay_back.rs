@@ -91,6 +91,11 @@ impl PayBacks {
         self.unpaid.get(&vm).copied().unwrap_or(0)
     }
 
+    /// When the next VM here is to be measured.
+    pub(super) fn next(&self) -> Option<Time> {
+        self.due.values().map(|due| due.next).min()
+    }
+
     /// The VM of a move has left.
     pub(super) fn departed(&mut self, id: MoveId, now: Time) {
         if let Some(promise) = self.promises.get_mut(&id) {

@@ -12,7 +12,7 @@ use crate::membership::View;
 use crate::negotiate::source::{Answer, Phase};
 use crate::placement::candidates::Offer;
 use crate::policy::expression::{Expression, Failure, Known, Value};
-use crate::policy::hot::{Crossed, Threshold, per_mille, used};
+use crate::policy::hot::{Crossed, Threshold, committed, per_mille, used};
 use crate::units::{BitsPerSec, Cost, HostId, Mib, MilliCores, MoveId, PacketsPerSec, Rank, Time};
 use crate::usage::load::Load;
 
@@ -243,7 +243,7 @@ impl Host {
     fn know_cluster(&self, now: Time, known: &mut Known) {
         let capacity = self.usage.capacity();
         let own_cpu = used(self.usage.host().cpu.0, capacity.cpu.0).min(1000);
-        let own_memory = used(self.demand_of_vms(now).memory.0, capacity.memory.0);
+        let own_memory = committed(self.demand_of_vms(now).memory.0, capacity.memory.0);
         let said = |view: &View| {
             let digest = view.digest.as_ref()?;
             Some((u64::from(digest.cpu_used.0).min(1000), u64::from(digest.memory_committed.0)))

@@ -89,7 +89,7 @@ impl Host {
         self.settings = settings;
         self.lists_changed = true;
         // By other settings something else may be found, recommended, or said.
-        (self.others, self.look_again) = (None, None);
+        (self.others, self.looked_in_vain) = (None, None);
         self.recommended = Recommended::default();
         self.failures_of_policy = Failures::default();
     }

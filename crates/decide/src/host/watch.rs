@@ -2,6 +2,7 @@
 
 use super::rules::Enforcing;
 use super::story::Note;
+use super::waits::Doing;
 use super::{Action, Host};
 use crate::units::{Time, VmId};
 use crate::usage::reading::Reading;
@@ -36,20 +37,24 @@ impl Host {
         self.look_around(now, actions);
         self.forget_foreign(now, actions);
         self.doing = match self.drive_drain(now, actions) {
-            Some(words) => words,
+            Some(words) => Doing::now(words),
             None => self.by_itself_now(now, actions),
         };
     }
 
     /// Does what rules and balancing ask for; says what, or why nothing.
-    fn by_itself_now(&mut self, now: Time, actions: &mut Vec<Action>) -> String {
+    fn by_itself_now(&mut self, now: Time, actions: &mut Vec<Action>) -> Doing {
         let doing = match self.enforce(now, actions) {
             Enforcing::Nothing => self.balance(now, actions),
-            Enforcing::Moves(words) => words,
-            Enforcing::Waits(words) => format!("{words}; {}", self.balance(now, actions)),
+            Enforcing::Moves(words) => Doing::now(words),
+            Enforcing::Waits(words) => {
+                Doing::now(format!("{words}; {}", self.balance(now, actions).words))
+            }
         };
         match self.sees_enough() {
-            Err(few) if !doing.contains(&few) => format!("{few}; {doing}"),
+            Err(few) if !doing.words.contains(&few) => {
+                doing.said(|words| format!("{few}; {words}"))
+            }
             Ok(()) | Err(_) => doing,
         }
     }

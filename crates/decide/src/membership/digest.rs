@@ -27,7 +27,7 @@ const ABILITIES: u8 = 0b1_1111;
 pub struct Digest {
     /// Use of all its processors.
     pub cpu_used: Share,
-    /// Memory of its guests at full size, as a share of all its memory; above the whole where it is overcommitted.
+    /// Memory of its guests at full size, as a share of all its memory, rounded up; above the whole where it is overcommitted.
     pub memory_committed: Share,
     /// Packets at all its taps.
     pub packets: PacketsPerSec,

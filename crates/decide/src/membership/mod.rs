@@ -143,6 +143,7 @@ pub struct Membership {
     known: BTreeMap<HostId, Known>,
     /// What is told from outside instead of heard.
     told: Option<Told>,
+    told_times: u64,
     /// Digests of hosts not heard of yet: news of one host may overtake each other.
     early: BTreeMap<HostId, (Digest, Time)>,
     heard: Receiver<(HostId, Digest)>,
@@ -219,6 +220,7 @@ impl Membership {
             timings,
             known: BTreeMap::new(),
             told: None,
+            told_times: 0,
             early: BTreeMap::new(),
             heard,
             said: None,
@@ -351,6 +353,7 @@ impl Membership {
     /// For simulated clusters, in which gossip would cost more than all else.
     pub fn tell(&mut self, views: Told) {
         self.told = Some(views);
+        self.told_times += 1;
         self.known.clear();
         self.left = true;
     }
@@ -358,6 +361,11 @@ impl Membership {
     /// Whether views are told from outside.
     pub fn is_told(&self) -> bool {
         self.told.is_some()
+    }
+
+    /// How often they were.
+    pub fn told_times(&self) -> u64 {
+        self.told_times
     }
 
     /// Those that answer; suspects are not among them.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::settings::Hot;
 use crate::units::{MilliCores, Share, Time};
 use crate::usage::HostUse;
+use crate::usage::forecast::differs;
 use crate::usage::load::{Capacity, Load};
 
 /// The thresholds of `[hot]`, in the order in which they are reported.
@@ -112,10 +113,6 @@ const FORESEEN_FOR: Duration = Duration::from_mins(15);
 /// After a host was hot for what was so, nothing is foreseen for so long: forecasts lag behind a load that has gone.
 const LAGS_FOR: Duration = Duration::from_hours(1);
 
-/// What VMs ask is expected to change only if by more than this part of it: of loads that go on as they are a forecast is off by a little, and a
-/// host that is just below a threshold would be hot by that.
-const CHANGE: u64 = 50;
-
 /// Watches the thresholds over time.
 #[derive(Clone, Debug, Default)]
 pub struct HotWatch {
@@ -212,7 +209,6 @@ impl HotWatch {
 /// What would be crossed in the next hour.
 fn foreseen(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
     let Seen { vms, next_hour, .. } = seen;
-    let differs = |next: u64, now: u64| next.abs_diff(now) > now / CHANGE;
     let foretold = |it: &Crossed| match it.threshold {
         Threshold::Cpu => differs(next_hour.cpu.0, vms.cpu.0),
         Threshold::Nic => differs(next_hour.bits.0, vms.bits.0),
@@ -274,6 +270,11 @@ fn crossed(hot: &Hot, seen: &Seen, capacity: Capacity) -> Vec<Crossed> {
 /// Use in thousandths of the capacity; 0 where the capacity is not known.
 pub fn used(load: u64, capacity: u64) -> u64 {
     load.saturating_mul(1000).checked_div(capacity).unwrap_or(0)
+}
+
+/// The same rounded up: who goes by it takes a host for no emptier than it is.
+pub fn committed(load: u64, capacity: u64) -> u64 {
+    if capacity == 0 { 0 } else { load.saturating_mul(1000).div_ceil(capacity) }
 }
 
 fn words(key: &str, read: u64, allowed: Share) -> String {
@@ -404,6 +405,13 @@ mod tests {
     fn used(used: u64, next_hour: u64) -> Seen {
         let host = HostUse { cpu: MilliCores(used), ..HostUse::default() };
         Seen { host, vms: cpu(used), next_hour: cpu(next_hour), ..Seen::default() }
+    }
+
+    #[test]
+    fn what_is_committed_is_rounded_up_and_nothing_of_nothing_is_known() {
+        assert_eq!([0, 1, 500, 501].map(|load| committed(load, 1000)), [0, 1, 500, 501]);
+        assert_eq!((committed(1, 64_000), committed(32_000, 64_000)), (1, 500));
+        assert_eq!((committed(32_001, 64_000), committed(7, 0)), (501, 0));
     }
 
     #[test]

@@ -179,7 +179,7 @@ pub struct Spread {
 
 impl Default for Spread {
     fn default() -> Spread {
-        Spread { threshold: Share(5), gain_min: Cost(50_000) }
+        Spread { threshold: Share(5), gain_min: Cost(70_000) }
     }
 }
 
@@ -354,7 +354,7 @@ impl Default for Shares {
 }
 
 /// Raised whenever the same settings would be judged otherwise: hosts of both versions then do not trade.
-const MEANING: u64 = 3;
+const MEANING: u64 = 4;
 
 impl Settings {
     /// The sections that are not as they were, by name.

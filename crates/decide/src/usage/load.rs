@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::forecast::differs;
 use crate::units::{BitsPerSec, Mib, MilliCores, PacketsPerSec};
 
 /// Demand for the resources of a host: use plus what was wanted and not had.
@@ -46,6 +47,17 @@ impl Load {
             memory: Mib(self.memory.0 / n),
             bits: BitsPerSec(self.bits.0 / n),
             packets: PacketsPerSec(self.packets.0 / n),
+        }
+    }
+
+    /// What is foreseen where that is more, resource by resource.
+    pub fn at_least(self, foreseen: Load) -> Load {
+        let more = |now: u64, next: u64| if differs(next, now) { now.max(next) } else { now };
+        Load {
+            cpu: MilliCores(more(self.cpu.0, foreseen.cpu.0)),
+            memory: Mib(more(self.memory.0, foreseen.memory.0)),
+            bits: BitsPerSec(more(self.bits.0, foreseen.bits.0)),
+            packets: PacketsPerSec(more(self.packets.0, foreseen.packets.0)),
         }
     }
 

@@ -29,7 +29,7 @@ pub const DEMAND_WINDOW: Duration = Duration::from_secs(10);
 /// Demand is a mean over this long at the least: long enough not to see a blip.
 const DEMAND_WINDOW_MIN: Duration = Duration::from_secs(3);
 /// A forecast serves for so long: then the five minutes that it began with have passed.
-const FORECAST_EVERY: u64 = 300_000_000;
+pub const FORECAST_EVERY: Duration = Duration::from_mins(5);
 /// A VM of which no sample came for so long is not foretold.
 const MEASURED_WITHIN: Duration = Duration::from_mins(5);
 /// Samples reach back so far.
@@ -85,8 +85,9 @@ impl VmUsage {
 
     /// Forecasts the VM anew every five minutes: each at another second, so that no cycle has to do it for all.
     fn foresee(&mut self, now: Time, vm: VmId) {
-        let offset = u64::try_from(vm.0 % 300).unwrap_or(0) * 1_000_000;
-        let within = (now.0 + offset) / FORECAST_EVERY;
+        const SECOND: u64 = 1_000_000;
+        let offset = u64::try_from(vm.0 % 300).unwrap_or(0) * SECOND;
+        let within = (now.0 + offset) / (FORECAST_EVERY.as_secs() * SECOND);
         if self.forecast_in != within {
             self.forecast_in = within;
             self.next_hour = next_hour(now, &self.history);
@@ -128,6 +129,9 @@ pub struct Usage {
     capacity: Capacity,
     traffic: Traffic,
     read: Option<Time>,
+    /// Which VMs were read last, and the first reading of these in a row.
+    whose: Vec<VmId>,
+    whose_since: Time,
     /// Processor use of the host beside its VMs, of the last [`DEMAND_WINDOW`].
     own: VecDeque<(Time, MilliCores)>,
 }
@@ -136,6 +140,10 @@ impl Usage {
     /// Takes one cycle's reading. `packets_max` is the operator's word on what the network card can take.
     pub fn observe(&mut self, now: Time, reading: &Reading, packets_max: Option<PacketsPerSec>) {
         self.read = Some(now);
+        if !self.whose.iter().eq(reading.vms.iter().map(|vm| &vm.vm)) {
+            self.whose = reading.vms.iter().map(|vm| vm.vm).collect();
+            self.whose_since = now;
+        }
         self.traffic.observe(now, reading.flows.as_deref());
         self.capacity = Capacity {
             cpu: MilliCores(u64::from(reading.cores) * 1000),
@@ -334,6 +342,11 @@ impl Usage {
     /// What the host has to give; zero before the first reading.
     pub fn capacity(&self) -> Capacity {
         self.capacity
+    }
+
+    /// From when on all that is made of readings is of the VMs that the last one found: for a while after one came or went it is not.
+    pub fn settled(&self) -> Time {
+        self.whose_since.plus(DEMAND_WINDOW)
     }
 
     /// When the last reading came.

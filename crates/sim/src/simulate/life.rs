@@ -19,7 +19,7 @@ use crate::time::{ClockId, time};
 use crate::world::scene::{Machine, vm_name};
 use crate::world::{Clock, Ordered, World, host_name, number};
 
-/// A round: each host is read once.
+/// A round: each host has its turn to be read.
 const ROUND: Duration = Duration::from_secs(10);
 /// Longer than any rest of a host, the longest after a failure included.
 const QUIET_ROUNDS: u64 = 100;
@@ -95,7 +95,7 @@ pub struct Report {
     pub moves: Vec<Move>,
     /// Where each VM is in the end.
     pub placement: BTreeMap<String, String>,
-    /// Rounds until the last move was over; a round is ten seconds, in which each host is read once.
+    /// Rounds until the last move was over; a round is ten seconds, in which each host has its turn to be read.
     pub rounds: u64,
     /// Whether nothing moved any more in the end.
     pub quiet: bool,
@@ -130,7 +130,7 @@ pub fn simulate(cluster: &Cluster, options: &Options, told: &dyn Fn(u64, usize))
         let before = world.commands.len();
         world.run(ROUND);
         rounds += 1;
-        let moving = world.hosts().any(|host| host.moves_under_way() > 0);
+        let moving = world.hosts().any(|host| host.moves_agreed() > 0);
         if moving || world.commands.len() > before {
             busy = rounds;
         }
@@ -168,7 +168,7 @@ pub fn simulate(cluster: &Cluster, options: &Options, told: &dyn Fn(u64, usize))
 }
 
 /// Nodes and VMs by their order in the file.
-fn build(cluster: &Cluster, options: &Options) -> World {
+pub(crate) fn build(cluster: &Cluster, options: &Options) -> World {
     let mut settings = options.settings.clone();
     settings.mode.balance = Balance::Automatic;
     // It only spreads moves over days.
@@ -176,6 +176,7 @@ fn build(cluster: &Cluster, options: &Options) -> World {
     add_rules(&mut settings.rules, cluster);
     let mut world = World::new(options.seed, settings);
     world.read_every = ROUND;
+    world.spares_readings = true;
     world.traced = false;
     world.views_every = Some(views_every(cluster.nodes.len()));
     let mut sites = BTreeMap::new();
@@ -198,7 +199,8 @@ fn build(cluster: &Cluster, options: &Options) -> World {
         world.checks.overfills(world.now, at);
         world.restart(at);
     }
-    world.tell_views();
+    // What hosts say of themselves at first is nothing: they are told anew once they have been read twice.
+    world.tell_views(ROUND * 2);
     world
 }
 

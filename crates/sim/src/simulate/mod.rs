@@ -16,4 +16,6 @@ mod life;
 pub use cluster::{BadCluster, Cluster, Node, Rule, RuleKind, Vm};
 pub use figures::{Figures, Steps, figures, steps};
 pub use generate::{Form, generate};
+#[cfg(test)]
+pub(crate) use life::build;
 pub use life::{HotNodes, Move, Options, Report, simulate};

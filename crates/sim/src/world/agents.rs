@@ -26,6 +26,7 @@ impl World {
         let kept = self.draw(u32::try_from(under_way + 1).unwrap_or(1)) as usize;
         let site = self.site(at);
         site.host = None;
+        site.read = None;
         site.life += 1;
         site.journal.crash(kept);
     }
@@ -215,9 +216,11 @@ impl World {
         }
     }
 
-    /// All hosts see from now on what all are like now.
-    pub(crate) fn tell_views(&mut self) {
+    /// All hosts see from now on what all are like now; they are told anew after so long at the most.
+    pub(crate) fn tell_views(&mut self, again: Duration) {
         let Some(every) = self.views_every else { return };
+        let all: Vec<u16> = self.sites.keys().copied().collect();
+        all.into_iter().for_each(|at| self.read_before(at));
         let view = |(at, site): (&u16, &Site)| {
             let (host, heard) = (site.host.as_ref()?, site.clock.shown(self.now));
             let peer = Peer {
@@ -232,7 +235,7 @@ impl World {
         let views: Told = Arc::new(self.sites.iter().filter_map(view).collect());
         let hosts = self.sites.values_mut().filter_map(|site| site.host.as_mut());
         hosts.for_each(|host| host.tell_views(Arc::clone(&views)));
-        self.later(every, Coming::Views);
+        self.later(every.min(again), Coming::Views);
     }
 }
 

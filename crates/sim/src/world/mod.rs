@@ -12,6 +12,7 @@ mod clock;
 mod disk;
 mod net;
 mod queue;
+mod readings;
 pub mod scene;
 mod talk;
 
@@ -76,6 +77,8 @@ pub struct Site {
     starts: u32,
     /// When its deadline is looked at next.
     tick: Option<Time>,
+    /// When it was read last.
+    read: Option<Time>,
 }
 
 /// What is on its way.
@@ -134,6 +137,8 @@ pub struct World {
     pub histories_travel: bool,
     /// Time between two readings of a monitor.
     pub read_every: Duration,
+    /// Whether a host that waits is read only before something else comes to it: its guests do what they did.
+    pub spares_readings: bool,
     /// Looks into messages.
     pub filter: Option<Filter>,
     /// What was noted, when and where.
@@ -210,6 +215,7 @@ impl World {
             views_every: None,
             histories_travel: true,
             read_every: Duration::from_secs(1),
+            spares_readings: false,
             net: Net { delay_max: Duration::from_millis(1), ..Net::default() },
             filter: None,
             notes: Vec::new(),
@@ -283,17 +289,9 @@ impl World {
             Coming::Process(step) => self.fleet_does(|fleet, now, reaches, out| {
                 fleet.step(now, reaches, step, out);
             }),
-            Coming::Reading { at } => {
-                if self.sites[&at].host.is_some() {
-                    let reading = scene::read(self, at);
-                    self.handle(at, Event::Reading(reading));
-                }
-                let clock = &self.sites[&at].clock;
-                let next = clock.when(clock.shown(self.now).plus(self.read_every));
-                self.coming.put(next, Coming::Reading { at });
-            }
+            Coming::Reading { at } => self.turn(at),
             Coming::Tick { at } => self.tick(at),
-            Coming::Views => self.tell_views(),
+            Coming::Views => self.tell_views(Duration::MAX),
             Coming::Restart { at } => self.restart(at),
             Coming::Fault(due) => self.suffer(due),
         }
@@ -338,6 +336,7 @@ impl World {
 
     /// Gives an agent one event, and does what it wants.
     pub fn handle(&mut self, at: u16, event: Event) {
+        self.read_before(at);
         let now = self.now;
         let mut actions = std::mem::take(&mut self.spare);
         let site = self.sites.get_mut(&at).expect("a host of this world");
@@ -465,6 +464,7 @@ impl World {
     /// # Errors
     /// The agent's reason not to, or that it is down.
     pub fn ask(&mut self, at: u16, what: Ask) -> Result<MoveId, String> {
+        self.read_before(at);
         self.checks.person_asks(matches!(what, Ask::Move { .. } | Ask::Force { .. }));
         self.handle(at, Event::Asked { number: 0, what });
         self.checks.person_asks(false);
@@ -473,6 +473,7 @@ impl World {
 
     /// Lends an agent that is up to whoever asks it something, and does what it wants then; a person may be behind it.
     pub fn lend(&mut self, at: u16, to: impl FnOnce(&mut Host) -> Vec<Action>) {
+        self.read_before(at);
         let Some(host) = self.sites.get_mut(&at).and_then(|site| site.host.as_mut()) else {
             return;
         };

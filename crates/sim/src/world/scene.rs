@@ -151,6 +151,7 @@ impl World {
             life: 0,
             starts: 0,
             tick: None,
+            read: None,
         };
         self.sites.insert(at, site);
         let first = Duration::from_millis(u64::from(at) * 7);

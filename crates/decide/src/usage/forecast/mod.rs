@@ -17,7 +17,7 @@ mod level;
 mod next_hour;
 mod shape;
 
-pub use next_hour::{NextHour, next_hour};
+pub use next_hour::{NextHour, differs, next_hour};
 
 use level::{LOOK_BACK, damping, level};
 use shape::{Shape, higher};

@@ -14,6 +14,14 @@ const QUARTER_US: u64 = 900_000_000;
 /// Of so many quarters one may be high without their median.
 const STEADY: usize = 4;
 
+/// Of loads that go on as they are a forecast is off by up to this part of them: what history keeps is told to one percent.
+const OFF_BY: u64 = 50;
+
+/// Whether what is foreseen says anything else than what is asked now.
+pub fn differs(foreseen: u64, now: u64) -> bool {
+    foreseen.abs_diff(now) > now / OFF_BY
+}
+
 /// What a VM will ask of its host. Memory is left at zero: a guest is always counted at its full size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NextHour {
