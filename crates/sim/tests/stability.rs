@@ -62,7 +62,7 @@ fn lived(cluster: &Cluster, trigger: Trigger, seed: u64, quiet_rounds: u64) -> R
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn from_any_start_moves_end_and_none_follows_in_ten_thousand_rounds(
