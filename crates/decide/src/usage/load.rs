@@ -50,7 +50,7 @@ impl Load {
         }
     }
 
-    /// What is foreseen where that is more, resource by resource.
+    /// The higher of the two, resource by resource, where what is foreseen [`differs`] from what is asked.
     pub fn at_least(self, foreseen: Load) -> Load {
         let more = |now: u64, next: u64| if differs(next, now) { now.max(next) } else { now };
         Load {
@@ -83,4 +83,17 @@ pub struct Capacity {
     pub bits: Option<BitsPerSec>,
     /// Packets that its network card can take, where the operator says so.
     pub packets: Option<PacketsPerSec>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_foreseen_counts_where_it_is_more_by_over_a_fiftieth() {
+        let cpu =
+            |cpu| Load { cpu: MilliCores(cpu), packets: PacketsPerSec(10), ..Load::default() };
+        let raised = [990, 1020, 1021].map(|foreseen| cpu(1000).at_least(cpu(foreseen)));
+        assert_eq!(raised, [cpu(1000), cpu(1000), cpu(1021)]);
+    }
 }

@@ -464,6 +464,7 @@ impl World {
     /// # Errors
     /// The agent's reason not to, or that it is down.
     pub fn ask(&mut self, at: u16, what: Ask) -> Result<MoveId, String> {
+        // What its agent does by that reading no person has asked for.
         self.read_before(at);
         self.checks.person_asks(matches!(what, Ask::Move { .. } | Ask::Force { .. }));
         self.handle(at, Event::Asked { number: 0, what });
